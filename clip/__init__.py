@@ -1,0 +1,10 @@
+"""Frozen CLIP over open_clip's weights and tokenizer, with the places where prompts enter. Knows nothing of training."""
+from .backbones import BACKBONES
+from .encoders import FrozenCLIP, Injector, TextTokens, TowerShape
+from .errors import InputError
+from .text import embed_texts, encode_texts
+from .tokenizer import tokenize
+from .weights import WeightsNotFound, load_clip
+
+__all__ = ["BACKBONES", "FrozenCLIP", "InputError", "Injector", "TextTokens", "TowerShape", "WeightsNotFound",
+           "embed_texts", "encode_texts", "load_clip", "tokenize"]

@@ -1,0 +1,111 @@
+"""Names of backbones: OpenAI's, any of open_clip's with a pretrained tag, a local file, or `tiny`.
+
+Source of the table: CLIP (openai/CLIP), clip/clip.py `_MODELS`; the folder in each address is the file's sha256.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from .errors import InputError
+
+TINY = "tiny"
+_OPENAI = "https://openaipublic.azureedge.net/clip/models"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of OpenAI's release.
+
+    Attributes:
+        name: OpenAI's, e.g. "ViT-B/16".
+        arch: open_clip's name of the same architecture.
+        image_size: pixels a side.
+        sha256: of the file; also part of its address.
+        file: name of the file in OpenAI's release and in its cache folder.
+    """
+
+    name: str
+    arch: str
+    image_size: int
+    sha256: str
+    file: str
+
+    @property
+    def url(self) -> str:
+        return f"{_OPENAI}/{self.sha256}/{self.file}"
+
+
+BACKBONES = {row.name: row for row in (
+    Backbone("RN50", "RN50", 224, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
+    Backbone("RN101", "RN101", 224, "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
+    Backbone("RN50x4", "RN50x4", 288, "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
+    Backbone("RN50x16", "RN50x16", 384, "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
+             "RN50x16.pt"),
+    Backbone("RN50x64", "RN50x64", 448, "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c",
+             "RN50x64.pt"),
+    Backbone("ViT-B/32", "ViT-B-32", 224, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+             "ViT-B-32.pt"),
+    Backbone("ViT-B/16", "ViT-B-16", 224, "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+             "ViT-B-16.pt"),
+    Backbone("ViT-L/14", "ViT-L-14", 224, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+             "ViT-L-14.pt"),
+    Backbone("ViT-L/14@336px", "ViT-L-14-336", 336,
+             "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+)}
+
+
+@dataclass(frozen=True)
+class OpenCLIPName:
+    """`arch:tag`, e.g. ViT-B-16:laion2b_s34b_b88k; the tag `random` means untrained weights."""
+
+    arch: str
+    tag: str
+
+
+def resolve(name: str) -> Backbone | OpenCLIPName | Path | str:
+    """What MODEL.BACKBONE.NAME stands for.
+
+    Args:
+        name: "tiny", a name of OpenAI's, "arch:tag" of open_clip's, or the path of a file.
+    Returns:
+        TINY, a `Backbone`, an `OpenCLIPName` or a `Path`, in that order of precedence.
+    Raises:
+        InputError: none of these; names the nearest known one.
+    """
+    if name == TINY:
+        return TINY
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if Path(name).expanduser().is_file():
+        return Path(name).expanduser()
+    arch, colon, tag = name.partition(":")
+    if colon and Path(name).suffix not in _WEIGHT_FILES:
+        return _open_clip_name(arch, tag)
+    if Path(name).suffix in _WEIGHT_FILES:
+        raise InputError(f"No weight file at {Path(name).expanduser().absolute()}. MODEL.BACKBONE.NAME is the path of "
+                         f"an existing file, one of {_known()}, or open_clip's arch:tag.")
+    near = get_close_matches(name, [TINY, *BACKBONES], 1, cutoff=0.4)
+    raise InputError(f"Unknown backbone {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} MODEL.BACKBONE.NAME "
+                     f"is one of {_known()}, open_clip's arch:tag (such as ViT-B-16:laion2b_s34b_b88k), or a path.")
+
+
+def _open_clip_name(arch: str, tag: str) -> OpenCLIPName:
+    import open_clip
+
+    arch = BACKBONES[arch].arch if arch in BACKBONES else arch
+    if arch not in open_clip.list_models():
+        near = get_close_matches(arch, open_clip.list_models(), 3, cutoff=0.4)
+        raise InputError(f"open_clip has no architecture {arch!r}; near it: {', '.join(near) or 'none'}.")
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if tag not in (*tags, "random"):
+        raise InputError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}.")
+    return OpenCLIPName(arch, tag)
+
+
+def _known() -> str:
+    return ", ".join([TINY, *BACKBONES])
+
+
+_WEIGHT_FILES = {".pt", ".pth", ".bin", ".safetensors"}

@@ -1,0 +1,264 @@
+"""FrozenCLIP: CLIP's two towers, never trained, and the places where a prompt may enter them.
+
+Four things make it fast without changing a result (docs: design, section 4): sequences stop after the longest
+end-of-text; a context that all classes share goes through the text tower once; the last block computes only the token
+that is read; and nothing is recorded for autograd below the first learnable input.
+Source: CLIP (Radford et al., ICML 2021); causal reading at the end-of-text token, clip/model.py encode_text.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import Attention, Block, LayerNorm
+from .errors import InputError
+
+
+PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Injector(Protocol):
+    """The whole contract between a prompt and a tower."""
+
+    def inject(self, block: int, x: Tensor) -> Tensor:
+        """What enters `block` instead of `x` (N, L, W); block -1 is before the vision tower's `ln_pre`.
+
+        In the text tower `x` is every whole sequence, or the shared prefix alone (1, p, W) where there is one.
+        """
+        ...
+
+
+@dataclass
+class TextTokens:
+    """Embedded token sequences, without positions.
+
+    Attributes:
+        embeddings: (N, L, W), each sequence's own tokens, cut after the longest end-of-text.
+        eot: (N,) int64, index of the end-of-text token within `embeddings`.
+        prefix: (p, W), tokens that stand before all N sequences alike, or None.
+    """
+
+    embeddings: Tensor
+    eot: Tensor
+    prefix: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """What a state dict does not tell: heads, activation and the like. Widths and depths are read from the weights."""
+
+    vision_heads: int
+    text_heads: int
+    activation: str = "quick_gelu"
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's ViT over patches and one class token, with OpenAI's parameter names."""
+
+    def __init__(self, weights: dict[str, Tensor], heads: int, activation: str):
+        super().__init__()
+        width, _, patch, _ = weights["conv1.weight"].shape
+        depth = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("transformer.resblocks."))
+        block = "transformer.resblocks.0."
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias="conv1.bias" in weights)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty_like(weights["positional_embedding"]))
+        self.ln_pre = LayerNorm(width) if "ln_pre.weight" in weights else nn.Identity()
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(
+            Block(width, heads, len(weights[block + "mlp.c_fc.weight"]), activation, block + "ls_1.gamma" in weights)
+            for _ in range(depth))
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty_like(weights["proj"]))
+        self.width, self.patch_size, self.depth = width, patch, depth
+        self.image_size = round((len(self.positional_embedding) - 1) ** 0.5) * patch
+
+    def forward(self, images: Tensor, prompt: Injector | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, D), not normalised."""
+        x = self.conv1(images).flatten(2).transpose(1, 2)                                     # (B, P, W)
+        cls = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)                          # (B, 1, W)
+        x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)                # (B, 1+P, W)
+        enter = prompt.inject if prompt is not None else _unchanged
+        x = self.ln_pre(enter(-1, x))
+        *blocks, last = self.transformer.resblocks
+        for i, block in enumerate(blocks):
+            x = block(enter(i, x))
+        x = last.read(enter(len(blocks), x))                                                  # (B, 1, W)
+        return self.ln_post(x).squeeze(1) @ self.proj
+
+
+def _unchanged(block: int, x: Tensor) -> Tensor:
+    return x
+
+
+class FrozenCLIP(nn.Module):
+    """Both towers. No parameter requires a gradient, and `.train()` of an owner never reaches it.
+
+    Build one with `clip.load_clip(name)`, `from_state_dict` or `clip.open_clip_models.from_open_clip`.
+
+    Attributes:
+        name, sha256: where the weights come from (set by `load_clip`).
+        mean, std: per channel, with which images are normalised before `encode_image`.
+        known_tokens: BPE ids with a learned embedding, where that is not all of them; else None.
+        text_width, embed_dim, context_length, text_depth, image_size: read from the weights.
+        vision_width, patch_size, depth: of a vision transformer; None for any other image tower.
+        scale: () the factor on cosines, exp(logit_scale).
+    """
+
+    def __init__(self, visual: nn.Module, text: dict[str, Tensor], text_heads: int, activation: str, image_size: int):
+        super().__init__()
+        self.visual = visual
+        vocabulary, W = text["token_embedding.weight"].shape
+        depth = 1 + max(int(k.split(".")[2]) for k in text if k.startswith("transformer.resblocks."))
+        block = "transformer.resblocks.0."
+        self.token_embedding = nn.Embedding(vocabulary, W)
+        self.positional_embedding = nn.Parameter(torch.empty_like(text["positional_embedding"]))
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(
+            Block(W, text_heads, len(text[block + "mlp.c_fc.weight"]), activation, block + "ls_1.gamma" in text)
+            for _ in range(depth))
+        self.ln_final = LayerNorm(W)
+        self.text_projection = nn.Parameter(torch.empty_like(text["text_projection"]))
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.name, self.sha256, self.known_tokens = "", "", None
+        self.mean, self.std = PIXEL_MEAN, PIXEL_STD
+        self.text_width, self.embed_dim = W, self.text_projection.shape[1]
+        self.text_depth, self.context_length = depth, len(self.positional_embedding)
+        is_vit = isinstance(visual, VisionTransformer)
+        self.vision_width = visual.width if is_vit else None
+        self.patch_size = visual.patch_size if is_vit else None
+        self.depth = visual.depth if is_vit else None
+        self.image_size = image_size
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, Tensor], shape: TowerShape | None = None) -> FrozenCLIP:
+        """Towers from a state dict in OpenAI's key layout, in float32.
+
+        Args:
+            state_dict: float tensors; OpenAI's `input_resolution`, `context_length` and `vocab_size` are ignored.
+            shape: heads and activation; default OpenAI's rule, heads = width // 64 and QuickGELU.
+        Raises:
+            InputError: keys or shapes that are no CLIP of this layout.
+        """
+        weights = {k: v.float() for k, v in state_dict.items() if k not in _NO_WEIGHTS}
+        if missing := sorted(_LANDMARKS - weights.keys()):
+            raise InputError(f"A CLIP state dict in OpenAI's layout holds {', '.join(sorted(_LANDMARKS))}; "
+                             f"this one lacks {', '.join(missing)}. Is it another model, or one part of CLIP?")
+        visual = {k.removeprefix("visual."): v for k, v in weights.items() if k.startswith("visual.")}
+        text = {k: v for k, v in weights.items() if not k.startswith("visual.")}
+        if shape is None:
+            shape = TowerShape(_vision_width(visual) // 64, text["ln_final.weight"].numel() // 64)
+        if "proj" in visual:
+            tower = VisionTransformer(visual, shape.vision_heads, shape.activation)
+            image_size = tower.image_size
+        else:
+            tower, image_size = _resnet(visual, shape.vision_heads)
+        clip = cls(tower, text, shape.text_heads, shape.activation, image_size)
+        try:
+            clip.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"The CLIP state dict does not fit together: {error}") from error
+        return clip
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Stays in evaluation mode whatever `mode` says: batch norm of a frozen tower never moves."""
+        return super().train(False)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.logit_scale.exp()
+
+    def encode_image(self, images: Tensor, prompt: Injector | None = None) -> Tensor:
+        """Image features.
+
+        Args:
+            images: (B, 3, image_size, image_size) float, normalised with CLIP's mean and standard deviation.
+            prompt: enters the vision transformer; needs one (a ResNet has no tokens).
+        Returns:
+            (B, D), unit norm, float32.
+        """
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise InputError(f"{self.name or 'This CLIP'} takes {self.image_size} x {self.image_size} images and got "
+                             f"{images.shape[-2]} x {images.shape[-1]}. "
+                             f"Set INPUT.SIZE ({self.image_size}, {self.image_size}).")
+        if prompt is None:
+            return F.normalize(self.visual(images).float(), dim=-1)
+        self.require_tokens("A visual prompt")
+        return F.normalize(self.visual(images, prompt).float(), dim=-1)
+
+    def require_tokens(self, who: str) -> None:
+        """Raises InputError unless the image tower is a vision transformer, whose tokens a prompt can join."""
+        if self.vision_width is None:
+            raise InputError(f"{who} adds tokens to a vision transformer; {self.name or 'this CLIP'} has none in its "
+                             "image tower. Use a ViT backbone such as ViT-B/16, or a method without visual tokens "
+                             "such as CoOp.")
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """(N, L) int64 -> (N, L, W), without positions."""
+        return self.token_embedding(ids)
+
+    def encode_text(self, tokens: TextTokens, prompt: Injector | None = None) -> Tensor:
+        """Text features, read at each sequence's end-of-text token.
+
+        Args:
+            tokens: N sequences; p + L at most `context_length`.
+            prompt: enters the text tower; with a shared prefix it sees and may replace the prefix alone.
+        Returns:
+            (N, D), unit norm, float32.
+        """
+        enter = prompt.inject if prompt is not None else _unchanged
+        p, L = 0 if tokens.prefix is None else len(tokens.prefix), tokens.embeddings.shape[1]
+        if p + L > self.context_length:
+            raise InputError(f"A prompt holds at most {self.context_length} tokens; this one has {p + L}. "
+                             "Shorten the class names or the context.")
+        position = self.positional_embedding.to(tokens.embeddings.dtype)
+        x = tokens.embeddings + position[p:p + L]                                             # (N, L, W)
+        *blocks, last = self.transformer.resblocks
+        if tokens.prefix is None:
+            for i, block in enumerate(blocks):
+                x = block(enter(i, x), causal=True)
+            x = last.read(enter(len(blocks), x), tokens.eot)                                  # (N, 1, W)
+        else:
+            prefix = tokens.prefix + position[:p]                                             # (p, W)
+            mask = torch.full((L, L), float("-inf"), dtype=x.dtype, device=x.device).triu(1)  # (L, L)
+            for i, block in enumerate(blocks):
+                prefix, x = block.shared(enter(i, prefix[None])[0], x, mask)
+            x = last.shared_read(enter(len(blocks), prefix[None])[0], x, tokens.eot)          # (N, 1, W)
+        return F.normalize((self.ln_final(x).squeeze(1) @ self.text_projection).float(), dim=-1)
+
+    def half_weights(self, dtype: torch.dtype = torch.float16) -> FrozenCLIP:
+        """Stores the towers' large matrices in `dtype` (for use under autocast); norms and embeddings stay float32."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, Attention)):
+                module.to(dtype)
+        return self
+
+
+_NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "transformer.attn_mask", "attn_mask"}
+_LANDMARKS = {"visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight",
+              "positional_embedding", "ln_final.weight", "text_projection", "logit_scale"}
+
+
+def _vision_width(visual: dict[str, Tensor]) -> int:
+    """Width by which OpenAI counts heads: the ViT's, or 32 times the stem's of a ResNet."""
+    stem = visual["conv1.weight"].shape[0]
+    return stem if "proj" in visual else 2 * stem * 32
+
+
+def _resnet(visual: dict[str, Tensor], heads: int) -> tuple[nn.Module, int]:
+    """CLIP's modified ResNet (open_clip's module) and the image side it was made for."""
+    from open_clip.modified_resnet import ModifiedResNet
+
+    layers = [len({k.split(".")[1] for k in visual if k.startswith(f"layer{i}.")}) for i in (1, 2, 3, 4)]
+    image_size = round((len(visual["attnpool.positional_embedding"]) - 1) ** 0.5) * 32
+    embed_dim = len(visual["attnpool.c_proj.weight"])
+    width = visual["layer1.0.conv1.weight"].shape[0]
+    return ModifiedResNet(layers, embed_dim, heads, image_size=image_size, width=width), image_size

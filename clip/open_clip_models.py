@@ -1,0 +1,103 @@
+"""FrozenCLIP from a model of open_clip's.
+
+A standard ViT becomes our tower, which prompts can enter; any other image tower (ResNet, ConvNeXt, EVA ...) is used as
+it is, without visual prompts. The text tower must be CLIP's causal transformer over the 49,408 BPE tokens.
+"""
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import FrozenCLIP, VisionTransformer
+from .errors import InputError
+from .tokenizer import VOCABULARY_SIZE
+
+_VIT_KEYS = re.compile(
+    r"class_embedding|positional_embedding|proj|conv1\.(weight|bias)|ln_(pre|post)\.(weight|bias)|"
+    r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
+    r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
+_TEXT_KEYS = re.compile(
+    r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)|"
+    r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
+    r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
+
+
+class OpaqueTower(nn.Module):
+    """An image tower that no prompt can enter."""
+
+    def __init__(self, tower: nn.Module):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), not normalised."""
+        features = self.tower(images)
+        return features[0] if isinstance(features, tuple) else features
+
+
+def from_open_clip(model: nn.Module, name: str = "this open_clip model") -> FrozenCLIP:
+    """The same towers, frozen, in float32, with injection points.
+
+    Args:
+        model: what `open_clip.create_model` returns.
+        name: for messages.
+    Raises:
+        InputError: the text tower is not CLIP's causal transformer over its own vocabulary.
+    """
+    text_tower = model.text if hasattr(model, "text") else model
+    text = _text_weights(model, text_tower, name)
+    heads = text_tower.transformer.resblocks[0].attn.num_heads
+    visual = model.visual.float()
+    image_size = visual.image_size[0] if isinstance(visual.image_size, (tuple, list)) else visual.image_size
+    if _is_plain_vit(visual):
+        weights = visual.state_dict()
+        first = visual.transformer.resblocks[0]
+        tower = VisionTransformer(weights, first.attn.num_heads, _activation(first))
+        tower.load_state_dict(weights)
+    else:
+        tower = OpaqueTower(visual)
+    clip = FrozenCLIP(tower, text, heads, _activation(text_tower.transformer.resblocks[0]), image_size)
+    clip.load_state_dict({**text, **{f"visual.{k}": v for k, v in tower.state_dict().items()}})
+    clip.mean = tuple(getattr(visual, "image_mean", None) or clip.mean)
+    clip.std = tuple(getattr(visual, "image_std", None) or clip.std)
+    return clip
+
+
+def _text_weights(model: nn.Module, tower: nn.Module, name: str) -> dict[str, Tensor]:
+    from open_clip.model import CLIP
+    from open_clip.transformer import TextTransformer
+
+    pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
+    weights = tower.state_dict()
+    if isinstance(tower, CLIP):
+        weights = {k: v for k, v in weights.items() if not k.startswith("visual.")}
+    logit_scale = model.logit_scale.detach()
+    if isinstance(weights.get("text_projection.weight"), Tensor) and "text_projection.bias" not in weights:
+        weights["text_projection"] = weights.pop("text_projection.weight").T
+    weights = {k: v.float() for k, v in weights.items() if k not in ("logit_scale", "logit_bias", "attn_mask")}
+    fits = (isinstance(tower, (CLIP, TextTransformer)) and pool in ("argmax", "eos")
+            and getattr(tower, "attn_mask", None) is not None and all(_TEXT_KEYS.fullmatch(k) for k in weights)
+            and len(weights["token_embedding.weight"]) == VOCABULARY_SIZE)
+    if not fits:
+        raise InputError(f"{name} reads text with {type(tower).__name__}, not with CLIP's causal transformer over "
+                         f"{VOCABULARY_SIZE} BPE tokens, so prompts cannot enter it. Choose an architecture with CLIP's "
+                         "text tower, such as ViT-B-16 or RN50.")
+    return {**weights, "logit_scale": logit_scale.float().reshape(())}
+
+
+def _is_plain_vit(visual: nn.Module) -> bool:
+    from open_clip.transformer import VisionTransformer as OpenCLIPViT
+
+    return (isinstance(visual, OpenCLIPViT) and visual.pool_type == "tok" and visual.attn_pool is None
+            and all(_VIT_KEYS.fullmatch(k) for k in visual.state_dict()) and "proj" in visual.state_dict())
+
+
+def _activation(block: nn.Module) -> str:
+    activation = block.mlp.gelu
+    if type(activation).__name__ == "QuickGELU":
+        return "quick_gelu"
+    if isinstance(activation, nn.GELU) and torch.allclose(activation(torch.ones(1)), nn.functional.gelu(torch.ones(1))):
+        return "gelu"
+    raise InputError(f"The activation {activation} is neither QuickGELU nor GELU; no tower here has it.")

@@ -1,0 +1,46 @@
+"""Plain sentences into the text tower: embedded, cut after the last end-of-text, and encoded in chunks."""
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from .encoders import FrozenCLIP, TextTokens
+from .tokenizer import decode, tokenize
+
+logger = logging.getLogger(__name__)
+
+
+def embed_texts(clip: FrozenCLIP, texts: list[str]) -> TextTokens:
+    """Token sequences of N sentences, on CLIP's device.
+
+    Raises:
+        InputError: a sentence is longer than the context length.
+    """
+    warn_of_unknown_words(clip, texts)
+    ids = tokenize(texts, clip.context_length).to(clip.logit_scale.device)      # (N, 77)
+    eot = ids.argmax(dim=-1)                                                    # (N,)
+    with torch.no_grad():
+        return TextTokens(clip.embed_tokens(ids[:, :int(eot.max()) + 1]), eot)
+
+
+@torch.no_grad()
+def encode_texts(clip: FrozenCLIP, texts: list[str], chunk: int = 256) -> Tensor:
+    """(N, D) unit-norm features of N sentences, `chunk` of them at a time."""
+    tokens = embed_texts(clip, texts)
+    return torch.cat([clip.encode_text(TextTokens(e, i))
+                      for e, i in zip(tokens.embeddings.split(chunk), tokens.eot.split(chunk))])
+
+
+def warn_of_unknown_words(clip: FrozenCLIP, texts: list[str]) -> None:
+    """One warning that names the words the embedded model was never trained on; silent for a full vocabulary."""
+    if clip.known_tokens is None:
+        return
+    unknown = {int(i) for i in tokenize(texts, clip.context_length).unique()} - clip.known_tokens - {0}
+    if unknown:
+        words = sorted({w for t in texts for w in t.replace(",", " ").replace(".", " ").split()
+                        if unknown & {int(i) for i in tokenize(w)[0]}})
+        logger.warning("The embedded CLIP was never trained on %s: what it says of them means nothing. "
+                       "It knows digits, letters, shapes, colours and textures.",
+                       ", ".join(words) or ", ".join(decode([i]).strip() for i in sorted(unknown)))

@@ -1,0 +1,196 @@
+"""Find, verify and load CLIP's weights: offline first, nothing in a file is executed, and a failure says where it looked."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .archive import is_torchscript, read_torchscript
+from .backbones import TINY, Backbone, OpenCLIPName, resolve
+from .encoders import FrozenCLIP
+from .errors import InputError
+from .tiny import TINY_FILE, read_tiny
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 15
+_OFFLINE_HINT = "Meanwhile `bash scripts/dapt.sh digits 16` runs with the embedded model and needs no download."
+
+
+class WeightsNotFound(InputError):
+    """The weights are neither on this machine nor could they be fetched."""
+
+
+def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
+    """Frozen towers for MODEL.BACKBONE.NAME.
+
+    Args:
+        name: "tiny", a name of OpenAI's ("ViT-B/16"), "arch:tag" of open_clip's ("ViT-B-16:laion2b_s34b_b88k", or
+            the tag `random`), or the path of a file (OpenAI's .pt archive, a state dict .pt in OpenAI's key layout,
+            .safetensors).
+        device: where the towers live.
+    Returns:
+        FrozenCLIP in float32, its `name` and `sha256` set.
+    Raises:
+        InputError: unknown name, unreadable file; WeightsNotFound: no file and no network.
+    """
+    found = resolve(name)
+    if isinstance(found, OpenCLIPName):
+        clip, sha256 = _load_open_clip(found)
+    else:
+        path = TINY_FILE if found == TINY else fetch(found) if isinstance(found, Backbone) else found
+        clip, sha256 = load_file(path), file_sha256(path)
+        logger.info("Loaded %s from %s, sha256 %s", name, path, sha256[:8])
+    clip.name, clip.sha256 = name, sha256
+    return clip.to(device)
+
+
+def load_file(path: Path) -> FrozenCLIP:
+    """Frozen towers from one file: the embedded model's, OpenAI's archive, or a state dict in OpenAI's key layout."""
+    if path == TINY_FILE:
+        weights, known = read_tiny(path)
+        clip = FrozenCLIP.from_state_dict(weights)
+        clip.known_tokens = known
+        return clip
+    return FrozenCLIP.from_state_dict(read_state_dict(path))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors, a TorchScript archive or a plain torch file; an outer {"state_dict": ...} is opened.
+
+    Raises:
+        InputError: the file is cut, is no such file, or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file as read_safetensors
+
+        try:
+            return read_safetensors(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    if is_torchscript(path):
+        return read_torchscript(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable file of weights: only tensors in plain containers are loaded, and "
+                         f"reading it failed ({reason}). Fetch it again, or save its state dict.") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path} holds {type(content).__name__}, not a state dict of tensors. "
+                         "Save model.state_dict() to a file and name that.")
+    return content
+
+
+def cache_folders() -> list[Path]:
+    """Where weight files are looked for, in order; the first is where a download goes."""
+    given = [Path(os.environ["CLIP_CACHE"]).expanduser()] if os.environ.get("CLIP_CACHE") else []
+    return [*given, Path("~/.cache/clip").expanduser()]
+
+
+def find(backbone: Backbone) -> Path | None:
+    """The backbone's file on this machine, or None."""
+    return next((f / backbone.file for f in cache_folders() if (f / backbone.file).is_file()), None)
+
+
+def fetch(backbone: Backbone) -> Path:
+    """The backbone's file, downloaded with resume if it is nowhere on this machine, its sha256 verified.
+
+    Raises:
+        WeightsNotFound: it is nowhere and cannot be fetched. InputError: the file is not the published one.
+    """
+    path = find(backbone)
+    if path is None:
+        path = cache_folders()[0] / backbone.file
+        part = path.with_suffix(".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(backbone.url, part)
+        except (OSError, urllib.error.URLError) as error:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+            raise WeightsNotFound(missing_weights(backbone, str(error))) from error
+        if (got := file_sha256(part)) != backbone.sha256:
+            part.unlink()
+            raise InputError(f"The download of {backbone.name} from {backbone.url} has sha256 {got}, not the published "
+                             f"{backbone.sha256}; it was removed. Try again, or place the right file at {path}.")
+        part.replace(path)
+    elif (got := file_sha256(path)) != backbone.sha256:
+        raise InputError(f"{path} has sha256 {got}, but {backbone.name}'s is {backbone.sha256}: it is another file or "
+                         f"a cut download. Move it away and run again, or give MODEL.BACKBONE.NAME {path} to use it.")
+    return path
+
+
+def missing_weights(backbone: Backbone, reason: str = "") -> str:
+    """One paragraph: what is missing, where it was looked for, how to get it, and what runs meanwhile."""
+    looked = " and ".join(str(folder / backbone.file) for folder in cache_folders())
+    failed = f" Downloading it failed ({reason})." if reason else ""
+    return (f"The weights of {backbone.name} are not on this machine: no {looked}.{failed} Download {backbone.url} on any "
+            f"machine and place it at {cache_folders()[0] / backbone.file}, or set CLIP_CACHE to a folder that holds "
+            f"{backbone.file}. {_OFFLINE_HINT}")
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _download(url: str, part: Path) -> None:
+    """Append what is missing of `url` to `part`."""
+    from tqdm import tqdm
+
+    if os.environ.get("DASSL_OFFLINE") == "1":
+        raise OSError("DASSL_OFFLINE=1 forbids downloads")
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as reply:
+        resumed = have and reply.status == 206
+        total = int(reply.headers.get("Content-Length") or 0) + (have if resumed else 0)
+        with open(part, "ab" if resumed else "wb") as file, tqdm(
+                total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True, desc=part.stem) as bar:
+            while block := reply.read(1 << 18):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size < total:
+        raise OSError(f"the connection closed after {part.stat().st_size} of {total} bytes; run again to continue")
+
+
+def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
+    import open_clip
+
+    from .open_clip_models import from_open_clip
+
+    name = f"{found.arch}:{found.tag}"
+    if found.tag == "random":
+        return from_open_clip(open_clip.create_model(found.arch, pretrained=None), name), "random"
+    row = open_clip.get_pretrained_cfg(found.arch, found.tag)
+    try:
+        if os.environ.get("DASSL_OFFLINE") == "1":
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        path = Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
+    except Exception as error:  # the hub's client raises many types; each means that there is no file
+        raise WeightsNotFound(
+            f"The weights {name} are not in {cache_folders()[0]} and open_clip could not fetch them from "
+            f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the file "
+            f"on a machine with network and give its path, or set CLIP_CACHE to the folder it is in. {_OFFLINE_HINT}"
+        ) from error
+    model = open_clip.create_model(found.arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
+    try:
+        open_clip.load_checkpoint(model, str(path), weights_only=True)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit {found.arch} ({error}).") from error
+    logger.info("Loaded %s from %s", name, path)
+    clip = from_open_clip(model, name)
+    clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
+    return clip, file_sha256(path)
