@@ -1,0 +1,147 @@
+"""PromptTrainer: the only class that joins frozen CLIP, the bricks and the training loop."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import FrozenCLIP, InputError, load_clip
+from clip.templates import DEFAULT
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from trainers.parts.prompted_clip import Output, PromptedCLIP
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("fp32", "fp16", "amp", "bf16")
+
+
+class PromptTrainer(TrainerX):
+    """What every prompt-learning trainer repeats, once.
+
+    A method says what it learns (`build_prompts`) and what it minimises (`loss`). It may set:
+        section: its node under cfg.TRAINER; `self.options` is that node.
+        saved_as: names of its parameters in the authors' checkpoints, which are read and written.
+        needs: what `check_cfg` demands of INPUT.TRANSFORMS; "normalize" unless the method prompts pixels.
+
+    Attributes:
+        model: PromptedCLIP; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
+        classnames, template: of the dataset; the template has one {}.
+    """
+
+    section = ""
+    saved_as: dict = {}
+
+    def build_prompts(self, clip: FrozenCLIP) -> dict:
+        """Arguments of `PromptedCLIP` other than the towers, e.g. {"text": TextPrompt(...)}."""
+        raise TypeError(f"{type(self).__name__} does not say what it learns; define build_prompts(self, clip).")
+
+    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
+        """Named loss terms, already weighted; their sum is minimised."""
+        return {"ce": F.cross_entropy(out.logits, label)}
+
+    @property
+    def options(self):
+        return self.cfg.TRAINER[self.section]
+
+    @property
+    def classnames(self) -> list[str]:
+        return self.dm.dataset.classnames
+
+    @property
+    def template(self) -> str:
+        return getattr(self.dm.dataset, "template", None) or DEFAULT
+
+    def check_cfg(self, cfg) -> None:
+        if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
+            raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
+        if not cfg.INPUT.NO_TRANSFORM and "normalize" not in cfg.INPUT.TRANSFORMS:
+            raise UserError(f"{type(self).__name__} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, "
+                            f"which is {tuple(cfg.INPUT.TRANSFORMS)}.")
+
+    def build_model(self) -> None:
+        try:
+            clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+            self._check_image_size(clip)
+            self._set_precision(clip)
+            self.model = PromptedCLIP(clip, **self.build_prompts(clip), saved_as=self.saved_as).to(self.device)
+        except InputError as error:
+            raise UserError(str(error)) from error
+        learner = self.model.prompt_learner
+        self.learned_parameters = count_num_param(learner)
+        logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
+                    f"{self.learned_parameters:,}", clip.name, self.precision)
+        if not self.learned_parameters:
+            return
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(learner, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        images, label = self.parse_batch_train(batch)
+        with self._autocast():
+            out = self.model(images)
+        terms = self.loss(out, label)
+        self.check_finite(terms, batch)
+        loss = sum(terms.values())
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {name: float(value.detach()) for name, value in summary.items()}
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, C)."""
+        with self._autocast():
+            return self.model(images).logits
+
+    def training_images(self, view: str = "train") -> Iterator[tuple[Tensor, Tensor]]:
+        """The labelled training images in their order, nothing dropped: (images (B, 3, H, W), labels (B,)).
+
+        Args:
+            view: "train" for the training transform (random crops), "test" for the test transform.
+        """
+        loader = build_data_loader(self.cfg, sampler_type="SequentialSampler", data_source=self.dm.dataset.train_x,
+                                   batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
+                                   tfm=build_transform(self.cfg, is_train=view == "train"))
+        for batch in loader:
+            yield batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def run_record_fields(self) -> dict:
+        clip = self.model.clip
+        return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
+                "backbone": {"name": clip.name, "sha256": clip.sha256}, "precision": self.precision}
+
+    def _check_image_size(self, clip: FrozenCLIP) -> None:
+        if set(self.cfg.INPUT.SIZE) != {clip.image_size}:
+            raise UserError(f"{clip.name} takes {clip.image_size} x {clip.image_size} images and INPUT.SIZE is "
+                            f"{tuple(self.cfg.INPUT.SIZE)}. Set INPUT.SIZE \"({clip.image_size}, {clip.image_size})\" or "
+                            "choose another MODEL.BACKBONE.NAME.")
+        cfg_mean, cfg_std = self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD
+        if not torch.allclose(torch.tensor([*cfg_mean, *cfg_std]), torch.tensor([*clip.mean, *clip.std]), atol=1e-4):
+            logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",
+                           cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
+
+    def _set_precision(self, clip: FrozenCLIP) -> None:
+        """fp16 and amp run the frozen towers in float16 under autocast on a GPU; prompts and losses stay float32."""
+        asked = self.options.get("PREC", "fp32") if self.section else "fp32"
+        self.precision = asked if self.device.type == "cuda" else "fp32"
+        self._dtype = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype == torch.float16)
+        if self._dtype is not None:
+            clip.half_weights(self._dtype)
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)

@@ -1,0 +1,75 @@
+"""DAPT: text and visual prompts that spread classes apart and pull images to their class's prototype.
+
+Source: Distribution-Aware Prompt Tuning for Vision-Language Models (Cho et al., ICCV 2023), trainers/dapt.py; learning
+rates and loss weights per dataset in configs/recipes/dapt.yaml.
+"""
+from functools import cached_property
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers._base import PromptTrainer
+from trainers._cache import cached_tensor, file_facts
+from trainers.parts.losses import inter_dispersion, intra_dispersion
+from trainers.parts.prompted_clip import Output
+from trainers.parts.prototypes import class_prototypes
+from trainers.parts.text_prompt import TextPrompt
+from trainers.parts.visual_prompt import VisualPrompt
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.DAPT = CfgNode()
+    c.TXT_NUM_TOKENS = 16               # context words
+    c.VIS_NUM_TOKENS = 16               # visual tokens between class token and patches, after ln_pre
+    c.VIS_DEPTH = 1                     # blocks with visual tokens of their own; 1 as published
+    c.VIS_DROPOUT = 0.0                 # on the visual tokens, in training
+    c.TXT_RBF_T = 2.0                   # bandwidth of the inter-dispersion; larger looks at nearer classes only
+    c.TXT_BETA = 0.1                    # weight of the inter-dispersion (text); larger spreads classes more
+    c.VIS_BETA = 10.0                   # weight of the intra-dispersion (image); larger pulls harder to the prototypes
+    c.PROTOTYPE_VIEW = "train"          # transform of the prototypes' images: "train" (random crops, published) or "test"
+    c.PROTOTYPE_GEN = False             # the authors' separate prototype run; not needed here and must stay False
+    c.PREC = "fp16"                     # fp16, amp, bf16 (GPU, autocast) or fp32; a CPU always runs fp32
+
+
+@TRAINER_REGISTRY.register()
+class DAPT(PromptTrainer):
+    section = "DAPT"
+    saved_as = {"text.ctx": "txt_ctx", "visual.tokens": "vis_ctx"}
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.TRAINER.DAPT
+        if c.PROTOTYPE_GEN:
+            raise UserError("TRAINER.DAPT.PROTOTYPE_GEN True was the authors' separate run for prototypes. They are "
+                            "built inside the training now: leave it False and run the training once.")
+        if c.PROTOTYPE_VIEW not in ("train", "test"):
+            raise UserError("TRAINER.DAPT.PROTOTYPE_VIEW is \"train\" (the training transform, as published) or \"test\"; "
+                            f"got {c.PROTOTYPE_VIEW!r}.")
+
+    def build_prompts(self, clip: FrozenCLIP) -> dict:
+        c = self.options
+        if self.num_classes < 2:
+            raise UserError(f"DAPT needs at least 2 classes to spread apart; {self.cfg.DATASET.NAME} has "
+                            f"{self.num_classes}. Check DATASET.SUBSAMPLE_CLASSES, or use CoOp.")
+        return {"text": TextPrompt(clip, self.classnames, c.TXT_NUM_TOKENS),
+                "visual": VisualPrompt(clip, c.VIS_NUM_TOKENS, c.VIS_DEPTH, c.VIS_DROPOUT)}
+
+    @cached_property
+    def prototypes(self) -> Tensor:
+        """(C, D), from the un-prompted towers; built on first use, so evaluation needs none."""
+        cfg, clip, view = self.cfg, self.model.clip, self.options.PROTOTYPE_VIEW
+        key = {"weights": clip.sha256, "backbone": clip.name, "view": view, "seed": cfg.SEED, "input": str(cfg.INPUT),
+               "precision": self.precision, "images": file_facts([item.impath for item in self.dm.dataset.train_x]),
+               "labels": [item.label for item in self.dm.dataset.train_x]}
+        return cached_tensor("prototypes", key, lambda: class_prototypes(
+            clip, self.training_images(view), self.num_classes)).to(self.device)
+
+    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
+        c = self.options
+        return {"ce": F.cross_entropy(out.logits, label),
+                "intra": c.VIS_BETA * intra_dispersion(out.image_features, self.prototypes[label]),
+                "inter": c.TXT_BETA * inter_dispersion(out.text_features, c.TXT_RBF_T)}

@@ -1,0 +1,101 @@
+"""CLIP with prompts: images and class prompts in, logits and features out."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, InputError
+
+
+@dataclass
+class Output:
+    """Attributes: logits (B, C), image_features (B, D) and text_features (C, D), both unit norm."""
+
+    logits: Tensor
+    image_features: Tensor
+    text_features: Tensor
+
+
+class PromptLearner(nn.ModuleDict):
+    """The learned bricks, saved under the names that the method's authors gave to their parameters.
+
+    Whatever else a checkpoint holds (fixed words such as `token_prefix`, a whole frozen CLIP) is left aside on loading.
+
+    Args:
+        bricks: modules by name, e.g. {"text": TextPrompt, "visual": VisualPrompt}.
+        saved_as: their parameters' names in a checkpoint, e.g. {"text.ctx": "ctx"}; several names mean one for every
+            row of the parameter. A parameter without an entry keeps its own name.
+    """
+
+    def __init__(self, bricks: dict[str, nn.Module], saved_as: Mapping[str, str | Sequence[str]] | None = None):
+        super().__init__(bricks)
+        self.saved_as = dict(saved_as or {})
+        self.register_state_dict_post_hook(_to_saved_names)
+        self.register_load_state_dict_pre_hook(_from_saved_names)
+
+
+def _to_saved_names(module: PromptLearner, state: dict, prefix: str, _metadata) -> None:
+    for own, saved in module.saved_as.items():
+        value = state.pop(prefix + own)
+        rows = [(saved, value)] if isinstance(saved, str) else zip(saved, value, strict=True)
+        state.update({prefix + name: row for name, row in rows})
+
+
+def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> None:
+    for own, saved in module.saved_as.items():
+        if isinstance(saved, str) and prefix + saved in state:
+            state[prefix + own] = state.pop(prefix + saved)
+        elif not isinstance(saved, str) and all(prefix + name in state for name in saved):
+            state[prefix + own] = torch.stack([state.pop(prefix + name) for name in saved])
+    own_names = {prefix + name for name, _ in module.named_parameters()}
+    for name in [name for name in state if name.startswith(prefix) and name not in own_names]:
+        del state[name]
+
+
+class PromptedCLIP(nn.Module):
+    """Frozen towers and what is learned around them.
+
+    Args:
+        clip: the towers; no gradient reaches their weights.
+        text: a `TextPrompt`, or None with a `bank`.
+        visual: a `VisualPrompt`, or None.
+        bank: (C, D) unit-norm text features instead of a text prompt: a fixed classifier.
+        saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
+    Attributes:
+        prompt_learner: the learned bricks by name ("text", "visual"), and nothing frozen: what is optimised and saved.
+    """
+
+    def __init__(self, clip: FrozenCLIP, *, text: nn.Module | None = None, visual: nn.Module | None = None,
+                 bank: Tensor | None = None, saved_as: Mapping[str, str | Sequence[str]] | None = None):
+        super().__init__()
+        if (text is None) == (bank is None):
+            raise InputError("PromptedCLIP classifies with either a text prompt or a fixed bank; give exactly one.")
+        self.clip = clip
+        bricks = {name: brick for name, brick in dict(text=text, visual=visual).items() if brick is not None}
+        self.prompt_learner = PromptLearner(bricks, saved_as)
+        self.register_buffer("bank", bank, persistent=False)
+        self._cached: tuple[tuple, Tensor] | None = None
+
+    def text_features(self) -> Tensor:
+        """(C, D), unit norm. Without gradients they are computed once and kept until the prompt changes."""
+        if self.bank is not None:
+            return self.bank
+        prompt = self.prompt_learner["text"]
+        if torch.is_grad_enabled():
+            return self.clip.encode_text(prompt())
+        state = tuple((p.data_ptr(), p._version) for p in prompt.parameters())
+        if self._cached is None or self._cached[0] != state:
+            self._cached = state, self.clip.encode_text(prompt())
+        return self._cached[1]
+
+    def forward(self, images: Tensor) -> Output:
+        """Images (B, 3, H, W), normalised, to logits in units of CLIP's scale."""
+        visual = self.prompt_learner["visual"] if "visual" in self.prompt_learner else None
+        image_features = self.clip.encode_image(images, visual)                   # (B, D)
+        text_features = self.text_features()                                      # (C, D)
+        with torch.autocast(images.device.type, enabled=False):                   # cosines and losses in float32
+            logits = self.clip.scale * image_features @ text_features.t()         # (B, C)
+        return Output(logits, image_features, text_features)

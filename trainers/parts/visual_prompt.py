@@ -1,0 +1,69 @@
+"""Learned tokens in the vision transformer, shallow or deep, in the two placements that papers use.
+
+Source: VPT (Jia et al., ECCV 2022); DAPT (Cho et al., ICCV 2023), trainers/dapt.py; MaPLe (Khattak et al., CVPR 2023),
+clip/model.py VisionTransformer and ResidualAttentionBlock_IVLP.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, InputError
+
+PLACEMENTS = ("after_cls", "end")
+
+
+class VisualPrompt(nn.Module):
+    """n learned tokens that join the class token and the patches; deeper blocks replace them with their own.
+
+    Args:
+        clip: its image tower must be a vision transformer.
+        n_tokens: tokens per prompted block.
+        depth: prompted blocks, counted from the first; 1 is shallow.
+        dropout: on the tokens, in training.
+        placement: "after_cls" (DAPT): between class token and patches, after `ln_pre`, drawn from U(-v, v) with
+            v = sqrt(6 / (3 * patch_size^2 + W)). "end" (MaPLe): behind the patches, before `ln_pre`, drawn from
+            N(0, 0.02).
+    Attributes:
+        tokens: (depth, n, W), drawn with torch's global stream.
+    Raises:
+        InputError: an image tower without tokens; a depth, count or placement that does not exist.
+    """
+
+    def __init__(self, clip: FrozenCLIP, n_tokens: int, depth: int = 1, dropout: float = 0.0,
+                 placement: str = "after_cls"):
+        super().__init__()
+        clip.require_tokens("A visual prompt")
+        if placement not in PLACEMENTS:
+            raise InputError(f"Visual tokens are placed at one of {', '.join(PLACEMENTS)}; got {placement!r}.")
+        if not 1 <= depth <= clip.depth:
+            raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; got {depth}.")
+        if n_tokens < 1:
+            raise InputError(f"A visual prompt learns at least 1 token; got {n_tokens}.")
+        self.n_tokens, self.depth, self.placement = n_tokens, depth, placement
+        self.dropout = nn.Dropout(dropout)
+        self.tokens = nn.Parameter(torch.empty(depth, n_tokens, clip.vision_width, device=clip.logit_scale.device))
+        if placement == "after_cls":
+            bound = math.sqrt(6 / (3 * clip.patch_size ** 2 + clip.vision_width))
+            nn.init.uniform_(self.tokens, -bound, bound)
+        else:
+            nn.init.normal_(self.tokens, std=0.02)
+
+    def inject(self, block: int, x: Tensor) -> Tensor:
+        """What enters `block` instead of x (B, L, W): with n tokens more at the first one, others at the next ones."""
+        if self.placement == "after_cls":
+            if not 0 <= block < self.depth:
+                return x
+            tokens = self._expand(block, x)                                                   # (B, n, W)
+            rest = x[:, 1:] if block == 0 else x[:, 1 + self.n_tokens:]                       # (B, P, W)
+            return torch.cat([x[:, :1], tokens, rest], dim=1)                                 # (B, 1+n+P, W)
+        if block == -1:
+            return torch.cat([x, self._expand(0, x)], dim=1)                                  # (B, 1+P+n, W)
+        if 0 < block < self.depth:
+            return torch.cat([x[:, :-self.n_tokens], self._expand(block, x)], dim=1)          # (B, 1+P+n, W)
+        return x
+
+    def _expand(self, layer: int, x: Tensor) -> Tensor:
+        return self.dropout(self.tokens[layer].to(x.dtype).expand(len(x), -1, -1))            # (B, n, W)
