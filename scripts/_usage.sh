@@ -1,0 +1,42 @@
+# Sourced by the method scripts: their usage text, and the call of tools/sweep.py that each of them is.
+
+usage() {                           # usage <script> <arguments> <example>
+    cat <<TEXT
+Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.py] [KEY VALUE ...]
+
+  dataset    a file name of configs/datasets, e.g. digits (real handwritten digits, nothing to download),
+             digits_lowcontrast, shapes, oxford_pets, dtd, imagenet
+  --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
+  --force    run again what is finished
+  KEY VALUE  options of the config, e.g. OPTIM.LR 0.01; such runs get a folder of their own
+
+Environment: DATA (root of the datasets, default data/), OUTPUT (default output/), SEEDS (default "1 2 3"),
+PYTHON (interpreter to use; default: the active environment, else .venv, which is made when it is missing).
+
+Example: bash scripts/$1.sh $3
+TEXT
+}
+
+_start() {                          # _start <arguments of sweep.py>: same process, so Ctrl-C and the exit code are its own
+    source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
+    exec "$PYTHON" "$ROOT/tools/sweep.py" "$@"
+}
+
+few_shot() {                        # few_shot <recipe> <dataset> <shots> [options]
+    local recipe=$1 argument
+    shift
+    for argument in "$@"; do
+        case $argument in -h|--help) usage "$recipe" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
+    done
+    if [ $# -lt 2 ]; then usage "$recipe" "<dataset> <shots>" "digits 16" >&2; exit 2; fi
+    _start --recipe "$recipe" --datasets "$1" --shots "$2" "${@:3}"
+}
+
+zero_shot() {                       # zero_shot <dataset> [options]
+    local argument
+    for argument in "$@"; do
+        case $argument in -h|--help) usage zeroshot "<dataset>" "digits"; exit 0 ;; esac
+    done
+    if [ $# -lt 1 ]; then usage zeroshot "<dataset>" "digits" >&2; exit 2; fi
+    _start --recipe zeroshot --datasets "$1" "${@:2}"
+}

@@ -1,0 +1,40 @@
+"""Installs the engine (`dassl`) and frozen CLIP (`clip`); trainers, datasets, configs and tools stay in the checkout.
+
+The lists below are the one place of the requirements; scripts/_packages.py compares an environment with them.
+"""
+from pathlib import Path
+
+# Lower bounds were installed and tested together on Python 3.10, the newest releases on 3.13 (see README).
+REQUIRES = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "open_clip_torch>=2.24",
+    "numpy>=1.26",
+    "pillow>=10.0",
+    "yacs>=0.1.8",
+    "pyyaml>=6.0",
+    "tabulate>=0.9",
+    "tqdm>=4.65",
+    "scikit-learn>=1.4",
+    "matplotlib>=3.8",
+    "safetensors>=0.4",
+    "tensorboard>=2.15",
+]
+EXTRAS = {"test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"]}
+
+if __name__ == "__main__":
+    from setuptools import find_packages, setup
+
+    setup(
+        name="dassl-prompts",
+        version="0.1.0",
+        description="A Dassl-style engine with registered trainers for CLIP prompt learning",
+        long_description=(Path(__file__).resolve().parent / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
+        license="MIT",
+        python_requires=">=3.10",
+        packages=find_packages(include=["dassl", "dassl.*", "clip", "clip.*"]),
+        package_data={"clip": ["tiny.*"]},
+        install_requires=REQUIRES,
+        extras_require=EXTRAS,
+    )
