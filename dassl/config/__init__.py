@@ -1,0 +1,14 @@
+"""Config defaults, and merging that names what is wrong."""
+from yacs.config import CfgNode
+
+from .defaults import get_cfg_default
+from .merge import merge_file, merge_opts
+
+__all__ = ["CfgNode", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts"]
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Drop the sections of TRAINER that belong to other trainers, in place."""
+    for key in list(cfg.TRAINER):
+        if key not in ("NAME", trainer.upper()):
+            del cfg.TRAINER[key]

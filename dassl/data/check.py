@@ -1,0 +1,81 @@
+"""What must be true of a dataset before the first step: labels and names agree, every image is there and readable."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from dassl.utils.errors import UserError
+from dassl.utils.tools import cache_dir
+
+logger = logging.getLogger(__name__)
+
+_DECODE_ALL_BELOW = 20_000      # larger splits: the files must exist, their content is read in training
+
+
+def check_dataset(dataset, name: str) -> None:
+    """Raises UserError for labels without names, missing files and unreadable images, naming the first few."""
+    check_labels(dataset, name)
+    splits = {s: getattr(dataset, s) for s in ("train_x", "val", "test") if getattr(dataset, s, None)}
+    files = {item.impath: split for split, items in splits.items() for item in items}
+    facts, missing = [], []
+    for path in files:
+        try:
+            stat = os.stat(path)
+            facts.append((os.path.abspath(path), stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            missing.append(path)
+    if missing:
+        raise UserError(f"{name}: {len(missing)} of {len(files)} images are missing, first {', '.join(missing[:5])}. "
+                        "Check DATASET.ROOT and that the dataset was unpacked completely.")
+    if len(files) > _DECODE_ALL_BELOW:
+        files = {path: split for path, split in files.items() if split == "train_x"}
+    if len(files) > _DECODE_ALL_BELOW:
+        return
+    stamp = cache_dir() / "checked" / hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:32]
+    if stamp.exists():
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        broken = [path for path, reason in zip(files, pool.map(_reason_unreadable, files)) if reason]
+    if broken:
+        raise UserError(f"{name}: {len(broken)} of {len(files)} images cannot be read, first "
+                        f"{', '.join(f'{p} ({_reason_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
+                        "Fetch or copy them again.")
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    except OSError as error:
+        logger.info("The image check is not remembered (%s)", error)
+
+
+def check_labels(dataset, name: str) -> None:
+    """Labels are 0 to C-1, each with one class name, and no split has a label or name of its own."""
+    classnames, C = dataset.classnames, dataset.num_classes
+    if len(classnames) != C:
+        absent = sorted(set(range(C)) - set(dataset.lab2cname))
+        raise UserError(f"{name}: the largest label is {C - 1}, so there are {C} classes, but only {len(classnames)} have "
+                        f"training images and names; labels {absent[:5]} have none. Number the classes 0 to "
+                        f"{len(classnames) - 1}, or add their images.")
+    for split in ("val", "test"):
+        for item in getattr(dataset, split, None) or []:
+            if item.label not in dataset.lab2cname:
+                raise UserError(f"{name}: {item.impath} in the {split} split has label {item.label}, which no training "
+                                f"image has (labels are 0 to {C - 1}). Labels and class names disagree: check the split.")
+            if item.classname and item.classname != dataset.lab2cname[item.label]:
+                raise UserError(f"{name}: label {item.label} is {dataset.lab2cname[item.label]!r} in training and "
+                                f"{item.classname!r} in the {split} split ({item.impath}). Labels and class names disagree: "
+                                "check the order of the classes in the split.")
+
+
+def _reason_unreadable(path: str) -> str:
+    """Why an image cannot be decoded, or ""."""
+    try:
+        with Image.open(path) as image:
+            image.draft("L", (1, 1))            # a JPEG is read to its end, but at an eighth of its size
+            image.load()
+        return ""
+    except Exception as error:  # PIL raises many types for damaged files; each means unreadable
+        return str(error) or type(error).__name__

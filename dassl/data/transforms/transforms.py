@@ -1,0 +1,141 @@
+"""INPUT.TRANSFORMS -> what turns a PIL image into a tensor, in Dassl's order whatever the order of the names."""
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from dassl.utils.errors import UserError
+from dassl.utils.registry import nearest
+
+logger = logging.getLogger(__name__)
+
+INTERPOLATION_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC,
+                       "nearest": InterpolationMode.NEAREST}
+
+
+class Random2DTranslation:
+    """With probability 1/2 resize to 9/8 of the size and crop at random, else resize only."""
+
+    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=InterpolationMode.BILINEAR):
+        self.size, self.p, self.interpolation = (height, width), p, interpolation
+
+    def __call__(self, image):
+        if torch.rand(1).item() >= self.p:
+            return T.functional.resize(image, self.size, self.interpolation)
+        larger = [round(side * 1.125) for side in self.size]
+        return T.RandomCrop(self.size)(T.functional.resize(image, larger, self.interpolation))
+
+
+class Cutout:
+    """Set `n_holes` squares of side `length` to 0 at random places of a tensor image (C, H, W)."""
+
+    def __init__(self, n_holes: int = 1, length: int = 16):
+        self.n_holes, self.length = n_holes, length
+
+    def __call__(self, image: Tensor) -> Tensor:
+        H, W = image.shape[1:]
+        rows, columns = torch.arange(H)[:, None], torch.arange(W)
+        keep = torch.ones(H, W, dtype=torch.bool)
+        for _ in range(self.n_holes):
+            y, x = int(torch.randint(H, ())), int(torch.randint(W, ()))
+            half = self.length // 2
+            keep &= (rows < y - half) | (rows >= y + half) | (columns < x - half) | (columns >= x + half)
+        return image * keep
+
+
+class GaussianNoise:
+    """Add N(mean, std) noise to a tensor image with probability p."""
+
+    def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
+        self.mean, self.std, self.p = mean, std, p
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image if torch.rand(1).item() > self.p else image + torch.randn_like(image) * self.std + self.mean
+
+
+class InstanceNormalization:
+    """Zero mean and unit deviation per channel of one tensor image."""
+
+    def __init__(self, eps: float = 1e-8):
+        self.eps = eps
+
+    def __call__(self, image: Tensor) -> Tensor:
+        mean, std = image.mean((1, 2), keepdim=True), image.std((1, 2), keepdim=True)
+        return (image - mean) / (std + self.eps)
+
+
+AVAI_CHOICES = ["random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop",
+                "random_translation", "center_crop", "cutout", "imagenet_policy", "cifar10_policy", "svhn_policy",
+                "randaugment", "randaugment_fixmatch", "randaugment2", "gaussian_noise", "colorjitter",
+                "randomgrayscale", "gaussian_blur"]
+
+
+def build_transform(cfg, is_train: bool = True, choices=None):
+    """PIL image -> (3, H, W) float tensor in [0, 1], normalised iff "normalize" is chosen.
+
+    Args:
+        cfg: INPUT is read.
+        is_train: with augmentation; else resize the short side, crop the centre.
+        choices: names instead of INPUT.TRANSFORMS.
+    Returns:
+        A callable, or None with INPUT.NO_TRANSFORM.
+    Raises:
+        UserError: an unknown name.
+    """
+    if cfg.INPUT.NO_TRANSFORM:
+        logger.info("No transform is applied (INPUT.NO_TRANSFORM)")
+        return None
+    choices = tuple(cfg.INPUT.TRANSFORMS if choices is None else choices)
+    for name in choices:
+        if name not in AVAI_CHOICES:
+            raise UserError(f"Unknown transform {name!r} in INPUT.TRANSFORMS.{nearest(name, AVAI_CHOICES)} There are "
+                            f"{', '.join(AVAI_CHOICES)}.")
+    if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
+        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(INTERPOLATION_MODES)}; got {cfg.INPUT.INTERPOLATION!r}.")
+    steps = (_train_steps if is_train else _test_steps)(cfg.INPUT, choices)
+    return T.Compose(steps)
+
+
+def _train_steps(c, choices) -> list:
+    interpolation, size = INTERPOLATION_MODES[c.INTERPOLATION], tuple(c.SIZE)
+    crops = {"random_crop", "random_resized_crop", "random_translation", "center_crop"}
+    augment = {
+        "center_crop": lambda: T.Compose([T.Resize(max(size), interpolation), T.CenterCrop(size)]),
+        "random_translation": lambda: Random2DTranslation(*size, interpolation=interpolation),
+        "random_crop": lambda: T.RandomCrop(size, padding=c.CROP_PADDING, pad_if_needed=True),
+        "random_resized_crop": lambda: T.RandomResizedCrop(size, scale=tuple(c.RRCROP_SCALE), interpolation=interpolation),
+        "random_flip": T.RandomHorizontalFlip,
+        "imagenet_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.IMAGENET),
+        "cifar10_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.CIFAR10),
+        "svhn_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.SVHN),
+        "randaugment": lambda: T.RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M, 31),
+        "randaugment_fixmatch": lambda: T.RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M, 31),
+        "randaugment2": lambda: T.TrivialAugmentWide(),
+        "colorjitter": lambda: T.ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S, c.COLORJITTER_H),
+        "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
+        "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
+    }
+    steps = [] if crops & set(choices) else [T.Resize(size, interpolation)]
+    steps += [make() for name, make in augment.items() if name in choices]
+    steps.append(T.ToTensor())
+    if "cutout" in choices:
+        steps.append(Cutout(c.CUTOUT_N, c.CUTOUT_LEN))
+    steps += _normalisation(c, choices)
+    if "gaussian_noise" in choices:
+        steps.append(GaussianNoise(c.GN_MEAN, c.GN_STD))
+    return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
+
+
+def _test_steps(c, choices) -> list:
+    size = tuple(c.SIZE)
+    steps = [T.Resize(max(size), INTERPOLATION_MODES[c.INTERPOLATION]), T.CenterCrop(size), T.ToTensor()]
+    steps += _normalisation(c, choices)
+    return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
+
+
+def _normalisation(c, choices) -> list:
+    return [T.Normalize(mean=list(c.PIXEL_MEAN), std=list(c.PIXEL_STD))] if "normalize" in choices else []

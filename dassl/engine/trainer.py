@@ -1,0 +1,289 @@
+"""Trainers over a config: SimpleTrainer, TrainerX (labelled batches) and TrainerXU (labelled and unlabelled ones).
+
+Hooks, registered models, result lines and folders are Dassl 0.6.3's.
+"""
+from __future__ import annotations
+
+import datetime
+import logging
+import os.path as osp
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils.errors import UserError
+from dassl.utils.logger import CONSOLE
+from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.run_record import describe_run, write_record
+from dassl.utils.tools import count_num_param, mkdir_if_missing
+from dassl.utils.torchtools import BEST, load_pretrained_weights
+
+from . import progress
+from .trainer_base import TrainerBase
+
+logger = logging.getLogger(__name__)
+
+
+def __getattr__(name: str):
+    if name == "SummaryWriter":          # public code imports it from here; TensorBoard is slow to import
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter
+    raise AttributeError(name)
+
+
+class SimpleNet(nn.Module):
+    """A backbone, an optional head, and a linear classifier over `num_classes` (0: none)."""
+
+    def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
+        super().__init__()
+        self.backbone = build_backbone(model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE,
+                                       pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs)
+        fdim = self.backbone.out_features
+        self.head = None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            h = model_cfg.HEAD
+            self.head = build_head(h.NAME, verbose=cfg.VERBOSE, in_features=fdim, hidden_layers=h.HIDDEN_LAYERS,
+                                   activation=h.ACTIVATION, bn=h.BN, dropout=h.DROPOUT, **kwargs)
+            fdim = self.head.out_features
+        self.classifier = nn.Linear(fdim, num_classes) if num_classes > 0 else None
+        self._fdim = fdim
+
+    @property
+    def fdim(self) -> int:
+        return self._fdim
+
+    def forward(self, x: Tensor, return_feature: bool = False):
+        """(B, ...) -> scores (B, C), features (B, fdim), or both."""
+        f = self.backbone(x)
+        f = self.head(f) if self.head is not None else f
+        if self.classifier is None:
+            return f
+        y = self.classifier(f)
+        return (y, f) if return_feature else y
+
+
+class SimpleTrainer(TrainerBase):
+    """Builds data, model and evaluator from a config; trains, saves and tests.
+
+    Attributes:
+        cfg, device, output_dir. dm: DataManager; train_loader_x, train_loader_u, val_loader, test_loader,
+        num_classes, num_source_domains, lab2cname: its. evaluator. best_result: of the validation split, percent.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.check_cfg(cfg)
+        self.device = torch.device("cuda:0" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
+        self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
+        self.best_result = -np.inf
+        self.time_start = self._created = time.monotonic()
+        self._phase, self._train_seconds = "built", 0.0
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    def check_cfg(self, cfg) -> None:
+        """Refuse a config that this trainer cannot use (raise UserError); called first."""
+
+    def build_data_loader(self) -> None:
+        dm = DataManager(self.cfg)
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
+        self.lab2cname, self.dm = dm.lab2cname, dm
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        logger.info("# params: %s", f"{count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    def train(self) -> None:
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        if self.cfg.RESUME:
+            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+        mkdir_if_missing(self.output_dir)
+        if self.max_epoch > self.start_epoch:
+            self.init_writer(osp.join(self.output_dir, "tensorboard"))
+        self._phase, self.time_start = "training", time.monotonic()
+        self._progress = None
+
+    def after_train(self) -> None:
+        self._train_seconds = time.monotonic() - self.time_start
+        self._end_progress()
+        self._phase = "trained"
+        logger.info("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0:
+                logger.info("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                logger.info("Deploy the last-epoch model")
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.monotonic() - self.time_start))
+        logger.info("Elapsed: %s", elapsed, extra=CONSOLE)
+        self.close_writer()
+
+    def after_epoch(self) -> None:
+        cfg, is_last = self.cfg, self.epoch + 1 == self.max_epoch
+        if not cfg.TEST.NO_TEST and cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+        if is_last or (cfg.TRAIN.CHECKPOINT_FREQ > 0 and (self.epoch + 1) % cfg.TRAIN.CHECKPOINT_FREQ == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "best_result": float(self.best_result)}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        self.best_result = state.get("best_result", self.best_result)
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on a split, TEST.SPLIT by default.
+
+        Returns:
+            The evaluator's first value: accuracy, percent. After training (or without any) results.json is written.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = split or self.cfg.TEST.SPLIT
+        if split == "val" and self.val_loader is None:
+            logger.warning("There is no validation split; evaluating on the test split instead")
+            split = "test"
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
+        logger.info("Evaluate on the *%s* set", split)
+        start, count = time.monotonic(), 0
+        for batch in progress.over(loader, f"{split} split"):
+            input, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(input), label)
+            count += len(label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        if self._phase != "training":
+            self._record(split, results, count, time.monotonic() - start)
+        return next(iter(results.values()))
+
+    def run_record_fields(self) -> dict:
+        """What else results.json should say; extend it with `{**super().run_record_fields(), ...}`."""
+        learned = [p for m in self._models.values() if m is not None for p in m.parameters() if p.requires_grad]
+        return {"learned_parameters": count_num_param(params=learned)}
+
+    def _record(self, split: str, results: dict, count: int, test_seconds: float) -> None:
+        best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._phase == "trained"
+        record = {
+            "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
+            **describe_run(self.cfg, self.dm.dataset, self.device),
+            "split": split, "num_test": count, "metrics": {k: float(v) for k, v in results.items()},
+            "epochs": self.max_epoch if self._phase == "trained" else 0,
+            "model_selection": "the epoch with the best accuracy on the validation split" if best else
+            "the last epoch; nothing was selected on the test split",
+            "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
+                        "total": round(time.monotonic() - self._created, 3)},
+            **self.run_record_fields(),
+        }
+        logger.info("Results written to %s", write_record(record, self.output_dir))
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        return self.model(input)
+
+    def parse_batch_test(self, batch: dict):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
+
+    def _run_batches(self, batches, num_batches: int) -> None:
+        """Train on each of `batches`; a line to log.txt every PRINT_FREQ, one line to the console for all."""
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches, freq = num_batches, self.cfg.TRAIN.PRINT_FREQ
+        if getattr(self, "_progress", None) is None:
+            label = f"{self.cfg.TRAINER.NAME} {self.cfg.DATASET.NAME} seed {self.cfg.SEED}"
+            self._progress = progress.Progress(self.max_epoch * num_batches, self.epoch * num_batches, label)
+        end = time.monotonic()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.monotonic() - end)
+            losses.update(self._step(batch))
+            batch_time.update(time.monotonic() - end)
+            latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
+            self._progress.step(self.epoch + 1, self.max_epoch, latest)
+            if (self.batch_idx + 1) % freq == 0 or (num_batches < freq and self.batch_idx + 1 == num_batches):
+                self._log_batch(losses, batch_time, data_time)
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, self.epoch * num_batches + self.batch_idx)
+            if self._optims:
+                self.write_scalar("train/lr", self.get_current_lr(), self.epoch * num_batches + self.batch_idx)
+            end = time.monotonic()
+
+    def _step(self, batch) -> dict:
+        return self.forward_backward(batch)
+
+    def _log_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
+        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+        logger.info("epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
+                    self.epoch + 1, self.max_epoch, self.batch_idx + 1, self.num_batches, batch_time.val,
+                    batch_time.avg, data_time.val, data_time.avg, losses,
+                    self.get_current_lr() if self._optims else float("nan"),
+                    datetime.timedelta(seconds=int(batch_time.avg * left)))
+
+    def _end_progress(self) -> None:
+        if getattr(self, "_progress", None) is not None:
+            self._progress.close()
+            self._progress = None
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled batches."""
+
+    def run_epoch(self) -> None:
+        self._run_batches(self.train_loader_x, len(self.train_loader_x))
+
+    def parse_batch_train(self, batch: dict):
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Trains on pairs of a labelled and an unlabelled batch; the shorter loader starts again when it ends."""
+
+    def run_epoch(self) -> None:
+        sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
+        sizes["smaller_one"] = min(sizes.values())
+        if self.cfg.TRAIN.COUNT_ITER not in sizes:
+            raise UserError(f"TRAIN.COUNT_ITER is one of {', '.join(sizes)}; got {self.cfg.TRAIN.COUNT_ITER!r}.")
+        num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
+        pairs = zip(_endless(self.train_loader_x), _endless(self.train_loader_u), range(num_batches))
+        self._run_batches(((x, u) for x, u, _ in pairs), num_batches)
+
+    def _step(self, batch: tuple[dict, dict]) -> dict:
+        return self.forward_backward(*batch)
+
+    def parse_batch_train(self, batch_x: dict, batch_u: dict):
+        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)
+
+
+def _endless(loader):
+    while True:
+        yield from loader

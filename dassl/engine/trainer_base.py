@@ -1,0 +1,247 @@
+"""The loop and the book-keeping of models, with Dassl's hooks: it knows neither data nor config."""
+from __future__ import annotations
+
+import logging
+import os.path as osp
+import random
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dassl.utils.errors import UserError
+from dassl.utils.tools import tolist_if_not
+from dassl.utils.torchtools import BEST, load_checkpoint, load_weights, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class NotFinite(UserError, FloatingPointError):
+    """A loss that is infinite or NaN."""
+
+
+class TrainerBase:
+    """Runs before_train, (before_epoch, run_epoch, after_epoch) per epoch, after_train; keeps registered models.
+
+    Attributes:
+        epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
+    """
+
+    def __init__(self):
+        self._models: OrderedDict[str, nn.Module | None] = OrderedDict()
+        self._optims: OrderedDict = OrderedDict()
+        self._scheds: OrderedDict = OrderedDict()
+        self._writer = None
+
+    def register_model(self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None) -> None:
+        """Have a model saved, loaded, switched between modes, and its schedule stepped, under `name`."""
+        if self.__dict__.get("_models") is None:
+            raise TypeError("Call super().__init__() before registering a model.")
+        if name in self._models:
+            raise ValueError(f"A model named {name!r} is registered already: {', '.join(self._models)}.")
+        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
+
+    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
+        """All registered names, or `names` after a check that they are."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        if unknown := [n for n in names if n not in self._models]:
+            raise ValueError(f"No model named {', '.join(unknown)}; registered: {', '.join(self._models)}.")
+        return names
+
+    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None,
+                   model_name: str = "") -> None:
+        """A checkpoint of every model: `<directory>/<name>/model.pth.tar-<epoch + 1>`, or `model_name`."""
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            save_checkpoint({"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
+                             "optimizer": optim.state_dict() if optim is not None else None,
+                             "scheduler": sched.state_dict() if sched is not None else None,
+                             "val_result": val_result, "training": self.training_state()},
+                            osp.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def training_state(self) -> dict:
+        """What a resumed run needs beside models, optimisers and schedules: the random streams. Plain data only."""
+        kind, keys, *rest = np.random.get_state()
+        return {"torch": torch.get_rng_state(), "python": random.getstate(),
+                "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+    def load_training_state(self, state: dict) -> None:
+        torch.set_rng_state(state["torch"].cpu())
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Continue from the latest checkpoint of all models, exactly: weights, optimisers, schedules, random streams.
+
+        Returns:
+            Finished epochs; 0 if any model has no checkpoint there.
+        """
+        names = self.get_model_names()
+        pointers = [osp.join(directory, name, "checkpoint") for name in names]
+        if not names or not all(osp.exists(p) for p in pointers):
+            logger.info("No checkpoint found in %s, training from scratch", directory)
+            return 0
+        for name, pointer in zip(names, pointers):
+            with open(pointer, encoding="utf-8") as file:
+                path = osp.join(directory, name, file.readline().strip())
+            state = self._read(path)
+            load_weights(self._models[name], state["state_dict"], path)
+            for kind, owner in (("optimizer", self._optims[name]), ("scheduler", self._scheds[name])):
+                if owner is not None and isinstance(state.get(kind), dict):
+                    owner.load_state_dict(state[kind])
+        if "training" in state:
+            self.load_training_state(state["training"])
+        logger.info("Resumed from %s after epoch %d", directory, state["epoch"])
+        return state["epoch"]
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Weights of every model from a run folder.
+
+        Args:
+            directory: the folder; "" keeps the models as they are, as Dassl does.
+            epoch: of model.pth.tar-<epoch>; None takes model-best.pth.tar, or else the latest.
+        Raises:
+            UserError: no such file, or one that does not fit.
+        """
+        if not directory:
+            logger.info("Note that load_model() is skipped as no pretrained model is given")
+            return
+        for name in self.get_model_names():
+            folder = osp.join(directory, name)
+            path = osp.join(folder, f"model.pth.tar-{epoch}" if epoch is not None else self._best_or_latest(folder))
+            state = self._read(path)
+            load_weights(self._models[name], state["state_dict"], path)
+            logger.info("Loaded %s from %s (epoch %s)", name, path, state.get("epoch"))
+
+    @staticmethod
+    def _best_or_latest(folder: str) -> str:
+        pointer = osp.join(folder, "checkpoint")
+        if osp.exists(osp.join(folder, BEST)) or not osp.exists(pointer):
+            return BEST
+        with open(pointer, encoding="utf-8") as file:
+            return file.readline().strip()
+
+    @staticmethod
+    def _read(path: str) -> dict:
+        try:
+            state = load_checkpoint(path)
+        except FileNotFoundError as error:
+            raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved as "
+                            "--load-epoch.") from error
+        if not isinstance(state, dict) or "state_dict" not in state:
+            raise UserError(f"{path} is no checkpoint: it has no state_dict.")
+        return state
+
+    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
+        """"train", "eval" or "test" (as "eval")."""
+        if mode not in ("train", "test", "eval"):
+            raise UserError(f'A model\'s mode is "train", "eval" or "test"; got {mode!r}.')
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Step the schedules; once per epoch."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def detect_anomaly(self, loss: Tensor) -> None:
+        """Raises NotFinite for a loss that is."""
+        if not torch.isfinite(loss).all():
+            self.check_finite({"loss": loss})
+
+    def check_finite(self, terms: dict[str, Tensor], batch: dict | None = None) -> None:
+        """Raises NotFinite, which names the term, the epoch, the batch and its images, and says what to try."""
+        bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
+        if not bad:
+            return
+        images = list((batch or {}).get("impath", []))[:4]
+        rates = [f"{optim.param_groups[0]['lr']:.3g}" for optim in self._optims.values() if optim is not None]
+        raise NotFinite(
+            f"The loss is infinite or NaN in its term {', '.join(bad)} at epoch {self.epoch + 1}, batch "
+            f"{self.batch_idx + 1} of {self.num_batches} (learning rate {', '.join(rates) or 'unknown'}"
+            f"{'; images ' + ', '.join(images) if images else ''}). Try a smaller OPTIM.LR first, then fp32 precision "
+            f"(TRAINER.<NAME>.PREC fp32), a smaller weight on {bad[0]}, or a longer warm-up.")
+
+    def init_writer(self, log_dir: str) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """To TensorBoard; nothing happens while no writer is open."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """The generic loop."""
+        self.start_epoch, self.max_epoch = start_epoch, max_epoch
+        self.before_train()
+        for self.epoch in range(self.start_epoch, self.max_epoch):
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
+
+    def before_train(self) -> None:
+        pass
+
+    def after_train(self) -> None:
+        pass
+
+    def before_epoch(self) -> None:
+        pass
+
+    def after_epoch(self) -> None:
+        pass
+
+    def run_epoch(self) -> None:
+        raise TypeError(f"{type(self).__name__} does not define run_epoch().")
+
+    def test(self, *args, **kwargs):
+        raise TypeError(f"{type(self).__name__} does not define test().")
+
+    def parse_batch_train(self, batch):
+        raise TypeError(f"{type(self).__name__} does not define parse_batch_train(batch).")
+
+    def parse_batch_test(self, batch):
+        raise TypeError(f"{type(self).__name__} does not define parse_batch_test(batch).")
+
+    def forward_backward(self, batch):
+        raise TypeError(f"{type(self).__name__} does not define forward_backward(batch).")
+
+    def model_inference(self, input):
+        raise TypeError(f"{type(self).__name__} does not define model_inference(input).")
+
+    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | list[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)

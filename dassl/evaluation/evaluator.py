@@ -1,0 +1,101 @@
+"""Accuracy, error, macro-F1, accuracy per class and the confusion matrix of one pass over a split."""
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from dassl.utils.errors import UserError
+from dassl.utils.logger import CONSOLE
+
+from .build import EVALUATOR_REGISTRY
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluatorBase:
+    """What a trainer's `test()` calls: reset, process per batch, evaluate."""
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    def reset(self) -> None:
+        raise TypeError(f"{type(self).__name__} does not define reset().")
+
+    def process(self, mo: Tensor, gt: Tensor) -> None:
+        raise TypeError(f"{type(self).__name__} does not define process(mo, gt).")
+
+    def evaluate(self) -> OrderedDict:
+        raise TypeError(f"{type(self).__name__} does not define evaluate().")
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """Counts right answers. The first value of `evaluate()` is the accuracy."""
+
+    def __init__(self, cfg, lab2cname: dict[int, str] | None = None, **kwargs):
+        super().__init__(cfg)
+        self._lab2cname = lab2cname
+        if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
+            raise UserError("TEST.PER_CLASS_RESULT needs the class names: build the evaluator with lab2cname.")
+        self.reset()
+
+    def reset(self) -> None:
+        self._y_true: list[Tensor] = []
+        self._y_pred: list[Tensor] = []
+
+    def process(self, mo: Tensor | tuple, gt: Tensor) -> None:
+        """mo: (B, C) scores (of a tuple the first item); gt: (B,) labels."""
+        mo = mo[0] if isinstance(mo, (tuple, list)) else mo
+        self._y_pred.append(mo.argmax(dim=1).cpu())
+        self._y_true.append(gt.cpu())
+
+    def evaluate(self) -> OrderedDict:
+        """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent; logged in Dassl's lines."""
+        if not self._y_true:
+            raise UserError("Nothing was evaluated: the split has no batch.")
+        true, pred = torch.cat(self._y_true), torch.cat(self._y_pred)
+        total, correct = len(true), int((true == pred).sum())
+        accuracy = 100.0 * correct / total
+        results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=100.0 * macro_f1(true, pred))
+        logger.info("=> result\n* total: %s\n* correct: %s\n* accuracy: %.1f%%\n* error: %.1f%%\n* macro_f1: %.1f%%",
+                    f"{total:,}", f"{correct:,}", *results.values(), extra=CONSOLE)
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            results["perclass_accuracy"] = self._per_class(true, pred)
+        if self.cfg.TEST.COMPUTE_CMAT:
+            path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+            torch.save(confusion_matrix(true, pred), path)
+            logger.info('Confusion matrix is saved to "%s"', path)
+        return results
+
+    def _per_class(self, true: Tensor, pred: Tensor) -> float:
+        lines, accuracies = ["=> per-class result"], []
+        for label in true.unique().tolist():
+            of_class = true == label
+            total, correct = int(of_class.sum()), int((pred[of_class] == label).sum())
+            accuracies.append(100.0 * correct / total)
+            lines.append(f"* class: {label} ({self._lab2cname[label]})\ttotal: {total:,}\tcorrect: {correct:,}\t"
+                         f"acc: {accuracies[-1]:.1f}%")
+        mean = sum(accuracies) / len(accuracies)
+        logger.info("%s", "\n".join([*lines, f"* average: {mean:.1f}%"]))
+        return mean
+
+
+def macro_f1(true: Tensor, pred: Tensor) -> float:
+    """Mean over the classes present in `true` of 2 TP / (2 TP + FP + FN); in [0, 1]."""
+    classes = true.unique()
+    hit = (true[None] == classes[:, None]) & (pred[None] == classes[:, None])       # (K, N)
+    counts = (true[None] == classes[:, None]).sum(1) + (pred[None] == classes[:, None]).sum(1)
+    return (2 * hit.sum(1) / counts).double().mean().item()
+
+
+def confusion_matrix(true: Tensor, pred: Tensor) -> Tensor:
+    """(K, K) float64 over the labels that occur in either; rows are true classes and sum to 1, or 0 if absent."""
+    labels = torch.cat([true, pred]).unique()
+    K = len(labels)
+    pairs = torch.searchsorted(labels, true) * K + torch.searchsorted(labels, pred)
+    counts = torch.bincount(pairs, minlength=K * K).reshape(K, K).double()
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)

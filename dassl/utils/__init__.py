@@ -1,0 +1,12 @@
+"""Names as in Dassl 0.6.3, plus UserError and cache_dir."""
+from .errors import UserError
+from .logger import setup_logger
+from .meters import AverageMeter, MetricMeter
+from .registry import Registry, UnknownName, nearest
+from .tools import (cache_dir, check_isfile, collect_env_info, count_num_param, get_most_similar_str_to_a_from_b,
+                    listdir_nohidden, mkdir_if_missing, read_image, read_json, set_random_seed, tolist_if_not,
+                    write_json)
+from .torchtools import (load_checkpoint, load_pretrained_weights, open_all_layers, open_specified_layers,
+                         resume_from_checkpoint, save_checkpoint)
+
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,0 +1,5 @@
+"""What a user can mend, told in one paragraph; programs print it without a traceback and exit with code 2."""
+
+
+class UserError(Exception):
+    """The rule, the offending value and the way out."""

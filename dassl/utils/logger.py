@@ -1,0 +1,109 @@
+"""The full log of a run: everything logged, and everything that a trainer prints, also goes to log.txt."""
+from __future__ import annotations
+
+import logging
+import os
+import os.path as osp
+import sys
+import time
+from typing import TextIO
+
+from .tools import mkdir_if_missing
+
+
+CONSOLE = {"console": True}      # logger.info(..., extra=CONSOLE): also for the eyes of who waits
+
+
+class _ConsoleHandler(logging.Handler):
+    """Warnings, and what is marked CONSOLE; above a progress line, never through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING or getattr(record, "console", False):
+            from tqdm import tqdm
+
+            tqdm.write(self.format(record), file=sys.__stdout__)
+
+
+class _Tee:
+    """A stream that writes to another and to a file; whatever else is asked of it, the other stream answers."""
+
+    def __init__(self, stream: TextIO, file: TextIO):
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        if not self.file.closed:
+            self.file.write(text)
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        if not self.file.closed:
+            self.file.flush()
+        self.stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+class RunLog:
+    """An open log file; `close()` gives sys.stdout back. Also a context manager."""
+
+    def __init__(self, path: str):
+        mkdir_if_missing(osp.dirname(path) or ".")
+        if osp.exists(path):                              # an earlier run's log is kept, as Dassl keeps it
+            path += time.strftime("-%Y-%m-%d-%H-%M-%S")
+        self.path = path
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._handler = logging.StreamHandler(self._file)
+        self._handler.setFormatter(logging.Formatter("%(message)s"))
+        root = logging.getLogger()
+        self._level = root.level
+        root.setLevel(min(root.level, logging.INFO) or logging.INFO)
+        self._console = _ConsoleHandler()
+        root.addHandler(self._handler)
+        root.addHandler(self._console)
+        self._tee = sys.stdout = _Tee(sys.stdout, self._file)
+
+    def close(self) -> None:
+        root = logging.getLogger()
+        if self._handler in root.handlers:
+            root.removeHandler(self._handler)
+            root.removeHandler(self._console)
+            root.setLevel(self._level)
+        if sys.stdout is self._tee:
+            sys.stdout = self._tee.stream
+        self._file.close()
+        if _open.get(self._key) is self:
+            del _open[self._key]
+
+    @property
+    def _key(self) -> str:
+        return osp.abspath(osp.dirname(self.path))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+_open: dict[str, RunLog] = {}
+
+
+def setup_logger(output: str | None = None) -> RunLog | None:
+    """Start log.txt in a folder (or the file itself, when the name ends in .txt or .log).
+
+    A second call for the same folder returns the log that is open. None or "" starts nothing.
+
+    Returns:
+        The open log; its `close()` restores sys.stdout. It also closes when the next run's log starts.
+    """
+    if not output:
+        return None
+    path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
+    key = osp.abspath(osp.dirname(path))
+    if key in _open and os.path.exists(_open[key].path):
+        return _open[key]
+    for log in list(_open.values()):
+        log.close()
+    _open[key] = RunLog(path)
+    return _open[key]

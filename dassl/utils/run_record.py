@@ -1,0 +1,88 @@
+"""results.json: one run's result and everything that made it, in one file."""
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os.path as osp
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+
+import torch
+
+from .tools import write_json
+
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
+
+
+def fewshot_hash(data_source, root: str) -> str:
+    """sha256 of the sorted list of (path under `root`, label): two runs with equal hashes saw the same images."""
+    root = osp.abspath(osp.expanduser(root)) if root else ""
+    rows = sorted((osp.relpath(osp.abspath(d.impath), root) if root else d.impath, d.label) for d in data_source)
+    return _sha256(rows)
+
+
+def config_hash(cfg) -> str:
+    """sha256 of the config without the folders it reads and writes."""
+    plain = json.loads(json.dumps(_plain(cfg)))
+    for section, key in ((plain, "OUTPUT_DIR"), (plain, "RESUME"), (plain["DATASET"], "ROOT")):
+        section.pop(key)
+    return _sha256(plain)
+
+
+def _plain(node):
+    return {k: _plain(v) for k, v in node.items()} if isinstance(node, dict) else node
+
+
+def _sha256(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def describe_run(cfg, dataset, device: torch.device) -> dict:
+    """What any run can say of itself: data, settings, versions, machine."""
+    return {
+        "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
+        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "num_classes": dataset.num_classes,
+        "split_hash": fewshot_hash(dataset.train_x, cfg.DATASET.ROOT), "class_hash": _sha256(list(dataset.classnames)),
+        "config_hash": config_hash(cfg), "transforms": list(cfg.INPUT.TRANSFORMS),
+        "peak_memory_mb": peak_memory_mb(device),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "commit": _commit(), "command": shlex.join([osp.basename(sys.executable), *sys.argv]),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write_record(record: dict, folder: str) -> str:
+    """Write results.json, whole or not at all; returns its path."""
+    path = osp.join(folder, "results.json")
+    write_json(record, path)
+    return path
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """Peak of the GPU's allocations, or of this process on a CPU, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    try:
+        reply = subprocess.run(["git", "rev-parse", "HEAD"], cwd=osp.dirname(osp.abspath(__file__)), text=True,
+                               capture_output=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return reply.stdout.strip() or None

@@ -1,0 +1,192 @@
+"""Checkpoints in Dassl's layout, written whole or not at all, and read without running anything that is in them."""
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import os.path as osp
+import pickle
+import tempfile
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import UserError
+from .tools import mkdir_if_missing, tolist_if_not
+
+logger = logging.getLogger(__name__)
+
+BEST = "model-best.pth.tar"
+
+
+def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_module_from_keys: bool = True,
+                    model_name: str = "") -> None:
+    """Write `state` to `<save_dir>/model.pth.tar-<epoch>` and its name to `<save_dir>/checkpoint`.
+
+    Args:
+        state: state_dict, epoch (finished ones), optimizer, scheduler, val_result: tensors and plain data only.
+        is_best: write it as model-best.pth.tar too.
+        remove_module_from_keys: strip DataParallel's "module." from the weights' names.
+        model_name: another file name.
+    """
+    mkdir_if_missing(save_dir)
+    if remove_module_from_keys:
+        state["state_dict"] = _without_module(state["state_dict"])
+    name = model_name or f"model.pth.tar-{state['epoch']}"
+    _write(state, osp.join(save_dir, name))
+    logger.info("Checkpoint saved to %s", osp.join(save_dir, name))
+    with tempfile.NamedTemporaryFile("w", dir=save_dir, delete=False) as file:
+        file.write(f"{name}\n")
+    os.replace(file.name, osp.join(save_dir, "checkpoint"))
+    if is_best:
+        _write(state, osp.join(save_dir, BEST))
+
+
+def _write(state: dict, path: str) -> None:
+    with tempfile.NamedTemporaryFile(dir=osp.dirname(path), delete=False) as file:
+        try:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def _without_module(state_dict: dict) -> dict:
+    return collections.OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
+
+
+class _Inert:
+    """Stands for an optimiser or scheduler object of an old checkpoint; keeps nothing."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+    def __setitem__(self, key, value):
+        pass
+
+
+_ALLOWED = {
+    ("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter"),
+    ("builtins", "set"), ("builtins", "frozenset"), ("builtins", "complex"), ("builtins", "bytearray"),
+    ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"), ("torch", "Size"), ("torch", "device"),
+    ("torch.serialization", "_get_layout"),
+    ("_codecs", "encode"), ("numpy", "dtype"), ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "scalar"), ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"), ("numpy._core.multiarray", "_reconstruct"),
+}
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if (module, name) in _ALLOWED or is_storage or is_dtype:
+            return super().find_class(module, name)
+        if module.split(".")[0] == "dassl" or module.startswith("torch.optim"):
+            return _Inert
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor plain data")
+
+
+class restricted_pickle:  # noqa: N801 - stands where torch expects the module `pickle`
+    """Reads tensors and plain data; objects of old Dassl and torch schedulers become inert; all else is refused."""
+
+    Unpickler = _RestrictedUnpickler
+    load = staticmethod(lambda file, **kwargs: _RestrictedUnpickler(file, **kwargs).load())
+    __name__ = "restricted_pickle"
+
+
+def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu") -> dict:
+    """The content of a checkpoint file: ours, or one that Dassl wrote with a scheduler object in it.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that holds code.
+    """
+    if fpath is None:
+        raise ValueError("File path is None")
+    if not osp.exists(fpath):
+        raise FileNotFoundError(f'No checkpoint at "{fpath}"')
+    try:
+        return torch.load(fpath, map_location=map_location, weights_only=True)
+    except Exception:  # an old checkpoint, or a damaged one: the next reader tells them apart
+        try:
+            return torch.load(fpath, map_location=map_location, pickle_module=restricted_pickle, weights_only=False)
+        except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"The checkpoint {fpath} cannot be read: {reason}. Only tensors and plain data are loaded. "
+                            "If the file was cut, take an earlier one or train again.") from error
+
+
+def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
+    """Restore a model, and its optimiser and schedule exactly where they were.
+
+    Args:
+        fdir: folder that holds `checkpoint`, the name of the latest file.
+    Returns:
+        Epochs that were finished.
+    """
+    with open(osp.join(fdir, "checkpoint"), encoding="utf-8") as file:
+        fpath = osp.join(fdir, file.readline().strip())
+    checkpoint = load_checkpoint(fpath)
+    load_weights(model, checkpoint["state_dict"], fpath)
+    if optimizer is not None and isinstance(checkpoint.get("optimizer"), dict):
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    if scheduler is not None and isinstance(checkpoint.get("scheduler"), dict):
+        scheduler.load_state_dict(checkpoint["scheduler"])
+    logger.info("Loaded %s (epoch %s)", fpath, checkpoint["epoch"])
+    return checkpoint["epoch"]
+
+
+def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
+    """`load_state_dict`, whose refusal names the file.
+
+    Raises:
+        UserError: names or shapes that do not fit the model.
+    """
+    try:
+        model.load_state_dict(_without_module(state_dict))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"The checkpoint {source} does not fit this model: {reason}. Was it trained with the same "
+                        "trainer and settings (context words, depth, class-specific context, backbone)?") from error
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
+    """Copy whatever fits by name and shape into `model`; says what did not."""
+    checkpoint = load_checkpoint(weight_path)
+    given = _without_module(checkpoint.get("state_dict", checkpoint))
+    own = model.state_dict()
+    fits = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    if not fits:
+        logger.warning("Nothing in %s fits the model (check the key names by hand)", weight_path)
+        return
+    own.update(fits)
+    model.load_state_dict(own)
+    left = sorted(set(given) - set(fits))
+    logger.info("Loaded %d weights from %s%s", len(fits), weight_path,
+                f"; left aside: {', '.join(left)}" if left else "")
+
+
+def open_all_layers(model: nn.Module) -> None:
+    """Every parameter learns; the model is in training mode."""
+    model.train()
+    model.requires_grad_(True)
+
+
+def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> None:
+    """Only the named children learn and are in training mode."""
+    names = tolist_if_not(open_layers)
+    children = dict(model.named_children())
+    if unknown := [n for n in names if n not in children]:
+        raise ValueError(f"{', '.join(unknown)} not among the model's layers: {', '.join(children)}.")
+    for name, module in children.items():
+        module.train(name in names)
+        module.requires_grad_(name in names)
