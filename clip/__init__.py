@@ -1,4 +1,4 @@
-"""Frozen CLIP over open_clip's weights and tokenizer, with the places where prompts enter. Knows nothing of training."""
+"""Frozen CLIP over open_clip's weights and tokenizer, and the places where prompts enter it."""
 from .backbones import BACKBONES
 from .encoders import FrozenCLIP, Injector, TextTokens, TowerShape
 from .errors import InputError

@@ -71,7 +71,7 @@ class _Reader(pickle.Unpickler):
         _, storage, key, *_ = pid
         if key not in self.storages:
             raw = bytearray(self.archive.read(f"{self.root}/data/{key}"))
-            self.storages[key] = torch.frombuffer(raw, dtype=storage.dtype) if raw else torch.empty(0, dtype=storage.dtype)
+            self.storages[key] = torch.frombuffer(raw, dtype=storage.dtype) if raw else torch.empty(0).to(storage.dtype)
         return self.storages[key]
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from .blocks import Attention, Block, LayerNorm
 from .errors import InputError
 
-
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 

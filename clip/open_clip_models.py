@@ -82,8 +82,8 @@ def _text_weights(model: nn.Module, tower: nn.Module, name: str) -> dict[str, Te
             and len(weights["token_embedding.weight"]) == VOCABULARY_SIZE)
     if not fits:
         raise InputError(f"{name} reads text with {type(tower).__name__}, not with CLIP's causal transformer over "
-                         f"{VOCABULARY_SIZE} BPE tokens, so prompts cannot enter it. Choose an architecture with CLIP's "
-                         "text tower, such as ViT-B-16 or RN50.")
+                         f"{VOCABULARY_SIZE} BPE tokens, so prompts cannot enter it. Choose an architecture with "
+                         "CLIP's text tower, such as ViT-B-16 or RN50.")
     return {**weights, "logit_scale": logit_scale.float().reshape(())}
 
 

@@ -1,4 +1,4 @@
-"""Find, verify and load CLIP's weights: offline first, nothing in a file is executed, and a failure says where it looked."""
+"""Find, verify and load CLIP's weights: offline first, nothing in a file is run, a failure says where it looked."""
 from __future__ import annotations
 
 import hashlib
@@ -133,9 +133,9 @@ def missing_weights(backbone: Backbone, reason: str = "") -> str:
     """One paragraph: what is missing, where it was looked for, how to get it, and what runs meanwhile."""
     looked = " and ".join(str(folder / backbone.file) for folder in cache_folders())
     failed = f" Downloading it failed ({reason})." if reason else ""
-    return (f"The weights of {backbone.name} are not on this machine: no {looked}.{failed} Download {backbone.url} on any "
-            f"machine and place it at {cache_folders()[0] / backbone.file}, or set CLIP_CACHE to a folder that holds "
-            f"{backbone.file}. {_OFFLINE_HINT}")
+    return (f"The weights of {backbone.name} are not on this machine: no {looked}.{failed} Download {backbone.url} on "
+            f"any machine and place it at {cache_folders()[0] / backbone.file}, or set CLIP_CACHE to a folder that "
+            f"holds {backbone.file}. {_OFFLINE_HINT}")
 
 
 def file_sha256(path: Path) -> str:
@@ -182,8 +182,8 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     except Exception as error:  # the hub's client raises many types; each means that there is no file
         raise WeightsNotFound(
             f"The weights {name} are not in {cache_folders()[0]} and open_clip could not fetch them from "
-            f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the file "
-            f"on a machine with network and give its path, or set CLIP_CACHE to the folder it is in. {_OFFLINE_HINT}"
+            f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the "
+            f"file on a machine with network and give its path, or set CLIP_CACHE to its folder. {_OFFLINE_HINT}"
         ) from error
     model = open_clip.create_model(found.arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
     try:

@@ -61,3 +61,79 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden():
     return Golden
+
+
+TOY_CLASSES = ["red_square", "green_square", "blue_square", "grey_square"]
+OTHER_CLASSES = ["big dog", "cat", "small_bird"]
+
+
+def _register_toy():
+    """Two small datasets of coloured noise, written as real files: `Toy` and, with other class names, `ToyOther`."""
+    from PIL import Image
+
+    from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+    class _Toy(DatasetBase):
+        names = TOY_CLASSES
+
+        def __init__(self, cfg):
+            folder, splits = Path(cfg.DATASET.ROOT) / type(self).__name__.lower(), {}
+            folder.mkdir(parents=True, exist_ok=True)
+            for s, (split, count) in enumerate(dict(train_x=20, val=4, test=6).items()):
+                splits[split] = []
+                for label, name in enumerate(self.names):
+                    for i in range(count):
+                        path = folder / f"{split}_{label}_{i}.png"
+                        if not path.exists():
+                            noise = np.random.RandomState(10_000 * s + 100 * label + i)
+                            pixels = noise.randint(0, 90, (40, 48, 3))
+                            pixels[..., label % 3] += 150 if label < 3 else 0
+                            Image.fromarray(pixels.astype(np.uint8)).save(path)
+                        splits[split].append(Datum(impath=str(path), label=label, classname=name))
+            k = cfg.DATASET.NUM_SHOTS
+            if k >= 1:
+                splits["train_x"] = self.generate_fewshot_dataset(splits["train_x"], num_shots=k)
+                splits["val"] = self.generate_fewshot_dataset(splits["val"], num_shots=min(k, 4))
+            super().__init__(**splits)
+
+    class ToyOther(_Toy):
+        names = OTHER_CLASSES
+
+    class ToyOne(_Toy):
+        names = ["red square"]
+
+    for cls in (type("Toy", (_Toy,), {}), ToyOther, ToyOne):
+        if cls.__name__ not in DATASET_REGISTRY.registered_names():
+            DATASET_REGISTRY.register()(cls)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_file(tmp_path_factory, tiny_clip_weights):
+    """Path of the random CLIP as a state-dict file, a local path for MODEL.BACKBONE.NAME."""
+    path = tmp_path_factory.mktemp("weights") / "tiny_clip.pt"
+    torch.save(tiny_clip_weights, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def make_cfg(toy_root, tiny_clip_file, tmp_path):
+    """make_cfg("CoOp", "OPTIM.LR", 0.1, ...) -> a frozen config of that trainer on the toy dataset and random CLIP."""
+    from tools import train
+
+    def make(trainer, *opts, seed=1, output=None, dataset="Toy"):
+        args = train.parser().parse_args([
+            "--root", str(toy_root), "--trainer", trainer, "--seed", str(seed),
+            "--output-dir", str(output or tmp_path / "run"),
+            "--config-file", str(ROOT / "configs" / "trainers" / trainer / "tiny.yaml"),
+            "MODEL.BACKBONE.NAME", str(tiny_clip_file), "DATASET.NAME", dataset, "DATASET.NUM_SHOTS", "4",
+            "INPUT.TRANSFORMS", "['random_resized_crop','normalize']", "OPTIM.MAX_EPOCH", "2",
+            "DATALOADER.TRAIN_X.BATCH_SIZE", "8", *map(str, opts)])
+        _register_toy()
+        return train.setup_cfg(args)
+
+    return make

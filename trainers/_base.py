@@ -63,8 +63,8 @@ class PromptTrainer(TrainerX):
         if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
             raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
         if not cfg.INPUT.NO_TRANSFORM and "normalize" not in cfg.INPUT.TRANSFORMS:
-            raise UserError(f"{type(self).__name__} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, "
-                            f"which is {tuple(cfg.INPUT.TRANSFORMS)}.")
+            raise UserError(f"{type(self).__name__} gives CLIP normalised images; add \"normalize\" to "
+                            f"INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
 
     def build_model(self) -> None:
         try:
@@ -102,6 +102,16 @@ class PromptTrainer(TrainerX):
             self.update_lr()
         return {name: float(value.detach()) for name, value in summary.items()}
 
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+        return self.parse_batch_test(batch)
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "scaler": self.scaler.state_dict()}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        self.scaler.load_state_dict(state.get("scaler", {}))
+
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C)."""
         with self._autocast():
@@ -127,8 +137,8 @@ class PromptTrainer(TrainerX):
     def _check_image_size(self, clip: FrozenCLIP) -> None:
         if set(self.cfg.INPUT.SIZE) != {clip.image_size}:
             raise UserError(f"{clip.name} takes {clip.image_size} x {clip.image_size} images and INPUT.SIZE is "
-                            f"{tuple(self.cfg.INPUT.SIZE)}. Set INPUT.SIZE \"({clip.image_size}, {clip.image_size})\" or "
-                            "choose another MODEL.BACKBONE.NAME.")
+                            f"{tuple(self.cfg.INPUT.SIZE)}. Set INPUT.SIZE \"({clip.image_size}, {clip.image_size})\" "
+                            "or choose another MODEL.BACKBONE.NAME.")
         cfg_mean, cfg_std = self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD
         if not torch.allclose(torch.tensor([*cfg_mean, *cfg_std]), torch.tensor([*clip.mean, *clip.std]), atol=1e-4):
             logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",

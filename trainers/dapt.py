@@ -30,7 +30,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.TXT_RBF_T = 2.0                   # bandwidth of the inter-dispersion; larger looks at nearer classes only
     c.TXT_BETA = 0.1                    # weight of the inter-dispersion (text); larger spreads classes more
     c.VIS_BETA = 10.0                   # weight of the intra-dispersion (image); larger pulls harder to the prototypes
-    c.PROTOTYPE_VIEW = "train"          # transform of the prototypes' images: "train" (random crops, published) or "test"
+    c.PROTOTYPE_VIEW = "train"          # transform of their images: "train" (random crops, published) or "test" (clean)
     c.PROTOTYPE_GEN = False             # the authors' separate prototype run; not needed here and must stay False
     c.PREC = "fp16"                     # fp16, amp, bf16 (GPU, autocast) or fp32; a CPU always runs fp32
 
@@ -47,8 +47,8 @@ class DAPT(PromptTrainer):
             raise UserError("TRAINER.DAPT.PROTOTYPE_GEN True was the authors' separate run for prototypes. They are "
                             "built inside the training now: leave it False and run the training once.")
         if c.PROTOTYPE_VIEW not in ("train", "test"):
-            raise UserError("TRAINER.DAPT.PROTOTYPE_VIEW is \"train\" (the training transform, as published) or \"test\"; "
-                            f"got {c.PROTOTYPE_VIEW!r}.")
+            raise UserError("TRAINER.DAPT.PROTOTYPE_VIEW is \"train\" (the training transform, as published) or "
+                            f"\"test\"; got {c.PROTOTYPE_VIEW!r}.")
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:
         c = self.options

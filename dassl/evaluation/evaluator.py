@@ -89,7 +89,7 @@ def macro_f1(true: Tensor, pred: Tensor) -> float:
     classes = true.unique()
     hit = (true[None] == classes[:, None]) & (pred[None] == classes[:, None])       # (K, N)
     counts = (true[None] == classes[:, None]).sum(1) + (pred[None] == classes[:, None]).sum(1)
-    return (2 * hit.sum(1) / counts).double().mean().item()
+    return (2 * hit.sum(1).double() / counts).mean().item()
 
 
 def confusion_matrix(true: Tensor, pred: Tensor) -> Tensor:

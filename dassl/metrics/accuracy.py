@@ -1,7 +1,6 @@
 """Top-k accuracy."""
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 

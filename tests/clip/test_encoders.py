@@ -4,12 +4,13 @@ import copy
 import open_clip
 import pytest
 import torch
-from clip import FrozenCLIP, InputError, TextTokens, embed_texts, encode_texts, tokenize
-from clip.open_clip_models import from_open_clip
-from clip.templates import fill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.model import CLIP
+
+from clip import FrozenCLIP, InputError, TextTokens, embed_texts, encode_texts, tokenize
+from clip.open_clip_models import from_open_clip
+from clip.templates import fill
 
 TEXTS = ["a photo of a cat.", "hello", "a much longer sentence about a dog on a hill."]
 VIT = dict(layers=3, width=128, head_width=32, patch_size=8, image_size=32)

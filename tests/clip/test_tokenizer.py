@@ -1,6 +1,7 @@
 """Tokens equal OpenAI's, id for id."""
 import pytest
 import torch
+
 from clip import InputError, tokenize
 
 

@@ -8,12 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+
 from clip import BACKBONES, FrozenCLIP, InputError, WeightsNotFound, load_clip, weights
 from clip.archive import is_torchscript, read_torchscript
 from clip.backbones import Backbone, OpenCLIPName, resolve
 from clip.tiny import hashed_rows, read_tiny
-from open_clip.model import CLIP
-from safetensors.torch import save_file
 
 
 def same(a, b):

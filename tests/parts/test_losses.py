@@ -4,9 +4,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from clip import InputError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from clip import InputError
 from trainers.parts.losses import inter_dispersion, intra_dispersion
 from trainers.parts.prototypes import class_prototypes
 

@@ -6,6 +6,7 @@ Tolerance 1e-5 relative to max|.| (5e-5 after five steps): an independent fused-
 import pytest
 import torch
 import torch.nn.functional as F
+
 from clip import encode_texts
 from clip.templates import fill
 from trainers.parts.losses import inter_dispersion, intra_dispersion

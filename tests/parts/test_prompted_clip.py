@@ -1,6 +1,7 @@
 """The joint model: what is learned, what is saved under which name, and when text is encoded again."""
 import pytest
 import torch
+
 from clip import InputError, encode_texts
 from trainers.parts.prompted_clip import PromptedCLIP
 from trainers.parts.text_prompt import TextPrompt
@@ -25,7 +26,8 @@ def test_checkpoints_use_the_authors_names_and_leave_fixed_words_aside(tiny_clip
     assert {k: tuple(v.shape) for k, v in saved.items()} == {
         "txt_ctx": (4, 64), "image_encoder.VPT": (2, 64), "image_encoder.block.1.VPT": (2, 64)}
     theirs = {k: torch.randn_like(v) for k, v in saved.items()}
-    model.prompt_learner.load_state_dict({**theirs, "token_prefix": torch.zeros(3, 1, 64), "token_suffix": torch.zeros(9)})
+    fixed_words = {"token_prefix": torch.zeros(3, 1, 64), "token_suffix": torch.zeros(9)}
+    model.prompt_learner.load_state_dict({**theirs, **fixed_words})
     assert torch.equal(model.prompt_learner["text"].ctx, theirs["txt_ctx"])
     assert torch.equal(model.prompt_learner["visual"].tokens[1], theirs["image_encoder.block.1.VPT"])
     with pytest.raises(RuntimeError, match="text.ctx"):

@@ -1,10 +1,11 @@
 """Text prompts against a slow literal reading of CoOp's description: words in order, one class at a time."""
 import pytest
 import torch
-from clip import InputError, TextTokens, tokenize
-from clip.tokenizer import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from clip import InputError, TextTokens, tokenize
+from clip.tokenizer import encode
 from trainers.parts.prompted_clip import PromptedCLIP
 from trainers.parts.text_prompt import POSITIONS, TextPrompt
 

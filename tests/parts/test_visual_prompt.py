@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
 from clip import InputError
 from trainers.parts.visual_prompt import VisualPrompt
 

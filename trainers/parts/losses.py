@@ -22,7 +22,8 @@ def inter_dispersion(text_features: Tensor, t: float = 2.0) -> Tensor:
     without the logarithm of Wang and Isola's uniformity.
     """
     if len(text_features) < 2:
-        raise InputError(f"The inter-dispersion loss spreads classes apart and needs at least 2; got {len(text_features)}.")
+        raise InputError("The inter-dispersion loss spreads classes apart and needs at least 2; got "
+                         f"{len(text_features)}.")
     return torch.pdist(text_features.float()).square().mul(-t).exp().mean()
 
 

@@ -47,11 +47,11 @@ class TextPrompt(nn.Module):
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
         fixed = _fixed_words(clip, names, init, n)
-        self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)              # (1, W)
-        self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)         # (C, s, W): class . end
-        self.register_buffer("eot", fixed.eot, persistent=False)                              # (C,), in the whole prompt
+        self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
+        self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)    # (C, s, W): class . end
+        self.register_buffer("eot", fixed.eot, persistent=False)    # (C,), in the whole prompt
         order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
-        self.register_buffer("order", order.to(self.eot.device), persistent=False)            # (C, n_after + s)
+        self.register_buffer("order", order.to(self.eot.device), persistent=False)    # (C, n_after + s)
         size = (len(names), n, clip.text_width) if class_specific else (n, clip.text_width)
         self.ctx = nn.Parameter(torch.empty(size, device=self.start.device))
         with torch.no_grad():
@@ -62,15 +62,15 @@ class TextPrompt(nn.Module):
 
     def forward(self) -> TextTokens:
         """The C prompts as token embeddings; a generic context before the class name is kept as one shared prefix."""
-        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]                        # (n_before, W) or (C, ...)
-        own = self.suffix                                                                     # (C, s, W)
+        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]    # (n_before, W) or (C, ...)
+        own = self.suffix    # (C, s, W)
         if self.n_before < self.n_ctx:
-            after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)                        # (C, n_after, W)
+            after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
             own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
         if not self.class_specific and self.n_before:
             return TextTokens(own, self.eot - 1 - self.n_before, torch.cat([self.start, before]))
-        start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)                # (C, 1, W), (C, n_before, W)
-        return TextTokens(torch.cat([start, before, own], dim=1), self.eot)                   # (C, 1+n+s, W)
+        start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
+        return TextTokens(torch.cat([start, before, own], dim=1), self.eot)    # (C, 1+n+s, W)
 
 
 def _own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
@@ -83,11 +83,11 @@ def _fixed_words(clip: FrozenCLIP, classnames: list[str], init: str, n: int) -> 
     """Embeddings of "<start> X .. X <class>. <end>" (or with the initial words), cut after the longest end."""
     sentences = [f"{init or ' '.join(['X'] * n)} {name}." for name in classnames]
     try:
-        ids = tokenize(sentences, clip.context_length).to(clip.logit_scale.device)            # (C, 77)
+        ids = tokenize(sentences, clip.context_length).to(clip.logit_scale.device)    # (C, 77)
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
     warn_of_unknown_words(clip, [init, *classnames] if init else classnames)
-    eot = ids.argmax(dim=-1)                                                                  # (C,)
+    eot = ids.argmax(dim=-1)    # (C,)
     with torch.no_grad():
         return TextTokens(clip.embed_tokens(ids[:, :int(eot.max()) + 1]), eot)

@@ -39,7 +39,8 @@ class VisualPrompt(nn.Module):
         if placement not in PLACEMENTS:
             raise InputError(f"Visual tokens are placed at one of {', '.join(PLACEMENTS)}; got {placement!r}.")
         if not 1 <= depth <= clip.depth:
-            raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; got {depth}.")
+            raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; "
+                             f"got {depth}.")
         if n_tokens < 1:
             raise InputError(f"A visual prompt learns at least 1 token; got {n_tokens}.")
         self.n_tokens, self.depth, self.placement = n_tokens, depth, placement

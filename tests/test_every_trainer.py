@@ -1,0 +1,104 @@
+"""The matrix: what every registered trainer must do. A new trainer is in it by registering."""
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+plugins.discover("trainers")
+OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
+              if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
+LEARNING = [name for name in OURS if name != "ZeroshotCLIP"]
+TRAIN_HARD = ("MODEL.BACKBONE.NAME", "tiny", "OPTIM.LR", 0.02, "OPTIM.MAX_EPOCH", 15, "OPTIM.WARMUP_EPOCH", -1)
+LONG_FILES: dict[str, str] = {}     # file: why it is longer than 80 lines of code
+
+
+def test_the_matrix_sees_the_trainers():
+    assert {"ZeroshotCLIP", "CoOp", "VPT", "DAPT"} <= set(OURS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_builds_from_its_yaml_and_scores_a_batch(name, make_cfg):
+    trainer = build_trainer(make_cfg(name))
+    trainer.set_model_mode("eval")
+    with torch.no_grad():
+        logits = trainer.model_inference(next(iter(trainer.test_loader))["img"].to(trainer.device))
+    assert logits.shape[1] == 4 and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
+    trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "TEST.NO_TEST", True))
+    frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict().items()}
+    losses, step = [], trainer.forward_backward
+
+    def recorded(batch):
+        losses.append(step(batch))
+        return losses[-1]
+
+    trainer.forward_backward = recorded
+    trainer.train()
+    first, last = (sum(s["loss"] for s in part) for part in (losses[:4], losses[-4:]))
+    assert last < 0.9 * first
+    assert all(torch.equal(v, frozen[k]) for k, v in trainer.model.clip.state_dict().items())
+    learned = {id(p) for p in trainer.model.prompt_learner.parameters()}
+    assert {id(p) for p in trainer.model.parameters() if p.grad is not None} == learned
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, tmp_path):
+    trained = build_trainer(make_cfg(name, "TEST.NO_TEST", True))
+    trained.train()
+    loaded = build_trainer(make_cfg(name, seed=2, output=tmp_path / "other"))
+    loaded.load_model(str(tmp_path / "run"), epoch=2)
+    images = next(iter(trained.test_loader))["img"]
+    scores = []
+    for trainer in (trained, loaded):
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            scores.append(trainer.model_inference(images))
+    assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_saved_prompt_serves_other_class_names(name, make_cfg, tmp_path):
+    build_trainer(make_cfg(name, "TEST.NO_TEST", True)).train()
+    other = build_trainer(make_cfg(name, output=tmp_path / "other", dataset="ToyOther"))
+    other.load_model(str(tmp_path / "run"), epoch=2)
+    other.set_model_mode("eval")
+    with torch.no_grad():
+        assert other.model_inference(next(iter(other.test_loader))["img"]).shape[1] == 3
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(name, make_cfg, tmp_path):
+    def learned(seed, folder):
+        trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, seed=seed, output=tmp_path / folder))
+        trainer.train()
+        return list(trainer.model.prompt_learner.state_dict().values())
+
+    one, again, two = learned(1, "a"), learned(1, "b"), learned(0, "c")
+    assert all(torch.equal(a, b) for a, b in zip(one, again))
+    assert not all(torch.equal(a, b) for a, b in zip(one, two))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_file_stays_under_80_lines_of_code_or_says_why(name):
+    path = Path(__import__("inspect").getfile(TRAINER_REGISTRY.get(name)))
+    lines = code_lines(path.read_text())
+    assert lines <= 80 or path.name in LONG_FILES, f"{path.name} has {lines} lines of code"
+
+
+def code_lines(source):
+    """Lines that are neither blank, nor a comment, nor part of a docstring."""
+    documentation = set()
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            documentation |= set(range(first.lineno, first.end_lineno + 1))
+    return sum(1 for number, line in enumerate(source.splitlines(), 1)
+               if line.strip() and not line.strip().startswith("#") and number not in documentation)
