@@ -1,0 +1,68 @@
+"""What makes a run's result, in inputs.json of its folder: so that a sweep can tell a result from another one's.
+
+Imports nothing heavy.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from hashlib import sha256
+from pathlib import Path
+
+FILE = "inputs.json"
+_NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config"}     # where, not what
+_YAMLS = ("config_file", "dataset_config_file")
+
+
+def describe(args: argparse.Namespace) -> dict:
+    """Flags, options and the hashes of the yaml files of one tools/train.py command.
+
+    Args:
+        args: parsed by `tools.train.parser()`.
+    Returns:
+        {"flags": {name: value}, "opts": {KEY: text}, "files": {path: sha256}}; flags that were not given are left out.
+    """
+    flags = {name: value for name, value in vars(args).items()
+             if name not in (*_NOT_INPUTS, *_YAMLS, "opts") and value not in (None, "", [], False)}
+    if "model_dir" in flags:                       # the run that is tested, wherever the results lie
+        flags["model_dir"] = "/".join(Path(flags["model_dir"]).parts[-4:])
+    files = [getattr(args, name) for name in _YAMLS if getattr(args, name)]
+    return {"flags": flags, "opts": dict(zip(args.opts[::2], args.opts[1::2])),
+            "files": {Path(f).name if len(Path(f).parts) < 3 else "/".join(Path(f).parts[-3:]): _hash(f) for f in files}}
+
+
+def differences(then: dict, now: dict) -> list[str]:
+    """One phrase per thing that was otherwise; empty where both made the same result."""
+    found = []
+    for kind in ("flags", "opts"):
+        old, new = then.get(kind, {}), now.get(kind, {})
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                found.append(f"{key} {old.get(key, 'not set')}, now {new.get(key, 'not set')}")
+    old, new = then.get("files", {}), now.get("files", {})
+    found += [f"{name} has changed" for name in new if old.get(name) not in (None, new[name])]
+    return found + [f"{name} was not used" for name in new if name not in old]
+
+
+def write(folder: str | Path, args: argparse.Namespace) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / FILE).write_text(json.dumps(describe(args), indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: str | Path) -> dict | None:
+    """What `write` wrote there, or None."""
+    return read_json(Path(folder) / FILE)
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON object, or None where there is no file or a cut one (a run that was killed)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _hash(path: str) -> str:
+    path = Path(path)
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"

@@ -1,0 +1,221 @@
+"""Recipes: a paper's table as rows of configs/recipes, each cell of which expands to one tools/train.py command.
+
+Imports nothing heavy, so that planning a sweep and showing its table take no time.
+"""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+ZEROSHOT = "ZeroshotCLIP"
+
+_RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epochs", "opts", "published_from", "default",
+                "datasets"}
+_ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
+_SUFFIX_LENGTH = 80
+
+
+class RecipeError(ValueError):
+    """A recipe, dataset or config that does not exist or is not well formed; the message says the way out."""
+
+
+def nearest(name: str, known) -> str:
+    """" Did you mean X?", or the known names where none is near."""
+    known = sorted(map(str, known))
+    plain = {k.lower().replace("_", "").replace("-", ""): k for k in known}
+    near = get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, 1, 0.6)
+    return f"Did you mean {plain[near[0]]}?" if near else f"Known: {', '.join(known)}."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: everything that tools/train.py needs but the roots.
+
+    Attributes:
+        shots: None where nothing is drawn (zero-shot).
+        opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
+        user_opts: the user's part of `opts`; they give the run a folder of its own.
+        config_file: trainer yaml.
+        train_on: the cell whose prompts are tested here without training, or None.
+        load_epoch: epoch of that cell's checkpoint.
+        published: percent, or None where unknown; published_from says where it was read and with what reserve.
+    """
+
+    trainer: str
+    dataset: str
+    shots: int | None
+    seed: int
+    config: str
+    config_file: Path
+    opts: dict = field(default_factory=dict)
+    user_opts: dict = field(default_factory=dict)
+    train_on: Cell | None = None
+    load_epoch: int | None = None
+    published: float | None = None
+    published_from: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
+        shots = "" if self.shots is None else f"_{self.shots}shots"
+        return Path(self.dataset, self.trainer, f"{self.config}{shots}{_suffix(self.user_opts)}", f"seed{self.seed}")
+
+    def arguments(self, root: str, output: str) -> list[str]:
+        """Arguments of tools/train.py; files of the checkout are named relative to it."""
+        opts = dict(self.opts)
+        if self.shots is not None:
+            opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
+        flags = ["--root", root, "--trainer", self.trainer, "--seed", str(self.seed),
+                 "--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")),
+                 "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
+        if self.train_on is not None:
+            flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder)),
+                      "--load-epoch", str(self.load_epoch)]
+        return flags + [str(part) for pair in opts.items() for part in pair]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated configs/recipes/<name>.yaml; `table` is its content."""
+
+    name: str
+    table: dict
+
+    @property
+    def trainer(self) -> str:
+        return self.table["trainer"]
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(self.table["datasets"])
+
+    def row(self, dataset: str) -> dict:
+        """The dataset's row, or the recipe's `default` for a dataset that only has a yaml of its own.
+
+        Raises:
+            RecipeError: neither the recipe nor configs/datasets knows the name.
+        """
+        if dataset in self.table["datasets"]:
+            return self.table["datasets"][dataset] or {}
+        known = [path.stem for path in (CONFIGS / "datasets").glob("*.yaml")]
+        if dataset not in known:
+            raise RecipeError(f"There is no dataset {dataset!r} in configs/datasets. "
+                              f"{nearest(dataset, {*known, *self.datasets})}")
+        return self.table.get("default") or {}
+
+    def main_datasets(self, shots: int | None) -> list[str]:
+        """The paper's own datasets (rows without a config of their own) that have this number of shots, None for any."""
+        rows = self.table["datasets"]
+        return [d for d in rows if "config" not in (rows[d] or {})
+                and (shots is None or shots in (rows[d] or {}).get("shots", self.table["shots"]))]
+
+    def epochs(self, row: dict, shots: int) -> int | None:
+        """Epochs of the row at `shots`; between listed shots those of the next smaller number count."""
+        epochs = row.get("epochs", self.table.get("epochs"))
+        if not isinstance(epochs, dict):
+            return epochs
+        listed = [s for s in sorted(epochs) if s <= shots] or [min(epochs)]
+        return epochs[listed[-1]]
+
+    def cell(self, dataset: str, shots: int | None, seed: int, user_opts: dict | None = None,
+             config: str | None = None) -> Cell:
+        """One cell.
+
+        Args:
+            user_opts: KEY -> value; they win over the recipe's.
+            config: a trainer yaml instead of the row's.
+        """
+        row, user_opts = self.row(dataset), dict(user_opts or {})
+        shots = None if self.trainer == ZEROSHOT else shots
+        used = config or row.get("config", self.table["config"])
+        note = row.get("published_from", shots)
+        published = row.get("published")
+        if isinstance(published, dict):
+            published = published.get(shots)
+        comparable = used == row.get("config", self.table["config"]) and not user_opts
+        sources = self.table.get("published_from") or {}
+        common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
+                  "config_file": _config_file(self.trainer, used), "user_opts": user_opts,
+                  "published": published if comparable else None,
+                  "published_from": sources.get(note, sources.get("all", ""))}
+        if row.get("train_on"):
+            source = self.cell(row["train_on"], shots, seed, user_opts, config)
+            return Cell(**common, opts=source.opts, train_on=source,
+                        load_epoch=int(source.opts["OPTIM.MAX_EPOCH"]))
+        opts = {**self.table.get("opts", {}), **row.get("opts", {})}
+        if shots is not None and (epochs := self.epochs(row, shots)) is not None:
+            opts["OPTIM.MAX_EPOCH"] = epochs
+        return Cell(**common, opts={**opts, **user_opts})
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the table: rows x shots x seeds."""
+        return [self.cell(dataset, shots, seed) for dataset in self.datasets
+                for shots in (self.row(dataset).get("shots", self.table["shots"]) or [None])
+                for seed in self.table["seeds"]]
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name in configs/recipes, or at that path.
+
+    Raises:
+        RecipeError: there is none, or it has an unknown or a missing key.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "recipes" / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in (CONFIGS / "recipes").glob("*.yaml")]
+        raise RecipeError(f"There is no recipe {name!r} in configs/recipes. {nearest(name, known)}")
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    missing = {"trainer", "paper", "source", "config", "seeds", "shots", "datasets"} - set(table)
+    if missing:
+        raise RecipeError(f"{path} lacks {', '.join(sorted(missing))}.")
+    _check_keys(path, "", table, _RECIPE_KEYS)
+    for dataset, row in {**table["datasets"], "default": table.get("default")}.items():
+        _check_keys(path, f" in the row {dataset}", row or {}, _ROW_KEYS)
+    return Recipe(path.stem, table)
+
+
+def zeroshot_cell(cell: Cell) -> Cell:
+    """The zero-shot run that stands above `cell` in the table: same dataset, backbone and images, nothing learned."""
+    user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(("OPTIM.", "TRAIN.", "TRAINER."))}
+    if (CONFIGS / "trainers" / ZEROSHOT / f"{cell.config}.yaml").is_file():
+        return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, cell.config)
+    return Cell(ZEROSHOT, cell.dataset, None, 1, f"{cell.trainer}-{cell.config}", cell.config_file,
+                user_opts, user_opts)
+
+
+def _check_keys(path: Path, where: str, table: dict, known: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise RecipeError(f"{path} has an unknown key {key!r}{where}. {nearest(str(key), known)}")
+
+
+def _config_file(trainer: str, config: str) -> Path:
+    folder = CONFIGS / "trainers" / trainer
+    path = folder / f"{config}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"There is no config {config!r} in configs/trainers/{trainer}. "
+                          f"{nearest(config, [p.stem for p in folder.glob('*.yaml')])}")
+    return path
+
+
+def _within(path: Path) -> Path:
+    """Relative to the checkout where it lies inside."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _suffix(user_opts: dict) -> str:
+    """"-OPTIM.LR=0.1", readable and safe in a file name; long ones end in a hash of the whole."""
+    if not user_opts:
+        return ""
+    whole = ",".join(f"{key}={value}" for key, value in sorted(user_opts.items()))
+    safe = re.sub(r"[^\w.,=+-]", "_", whole)
+    if safe != whole or len(safe) > _SUFFIX_LENGTH:
+        safe = f"{safe[:_SUFFIX_LENGTH]}-{sha256(whole.encode()).hexdigest()[:8]}"
+    return f"-{safe}"

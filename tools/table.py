@@ -1,0 +1,140 @@
+"""The table of finished runs: mean and spread over seeds, how many there are, and the published value beside them.
+
+Usage: python tools/table.py [OUTPUT]   (every results.json below that folder; default $OUTPUT, else output)
+Imports nothing heavy.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools.inputs import read_json  # noqa: E402
+
+
+@dataclass
+class Row:
+    """One method on one dataset at one number of shots.
+
+    Attributes:
+        variant: config name, shots and own options, as in the folder's name.
+        seeds: seed -> accuracy in percent, or None where the run is missing.
+        seconds, learned: of the finished runs; seconds are whole runs, loading included.
+        folder: of the seeds' run folders.
+        published: percent, or None; published_from: where it was read.
+    """
+
+    dataset: str
+    trainer: str
+    variant: str
+    shots: int | None
+    seeds: dict[int, float | None] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    learned: int | None = None
+    folder: Path | None = None
+    published: float | None = None
+    published_from: str = ""
+
+    def add(self, seed: int, record: dict | None) -> None:
+        """Take one run's results.json in; None is a run that is missing."""
+        self.seeds[seed] = record["metrics"]["accuracy"] if record else None
+        if record:
+            self.seconds.append(record["seconds"]["total"])
+            self.learned = record["learned_parameters"]
+
+    @property
+    def found(self) -> list[float]:
+        return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.found) if self.found else None
+
+    @property
+    def spread(self) -> float | None:
+        """Population standard deviation, as CoOp's parse_test_res.py prints it; None below two runs."""
+        return statistics.pstdev(self.found) if len(self.found) > 1 else None
+
+
+def render(rows: list[Row]) -> str:
+    """The table and, below it, the run folders and the sources of the published values."""
+    numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
+    published = any(row.published is not None for row in rows)
+    head = ["dataset", "shots", "trainer", *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds", "learned"]
+    head += ["published", "difference"] if published else []
+    lines = []
+    for row in rows:
+        seeds = [_number(row.seeds.get(n)) if row.shots is not None else "" for n in numbers]
+        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, *seeds, _number(row.mean),
+                _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
+                _number(statistics.fmean(row.seconds) if row.seconds else None),
+                "-" if row.learned is None else f"{row.learned:,}"]
+        if published:
+            known = row.published is not None and row.mean is not None
+            line += [_number(row.published), f"{row.mean - row.published:+.1f}" if known else "-"]
+        lines.append(line)
+    align = ["left", "right", "left"] + ["right"] * (len(head) - 3)
+    text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
+            "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
+    text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
+    text += ["", "run folders:"] + [f"  {_short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
+    return "\n".join(text)
+
+
+def scan(output: Path) -> list[Row]:
+    """A row per folder of seeds below `output`, from <dataset>/<trainer>/<variant>/seed<n>/results.json."""
+    rows: dict[Path, Row] = {}
+    for path in sorted(output.glob("*/*/*/seed*/results.json")):
+        record, folder = read_json(path), path.parents[1]
+        if record and record.get("finished"):
+            dataset, trainer, variant = folder.parts[-3:]
+            shots = None if trainer == "ZeroshotCLIP" else record["shots"]
+            row = rows.setdefault(folder, Row(dataset, trainer, variant, shots, folder=folder))
+            row.add(int(path.parent.name.removeprefix("seed")), record)
+    return list(rows.values())
+
+
+def _one_per_source(rows: list[Row]) -> list[Row]:
+    return list({row.published_from: row for row in reversed(rows)
+                 if row.published is not None and row.published_from}.values())[::-1]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _seeds(row: Row) -> str:
+    seeds = sorted(row.seeds)
+    return f"seed{seeds[0]}" if len(seeds) == 1 else f"seed{{{','.join(map(str, seeds))}}}"
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it lies below it."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", nargs="?", default=os.environ.get("OUTPUT") or "output", help="folder of the runs")
+    output = Path(parser.parse_args(argv).output)
+    rows = scan(output)
+    if not rows:
+        print(f"No finished run below {output.absolute()} (<dataset>/<trainer>/<config>_<k>shots/seed<s>/results.json). "
+              "Name the folder that was given as OUTPUT.", file=sys.stderr)
+        return 2
+    print(render(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

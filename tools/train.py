@@ -1,0 +1,247 @@
+"""Train and test one method on one dataset: the flags of CoOp's train.py, with plugins and readable errors.
+
+For programs: `parser()`, `setup_cfg(args)` -> frozen config for `dassl.engine.build_trainer`, `main(args)`.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
+    sys.path.insert(0, str(ROOT))
+
+from tools import inputs  # noqa: E402
+
+logger = logging.getLogger("tools.train")
+
+EXAMPLES = """
+examples:
+  DAPT on real handwritten digits, 16 shots, with the embedded model; nothing is downloaded:
+    python tools/train.py --trainer DAPT --seed 1 --output-dir output/try \\
+        --dataset-config-file configs/datasets/digits.yaml --config-file configs/trainers/DAPT/tiny.yaml \\
+        DATASET.NUM_SHOTS 16
+
+  The same on Oxford-IIIT Pet with ViT-B/16, at another learning rate (KEY VALUE pairs come last):
+    python tools/train.py --root data --trainer DAPT --seed 1 --output-dir output/pets \\
+        --dataset-config-file configs/datasets/oxford_pets.yaml --config-file configs/trainers/DAPT/vit_b16.yaml \\
+        DATASET.NUM_SHOTS 16 OPTIM.LR 0.002
+
+  Test what was trained, on another dataset:
+    python tools/train.py --trainer CoOp --eval-only --model-dir output/imagenet --load-epoch 50 \\
+        --dataset-config-file configs/datasets/imagenetv2.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
+
+  A trainer of your own, from a file; and all that is there:
+    python tools/train.py --plugin mine.py --trainer Mine ...
+    python tools/train.py --list
+
+A published table, cell by cell, with means over seeds: scripts/*.sh and tools/sweep.py.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; KEY VALUE pairs for the config follow them and end up in `args.opts`."""
+    p = argparse.ArgumentParser(prog="tools/train.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else ./data)")
+    p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
+    p.add_argument("--resume", default="", metavar="DIR", help="continue from the checkpoint in this run folder")
+    p.add_argument("--seed", type=int, default=None,
+                   help="0 is a seed too; without the flag, or with -1, the run is unseeded (as in Dassl)")
+    p.add_argument("--source-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
+    p.add_argument("--target-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
+    p.add_argument("--transforms", nargs="+", default=None, help="training transforms, e.g. random_flip normalize")
+    p.add_argument("--config-file", default="", help="trainer yaml, e.g. configs/trainers/CoOp/vit_b16.yaml")
+    p.add_argument("--dataset-config-file", default="", help="dataset yaml, e.g. configs/datasets/dtd.yaml")
+    p.add_argument("--trainer", default="", help="registered name, see --list")
+    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, RN50, tiny, or a file of weights")
+    p.add_argument("--head", default="", help="head of the network, for trainers that use one")
+    p.add_argument("--eval-only", action="store_true", help="test only, with the prompts of --model-dir")
+    p.add_argument("--model-dir", default="", help="run folder to load from, for --eval-only")
+    p.add_argument("--load-epoch", type=int, default=None, help="which of its checkpoints (default: best, else last)")
+    p.add_argument("--no-train", action="store_true", help="build everything and stop")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--list", action="store_true", help="print the registered trainers and datasets, and stop")
+    p.add_argument("--print-config", action="store_true", help="print the merged config as yaml, and stop")
+    p.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, e.g. OPTIM.LR 0.01")
+    return p
+
+
+def setup_cfg(args: argparse.Namespace):
+    """The frozen config: defaults < extend_cfg of every plugin < dataset yaml < trainer yaml < flags < KEY VALUE.
+
+    Trainers and datasets are registered when it returns, so `dassl.engine.build_trainer(cfg)` works at once.
+
+    Raises:
+        UserError: an unknown key, file, plugin or type of value, named with the nearest known one.
+    """
+    modules = register(args.plugin)
+    from dassl.config import get_cfg_default, merge_file, merge_opts
+    from dassl.engine.plugins import extend_all
+    from dassl.utils import UserError
+
+    cfg = get_cfg_default()
+    extend_all(cfg, modules)
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            merge_file(cfg, _existing(path))
+    _merge_flags(cfg, args)
+    if flags := [word for word in args.opts if word.startswith("--")]:
+        raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
+    merge_opts(cfg, args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def register(plugins: list[str] = ()) -> list:
+    """Import all trainers and datasets: the checkout's, installed packages' and `plugins`; returns the modules."""
+    _own_packages_first()
+    from dassl.engine.plugins import discover, load_entry_points, load_plugin
+
+    return [*discover("datasets"), *discover("trainers"), *load_entry_points(), *map(load_plugin, plugins)]
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
+    cfg = setup_cfg(args)
+    if args.print_config:
+        print(cfg.dump())
+        return
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
+    from dassl.utils import UserError, collect_env_info, set_random_seed, setup_logger
+    from dassl.utils.logger import CONSOLE
+
+    TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is told before a folder is made
+    DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
+    try:
+        with setup_logger(cfg.OUTPUT_DIR) as log:
+            try:
+                inputs.write(folder, args)
+                (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+                logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
+                            "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
+                logger.info("%s\n%s", cfg, collect_env_info())
+                if cfg.SEED >= 0:
+                    set_random_seed(cfg.SEED)
+                trainer = build_trainer(cfg)
+                if args.eval_only:
+                    trainer.load_model(args.model_dir, epoch=args.load_epoch)
+                    trainer.test()
+                elif not args.no_train:
+                    trainer.train()
+            except BaseException as error:
+                logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
+                raise
+    except UserError:
+        _remove_if_nothing_ran(first_new)
+        raise
+
+
+def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 130."""
+    args = parser().parse_args(argv)
+    try:
+        return _list(args) if args.list else main(args) or 0
+    except KeyboardInterrupt:
+        print(_interrupted(args.output_dir), file=sys.stderr)
+        return 130
+    except Exception as error:
+        from dassl.utils import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"\n{_whole_story(error, args)}", file=sys.stderr)
+        return 1 if isinstance(error, FloatingPointError) else 2
+
+
+def _merge_flags(cfg, args: argparse.Namespace) -> None:
+    """Flags into the config; one that was not given changes nothing."""
+    cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
+    given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
+    for node, values in (
+            (cfg, given),
+            (cfg.DATASET, {"SOURCE_DOMAINS": args.source_domains, "TARGET_DOMAINS": args.target_domains}),
+            (cfg.INPUT, {"TRANSFORMS": args.transforms}), (cfg.TRAINER, {"NAME": args.trainer}),
+            (cfg.MODEL.BACKBONE, {"NAME": args.backbone}), (cfg.MODEL.HEAD, {"NAME": args.head})):
+        for key, value in values.items():
+            if value is not None and value != "":
+                node[key] = tuple(value) if isinstance(value, list) else value
+
+
+def _existing(path: str) -> Path:
+    """A yaml as named, or the checkout's where the name is relative and the call comes from another folder."""
+    given = Path(path).expanduser()
+    return ROOT / given if not given.exists() and (ROOT / given).is_file() else given
+
+
+def _own_packages_first() -> None:
+    """Our dassl, clip, trainers and datasets, whatever else is installed under these everyday names."""
+    if sys.path[0] != str(ROOT):
+        sys.path.insert(0, str(ROOT))
+    for name in ("dassl", "clip", "trainers", "datasets"):
+        module = sys.modules.get(name)
+        if module and ROOT not in (Path(p).resolve().parent for p in getattr(module, "__path__", [])):
+            raise ImportError(f"This program imported a package {name!r} from {list(module.__path__)} before ours in "
+                              f"{ROOT}. Import tools.train first, or take that package off the path.")
+
+
+def _list(args: argparse.Namespace) -> int:
+    """Print name, module and paper of everything registered."""
+    register(args.plugin)
+    from tabulate import tabulate
+
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY
+
+    for title, registry in (("trainer", TRAINER_REGISTRY), ("dataset", DATASET_REGISTRY)):
+        rows = [(name, cls.__module__, _paper(cls)) for name in sorted(registry.registered_names())
+                for cls in [registry.get(name)]]
+        print(tabulate(rows, headers=[title, "module", "paper"]), end="\n\n")
+    return 0
+
+
+def _paper(cls: type) -> str:
+    """The work that the class's, or else its module's, docstring names under Source."""
+    for text in (cls.__doc__, sys.modules[cls.__module__].__doc__):
+        if found := re.search(r"Source:\s*(.+?\)|[^.;]+)", text or "", re.DOTALL):
+            return " ".join(found.group(1).split())
+    return ""
+
+
+def _whole_story(error: Exception, args: argparse.Namespace) -> str:
+    """The error's paragraph; where the dataset is missing it also says whether the weights are."""
+    return str(error)
+
+
+def _interrupted(folder: str) -> str:
+    if folder and list(Path(folder).glob("*/checkpoint")):
+        return f"Interrupted. Continue with the same command and --resume {folder}."
+    return "Interrupted." + (f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else "")
+
+
+def _first_new(folder: Path) -> Path | None:
+    """The topmost part of the path that does not exist yet."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    return missing[-1] if missing else None
+
+
+def _remove_if_nothing_ran(first_new: Path | None) -> None:
+    """Take back the folders of a run that ended before it had a result or a checkpoint, if it made them."""
+    if first_new is None or not first_new.exists():
+        return
+    files = {path.name for path in first_new.rglob("*") if path.is_file()}
+    if files <= {"log.txt", "config.yaml", inputs.FILE}:
+        shutil.rmtree(first_new)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
