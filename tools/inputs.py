@@ -9,6 +9,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 FILE = "inputs.json"
 _NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config"}     # where, not what
 _YAMLS = ("config_file", "dataset_config_file")
@@ -63,6 +64,12 @@ def read_json(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
+def existing(path: str | Path) -> Path:
+    """A yaml as named, or the checkout's where the name is relative and the call comes from another folder."""
+    given = Path(path).expanduser()
+    return ROOT / given if not given.exists() and (ROOT / given).is_file() else given
+
+
 def _hash(path: str) -> str:
-    path = Path(path)
+    path = existing(path)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"

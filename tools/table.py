@@ -86,7 +86,7 @@ def render(rows: list[Row]) -> str:
     text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
-    text += ["", "run folders:"] + [f"  {_short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
+    text += ["", "run folders:"] + [f"  {short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
     return "\n".join(text)
 
 
@@ -117,7 +117,7 @@ def _seeds(row: Row) -> str:
     return f"seed{seeds[0]}" if len(seeds) == 1 else f"seed{{{','.join(map(str, seeds))}}}"
 
 
-def _short(path: Path) -> Path:
+def short(path: Path) -> Path:
     """Relative to the current folder where it lies below it."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -91,7 +91,7 @@ def setup_cfg(args: argparse.Namespace):
     extend_all(cfg, modules)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merge_file(cfg, _existing(path))
+            merge_file(cfg, inputs.existing(path))
     _merge_flags(cfg, args)
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
@@ -175,12 +175,6 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
         for key, value in values.items():
             if value is not None and value != "":
                 node[key] = tuple(value) if isinstance(value, list) else value
-
-
-def _existing(path: str) -> Path:
-    """A yaml as named, or the checkout's where the name is relative and the call comes from another folder."""
-    given = Path(path).expanduser()
-    return ROOT / given if not given.exists() and (ROOT / given).is_file() else given
 
 
 def _own_packages_first() -> None:

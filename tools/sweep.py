@@ -1,0 +1,187 @@
+"""Run the cells of a recipe that are not finished, one plain tools/train.py each, and end with the table.
+
+A cell is finished when its results.json says so and inputs.json beside it names the settings that would be used now;
+a folder alone proves nothing. Options of the user are part of the folder's name, so results never replace those of
+other options. Imports nothing heavy: a finished sweep shows its table at once.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools import cells, table  # noqa: E402
+from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell  # noqa: E402
+
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
+
+EXAMPLES = """
+examples:
+  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --seeds 1 2 3
+  python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16         one table of three methods
+  python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run               the paper's datasets, commands only
+  python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
+
+environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/sweep.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+                                usage="%(prog)s --recipe NAME --datasets NAME ... [options] [KEY VALUE ...]")
+    p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
+    p.add_argument("--datasets", nargs="+", required=True, help='file names of configs/datasets, or "all"')
+    p.add_argument("--shots", nargs="+", type=int, help="training images per class (default: all of the recipe's)")
+    p.add_argument("--seeds", nargs="+", type=int, help="default: $SEEDS, else the recipe's")
+    p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep")
+    p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
+    p.add_argument("--output", default=os.environ.get("OUTPUT"), help="folder of all runs (default: $OUTPUT, else output/)")
+    p.add_argument("--force", action="store_true", help="run again what is finished")
+    p.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
+    return p
+
+
+def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Separate KEY VALUE pairs, wherever they stand, from the flags.
+
+    Raises:
+        RecipeError: the last key has no value.
+    """
+    flags, options, words = [], {}, list(words)
+    while words:
+        word = words.pop(0)
+        if not _KEY.fullmatch(word):
+            flags.append(word)
+        elif not words:
+            raise RecipeError(f"Options come in pairs KEY VALUE; {word} has no value.")
+        else:
+            options[word] = words.pop(0)
+    return flags, options
+
+
+def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
+    """Cells in the order they run: all zero-shot ones first, for they also show at once that data and weights are there."""
+    wanted: list[Cell] = []
+    for recipe in map(load_recipe, args.recipe):
+        zero = recipe.trainer == ZEROSHOT
+        for shots in [None] if zero else args.shots or recipe.table["shots"]:
+            for dataset in _datasets(recipe, args.datasets, shots):
+                for seed in [1] if zero else _seeds(args, recipe):
+                    cell = recipe.cell(dataset, shots, seed, options, args.config)
+                    wanted += [cell.train_on, cell] if cell.train_on else [cell]
+    first = [cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell) for cell in wanted]
+    return list({cell.folder: cell for cell in [*first, *wanted]}.values())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The sweep. Returns 0; 1 if a cell failed; 2 for what the user can mend; 130 when interrupted."""
+    try:
+        flags, options = split_options(sys.argv[1:] if argv is None else argv)
+        args = parser().parse_args(flags)
+        data, output = (given or _default(name) for given, name in ((args.data, "data"), (args.output, "output")))
+        planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
+    except RecipeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.dry_run:
+        print("\n".join(p.command_line() for p in planned))
+        return 0
+    if not args.force and (other := [p for p in planned if p.state == "other"]):
+        print(_other_settings(other), file=sys.stderr)
+        return 2
+    todo = [p for p in planned if args.force or p.state != "finished"]
+    done = len(planned) - len(todo)
+    if not todo:
+        print(f"All {done} runs are finished already; their results follow. --force runs them again.\n")
+    else:
+        finished = f", {done} finished before" if done else ""
+        print(f"{len(todo)} runs to do{finished}. Results go to {table.short(Path(output))}.", flush=True)
+    code = _run_all(todo, args.force)
+    if code not in (2, 130, 143):
+        if todo:
+            print()
+        print(table.render(rows(planned)))
+    return code
+
+
+def rows(planned: list[cells.Planned]) -> list[table.Row]:
+    """A table row per folder of seeds; datasets together, zero-shot first."""
+    found: dict[Path, table.Row] = {}
+    for p in planned:
+        cell, folder = p.cell, p.folder.parent
+        row = found.setdefault(folder, table.Row(cell.dataset, cell.trainer, folder.name, cell.shots, folder=folder,
+                                                 published=cell.published, published_from=cell.published_from))
+        row.add(cell.seed, p.record)
+    order = list(dict.fromkeys(row.dataset for row in found.values()))
+    return sorted(found.values(), key=lambda row: (order.index(row.dataset), row.shots or 0))
+
+
+def _run_all(todo: list[cells.Planned], force: bool) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    runner, failed = cells.Runner(), []
+    for number, p in enumerate(todo, 1):
+        if force:
+            p.state = "new"
+        label = f"[{number}/{len(todo)}] {p.name}"
+        try:
+            code, errors = runner.run(p, label)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            runner.close(f"{label}: interrupted. Finished runs are kept; the same command goes on from here.")
+            return 130 if isinstance(stop, KeyboardInterrupt) else 143
+        record = p.record
+        if code == 0 and record:
+            runner.close(f"{label}: {record['metrics']['accuracy']:.1f} % in {record['seconds']['total']:.0f} s")
+        elif code == cells.USER_ERROR:
+            runner.close(f"{label}: not possible")
+            print("\n".join(errors).strip(), file=sys.stderr)
+            return 2
+        elif code == 130:
+            runner.close(f"{label}: interrupted. Finished runs are kept; the same command goes on from here.")
+            return 130
+        else:
+            runner.close(f"{label}: FAILED ({_exit(code)})")
+            failed.append((p, p.log_tail() or errors))
+    for p, lines in failed:
+        log = table.short(p.folder / "log.txt")
+        print(f"\n{p.name} failed; its log is {log} and ends:", *(f"  {line}" for line in lines), sep="\n")
+    return 1 if failed else 0
+
+
+def _datasets(recipe: Recipe, names: list[str], shots: int | None) -> list[str]:
+    return [d for name in names for d in (recipe.main_datasets(shots) if name == "all" else [name])]
+
+
+def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:
+    if args.seeds:
+        return args.seeds
+    words = os.environ.get("SEEDS", "").replace(",", " ").split()
+    if not all(re.fullmatch(r"\d+", word) for word in words):
+        raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3"; got {os.environ["SEEDS"]!r}.')
+    return [int(word) for word in words] or recipe.table["seeds"]
+
+
+def _default(name: str) -> str:
+    """A folder of the checkout, named as short as can be from here."""
+    return name if Path.cwd() == ROOT else str(ROOT / name)
+
+
+def _other_settings(other: list[cells.Planned]) -> str:
+    changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
+    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than would "
+            f"be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
+
+
+def _exit(code: int) -> str:
+    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
