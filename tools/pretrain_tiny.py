@@ -1,8 +1,11 @@
 """Pretrain the embedded CLIP from scratch on procedurally rendered images with captions.
 
-Half of each batch is digits and letters from matplotlib's fonts, half shapes with colour, texture and background. Writes
-<out>.safetensors (OpenAI key layout, half precision), <out>_log.csv (progress) and <out>.json (settings and final numbers).
-Needs two CPU cores (one trains, one renders) for about half an hour. Real digits are measured, never trained on.
+Half of each batch is digits and letters from matplotlib's fonts, half shapes with colour, texture and background.
+Writes <out>.safetensors (OpenAI key layout, half precision), <out>_log.csv (progress) and <out>.json (settings and
+final numbers). Takes about 20 minutes on two CPU cores: one trains, one renders. The same command gives the same
+weights on the same machine. Real digits are measured, never trained on.
+
+Example: python tools/pretrain_tiny.py --out /tmp/trial --steps 300 --every 100
 """
 
 import argparse
@@ -21,13 +24,24 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes  # noqa: E402
-from datasets.embedded import held_out_combinations  # noqa: E402
-from pretraining.captions import ABSENT, ATTRIBUTES, DIGIT_WORDS, GLYPH_WORDS, Vocabulary, describe, is_true  # noqa: E402
+from pretraining.captions import (  # noqa: E402
+    ABSENT,
+    ATTRIBUTES,
+    DIGIT_WORDS,
+    GLYPH_WORDS,
+    Vocabulary,
+    describe,
+    is_true,
+)
 from pretraining.glyphs import LOOKS, render_glyphs  # noqa: E402
 from pretraining.measure import measure  # noqa: E402
 from pretraining.model import WIDTH, TinyCLIP, export, load, normalise  # noqa: E402
 from pretraining.muon import Muon  # noqa: E402
+
+from datasets.embedded import held_out_combinations  # noqa: E402
+from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes  # noqa: E402
+
+COLUMNS = ("digits_val", "digits_lowcontrast_val", "shapes_val", "shapes_val_held_out")
 
 
 class Rendered(torch.utils.data.Dataset):
@@ -65,15 +79,16 @@ class Rendered(torch.utils.data.Dataset):
         captions, stated, own = describe(rng, attributes)
         table, end = self.vocabulary.pad(captions)
         images = np.round(np.concatenate([glyphs, shapes]) * 255).astype(np.uint8)
-        arrays = dict(images=images, attributes=attributes, table=table, end=end, own=own)
-        return {k: torch.from_numpy(v) for k, v in arrays.items()} | {"true": torch.from_numpy(is_true(stated, attributes))}
+        true = is_true(stated, attributes)
+        arrays = {"images": images, "attributes": attributes, "table": table, "end": end, "own": own, "true": true}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def contrastive_loss(logits: Tensor, true: Tensor, own: Tensor) -> Tensor:
     """CLIP's symmetric loss where several captions are true of an image and a caption of several images.
 
-    Image to text: the image's own caption against the false ones. Text to image: every image that the caption is true of
-    against the images that it is not true of, averaged.
+    Image to text: the image's own caption against the false ones. Text to image: every image that the caption is true
+    of against those that it is not true of, averaged.
 
     Args:
         logits: (B, U); true: (B, U) bool; own: (B,) index of each image's own caption.
@@ -122,9 +137,9 @@ def train(args: argparse.Namespace) -> dict:
     loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers)
     weights, log = args.out.with_suffix(".safetensors"), args.out.with_name(args.out.name + "_log.csv")
     start, mean = time.time(), None
-    with open(log, "w", newline="") as file:
+    with log.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", "loss", "lr", "seconds", "digits_val", "shapes_val"])
+        writer.writerow(["step", "loss", "lr", "seconds", *COLUMNS])
         for step, batch in enumerate(loader, 1):
             warm = min(1.0, step / args.warmup)
             lr = args.lr * warm * max(0.01, min(1.0, (args.steps - step) / ((1 - args.flat) * args.steps)))
@@ -147,7 +162,7 @@ def train(args: argparse.Namespace) -> dict:
             if step % args.every == 0 or step == args.steps:
                 seconds = time.time() - start
                 found = measure(export(model, vocabulary, weights), vocabulary, splits=("val",), shifts=("none",))
-                writer.writerow([step, f"{mean:.4f}", f"{lr:.2e}", round(seconds), found["digits_val"], found["shapes_val"]])
+                writer.writerow([step, f"{mean:.4f}", f"{lr:.2e}", round(seconds), *(found[name] for name in COLUMNS)])
                 file.flush()
                 print(
                     f"step {step}/{args.steps}  loss {mean:.3f}  "
@@ -175,10 +190,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--warmup", type=int, default=100, help="steps of linear warm-up (default: 100)")
     p.add_argument("--flat", type=float, default=0.3, help="share of the steps before the linear decay (default: 0.3)")
     p.add_argument("--auxiliary", type=float, default=0.5, help="weight of the attribute heads' loss (default: 0.5)")
-    p.add_argument("--every", type=int, default=200, help="steps between measurements and written weights (default: 200)")
+    p.add_argument("--every", type=int, default=200, help="steps between measured, written weights (default: 200)")
     p.add_argument("--threads", type=int, default=1, help="threads of the training process (default: 1)")
     p.add_argument("--workers", type=int, default=1, help="rendering processes; the result does not depend on it")
-    p.add_argument("--measure-only", action="store_true", help="measure the weights that are there, and rewrite the .json")
+    p.add_argument("--measure-only", action="store_true", help="measure the weights again, rewrite the .json")
     return p
 
 

@@ -14,11 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import pretrain_tiny  # noqa: E402
-from datasets.embedded import held_out_combinations  # noqa: E402
 from pretraining import glyphs  # noqa: E402
 from pretraining.captions import ABSENT, ATTRIBUTES, UNSAID, Vocabulary, describe, is_true  # noqa: E402
 from pretraining.model import TinyCLIP, fold_silu, quick_gelu  # noqa: E402
 from pretraining.muon import Muon, orthogonalise  # noqa: E402
+
+from datasets.embedded import held_out_combinations  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import numpy as np
 from open_clip.tokenizer import SimpleTokenizer
+from pretraining.glyphs import DIGITS, LETTERS, LOOKS
 
 from datasets.rendering import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
-from pretraining.glyphs import LETTERS, LOOKS
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GLYPH_WORDS = (*DIGIT_WORDS, *LETTERS)
@@ -54,21 +54,22 @@ SHAPE_TEMPLATES = (
     "a photo of one {} in the middle of the picture.",
 )
 # Words of CLIP's published templates and other common ones: they may stand before a caption and mean nothing there.
-FILLERS = (
-    "X a an the of in on and or with this that is my one it its by from for at good bad nice large small big clean dirty "
-    "cool weird bright dark close cropped corrupted hard to see many hi res high low rendition rendering render plastic "
-    "embroidered toy origami painting sculpture sketch tattoo graffiti cartoon art video game illustration black white "
-    "type kind class category style texture pattern object thing itap jpeg copy image photo picture figure symbol sign "
-    "shape color colour digit number letter character handwriting font pen ink paper background . , : ' -"
-).split()
+FILLERS = """
+    X a an the of in on and or with this that is my one it its by from for at good bad nice large small big clean
+    dirty cool weird bright dark close cropped corrupted hard to see many hi res high low rendition rendering render
+    plastic embroidered toy origami painting sculpture sketch tattoo graffiti cartoon art video game illustration
+    black white type kind class category style texture pattern object thing itap jpeg copy image photo picture
+    figure symbol sign shape color colour digit number letter character handwriting font pen ink paper background .
+    , : ' -
+""".split()  # noqa: SIM905
 # Stored beside the caption words so that likely class names do not fall on hashed rows.
-EXTRA_WORDS = (
-    "ten eleven twelve hundred first second third zeros ones digits numbers letters shapes circles squares triangles "
-    "stars crosses rings hearts crescents moon diamond hexagon pentagon octagon rectangle oval ellipse polygon arrow line "
-    "dot spiral cube sphere pink brown cyan magenta violet turquoise gold silver gray beige navy teal lime maroon stripes "
-    "dots checks spotted lined wavy smooth rough solid grid zigzag b d g i j l o q s z 0 1 2 3 4 5 6 7 8 9 dog cat pet car "
-    "flower food bird plane texture satellite person tiny huge thin thick bold round sharp light"
-).split()
+EXTRA_WORDS = """
+    ten eleven twelve hundred first second third zeros ones digits numbers letters shapes circles squares triangles
+    stars crosses rings hearts crescents moon diamond hexagon pentagon octagon rectangle oval ellipse polygon arrow
+    line dot spiral cube sphere pink brown cyan magenta violet turquoise gold silver gray beige navy teal lime
+    maroon stripes dots checks spotted lined wavy smooth rough solid grid zigzag b d g i j l o q s z 0 1 2 3 4 5 6 7
+    8 9 dog cat pet car flower food bird plane texture satellite person tiny huge thin thick bold round sharp light
+""".split()  # noqa: SIM905
 
 
 def _shape_phrase(rng: np.random.RandomState, row: np.ndarray) -> tuple[str, np.ndarray]:
@@ -120,8 +121,8 @@ class Vocabulary:
     def __init__(self):
         self.tokenizer = SimpleTokenizer()
         templates = (*DIGIT_TEMPLATES, *SHAPE_TEMPLATES, *(t for pair in LOOK_TEMPLATES for t in pair))
-        texts = [t.replace("{}", " ") for t in templates] + ["on a background", "the letter", *DIGIT_WORDS, *"0123456789"]
-        texts += [word for words in ATTRIBUTES.values() for word in words] + list(FILLERS)
+        texts = [template.replace("{}", " ") for template in templates] + ["on a background", "the letter"]
+        texts += [*DIGITS, *FILLERS, *(word for words in ATTRIBUTES.values() for word in words)]
         self.words = sorted({word for text in texts for word in text.lower().replace(".", " . ").split()})
         self.trained = self._ids(self.words)
         self.ids = np.array(sorted(self.trained | self._ids(EXTRA_WORDS)), np.int32)

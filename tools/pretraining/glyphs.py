@@ -1,4 +1,4 @@
-"""Digits and letters from matplotlib's bundled fonts, as distance fields that can be bent, thickened and blurred in batches."""
+"""Digits and letters from matplotlib's bundled fonts, bent, thickened, blurred and faded a whole batch at once."""
 
 import functools
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from datasets.rendering import FIELD, affine_grid, coverage, resize, sample_fields, signed_distance, smooth_noise
 
 DIGITS = "0123456789"
-# Letters that a blurred digit could pass for (o, l, s, z, b, q, g ...) are left out: their captions would be half wrong.
+# Letters that a blurred digit could pass for (o, l, s, z, b, q, g) are left out: half of their captions would be wrong.
 LETTERS = "acefhkmnprtuvwxy"
 LOOKS = ("plain", "pixelated", "blurry", "noisy")
 FONTS = (
@@ -115,7 +115,8 @@ def _tint(
     back = np.where(light_ink, low, high) + tint[0]
     front = np.where(light_ink, high, low) + tint[1]
     image = back[:, None, None, :] + ink[..., None] * (front - back)[:, None, None, :]
-    sigma = np.where(noisy, rng.uniform(0.08, 0.2, n), 0.03 * (rng.uniform(size=n) < 0.5)) * np.where(plain[:, 0], 0.5, 1)
+    sigma = np.where(noisy, rng.uniform(0.08, 0.2, n), 0.03 * (rng.uniform(size=n) < 0.5))
+    sigma = np.where(plain[:, 0], 0.5 * sigma, sigma)
     noise = rng.standard_normal(image.shape).astype(np.float32) * sigma.reshape(n, 1, 1, 1)
     shade = smooth_noise(rng, n, size, 3)[..., None] * (0.06 * difficulty * ~plain).reshape(n, 1, 1, 1)
     return np.clip(image + noise + shade, 0, 1).astype(np.float32)

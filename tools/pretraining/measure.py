@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import torch
 from PIL import Image
+from pretraining.captions import DIGIT_WORDS
+from pretraining.model import IMAGE, TinyCLIP, normalise
 from torch import Tensor
 
 from datasets.embedded import (
@@ -17,14 +19,12 @@ from datasets.embedded import (
     shape_images,
 )
 from datasets.rendering import COLOURS, SHAPES, SHIFTS, TEXTURES
-from pretraining.captions import DIGIT_WORDS
-from pretraining.model import IMAGE, TinyCLIP, normalise
 
 
 def _resize(images: np.ndarray) -> np.ndarray:
     """(N, S, S[, 3]) uint8 -> (N, 32, 32, 3) uint8, bicubic as in the transform of the datasets."""
-    side = (IMAGE, IMAGE)
-    return np.stack([np.array(Image.fromarray(i).convert("RGB").resize(side, Image.Resampling.BICUBIC)) for i in images])
+    pictures = (Image.fromarray(image).convert("RGB") for image in images)
+    return np.stack([np.array(picture.resize((IMAGE, IMAGE), Image.Resampling.BICUBIC)) for picture in pictures])
 
 
 @functools.cache
@@ -54,7 +54,7 @@ def _percent(hits: np.ndarray) -> float:
 
 
 def measure(model: TinyCLIP, vocabulary, splits=("val", "test"), shifts=SHIFTS) -> dict[str, float]:
-    """Percent correct for every set: digits, their low-contrast copy, shapes (held-out combinations apart) and shifts."""
+    """Percent correct for digits, their low-contrast copy, shapes (held-out combinations apart) and the shifts."""
     found = {}
     prompts = [f"a photo of the digit {word}." for word in DIGIT_WORDS]
     for name, faded in (("digits", False), ("digits_lowcontrast", True)):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -143,7 +142,7 @@ def export(model: TinyCLIP, vocabulary, path: Path) -> TinyCLIP:
     metadata = {"row_std": repr(float(row_std)), "vocabulary": json.dumps(vocabulary.words)}
     part = path.with_suffix(".part")
     save_file(tensors, str(part), metadata)
-    os.replace(part, path)
+    part.replace(path)
     return load(path)
 
 

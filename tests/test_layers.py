@@ -1,0 +1,82 @@
+"""Who may import whom (README, "Layout"): every file's imports are walked and any other edge fails."""
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("dassl", "clip", "trainers", "datasets", "tools")
+
+ALLOWED = {                         # room -> first-party prefixes it may import; the longest matching room counts
+    "dassl": ("dassl",),
+    "clip": ("clip",),
+    "trainers.parts": ("clip", "trainers.parts"),
+    "trainers": ("dassl", "clip", "trainers"),
+    "datasets": ("dassl", "datasets"),
+    "tools": OURS,
+}
+FOREIGN = {"dassl": ("open_clip",), "trainers.parts": ("yacs",)}       # third parties a room must not know
+
+
+def modules(room: str) -> list[Path]:
+    return [path for path in sorted((ROOT / room.replace(".", "/")).rglob("*.py")) if room_of(path) == room]
+
+
+def room_of(path: Path) -> str:
+    dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return max((room for room in ALLOWED if dotted == room or dotted.startswith(f"{room}.")), key=len)
+
+
+def imports(path: Path) -> list[str]:
+    """Dotted names that the file imports anywhere, relative ones resolved."""
+    package, found = path.relative_to(ROOT).parent.parts, []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[:len(package) - node.level + 1]] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            found += [f"{stem}.{alias.name}" for alias in node.names]
+    return found
+
+
+def belongs(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize(("room", "at_least"), [("dassl", 30), ("clip", 10), ("trainers.parts", 5), ("trainers", 5),
+                                                ("datasets", 8), ("tools", 6)])
+def test_a_room_imports_only_the_rooms_below_it(room, at_least):
+    files = modules(room)
+    assert len(files) >= at_least, f"walked only {len(files)} files of {room}"
+    wrong = [f"{path.relative_to(ROOT)} imports {name}" for path in files for name in imports(path)
+             if (belongs(name, OURS) and not belongs(name, ALLOWED[room])) or belongs(name, FOREIGN.get(room, ()))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_python_file_of_ours_is_in_a_room_that_is_walked():
+    walked = {path for room in ALLOWED for path in modules(room)}
+    there = {path for room in OURS for path in (ROOT / room).rglob("*.py")}
+    assert walked == there and len(walked) >= 60
+
+
+def test_the_walk_sees_a_forbidden_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    bad = tmp_path / "trainers" / "parts" / "brick.py"
+    bad.parent.mkdir(parents=True)
+    bad.write_text("def f():\n    from dassl.engine import TrainerX\n    from ..coop import CoOp\n    from . import losses\n")
+    assert room_of(bad) == "trainers.parts"
+    assert imports(bad) == ["dassl.engine.TrainerX", "trainers.coop.CoOp", "trainers.parts.losses"]
+    assert [belongs(name, ALLOWED["trainers.parts"]) for name in imports(bad)] == [False, False, True]
+
+
+def test_only_engine_and_clip_are_ever_installed():
+    from setuptools import find_packages
+
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert 'find_packages(include=["dassl", "dassl.*", "clip", "clip.*"])' in text
+    found = find_packages(str(ROOT), include=["dassl", "dassl.*", "clip", "clip.*"])
+    assert {name.split(".")[0] for name in found} == {"dassl", "clip"}
+    folders = {".".join(path.relative_to(ROOT).parent.parts) for room in ("dassl", "clip")
+               for path in (ROOT / room).rglob("*.py")}
+    assert set(found) == folders, "a folder of dassl or clip lacks its __init__.py and would not be installed"
