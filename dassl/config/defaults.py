@@ -1,148 +1,123 @@
-"""Engine keys and their defaults, those of Dassl 0.6.3."""
-from __future__ import annotations
+"""The engine's config keys, with Dassl 0.6.3's names and values. A method's keys stand in its trainer's `extend_cfg`."""
+from yacs.config import CfgNode as CN
 
-from .cfgnode import CfgNode as Node
+from .legacy_trainers import add_legacy_trainers
 
 
-def defaults() -> Node:
-    cfg = Node()
+def get_cfg_default() -> CN:
+    """A fresh config with every key of the engine."""
+    cfg = CN()
     cfg.VERSION = 1
-    cfg.OUTPUT_DIR = "./output"                     # log.txt, checkpoints and results.json of the run
-    cfg.RESUME = ""                                 # folder of an earlier run to continue; "" continues OUTPUT_DIR
-    cfg.SEED = -1                                   # 0 and above fix all random streams; negative draws afresh
-    cfg.USE_CUDA = True                             # use a GPU where there is one
-    cfg.VERBOSE = True                              # log the dataset table and what is built
-    cfg.INPUT = _input()
-    cfg.DATASET = _dataset()
-    cfg.DATALOADER = _dataloader()
-    cfg.MODEL = _model()
-    cfg.OPTIM = _optim()
-    cfg.TRAIN = _train()
-    cfg.TEST = _test()
-    cfg.TRAINER = Node()
-    cfg.TRAINER.NAME = ""                           # registered name
-    return cfg
+    cfg.OUTPUT_DIR = "./output"             # run folder: checkpoints, log.txt, results.json
+    cfg.RESUME = ""                         # run folder to continue from
+    cfg.SEED = -1                           # seeds everything when >= 0; 0 is a seed
+    cfg.USE_CUDA = True                     # the first GPU, where there is one
+    cfg.VERBOSE = True                      # log details of data and schedule
 
-
-def _input() -> Node:
-    c = Node()
-    c.SIZE = (224, 224)                             # height and width in pixels
-    c.INTERPOLATION = "bilinear"                    # bilinear, bicubic or nearest
-    c.TRANSFORMS = ()                               # names, see data/transforms
-    c.NO_TRANSFORM = False                          # True gives PIL images as they are
-    c.PIXEL_MEAN = [0.485, 0.456, 0.406]            # of "normalize"; ImageNet's
+    c = cfg.INPUT = CN()
+    c.SIZE = (224, 224)                     # height, width in pixels
+    c.INTERPOLATION = "bilinear"            # of resizing: nearest, bilinear or bicubic
+    c.TRANSFORMS = ()                       # names, see dassl/data/transforms; "normalize" decides whether pixels are
+    c.NO_TRANSFORM = False                  # only resize and crop, in training too
+    c.PIXEL_MEAN = [0.485, 0.456, 0.406]    # per channel, of pixels in [0, 1]
     c.PIXEL_STD = [0.229, 0.224, 0.225]
-    c.CROP_PADDING = 4                              # pixels around the image before "random_crop"
-    c.RRCROP_SCALE = (0.08, 1.0)                    # share of the area that "random_resized_crop" keeps
-    c.CUTOUT_N = 1                                  # holes per image
-    c.CUTOUT_LEN = 16                               # side of a hole in pixels
-    c.GN_MEAN = 0.0                                 # "gaussian_noise"
+    c.CROP_PADDING = 4                      # pixels around the image before random_crop
+    c.RRCROP_SCALE = (0.08, 1.0)            # share of the image that random_resized_crop keeps
+    c.CUTOUT_N = 1                          # holes
+    c.CUTOUT_LEN = 16                       # side of a hole, pixels
+    c.GN_MEAN = 0.0                         # gaussian_noise
     c.GN_STD = 0.15
-    c.RANDAUGMENT_N = 2                             # operations per image
-    c.RANDAUGMENT_M = 10                            # strength, 0 to 30
-    c.COLORJITTER_B = 0.4                           # brightness
-    c.COLORJITTER_C = 0.4                           # contrast
-    c.COLORJITTER_S = 0.4                           # saturation
-    c.COLORJITTER_H = 0.1                           # hue
-    c.RGS_P = 0.2                                   # probability of "randomgrayscale"
-    c.GB_P = 0.5                                    # probability of "gaussian_blur"
-    c.GB_K = 21                                     # its kernel, an odd number of pixels
-    return c
+    c.RANDAUGMENT_N = 2                     # operations per image
+    c.RANDAUGMENT_M = 10                    # their strength, 0 to 30
+    c.COLORJITTER_B = 0.4                   # brightness
+    c.COLORJITTER_C = 0.4                   # contrast
+    c.COLORJITTER_S = 0.4                   # saturation
+    c.COLORJITTER_H = 0.1                   # hue
+    c.RGS_P = 0.2                           # probability of random_grayscale
+    c.GB_P = 0.5                            # probability of gaussian_blur
+    c.GB_K = 21                             # its kernel, pixels (odd)
 
+    c = cfg.DATASET = CN()
+    c.ROOT = ""                             # folder that holds all datasets
+    c.NAME = ""                             # registered name, e.g. OxfordPets
+    c.SOURCE_DOMAINS = ()                   # of domain generalisation and adaptation
+    c.TARGET_DOMAINS = ()
+    c.NUM_LABELED = -1                      # labelled images in all, for semi-supervised sets
+    c.NUM_SHOTS = -1                        # training images per class; below 1 all of them
+    c.VAL_PERCENT = 0.1                     # of the training set, where a dataset splits by percentage
+    c.STL10_FOLD = -1
+    c.CIFAR_C_TYPE = ""
+    c.CIFAR_C_LEVEL = 1
+    c.ALL_AS_UNLABELED = False              # labelled images also serve as unlabelled ones
 
-def _dataset() -> Node:
-    c = Node()
-    c.ROOT = ""                                     # folder that holds the dataset folders
-    c.NAME = ""                                     # registered name
-    c.SOURCE_DOMAINS = ()                           # names of domains to train on, for datasets that have domains
-    c.TARGET_DOMAINS = ()                           # names of domains to test on
-    c.NUM_LABELED = -1                              # labelled images in total, for semi-supervised learning
-    c.NUM_SHOTS = -1                                # training images per class; below 1 takes all
-    c.VAL_PERCENT = 0.1                             # share of the training images kept for validation (semi-supervised)
-    c.STL10_FOLD = -1                               # 0 to 9; negative takes all folds
-    c.CIFAR_C_TYPE = ""                             # corruption of CIFAR-10-C and CIFAR-100-C
-    c.CIFAR_C_LEVEL = 1                             # 1 to 5
-    c.ALL_AS_UNLABELED = False                      # labelled images are used without label, too
-    return c
-
-
-def _dataloader() -> Node:
-    c = Node()
-    c.NUM_WORKERS = 4                               # processes that load images; results do not depend on it
-    c.K_TRANSFORMS = 1                              # augmented views per training image
-    c.RETURN_IMG0 = False                           # adds the image without augmentation as "img0"
-    c.TRAIN_X = Node()
+    c = cfg.DATALOADER = CN()
+    c.NUM_WORKERS = 4                       # processes that read images; 0 reads in the main one
+    c.K_TRANSFORMS = 1                      # augmented copies per training image
+    c.RETURN_IMG0 = False                   # also return the image without augmentation
+    c.TRAIN_X = CN()
     c.TRAIN_X.SAMPLER = "RandomSampler"
     c.TRAIN_X.BATCH_SIZE = 32
-    c.TRAIN_X.N_DOMAIN = 0                          # domains per batch of the domain samplers; 0 takes all
-    c.TRAIN_X.N_INS = 16                            # images per class in a batch of RandomClassSampler
-    c.TRAIN_U = Node()
-    c.TRAIN_U.SAME_AS_X = True                      # the unlabelled loader is set up as TRAIN_X
+    c.TRAIN_X.N_DOMAIN = 0                  # domains per batch, for RandomDomainSampler; 0 is all
+    c.TRAIN_X.N_INS = 16                    # images per class in a batch, for RandomClassSampler
+    c.TRAIN_U = CN()
+    c.TRAIN_U.SAME_AS_X = True              # take sampler, batch size and the rest from TRAIN_X
     c.TRAIN_U.SAMPLER = "RandomSampler"
     c.TRAIN_U.BATCH_SIZE = 32
     c.TRAIN_U.N_DOMAIN = 0
     c.TRAIN_U.N_INS = 16
-    c.TEST = Node()
+    c.TEST = CN()
     c.TEST.SAMPLER = "SequentialSampler"
     c.TEST.BATCH_SIZE = 32
-    return c
 
-
-def _model() -> Node:
-    c = Node()
-    c.INIT_WEIGHTS = ""                             # file with weights to start from
-    c.BACKBONE = Node()
+    c = cfg.MODEL = CN()
+    c.INIT_WEIGHTS = ""                     # weights to start from; what does not fit is left aside
+    c.BACKBONE = CN()
     c.BACKBONE.NAME = ""
     c.BACKBONE.PRETRAINED = True
-    c.HEAD = Node()
-    c.HEAD.NAME = ""                                # "" puts the classifier directly on the backbone
-    c.HEAD.HIDDEN_LAYERS = ()                       # widths
+    c.HEAD = CN()
+    c.HEAD.NAME = ""
+    c.HEAD.HIDDEN_LAYERS = ()
     c.HEAD.ACTIVATION = "relu"
     c.HEAD.BN = True
     c.HEAD.DROPOUT = 0.0
-    return c
 
-
-def _optim() -> Node:
-    c = Node()
-    c.NAME = "adam"                                 # adam, amsgrad, sgd, rmsprop, radam or adamw
+    c = cfg.OPTIM = CN()
+    c.NAME = "adam"                         # adam, amsgrad, sgd, rmsprop, radam or adamw
     c.LR = 0.0003
     c.WEIGHT_DECAY = 5e-4
-    c.MOMENTUM = 0.9                                # sgd and rmsprop
+    c.MOMENTUM = 0.9
     c.SGD_DAMPNING = 0
     c.SGD_NESTEROV = False
     c.RMSPROP_ALPHA = 0.99
-    c.ADAM_BETA1 = 0.9                              # also radam and adamw
+    c.ADAM_BETA1 = 0.9
     c.ADAM_BETA2 = 0.999
-    c.STAGED_LR = False                             # True trains all but NEW_LAYERS with LR * BASE_LR_MULT
-    c.NEW_LAYERS = ()                               # names of child modules
+    c.STAGED_LR = False                     # layers outside NEW_LAYERS learn at LR * BASE_LR_MULT
+    c.NEW_LAYERS = ()
     c.BASE_LR_MULT = 0.1
-    c.LR_SCHEDULER = "single_step"                  # single_step, multi_step or cosine; one step per epoch
-    c.STEPSIZE = (-1,)                              # epochs; below 1 is MAX_EPOCH (single_step)
-    c.GAMMA = 0.1                                   # factor at a step
+    c.LR_SCHEDULER = "single_step"          # single_step, multi_step or cosine; per epoch
+    c.STEPSIZE = (-1,)                      # epochs; -1 is MAX_EPOCH
+    c.GAMMA = 0.1                           # factor at each step
     c.MAX_EPOCH = 10
-    c.WARMUP_EPOCH = -1                             # epochs of warm-up; below 1 is none
-    c.WARMUP_TYPE = "linear"                        # linear or constant
-    c.WARMUP_CONS_LR = 1e-5                         # rate during a constant warm-up
-    c.WARMUP_MIN_LR = 1e-5                          # rate of the first epoch of a linear warm-up
-    c.WARMUP_RECOUNT = True                         # the schedule begins after the warm-up, not with it
-    return c
+    c.WARMUP_EPOCH = -1                     # epochs before the schedule proper; <= 0 is none
+    c.WARMUP_TYPE = "linear"                # linear or constant
+    c.WARMUP_CONS_LR = 1e-5
+    c.WARMUP_MIN_LR = 1e-5
+    c.WARMUP_RECOUNT = True                 # the schedule counts its epochs from the end of the warm-up
 
+    c = cfg.TRAIN = CN()
+    c.CHECKPOINT_FREQ = 0                   # epochs between checkpoints; 0 saves the last only
+    c.PRINT_FREQ = 10                       # batches between lines in log.txt
+    c.COUNT_ITER = "train_x"                # loader that an epoch runs through: train_x, train_u or smaller_one
 
-def _train() -> Node:
-    c = Node()
-    c.CHECKPOINT_FREQ = 0                           # epochs between checkpoints; below 1 keeps the last only
-    c.PRINT_FREQ = 10                               # batches between lines in log.txt
-    c.COUNT_ITER = "train_x"                        # whose length is an epoch: train_x, train_u or smaller_one
-    return c
-
-
-def _test() -> Node:
-    c = Node()
+    c = cfg.TEST = CN()
     c.EVALUATOR = "Classification"
-    c.PER_CLASS_RESULT = False                      # accuracy of each class in log.txt
-    c.COMPUTE_CMAT = False                          # confusion matrix in OUTPUT_DIR/cmat.pt
-    c.NO_TEST = False                               # True trains and stops
-    c.SPLIT = "test"                                # split of the final evaluation: test or val
-    c.FINAL_MODEL = "last_step"                     # or best_val: the epoch that is best on the val split
-    return c
+    c.PER_CLASS_RESULT = False
+    c.COMPUTE_CMAT = False                  # save the confusion matrix as cmat.pt
+    c.NO_TEST = False                       # skip the test after training
+    c.SPLIT = "test"                        # "test" or "val"
+    c.FINAL_MODEL = "last_step"             # "last_step", or "best_val": chosen on the validation split
+
+    cfg.TRAINER = CN()
+    cfg.TRAINER.NAME = ""
+    add_legacy_trainers(cfg)
+    return cfg

@@ -1,8 +1,12 @@
-"""Upstream's utilities by their names, and ours: UserError, cache_dir, atomic_write, say, RNG states."""
-from .environment import collect_env_info, git_commit, versions
-from .errors import UnknownName, UserError, WrongValue, nearest, suggestion
-from .logger import LogSession, say, setup_logger
+"""Names as in Dassl 0.6.3, plus UserError and cache_dir."""
+from .errors import UserError
+from .logger import setup_logger
 from .meters import AverageMeter, MetricMeter
-from .registry import Registry, RegistryClash
-from .seeding import local_seed, rng_state, set_random_seed, set_rng_state
-from .tools import *  # noqa: F403
+from .registry import Registry, UnknownName, nearest
+from .tools import (cache_dir, check_isfile, collect_env_info, count_num_param, get_most_similar_str_to_a_from_b,
+                    listdir_nohidden, mkdir_if_missing, read_image, read_json, set_random_seed, tolist_if_not,
+                    write_json)
+from .torchtools import (load_checkpoint, load_pretrained_weights, open_all_layers, open_specified_layers,
+                         resume_from_checkpoint, save_checkpoint)
+
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,129 +1,109 @@
-"""Where messages go: everything to log.txt, the little that a person waits for to the console."""
+"""The full log of a run: everything logged, and everything that a trainer prints, also goes to log.txt."""
 from __future__ import annotations
 
-import atexit
 import logging
+import os
+import os.path as osp
 import sys
-from pathlib import Path
-from typing import IO, Any
+import time
+from typing import TextIO
 
-from tqdm import tqdm
-
-from .errors import UserError
-
-_active: LogSession | None = None
+from .tools import mkdir_if_missing
 
 
-def say(logger: logging.Logger, message: str, *args: Any) -> None:
-    """An info message that the console shows, too."""
-    logger.info(message, *args, extra={"console": True})
+CONSOLE = {"console": True}      # logger.info(..., extra=CONSOLE): also for the eyes of who waits
 
 
-def setup_logger(output: str | Path | None = None) -> LogSession | None:
-    """Sends log records and whatever is printed to `<output>/log.txt`, added to what the file holds.
+class _ConsoleHandler(logging.Handler):
+    """Warnings, and what is marked CONSOLE; above a progress line, never through it."""
 
-    The console keeps prints, warnings and what `say` says. Calling it again with the same place changes nothing;
-    with another, that place takes over.
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING or getattr(record, "console", False):
+            from tqdm import tqdm
 
-    Args:
-        output: folder, or a path that ends in .txt or .log; None does nothing.
-    Returns:
-        The session; its `close()` gives back the console and the loggers as they were (as does the end of the program).
-    """
-    global _active
-    if output is None:
-        return None
-    path = Path(output)
-    if path.suffix not in (".txt", ".log"):
-        path = path / "log.txt"
-    if _active is not None:
-        if _active.path == path.absolute():
-            return _active
-        _active.close()
-    _active = LogSession(path.absolute())
-    return _active
-
-
-class LogSession:
-    """An open log file with its handlers on the root logger and its tee on `sys.stdout`."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115
-        except OSError as error:
-            raise UserError(f"Cannot write the log {path}: {error}. Choose another OUTPUT_DIR (--output-dir).") from error
-        self._stdout = sys.stdout
-        sys.stdout = self._tee = _Tee(self._stdout, self._file)
-        self._handlers = [_File(self._file), _Console(self._stdout)]
-        root = logging.getLogger()
-        self._level = root.level
-        root.setLevel(min(logging.INFO, root.level or logging.INFO))
-        for handler in self._handlers:
-            root.addHandler(handler)
-        atexit.register(self.close)
-
-    def close(self) -> None:
-        global _active
-        if self._file.closed:
-            return
-        atexit.unregister(self.close)
-        root = logging.getLogger()
-        for handler in self._handlers:
-            root.removeHandler(handler)
-        root.setLevel(self._level)
-        if sys.stdout is self._tee:
-            sys.stdout = self._stdout
-        self._tee.file = None
-        self._file.close()
-        if _active is self:
-            _active = None
-
-    def __enter__(self) -> LogSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            tqdm.write(self.format(record), file=sys.__stdout__)
 
 
 class _Tee:
-    """A text stream that also writes to the log file."""
+    """A stream that writes to another and to a file; whatever else is asked of it, the other stream answers."""
 
-    def __init__(self, stream: IO[str], file: IO[str]):
+    def __init__(self, stream: TextIO, file: TextIO):
         self.stream, self.file = stream, file
 
     def write(self, text: str) -> int:
-        if self.file is not None:
+        if not self.file.closed:
             self.file.write(text)
         return self.stream.write(text)
 
     def flush(self) -> None:
+        if not self.file.closed:
+            self.file.flush()
         self.stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str):
         return getattr(self.stream, name)
 
 
-class _File(logging.StreamHandler):
-    """Messages alone, as Dassl's log.txt has them; from warnings on, with their level."""
+class RunLog:
+    """An open log file; `close()` gives sys.stdout back. Also a context manager."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if record.levelno < logging.WARNING else f"{record.levelname.title()}: {text}"
+    def __init__(self, path: str):
+        mkdir_if_missing(osp.dirname(path) or ".")
+        if osp.exists(path):                              # an earlier run's log is kept, as Dassl keeps it
+            path += time.strftime("-%Y-%m-%d-%H-%M-%S")
+        self.path = path
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._handler = logging.StreamHandler(self._file)
+        self._handler.setFormatter(logging.Formatter("%(message)s"))
+        root = logging.getLogger()
+        self._level = root.level
+        root.setLevel(min(root.level, logging.INFO) or logging.INFO)
+        self._console = _ConsoleHandler()
+        root.addHandler(self._handler)
+        root.addHandler(self._console)
+        self._tee = sys.stdout = _Tee(sys.stdout, self._file)
+
+    def close(self) -> None:
+        root = logging.getLogger()
+        if self._handler in root.handlers:
+            root.removeHandler(self._handler)
+            root.removeHandler(self._console)
+            root.setLevel(self._level)
+        if sys.stdout is self._tee:
+            sys.stdout = self._tee.stream
+        self._file.close()
+        if _open.get(self._key) is self:
+            del _open[self._key]
+
+    @property
+    def _key(self) -> str:
+        return osp.abspath(osp.dirname(self.path))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
-class _Console(_File):
-    """What `say` said to stdout, warnings and errors to stderr, without cutting into a progress line."""
+_open: dict[str, RunLog] = {}
 
-    def emit(self, record: logging.LogRecord) -> None:
-        serious = record.levelno >= logging.WARNING
-        if not serious and not getattr(record, "console", False):
-            return
-        try:
-            stream = sys.stderr if serious else self.stream
-            with tqdm.external_write_mode(file=sys.stderr):
-                stream.write(self.format(record) + "\n")
-                stream.flush()
-        except (BrokenPipeError, ValueError):       # the console went away; log.txt has the record
-            return
+
+def setup_logger(output: str | None = None) -> RunLog | None:
+    """Start log.txt in a folder (or the file itself, when the name ends in .txt or .log).
+
+    A second call for the same folder returns the log that is open. None or "" starts nothing.
+
+    Returns:
+        The open log; its `close()` restores sys.stdout. It also closes when the next run's log starts.
+    """
+    if not output:
+        return None
+    path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
+    key = osp.abspath(osp.dirname(path))
+    if key in _open and os.path.exists(_open[key].path):
+        return _open[key]
+    for log in list(_open.values()):
+        log.close()
+    _open[key] = RunLog(path)
+    return _open[key]

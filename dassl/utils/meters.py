@@ -1,4 +1,4 @@
-"""Running values of scalars over the batches of an epoch."""
+"""Running values of a training."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -7,10 +7,10 @@ import torch
 
 
 class AverageMeter:
-    """Latest value, sum, count and mean of a scalar.
+    """Latest value and running average.
 
     Args:
-        ema: the mean is exponential, 0.9 old + 0.1 new, instead of over all values.
+        ema: average exponentially with weight 0.1 for the latest, instead of over all values.
     """
 
     def __init__(self, ema: bool = False):
@@ -20,10 +20,9 @@ class AverageMeter:
     def reset(self) -> None:
         self.val = self.avg = self.sum = self.count = 0
 
-    def update(self, val: float | torch.Tensor, n: int = 1) -> None:
-        """Adds `val`, which stands for `n` samples."""
-        if isinstance(val, torch.Tensor):
-            val = val.item()
+    def update(self, val: float, n: int = 1) -> None:
+        """`val` is a mean over `n` values."""
+        val = val.item() if isinstance(val, torch.Tensor) else val
         self.val = val
         self.sum += val * n
         self.count += n
@@ -31,18 +30,18 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """One AverageMeter per name; as text "loss 0.1234 (0.2345) acc 93.7500 (90.0000)": latest and mean."""
+    """One AverageMeter per name."""
 
     def __init__(self, delimiter: str = " "):
-        self.meters: dict[str, AverageMeter] = defaultdict(AverageMeter)
+        self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
 
-    def update(self, input_dict: dict[str, float | torch.Tensor] | None) -> None:
+    def update(self, input_dict: dict[str, float] | None) -> None:
+        """Raises TypeError for anything but a dict; None changes nothing."""
         if input_dict is None:
             return
         if not isinstance(input_dict, dict):
-            raise TypeError(f"MetricMeter.update takes a dict of name to number; got {type(input_dict).__name__}. "
-                            "forward_backward must return such a dict.")
+            raise TypeError(f"A MetricMeter is updated with a dict of names and numbers; got {type(input_dict).__name__}.")
         for name, value in input_dict.items():
             self.meters[name].update(value)
 

@@ -1,72 +1,60 @@
-"""Registry: names to classes, filled by decorators in the modules that define them."""
+"""Names to classes, with a suggestion for a name that is not there."""
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
-from .errors import UnknownName, suggestion
+from .errors import UserError
 
 
-class RegistryClash(KeyError):
-    """Two modules register the same name."""
+class UnknownName(UserError, KeyError):
+    """A name that nothing is registered under."""
 
-    def __str__(self) -> str:
-        return Exception.__str__(self)
+    __str__ = Exception.__str__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """" Did you mean X?" for the known name nearest to `name`, or ""; upper and lower case do not count."""
+    by_fold = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), by_fold, 1, cutoff=0.5)
+    return f" Did you mean {by_fold[near[0]]}?" if near else ""
 
 
 class Registry:
-    """A table from names to objects; an object is registered under its own `__name__`.
+    """A table from name to class or function, filled by decorators.
 
-    >>> BACKBONES = Registry("BACKBONE")
-    >>> @BACKBONES.register()
-    ... def resnet(): ...
+    Args:
+        name: what the table is of, for messages ("TRAINER").
     """
 
     def __init__(self, name: str):
         self._name = name
-        self._obj_map: dict[str, Any] = {}
+        self._obj_map: dict[str, object] = {}
 
-    def register(self, obj: Any = None, force: bool = False) -> Any:
-        """Decorator `@R.register()`, or directly `R.register(obj)`.
+    def register(self, obj: Callable | None = None, force: bool = False):
+        """`@REGISTRY.register()` above a class, or `REGISTRY.register(cls)`; the name is the class's own.
 
-        Args:
-            force: replace what the name stood for.
         Raises:
-            RegistryClash: the name is taken.
+            UserError: the name is taken by another module, unless `force`.
         """
         if obj is None:
-            return lambda decorated: self.register(decorated, force)
+            return lambda wrapped: self.register(wrapped, force)
         name = obj.__name__
         if name in self._obj_map and not force:
-            first, second = _where(self._obj_map[name]), _where(obj)
-            raise RegistryClash(f"{self._name} {name!r} is registered twice: by {first} and by {second}. "
-                                "Rename one of them.")
+            taken = self._obj_map[name]
+            raise UserError(f"{self._name} {name} of {obj.__module__} is already registered by {taken.__module__}. "
+                            "Give one of them another class name, or register with force=True.")
         self._obj_map[name] = obj
         return obj
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str):
         if name not in self._obj_map:
-            raise UnknownName(f"There is no {self._name} named {name!r}{suggestion(name, self._obj_map)}.")
+            raise UnknownName(f"Unknown {self._name.lower()} {name!r}.{nearest(name, self._obj_map)} "
+                              f"Registered: {', '.join(sorted(self._obj_map)) or 'none'}.")
         return self._obj_map[name]
 
     def registered_names(self) -> list[str]:
-        """In order of registration."""
         return list(self._obj_map)
 
     def __contains__(self, name: str) -> bool:
         return name in self._obj_map
-
-    def __iter__(self):
-        return iter(self._obj_map.items())
-
-    def __repr__(self) -> str:
-        return f"Registry({self._name}: {', '.join(self._obj_map)})"
-
-
-def _where(obj: Callable) -> str:
-    import inspect
-
-    try:
-        return f"module {obj.__module__} ({inspect.getsourcefile(obj)})"
-    except TypeError:
-        return f"module {obj.__module__}"

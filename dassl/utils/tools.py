@@ -1,116 +1,104 @@
-"""Files, images and small checks, under Dassl's names."""
+"""Files, folders, seeds and facts about this machine."""
 from __future__ import annotations
 
-import contextlib
+import difflib
 import json
-import logging
 import os
+import os.path as osp
+import platform
+import random
+import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
-from typing import IO, Any
 
+import numpy as np
+import torch
 from PIL import Image
 
-from .environment import collect_env_info
-from .errors import UserError, WrongValue, nearest, suggestion
-from .seeding import set_random_seed
-
-logger = logging.getLogger(__name__)
-
-__all__ = ["BadImage", "atomic_write", "cache_dir", "check_availability", "check_isfile", "collect_env_info",
-           "get_most_similar_str_to_a_from_b", "listdir_nohidden", "mkdir_if_missing", "read_image", "read_json",
-           "set_random_seed", "tolist_if_not", "write_json"]
+from .errors import UserError
 
 
-class BadImage(UserError, OSError):
-    """An image file that is missing or cannot be decoded."""
-
-
-def cache_dir() -> Path:
-    """The user's cache folder of this project; not made here."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dassl"
-
-
-def mkdir_if_missing(dirname: str | Path) -> None:
+def mkdir_if_missing(dirname: str) -> None:
     os.makedirs(dirname, exist_ok=True)
 
 
-def check_isfile(fpath: str | Path) -> bool:
-    """Whether `fpath` is a file; warns where it is not."""
-    found = os.path.isfile(fpath)
-    if not found:
-        logger.warning("No file found at %s", fpath)
+def check_isfile(fpath: str) -> bool:
+    """Whether the file is there; warns if it is not."""
+    if not (found := osp.isfile(fpath)):
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
     return found
 
 
-def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:
-    """Names in a folder without those that start with a dot; always sorted, so lists do not depend on the file system."""
-    return sorted(name for name in os.listdir(path) if not name.startswith("."))
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Opens a file that appears under `path` complete, or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoding = None if "b" in mode else "utf-8"
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def read_json(fpath: str | Path) -> Any:
+def read_json(fpath: str):
     with open(fpath, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise WrongValue(f"{fpath} is not valid JSON ({error}). Delete it or get it again.") from error
+        return json.load(file)
 
 
-def write_json(obj: Any, fpath: str | Path) -> None:
-    with atomic_write(fpath) as file:
+def write_json(obj, fpath: str) -> None:
+    """Whole or not at all: written beside and renamed."""
+    mkdir_if_missing(osp.dirname(fpath) or ".")
+    with tempfile.NamedTemporaryFile("w", dir=osp.dirname(fpath) or ".", delete=False, encoding="utf-8") as file:
         json.dump(obj, file, indent=4, separators=(",", ": "))
-        file.write("\n")
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, fpath)
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The image in RGB, fully decoded."""
+def cache_dir() -> Path:
+    """The user's cache folder of this software: $XDG_CACHE_HOME or ~/.cache, then "dassl"."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dassl"
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's streams, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def read_image(path: str) -> Image.Image:
+    """RGB image.
+
+    Raises:
+        UserError: no such file, or one that is no readable image; names it.
+    """
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError as error:
-        raise BadImage(f"There is no image at {path}. Check DATASET.ROOT (--root), or copy the file there.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise BadImage(f"The image {path} cannot be decoded ({error}). Get the file again, or take it out of "
-                       "the dataset's lists.") from error
+        raise UserError(f"No image at {path}. Check DATASET.ROOT and that the dataset is complete.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is not a readable image ({error}). Fetch or copy it again.") from error
 
 
-def get_most_similar_str_to_a_from_b(a: str, b: list[str]) -> str | None:
-    """The string in `b` nearest to `a`; None if none is near."""
-    return nearest(a, b)
+def collect_env_info() -> str:
+    """Versions and machine, a line each."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts = {"Python": sys.version.split()[0], "PyTorch": torch.__version__, "NumPy": np.__version__,
+             "Platform": platform.platform(), "CPU cores": os.cpu_count(), "GPUs": ", ".join(gpus) or "none",
+             "CUDA": torch.version.cuda if gpus else "not used"}
+    return "\n".join(f"{name}: {value}" for name, value in facts.items())
 
 
-def check_availability(requested: str, available: list[str]) -> None:
-    """Raises where `requested` is not one of `available`, suggesting the nearest."""
-    if requested not in available:
-        raise WrongValue(f"{requested!r} is not one of {list(available)}{suggestion(requested, available)}.")
+def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
+    items = [f for f in os.listdir(path) if not f.startswith(".")]
+    return sorted(items) if sort else items
 
 
-def tolist_if_not(x: Any) -> list:
+def get_most_similar_str_to_a_from_b(a: str, b) -> str:
+    """The string of `b` most like `a`."""
+    return max(b, key=lambda s: difflib.SequenceMatcher(None, a, s).ratio())
+
+
+def tolist_if_not(x) -> list:
     return x if isinstance(x, list) else [x]
+
+
+def count_num_param(model=None, params=None) -> int:
+    """Numbers in a model's parameters, or in `params` (an iterable of tensors or of optimiser groups)."""
+    if model is not None:
+        return sum(p.numel() for p in model.parameters())
+    if params is None:
+        raise ValueError("count_num_param counts a model or params; both are None.")
+    return sum(p.numel() for g in params for p in (g["params"] if isinstance(g, dict) else [g]))

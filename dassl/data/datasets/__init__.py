@@ -1,4 +1,3 @@
-"""Datum, DatasetBase and the registry of datasets."""
 from .base_dataset import DatasetBase, Datum
 from .build import DATASET_REGISTRY, build_dataset
 

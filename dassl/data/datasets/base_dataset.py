@@ -1,29 +1,37 @@
-"""Datum, one labelled image, and DatasetBase, the lists of them that make a dataset."""
+"""Labelled image files, and the draws that few-shot benchmarks make from them.
+
+The module path and the private attributes of `Datum` are a pickle contract: CoOp's cached few-shot lists hold them.
+"""
 from __future__ import annotations
 
 import logging
+import os.path as osp
 import random
+import tarfile
+import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 
-from dassl.utils import UnknownName, UserError, suggestion
+from dassl.utils.errors import UserError
+from dassl.utils.tools import check_isfile
 
 logger = logging.getLogger(__name__)
 
 
 class Datum:
-    """One image: path, label, domain, class name.
+    """One image file and what is known of it.
 
-    Pickled few-shot splits in the wild hold objects of this module path with these private attribute names.
+    Args:
+        impath: path of the image.
+        label: class index.
+        domain: domain index.
+        classname: as the dataset spells it.
     """
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
-            raise TypeError(f"Datum takes its path as str; got {type(impath).__name__}: {impath!r}.")
-        self._impath = impath
-        self._label = label
-        self._domain = domain
-        self._classname = classname
+            raise TypeError(f"Datum takes impath as str; got {type(impath).__name__}.")
+        self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
     @property
     def impath(self) -> str:
@@ -42,40 +50,40 @@ class Datum:
         return self._classname
 
     def __repr__(self) -> str:
-        return f"Datum({self._impath!r}, label={self._label}, domain={self._domain}, classname={self._classname!r})"
+        return f"Datum({self._impath!r}, label={self._label}, classname={self._classname!r})"
 
 
 class DatasetBase:
-    """Lists of Datum: `train_x` labelled, `train_u` unlabelled, `val`, `test`.
+    """Splits of Datum lists. Subclasses build them and call `super().__init__(train_x=..., val=..., test=...)`.
 
-    Labels are 0 .. num_classes - 1; `classnames[label]` and `lab2cname` come from `train_x`.
+    Attributes:
+        train_x, train_u, val, test: labelled, unlabelled, validation and test images; absent ones are None or empty.
+        num_classes: largest training label + 1. lab2cname: {label: class name}. classnames: by label.
     """
 
-    dataset_dir = ""            # folder under cfg.DATASET.ROOT
-    domains: list[str] = []     # names of all domains, where the dataset has domains
+    dataset_dir = ""
+    domains: list[str] = []
 
-    def __init__(self, train_x=None, train_u=None, val=None, test=None):
-        self._train_x = train_x
-        self._train_u = train_u
-        self._val = val
-        self._test = test
+    def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
+                 val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):
+        self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
 
     @property
-    def train_x(self) -> list[Datum]:
+    def train_x(self):
         return self._train_x
 
     @property
-    def train_u(self) -> list[Datum] | None:
+    def train_u(self):
         return self._train_u
 
     @property
-    def val(self) -> list[Datum] | None:
+    def val(self):
         return self._val
 
     @property
-    def test(self) -> list[Datum]:
+    def test(self):
         return self._test
 
     @property
@@ -92,75 +100,92 @@ class DatasetBase:
 
     @staticmethod
     def get_num_classes(data_source: Sequence[Datum]) -> int:
-        """Largest label plus one."""
+        """Largest label + 1."""
         if not data_source:
-            raise UserError("The dataset has no training images, so its classes are not known. Check DATASET.ROOT and "
-                            "the split file.")
+            raise UserError("The training split of the dataset is empty. Check DATASET.ROOT and the split files.")
         return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Sequence[Datum]) -> tuple[dict[int, str], list[str]]:
-        """Label to class name, and the names in order of label."""
-        mapping = {item.label: item.classname for item in data_source}
+        """{label: class name} and the names by label.
+
+        Raises:
+            UserError: one label with two names.
+        """
+        mapping: dict[int, str] = {}
+        for item in data_source:
+            if mapping.setdefault(item.label, item.classname) != item.classname:
+                raise UserError(f"Label {item.label} has two class names, {mapping[item.label]!r} and {item.classname!r} "
+                                f"({item.impath}). Each label stands for one class: fix the split file.")
         return mapping, [mapping[label] for label in sorted(mapping)]
 
-    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        for kind, names in (("SOURCE", source_domains), ("TARGET", target_domains)):
-            if not names:
-                raise UserError(f"{type(self).__name__} needs DATASET.{kind}_DOMAINS; choose from {self.domains}.")
-            self.is_input_domain_valid(names)
-
-    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
-        for domain in input_domains:
+    def check_input_domains(self, source_domains, target_domains) -> None:
+        """Raises UserError unless both lists name domains of this dataset, some at all."""
+        if not source_domains:
+            raise UserError("DATASET.SOURCE_DOMAINS is empty; name at least one of " + ", ".join(self.domains))
+        for domain in [*source_domains, *target_domains]:
             if domain not in self.domains:
-                raise UnknownName(f"{type(self).__name__} has no domain {domain!r}{suggestion(domain, self.domains)}.")
+                raise UserError(f"{domain!r} is no domain of this dataset; it has {', '.join(self.domains)}.")
+
+    is_input_domain_valid = check_input_domains
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Downloads an archive to `dst` and unpacks it beside itself.
+        """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused)."""
+        folder = osp.dirname(dst)
+        if from_gdrive:
+            import gdown
+
+            gdown.download(url, dst, quiet=False)
+        else:
+            import torch
+
+            torch.hub.download_url_to_file(url, dst)
+        if not check_isfile(dst):
+            raise UserError(f"{url} did not arrive at {dst}. Download it by hand and place it there.")
+        logger.info("Extracting %s", dst)
+        if zipfile.is_zipfile(dst):
+            with zipfile.ZipFile(dst) as archive:
+                archive.extractall(folder)
+        else:
+            with tarfile.open(dst) as archive:
+                archive.extractall(folder, filter="data")
+
+    def generate_fewshot_dataset(self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False):
+        """Draw `num_shots` images per class from Python's global random stream, as Dassl does.
 
         Args:
-            from_gdrive: `url` is a Google Drive link, or a file id.
-        """
-        from dassl.utils.download import download_url, extract_archive, google_drive_url
-
-        download_url(google_drive_url(url) if from_gdrive else url, dst)
-        extract_archive(dst)
-
-    def generate_fewshot_dataset(self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False):
-        """`num_shots` images of each class, drawn from Python's global stream class by class in order of appearance.
-
-        Args:
-            num_shots: below 1 gives back everything.
-            repeat: a class with too few images is drawn with replacement; otherwise all of it is taken.
+            data_sources: lists to draw from, one after the other.
+            num_shots: images per class; below 1 the lists are returned as they are.
+            repeat: draw with replacement from a class that has fewer; else all of it is taken.
         Returns:
-            A list, or one list per source where there are several.
-        Source: the order of draws is Dassl 0.6.3's, so the subsets equal everyone else's.
+            One list, or a list of lists for several sources.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
         logger.info("Creating a %d-shot dataset", num_shots)
-        output = []
-        for data_source in data_sources:
-            chosen = []
-            for items in self.split_dataset_by_label(data_source).values():
+        drawn = []
+        for source in data_sources:
+            dataset = []
+            for items in self.split_dataset_by_label(source).values():
                 if len(items) >= num_shots:
-                    chosen += random.sample(items, num_shots)
+                    dataset += random.sample(items, num_shots)
                 else:
-                    chosen += random.choices(items, k=num_shots) if repeat else items
-            output.append(chosen)
-        return output[0] if len(output) == 1 else output
+                    dataset += random.choices(items, k=num_shots) if repeat else items
+            drawn.append(dataset)
+        return drawn[0] if len(drawn) == 1 else drawn
 
-    def split_dataset_by_label(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
-        """Images of each label, labels in order of first appearance."""
-        return _group(data_source, "label")
+    @staticmethod
+    def split_dataset_by_label(data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        """{label: its images}, labels in order of first appearance."""
+        by_label = defaultdict(list)
+        for item in data_source:
+            by_label[item.label].append(item)
+        return by_label
 
-    def split_dataset_by_domain(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
-        """Images of each domain, domains in order of first appearance."""
-        return _group(data_source, "domain")
-
-
-def _group(data_source: Sequence[Datum], attribute: str) -> dict[int, list[Datum]]:
-    groups = defaultdict(list)
-    for item in data_source:
-        groups[getattr(item, attribute)].append(item)
-    return groups
+    @staticmethod
+    def split_dataset_by_domain(data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        """{domain: its images}, domains in order of first appearance."""
+        by_domain = defaultdict(list)
+        for item in data_source:
+            by_domain[item.domain].append(item)
+        return by_domain
