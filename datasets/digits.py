@@ -1,15 +1,15 @@
 """Real handwritten digits that come with scikit-learn, and a low-contrast copy of them.
 
-Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998 (its test part of 1,797 images).
+Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998; its test part.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
+from datasets.few_shot import few_shot_splits
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.embedded import SPLITS, digit_images, digit_splits, fade_digits, write_once
-from datasets.few_shot import few_shot_splits
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -1,7 +1,6 @@
 """Where the datasets that come with the project get their images: scikit-learn's digits, and files written once."""
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,8 +10,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes
 from dassl.utils import UserError, cache_dir
+from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def held_out_combinations() -> list[tuple[int, int, int]]:
 
 
 def shape_images(combination: tuple[int, int, int], shift: str = "none") -> np.ndarray:
-    """All images of one class, train then val then test: (80, 64, 64, 3) uint8; a shift leaves the geometry as it is."""
+    """All images of one class, train then val then test, (80, 64, 64, 3) uint8; a shift keeps the geometry."""
     number = shape_combinations().index(combination)
     count = sum(SHAPES_PER_CLASS.values())
     background = np.random.RandomState([11, number]).randint(len(GREYS), size=count)
@@ -114,7 +113,7 @@ def write_once(root: str, name: str, draw: Callable[[], Iterator[tuple[str, np.n
 
 
 def _fill(part: Path, target: Path, draw: Callable[[], Iterator[tuple[str, np.ndarray]]]) -> Path:
-    os.chmod(part, 0o755)
+    part.chmod(0o755)
     count = 0
     for relative, image in draw():
         path = part / relative
@@ -122,7 +121,7 @@ def _fill(part: Path, target: Path, draw: Callable[[], Iterator[tuple[str, np.nd
         Image.fromarray(image).save(path)
         count += 1
     try:
-        os.rename(part, target)
+        part.rename(target)
     except OSError:
         if not target.is_dir():
             raise

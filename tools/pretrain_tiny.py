@@ -2,7 +2,7 @@
 
 Half of each batch is digits and letters from matplotlib's fonts, half shapes with colour, texture and background.
 Writes <out>.safetensors (OpenAI key layout, half precision), <out>_log.csv (progress) and <out>.json (settings and
-final numbers). Takes about 20 minutes on two CPU cores: one trains, one renders. The same command gives the same
+final numbers). Takes about 10 minutes on two CPU cores: one trains, one renders. The same command gives the same
 weights on the same machine. Real digits are measured, never trained on.
 
 Example: python tools/pretrain_tiny.py --out /tmp/trial --steps 300 --every 100
@@ -184,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "clip" / "tiny", help="path without ending (default: clip/tiny)")
     p.add_argument("--seed", type=int, default=1, help="decides weights and every image (default: 1)")
-    p.add_argument("--steps", type=int, default=3200, help="batches seen (default: 3200, about 20 minutes)")
+    p.add_argument("--steps", type=int, default=1500, help="batches seen (default: 1500, about 10 minutes)")
     p.add_argument("--batch", type=int, default=160, help="images per step, half glyphs and half shapes (default: 160)")
     p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of Muon and AdamW (default: 2e-3)")
     p.add_argument("--warmup", type=int, default=100, help="steps of linear warm-up (default: 100)")

@@ -55,7 +55,7 @@ SHAPE_TEMPLATES = (
 )
 # Words of CLIP's published templates and other common ones: they may stand before a caption and mean nothing there.
 FILLERS = """
-    X a an the of in on and or with this that is my one it its by from for at good bad nice large small big clean
+    X a an the of in on and or with this that is my it its by from for at good bad nice large small big clean
     dirty cool weird bright dark close cropped corrupted hard to see many hi res high low rendition rendering render
     plastic embroidered toy origami painting sculpture sketch tattoo graffiti cartoon art video game illustration
     black white type kind class category style texture pattern object thing itap jpeg copy image photo picture
