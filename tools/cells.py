@@ -117,23 +117,21 @@ class Runner:
         arguments = planned.arguments
         at = arguments.index("--output-dir")
         self._show(f"{label} ...")
-        process = subprocess.Popen(train_command(arguments[:at] + resume + arguments[at:]), stdout=subprocess.PIPE,
-                                   stderr=None if self.terminal else subprocess.PIPE, text=True, errors="replace",
-                                   env={**os.environ, "PYTHONUNBUFFERED": "1"})
-        errors: list[str] = []
-        reader = threading.Thread(target=self._watch, args=(process.stderr, errors), daemon=True)
-        try:
-            if process.stderr is not None:
-                reader.start()
-            for line in process.stdout:
-                self._say(line.rstrip())
-            code = process.wait()
-        except BaseException:
-            _stop(process)
-            raise
-        if process.stderr is not None:
-            reader.join()
-        return code, errors
+        with subprocess.Popen(train_command(arguments[:at] + resume + arguments[at:]), stdout=subprocess.PIPE,
+                              stderr=None if self.terminal else subprocess.PIPE, text=True, errors="replace",
+                              env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+            errors: list[str] = []
+            reader = threading.Thread(target=self._watch, args=(process.stderr or (), errors), daemon=True)
+            reader.start()
+            try:
+                for line in process.stdout:
+                    self._say(line.rstrip())
+                process.wait()
+                reader.join()
+            except BaseException:
+                _stop(process)
+                raise
+        return process.returncode, errors
 
     def close(self, line: str) -> None:
         """The run's last word, in place of its progress."""

@@ -104,7 +104,11 @@ def main(argv: list[str] | None = None) -> int:
     else:
         finished = f", {done} finished before" if done else ""
         print(f"{len(todo)} runs to do{finished}. Results go to {table.short(Path(output))}.", flush=True)
-    code = _run_all(todo, args.force)
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = _run_all(todo, args.force)
+    finally:
+        signal.signal(signal.SIGTERM, former)
     if code not in (2, 130, 143):
         if todo:
             print()
@@ -125,7 +129,6 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
 
 
 def _run_all(todo: list[cells.Planned], force: bool) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     runner, failed = cells.Runner(), []
     for number, p in enumerate(todo, 1):
         if force:

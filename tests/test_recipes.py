@@ -1,0 +1,135 @@
+"""Every row of every recipe expands to a run that the real config accepts."""
+import pytest
+import yaml
+
+from tools import train
+from tools.recipes import CONFIGS, RecipeError, load_recipe, zeroshot_cell
+
+BENCHMARK = {"imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft",
+             "sun397", "dtd", "eurosat", "ucf101"}
+VARIANTS = {"imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"}
+EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_clutter", "shapes_sketch",
+            "shapes_recoloured", "shapes_lowcontrast"}
+CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
+         "coop_rn50": 11 * 5 * 3, "zeroshot": 11 + 4 + 8}
+
+# DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
+DAPT_SETTINGS = {
+    "caltech101": (0.2, 10, 0.01), "dtd": (20, 100, 0.01), "eurosat": (20, 100, 10), "fgvc_aircraft": (2, 100, 0.01),
+    "food101": (20, 10, 0.01), "imagenet": (2, 0.01, 0.01), "oxford_flowers": (0.002, 10, 0.01),
+    "oxford_pets": (0.02, 10, 0.1), "stanford_cars": (0.002, 100, 0.1), "sun397": (20, 100, 0.01),
+    "ucf101": (20, 0.1, 0.1)}
+
+
+def test_the_recipes_are_those_that_are_checked_here():
+    assert {path.stem for path in (CONFIGS / "recipes").glob("*.yaml")} == set(CELLS)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_of_a_recipe_merges_into_a_real_config(name):
+    seen = 0
+    merged = {}                                     # seeds share their settings; one config each is enough
+    for cell in load_recipe(name).cells():
+        seen += 1
+        if (key := cell.folder.parent) in merged:
+            assert merged[key] == (cell.opts, cell.config_file)
+            continue
+        cfg = train.setup_cfg(train.parser().parse_args(cell.arguments("data", "output")))
+        merged[key] = cell.opts, cell.config_file
+        assert cfg.TRAINER.NAME == cell.trainer and cfg.SEED == cell.seed
+        assert cfg.DATASET.NUM_SHOTS == (-1 if cell.shots is None else cell.shots)
+        assert cfg.DATASET.NAME.lower() == cell.dataset.replace("_", "")
+        assert (cfg.MODEL.BACKBONE.NAME == "tiny") == (cell.dataset in EMBEDDED)
+    assert seen == CELLS[name]
+
+
+@pytest.mark.parametrize("name", ["dapt", "coop", "vpt", "zeroshot"])
+def test_a_recipe_has_the_eleven_datasets_the_variants_and_the_embedded_ones(name):
+    assert set(load_recipe(name).datasets) == BENCHMARK | VARIANTS | EMBEDDED
+
+
+@pytest.mark.parametrize("dataset", DAPT_SETTINGS)
+def test_dapt_runs_with_the_authors_rate_and_loss_weights(dataset):
+    for shots, epochs in {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}.items():
+        cell = load_recipe("dapt").cell(dataset, shots, 1)
+        cfg = train.setup_cfg(train.parser().parse_args(cell.arguments("data", "output")))
+        assert (cfg.OPTIM.LR, cfg.TRAINER.DAPT.VIS_BETA, cfg.TRAINER.DAPT.TXT_BETA) == DAPT_SETTINGS[dataset]
+        assert cfg.OPTIM.MAX_EPOCH == (50 if dataset == "imagenet" else epochs)
+        assert cfg.OPTIM.NAME == "sgd" and cfg.OPTIM.WEIGHT_DECAY == 5e-4 and cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 32
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_an_imagenet_variant_tests_the_last_prompts_of_the_imagenet_run(variant):
+    args = train.parser().parse_args(load_recipe("dapt").cell(variant, 16, 2).arguments("data", "out"))
+    assert args.eval_only and args.model_dir == "out/imagenet/DAPT/vit_b16_16shots/seed2" and args.load_epoch == 50
+
+
+def test_options_of_the_user_win_and_get_a_folder_of_their_own():
+    recipe = load_recipe("dapt")
+    plain, own = recipe.cell("dtd", 16, 1), recipe.cell("dtd", 16, 1, {"OPTIM.LR": "0.5", "OPTIM.MAX_EPOCH": "3"})
+    cfg = train.setup_cfg(train.parser().parse_args(own.arguments("data", "output")))
+    assert cfg.OPTIM.LR == 0.5 and cfg.OPTIM.MAX_EPOCH == 3 and cfg.TRAINER.DAPT.VIS_BETA == 100
+    assert plain.folder.parts == ("dtd", "DAPT", "vit_b16_16shots", "seed1")
+    assert own.folder.parts == ("dtd", "DAPT", "vit_b16_16shots-OPTIM.LR=0.5,OPTIM.MAX_EPOCH=3", "seed1")
+
+
+def test_folders_differ_for_options_that_look_alike_in_a_file_name():
+    recipe = load_recipe("coop")
+    options = [{"MODEL.BACKBONE.NAME": name} for name in ("ViT-B/16", "ViT-B_16", "x" * 200, "x" * 201)]
+    folders = {recipe.cell("dtd", 16, 1, o).folder for o in options}
+    assert len(folders) == 4
+    assert all(len(f.parts) == 4 and len(f.parts[2]) < 130 for f in folders)
+
+
+def test_a_published_value_stands_only_beside_runs_with_the_published_settings():
+    recipe = load_recipe("coop_rn50")
+    assert recipe.cell("oxford_pets", 16, 1).published == 87.01 and recipe.cell("oxford_pets", 16, 1).published_from
+    assert recipe.cell("oxford_pets", 8, 1).published is None
+    assert recipe.cell("oxford_pets", 16, 1, {"OPTIM.LR": "0.1"}).published is None
+    assert recipe.cell("oxford_pets", 16, 1, config="vit_b16").published is None
+
+
+def test_every_published_value_names_its_source():
+    seen = 0
+    for name in CELLS:
+        for cell in load_recipe(name).cells():
+            assert cell.published is None or cell.published_from, cell
+            seen += cell.published is not None
+    assert seen >= 15 + 11 * 3
+
+
+def test_the_zeroshot_row_uses_the_same_backbone_and_images_and_ignores_what_only_training_knows():
+    cell = load_recipe("dapt").cell("oxford_pets", 16, 1, {"OPTIM.LR": "1.0", "DATASET.SUBSAMPLE_CLASSES": "new"})
+    zero = zeroshot_cell(cell)
+    assert zero.opts == {"DATASET.SUBSAMPLE_CLASSES": "new"} and zero.shots is None and zero.published is None
+    assert zeroshot_cell(load_recipe("dapt").cell("oxford_pets", 4, 3)).published == 89.13
+    assert zeroshot_cell(load_recipe("coop_rn50").cell("oxford_pets", 4, 3)).published is None
+    deep = zeroshot_cell(load_recipe("vpt").cell("oxford_pets", 16, 1, config="vit_b16_deep"))
+    assert deep.config_file.parts[-2:] == ("VPT", "vit_b16_deep.yaml") and deep.config == "VPT-vit_b16_deep"
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(RecipeError, match="Did you mean dapt"):
+        load_recipe("dpat")
+    with pytest.raises(RecipeError, match="Did you mean oxford_pets"):
+        load_recipe("dapt").cell("OxfordPet", 16, 1)
+    with pytest.raises(RecipeError, match="Did you mean vit_b16"):
+        load_recipe("dapt").cell("dtd", 16, 1, config="vitb16")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"shot": [1]}, "unknown key 'shot'. Did you mean shots"),
+    ({"datasets": {"dtd": {"opt": {}}}}, "unknown key 'opt' in the row dtd. Did you mean opts"),
+    ({"trainer": None}, "lacks trainer")])
+def test_a_malformed_recipe_is_named_with_the_way_out(tmp_path, change, message):
+    table = {"trainer": "CoOp", "paper": "p", "source": "s", "config": "vit_b16", "seeds": [1], "shots": [1],
+             "datasets": {"dtd": {}}, **change}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in table.items() if v is not None}))
+    with pytest.raises(RecipeError, match=message.replace(".", r"\.")):
+        load_recipe(str(path))
+
+
+def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
+    recipe = load_recipe("coop")
+    assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]

@@ -1,0 +1,187 @@
+"""The sweep runs what is not finished, once; a stand-in writes what tools/train.py would (fake_train.py)."""
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools import cells, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ["--recipe", "dapt", "--datasets", "digits", "--shots", "16"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """run(*words) -> (exit code, output, errors, run folders in the order of their runs)."""
+    fake, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
+    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(fake), *arguments])
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setenv("FAKE_LOG", str(log))
+    for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words):
+        log.write_text("")
+        capsys.readouterr()
+        code = sweep.main([*DIGITS, *words])
+        out, err = capsys.readouterr()
+        prefix = f"{tmp_path}/out/digits/"
+        return code, out, err, [line.removeprefix(prefix) for line in log.read_text().splitlines()]
+
+    return call
+
+
+ZERO, SEEDS = "ZeroshotCLIP/tiny/seed1", [f"DAPT/tiny_16shots/seed{s}" for s in (1, 2, 3)]
+
+
+def test_a_sweep_runs_zeroshot_first_then_every_seed_and_ends_with_the_table(run, tmp_path):
+    code, out, _, runs = run()
+    assert code == 0 and runs == [ZERO, *SEEDS]
+    table = [line.split() for line in out.splitlines()]
+    assert ["digits", "-", "ZeroshotCLIP", "50.0", "-", "1/1", "2.0", "0"] in table
+    assert ["digits", "16", "DAPT", "91.0", "92.0", "93.0", "92.0", "0.8", "3/3", "2.0", "2,048"] in table
+    assert f"{tmp_path}/out/digits/DAPT/tiny_16shots/seed{{1,2,3}}" in out
+
+
+def test_a_finished_sweep_says_so_and_shows_the_table_without_running_anything(run):
+    run()
+    code, out, _, runs = run()
+    assert code == 0 and runs == []
+    assert "finished already" in out and "--force" in out and "3/3" in out
+
+
+def test_force_runs_everything_again(run):
+    run("--seeds", "1")
+    assert run("--seeds", "1", "--force")[3] == [ZERO, SEEDS[0]]
+
+
+def test_seeds_come_from_the_flag_then_the_environment_then_the_recipe(run, monkeypatch):
+    monkeypatch.setenv("SEEDS", "0 5")
+    assert run()[3] == [ZERO, "DAPT/tiny_16shots/seed0", "DAPT/tiny_16shots/seed5"]
+    assert run("--seeds", "2")[3] == [SEEDS[1]]
+    monkeypatch.setenv("SEEDS", "one")
+    code, _, err, _ = run()
+    assert code == 2 and "SEEDS takes whole numbers" in err
+
+
+def test_a_failed_cell_does_not_stop_the_others_and_shows_its_last_lines(run, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed2")
+    code, out, _, runs = run()
+    assert code == 1 and runs == [ZERO, *SEEDS]
+    assert "seed 2: FAILED (exit code 1)" in out and "the cat ate the batch" in out and "seed2/log.txt" in out
+    assert "2/3" in out                                              # the mean says that a seed is missing
+    monkeypatch.delenv("FAKE_FAIL")
+    assert run()[3] == [SEEDS[1]]
+
+
+def test_a_killed_cell_is_a_failed_one(run, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", "seed2")
+    monkeypatch.setenv("FAKE_HOW", "kill")
+    code, out, _, _ = run()
+    assert code == 1 and "killed by signal 9" in out
+
+
+def test_missing_data_is_told_once_and_stops_the_sweep_with_nothing_left_behind(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FAKE_FAIL", "digits")
+    monkeypatch.setenv("FAKE_HOW", "missing")
+    code, out, err, runs = run()
+    assert code == 2 and runs == [ZERO] and err.count("not at home") == 1 and "dataset" not in out
+    assert not list((tmp_path).rglob("results.json")) and not (tmp_path / "out").exists()
+
+
+def test_a_run_that_was_cut_off_resumes_from_its_checkpoint(run, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed1")
+    monkeypatch.setenv("FAKE_HOW", "half")
+    run("--seeds", "1")
+    monkeypatch.delenv("FAKE_FAIL")
+    assert run("--seeds", "1")[3] == [f"{SEEDS[0]} resumed"]
+
+
+def test_a_folder_without_result_and_checkpoint_starts_again_from_nothing(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed1")
+    run("--seeds", "1")
+    left = tmp_path / "out" / "digits" / SEEDS[0] / "left_over"
+    left.write_text("of the first attempt")
+    monkeypatch.delenv("FAKE_FAIL")
+    assert run("--seeds", "1")[3] == [SEEDS[0]] and not left.exists()
+
+
+def test_a_cut_results_file_is_no_result(run, tmp_path):
+    run("--seeds", "1")
+    (tmp_path / "out" / "digits" / SEEDS[0] / "results.json").write_text('{"finished": tr')
+    assert run("--seeds", "1")[3] == [SEEDS[0]]
+
+
+def test_options_of_the_user_are_another_result(run):
+    run("--seeds", "1")
+    code, out, _, runs = run("--seeds", "1", "OPTIM.LR", "0.5")
+    assert code == 0 and runs == ["DAPT/tiny_16shots-OPTIM.LR=0.5/seed1"]
+    assert run("--seeds", "1", "OPTIM.LR", "0.5")[3] == []
+    assert run("--seeds", "1")[3] == []
+
+
+def test_a_result_of_changed_settings_is_not_taken_for_the_current_one(run, tmp_path):
+    run("--seeds", "1")
+    path = tmp_path / "out" / "digits" / SEEDS[0] / "inputs.json"
+    then = json.loads(path.read_text())
+    then["opts"]["OPTIM.MAX_EPOCH"] = "7"
+    then["files"] = {name: "0" * 64 for name in then["files"]}
+    path.write_text(json.dumps(then))
+    code, _, err, runs = run("--seeds", "1")
+    assert code == 2 and runs == []
+    assert "OPTIM.MAX_EPOCH 7, now" in err
+    assert "DAPT/tiny.yaml has changed" in err and "--force" in err
+    assert run("--seeds", "1", "--force")[0] == 0 and run("--seeds", "1")[0] == 0
+
+
+def test_what_runs_say_beside_results_is_shown_once(run):
+    assert run()[1].count("The same warning in every run") == 1
+
+
+def test_a_dry_run_prints_commands_that_a_shell_reads_back_and_runs_nothing(run):
+    code, out, _, runs = run("--dry-run", "INPUT.SIZE", "(32, 32)")
+    commands = [shlex.split(line) for line in out.splitlines()]
+    assert code == 0 and runs == [] and len(commands) == 4
+    assert all(Path(c[1]).name == "train.py" and c[c.index("INPUT.SIZE") + 1] == "(32, 32)" for c in commands)
+
+
+def test_a_plain_command_of_the_dry_run_counts_as_the_sweeps_own_run(run, tmp_path):
+    commands = [shlex.split(line) for line in run("--seeds", "1", "--dry-run")[1].splitlines()]
+    for command in commands:
+        subprocess.run(cells.train_command(command[2:]), check=True, cwd=ROOT, capture_output=True)
+    assert run("--seeds", "1")[3] == []
+
+
+def test_several_recipes_share_one_zeroshot_run_and_one_table(run):
+    _, out, _, runs = run("--recipe", "coop", "vpt", "--seeds", "1")
+    assert runs == [ZERO, "CoOp/tiny_16shots/seed1", "VPT/tiny_16shots/seed1"]
+    assert [line.split()[2] for line in out.splitlines() if line.startswith("digits")] == ["ZeroshotCLIP", "CoOp", "VPT"]
+
+
+def test_a_variant_of_imagenet_trains_imagenet_first(run, capsys):
+    capsys.readouterr()
+    assert sweep.main(["--recipe", "dapt", "--datasets", "imagenet_a", "--shots", "16", "--seeds", "1", "--dry-run"]) == 0
+    commands = capsys.readouterr().out.splitlines()
+    folders = [c.split("--output-dir ")[1].split()[0].split("/out/")[1] for c in commands]
+    assert folders == ["imagenet/ZeroshotCLIP/vit_b16/seed1", "imagenet_a/ZeroshotCLIP/vit_b16/seed1",
+                       "imagenet/DAPT/vit_b16_16shots/seed1", "imagenet_a/DAPT/vit_b16_16shots/seed1"]
+    assert ["--eval-only" in c for c in commands] == [False, False, False, True]
+
+
+def test_wrong_words_are_told_without_a_traceback(run):
+    assert "Did you mean digits" in run("--datasets", "digit")[2]
+    assert "OPTIM.LR has no value" in run("OPTIM.LR")[2]
+
+
+def test_the_table_of_finished_runs_takes_less_than_a_second(run, tmp_path):
+    run()
+    start = time.monotonic()
+    reply = subprocess.run([sys.executable, ROOT / "tools" / "sweep.py", *DIGITS], capture_output=True, text=True, cwd=ROOT,
+                           env={**os.environ, "OUTPUT": str(tmp_path / "out")})
+    assert reply.returncode == 0 and "3/3" in reply.stdout, reply.stderr
+    assert time.monotonic() - start < 1.0

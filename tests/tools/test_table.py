@@ -1,0 +1,71 @@
+"""The table says what was measured: the mean, the population spread, how many seeds, and the distance to the paper."""
+import json
+import statistics
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools import table
+
+accuracies = st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=6)
+
+
+def record(accuracy, learned=20480):
+    return {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 12.0}, "shots": 16,
+            "learned_parameters": learned}
+
+
+def row(*values, published=None):
+    made = table.Row("dtd", "DAPT", "vit_b16_16shots", 16, published=published, published_from="Table 9" if published else "")
+    for seed, value in enumerate(values, 1):
+        made.add(seed, None if value is None else record(value))
+    return made
+
+
+@given(accuracies)
+def test_mean_and_spread_follow_the_formula(values):
+    mean = sum(values) / len(values)
+    assert abs(row(*values).mean - mean) < 1e-9
+    if len(values) > 1:
+        literal = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5      # divided by n, not n - 1
+        assert abs(row(*values).spread - literal) < 1e-6
+        assert abs(row(*values).spread - statistics.pstdev(values)) < 1e-9
+    else:
+        assert row(*values).spread is None
+
+
+def test_the_example_of_coops_readme_gives_its_printed_mean_and_std():
+    made = row(91.81, 92.01, 92.17)                        # CoOp (ff61507) COOP.md: 92.00 +- 0.15
+    assert f"{made.mean:.2f} {made.spread:.2f}" == "92.00 0.15"
+
+
+def test_a_missing_seed_is_visible_and_not_part_of_the_mean():
+    text = table.render([row(90.0, None, 92.0)])
+    assert text.splitlines()[2].split() == ["dtd", "16", "DAPT", "90.0", "-", "92.0", "91.0", "1.0", "2/3", "12.0", "20,480"]
+
+
+def test_without_any_run_the_row_shows_dashes():
+    assert table.render([row(None, None)]).splitlines()[2].split() == ["dtd", "16", "DAPT", *"-----"[:4], "0/2", "-", "-"]
+
+
+def test_published_values_stand_beside_with_difference_and_source():
+    text = table.render([row(70.0, 72.0, published=69.7), row(50.0, 50.0)])
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[2][-2:] == ["69.7", "+1.3"] and lines[3][-2:] == ["-", "-"]
+    assert "published (DAPT, dtd): Table 9" in text
+    assert "published" not in table.render([row(50.0)])
+
+
+def test_scan_finds_finished_runs_by_their_folders(tmp_path):
+    for path, content in {"digits/DAPT/tiny_16shots/seed1": record(90.0), "digits/DAPT/tiny_16shots/seed2": record(92.0),
+                          "digits/ZeroshotCLIP/tiny/seed1": record(77.0, 0),
+                          "digits/DAPT/tiny_16shots/seed3": {"finished": False}}.items():
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "results.json").write_text(json.dumps(content))
+    found = {r.trainer: r for r in table.scan(tmp_path)}
+    assert found["DAPT"].seeds == {1: 90.0, 2: 92.0} and found["ZeroshotCLIP"].mean == 77.0
+    assert found["ZeroshotCLIP"].shots is None
+
+
+def test_an_empty_folder_is_told(tmp_path, capsys):
+    assert table.main([str(tmp_path)]) == 2 and "No finished run below" in capsys.readouterr().err
