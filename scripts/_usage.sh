@@ -28,7 +28,7 @@ few_shot() {                        # few_shot <recipe> <dataset> <shots> [optio
     for argument in "$@"; do
         case $argument in -h|--help) usage "$recipe" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
     done
-    if [ $# -lt 2 ]; then usage "$recipe" "<dataset> <shots>" "digits 16" >&2; exit 2; fi
+    case ${2:-none} in *[!0-9]*) usage "$recipe" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
     _start --recipe "$recipe" --datasets "$1" --shots "$2" "${@:3}"
 }
 
@@ -38,5 +38,6 @@ zero_shot() {                       # zero_shot <dataset> [options]
         case $argument in -h|--help) usage zeroshot "<dataset>" "digits"; exit 0 ;; esac
     done
     if [ $# -lt 1 ]; then usage zeroshot "<dataset>" "digits" >&2; exit 2; fi
+    case ${2:-none} in *[!0-9]*) ;; *) set -- "$1" "${@:3}" ;; esac      # a number of shots changes nothing here
     _start --recipe zeroshot --datasets "$1" "${@:2}"
 }

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The tests, in the environment that the other scripts use. Usage: bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+EXTRA=test
+source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
+cd "$ROOT"
+# Two processes of one thread each: on two cores, more threads only wait for one another.
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+exec "$PYTHON" -m pytest -n "${JOBS:-2}" --dist loadfile -q "$@"

@@ -1,0 +1,141 @@
+"""The scripts through bash: their commands, their usage, and which environment they choose. Nothing is installed."""
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "vpt": "VPT"}
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
+
+
+def bash(*words, cwd=ROOT, **environment):
+    """Run with this interpreter's environment active."""
+    keep = {k: v for k, v in os.environ.items() if k not in ("DATA", "OUTPUT", "SEEDS", "PYTHON", "EXTRA", "CONDA_PREFIX")}
+    return subprocess.run(["bash", *map(str, words)], cwd=cwd, capture_output=True, text=True,
+                          env={**keep, "VIRTUAL_ENV": sys.prefix, **environment}, timeout=60)
+
+
+@pytest.mark.parametrize("method", FEW_SHOT)
+def test_a_script_expands_to_plain_commands(method):
+    reply = bash(f"scripts/{method}.sh", "digits", "16", "--dry-run", "OPTIM.LR", "0.5")
+    assert reply.returncode == 0, reply.stderr
+    commands = [shlex.split(line) for line in reply.stdout.splitlines()]
+    assert [c[1] for c in commands] == ["tools/train.py"] * 4
+    assert [c[c.index("--trainer") + 1] for c in commands] == ["ZeroshotCLIP"] + [FEW_SHOT[method]] * 3
+    assert [c[c.index("--seed") + 1] for c in commands] == ["1", "1", "2", "3"]
+    assert all(c[c.index("OPTIM.LR") + 1] == "0.5" and c[c.index("DATASET.NUM_SHOTS") + 1] == "16" for c in commands[1:])
+
+
+@pytest.mark.parametrize("shots", [[], ["16"]])
+def test_zeroshot_is_one_command_with_or_without_shots(shots):
+    lines = bash("scripts/zeroshot.sh", "digits", *shots, "--dry-run").stdout.splitlines()
+    assert len(lines) == 1 and "ZeroshotCLIP" in lines[0]
+
+
+def test_scripts_run_from_any_directory_and_read_the_environment(tmp_path):
+    reply = bash(ROOT / "scripts" / "dapt.sh", "digits", "1", "--dry-run", cwd=tmp_path, DATA="my data", OUTPUT="/o", SEEDS="0 7")
+    commands = [shlex.split(line) for line in reply.stdout.splitlines()]
+    assert [c[c.index("--seed") + 1] for c in commands] == ["1", "0", "7"]
+    assert all(c[c.index("--root") + 1] == "my data" and c[c.index("--output-dir") + 1].startswith("/o/") for c in commands)
+    assert all(Path(c[1]) == ROOT / "tools" / "train.py" for c in commands)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["digits"], 2), (["digits", "--dry-run"], 2), (["digits", "1", "--help"], 0)])
+def test_missing_arguments_show_the_usage(words, code):
+    reply = bash("scripts/dapt.sh", *words)
+    assert reply.returncode == code
+    assert "Usage: bash scripts/dapt.sh <dataset> <shots>" in (reply.stdout if code == 0 else reply.stderr)
+
+
+def test_an_unknown_dataset_is_told_with_the_nearest():
+    reply = bash("scripts/coop.sh", "digts", "16", "--dry-run")
+    assert reply.returncode == 2 and "Did you mean digits?" in reply.stderr
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of scripts and setup.py, so that no .venv is made in the real one; pip and uv are stand-ins that take notes."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "repo" / "scripts")
+    shutil.copy(ROOT / "setup.py", tmp_path / "repo")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "uv").write_text(f"""#!/usr/bin/env bash
+echo "$@" >> {tmp_path}/notes
+case "$1" in
+    venv) folder="${{@: -1}}"; mkdir -p "$folder/bin"; cp {tmp_path}/python "$folder/bin/python" ;;
+    pip) [ ! -e {tmp_path}/fail ] || {{ echo "no network" >&2; exit 1; }} ;;
+esac
+""")
+    (tmp_path / "python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    for program in (tools / "uv", tmp_path / "python"):
+        program.chmod(0o755)
+    return tmp_path
+
+
+def choose(checkout, **environment):
+    """Which interpreter _env.sh picks: the reply, and the notes of the stand-ins."""
+    (checkout / "notes").write_text("")
+    reply = bash("-c", 'set -euo pipefail; source repo/scripts/_env.sh; echo "$PYTHON"', cwd=checkout,
+                 **{"PATH": f"{checkout}/bin:{os.environ['PATH']}", "UV_DEFAULT_INDEX": "none", **environment})
+    return reply, (checkout / "notes").read_text()
+
+
+def test_an_active_environment_with_the_packages_is_used_as_it_is(checkout):
+    reply, notes = choose(checkout)
+    assert reply.stdout.strip() == f"{sys.prefix}/bin/python" and notes == "" and reply.stderr == ""
+
+
+def test_without_an_active_environment_one_is_made_once(checkout):
+    reply, notes = choose(checkout, VIRTUAL_ENV="")
+    venv = checkout / "repo" / ".venv"
+    assert reply.stdout.strip() == f"{venv}/bin/python", reply.stderr
+    assert "venv -q" in notes and "pip install" in notes and len(reply.stderr.splitlines()) == 2
+    again, notes = choose(checkout, VIRTUAL_ENV="")
+    assert again.stdout == reply.stdout and "install" not in notes and again.stderr == ""
+
+
+def test_an_active_environment_without_the_packages_is_left_alone_and_told(checkout):
+    bare = checkout / "bare"
+    (bare / "bin").mkdir(parents=True)
+    (bare / "bin" / "python").write_text("#!/usr/bin/env bash\necho torch; exit 1\n")
+    (bare / "bin" / "python").chmod(0o755)
+    before = sorted(bare.rglob("*"))
+    reply, _ = choose(checkout, VIRTUAL_ENV=str(bare))
+    assert reply.stdout.strip() == f"{checkout}/repo/.venv/bin/python"
+    assert f"{bare} stays as it is; it lacks: torch" in reply.stderr and sorted(bare.rglob("*")) == before
+
+
+def test_an_interrupted_setup_starts_again_and_a_changed_setup_py_is_noticed(checkout):
+    (checkout / "fail").touch()
+    reply, _ = choose(checkout, VIRTUAL_ENV="")
+    assert reply.returncode == 1 and "no network" in reply.stderr and "Run the command again" in reply.stderr
+    (checkout / "fail").unlink()
+    left_over = checkout / "repo" / ".venv" / "half_unpacked"
+    left_over.touch()
+    reply, notes = choose(checkout, VIRTUAL_ENV="")
+    assert reply.returncode == 0 and "venv -q" in notes and not left_over.exists()
+    setup = checkout / "repo" / "setup.py"
+    setup.write_text(setup.read_text() + "# one more requirement\n")
+    _, notes = choose(checkout, VIRTUAL_ENV="")
+    assert "pip install" in notes and "venv -q" not in notes
+
+
+def test_an_interpreter_of_ones_own_is_taken_or_refused(checkout):
+    assert choose(checkout, VIRTUAL_ENV="", PYTHON=sys.executable)[0].stdout.strip() == sys.executable
+    (checkout / "repo" / "setup.py").write_text('REQUIRES = ["no-such-package>=1.0", "torch>=999"]\nEXTRAS = {}\n')
+    reply, _ = choose(checkout, VIRTUAL_ENV="", PYTHON=sys.executable)
+    assert reply.returncode == 1 and "no-such-package" in reply.stderr and "torch>=999 (has " in reply.stderr
+
+
+def test_every_script_is_checked_by_bash_itself():
+    scripts = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci" / "run"]
+    assert len(scripts) == 8
+    for script in scripts:
+        assert bash("-n", script).returncode == 0, script
