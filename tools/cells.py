@@ -73,10 +73,11 @@ class Planned:
 
     def command_line(self) -> str:
         """The run as one may type it: relative names inside the checkout, `python` where that is this interpreter."""
-        inside = Path.cwd() == ROOT
-        python = "python" if shutil.which("python") == sys.executable else sys.executable
-        script = "tools/train.py" if inside else str(ROOT / "tools" / "train.py")
-        return shlex.join([python, script, *self.arguments])
+        python, script = Path(sys.executable), ROOT / "tools" / "train.py"
+        if Path.cwd() == ROOT:
+            python, script = (p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in (python, script))
+        python = "python" if shutil.which("python") == sys.executable else str(python)
+        return shlex.join([python, str(script), *self.arguments])
 
     def clear(self) -> None:
         """Remove what a former run left; a folder that is not a run's stays."""
