@@ -23,8 +23,8 @@ def describe(args: argparse.Namespace) -> dict:
     Returns:
         {"flags": {name: value}, "opts": {KEY: text}, "files": {path: sha256}}; flags that were not given are left out.
     """
-    flags = {name: value for name, value in vars(args).items()
-             if name not in (*_NOT_INPUTS, *_YAMLS, "opts") and value not in (None, "", [], False)}
+    flags = {name: value for name, value in vars(args).items() if name not in (*_NOT_INPUTS, *_YAMLS, "opts")
+             and value is not None and value is not False and value not in ("", [])}       # 0 is a seed
     if "model_dir" in flags:                       # the run that is tested, wherever the results lie
         flags["model_dir"] = "/".join(Path(flags["model_dir"]).parts[-4:])
     files = [getattr(args, name) for name in _YAMLS if getattr(args, name)]

@@ -1,0 +1,184 @@
+"""tools/train.py: flags, precedence, suggestions, endings. Runs use the toy dataset and a tiny random CLIP."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dassl.utils import UserError
+from tools import inputs, train
+
+ROOT = Path(__file__).resolve().parents[2]
+COOP = ["--config-file", "configs/trainers/CoOp/vit_b16.yaml", "--trainer", "CoOp"]
+PETS = ["--dataset-config-file", "configs/datasets/oxford_pets.yaml"]
+
+
+def cfg_of(*words):
+    return train.setup_cfg(train.parser().parse_args([str(word) for word in words]))
+
+
+@pytest.fixture(autouse=True)
+def _no_data_variable(monkeypatch):
+    monkeypatch.delenv("DATA", raising=False)
+
+
+def test_every_flag_of_coops_train_py_is_there():
+    flags = {option for action in train.parser()._actions for option in action.option_strings}
+    coop = {"--root", "--output-dir", "--resume", "--seed", "--source-domains", "--target-domains", "--transforms",
+            "--config-file", "--dataset-config-file", "--trainer", "--backbone", "--head", "--eval-only", "--model-dir",
+            "--load-epoch", "--no-train"}                   # KaiyangZhou/CoOp ff61507, train.py
+    assert coop | {"--plugin", "--list", "--print-config"} <= flags
+
+
+def test_flags_reach_the_config():
+    cfg = cfg_of(*COOP, "--root", "r", "--output-dir", "o", "--resume", "p", "--seed", 3, "--backbone", "RN50", "--head",
+                 "mlp", "--source-domains", "a", "b", "--target-domains", "c", "--transforms", "random_flip", "normalize")
+    assert (cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.RESUME, cfg.SEED) == ("r", "o", "p", 3)
+    assert (cfg.TRAINER.NAME, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.HEAD.NAME) == ("CoOp", "RN50", "mlp")
+    assert cfg.DATASET.SOURCE_DOMAINS == ("a", "b") and cfg.DATASET.TARGET_DOMAINS == ("c",)
+    assert cfg.INPUT.TRANSFORMS == ("random_flip", "normalize")
+    assert cfg.is_frozen()
+
+
+@pytest.mark.parametrize(("words", "seed"), [([], -1), (["--seed", "0"], 0), (["--seed", "7"], 7), (["--seed", "-1"], -1)])
+def test_zero_is_a_seed_and_no_flag_means_unseeded(words, seed):
+    assert cfg_of(*COOP, *words).SEED == seed
+
+
+def test_later_sources_win_dataset_yaml_trainer_yaml_flags_options(tmp_path):
+    dataset, trainer = tmp_path / "d.yaml", tmp_path / "t.yaml"
+    dataset.write_text("OPTIM: {LR: 0.1, MAX_EPOCH: 1, GAMMA: 0.5}\nSEED: 1\nTRAINER: {COOP: {N_CTX: 2}}")
+    trainer.write_text("OPTIM: {LR: 0.2, MAX_EPOCH: 2}\nSEED: 2\nTRAINER: {COOP: {N_CTX: 3}}")
+    both = ["--config-file", trainer, "--dataset-config-file", dataset]
+    cfg = cfg_of(*both, "--seed", 3, "OPTIM.LR", "0.3")
+    assert (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.GAMMA, cfg.SEED, cfg.TRAINER.COOP.N_CTX) == (0.3, 2, 0.5, 3, 3)
+    assert cfg_of(*both, "--seed", 3, "SEED", "4").SEED == 4
+
+
+def test_the_root_is_the_flag_then_data_then_the_folder_data(monkeypatch):
+    assert cfg_of(*COOP).DATASET.ROOT == "./data"
+    monkeypatch.setenv("DATA", "/of/the/environment")
+    assert cfg_of(*COOP).DATASET.ROOT == "/of/the/environment"
+    assert cfg_of(*COOP, "--root", "flag").DATASET.ROOT == "flag"
+
+
+@pytest.mark.parametrize(("words", "suggestion"), [
+    (["OPTIM.LRR", "1"], "OPTIM.LR"), (["TRAINER.COOP.NCTX", "4"], "TRAINER.COOP.N_CTX"), (["optim.lr", "1"], "OPTIM.LR")])
+def test_an_unknown_key_suggests_the_nearest(words, suggestion):
+    with pytest.raises(UserError, match=f"(?s){words[0]}.*{suggestion}"):
+        cfg_of(*COOP, *words)
+
+
+@pytest.mark.parametrize(("trainer", "dataset", "suggestion"), [("CoOpp", "Digits", "CoOp"), ("CoOp", "OxfordPet", "OxfordPets")])
+def test_an_unknown_name_suggests_the_nearest_and_leaves_no_folder(tmp_path, trainer, dataset, suggestion):
+    args = train.parser().parse_args(["--trainer", trainer, "--output-dir", str(tmp_path / "run"), "DATASET.NAME", dataset])
+    with pytest.raises(UserError, match=f"Did you mean {suggestion}"):
+        train.main(args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_flag_behind_the_options_is_told():
+    with pytest.raises(UserError, match="move --seed in front of OPTIM.LR"):
+        cfg_of(*COOP, "OPTIM.LR", "1", "--seed", "1")
+
+
+def test_configs_of_the_checkout_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cfg_of(*COOP, *PETS).DATASET.NAME == "OxfordPets"
+
+
+def test_two_configs_of_one_process_do_not_share_anything():
+    first = cfg_of(*COOP, "OPTIM.LR", "0.5", "TRAINER.COOP.N_CTX", "2")
+    second = cfg_of(*COOP)
+    assert (first.OPTIM.LR, first.TRAINER.COOP.N_CTX) == (0.5, 2) and second.TRAINER.COOP.N_CTX == 16
+
+
+def test_a_config_serves_build_trainer_at_once_and_main_leaves_a_complete_run(make_cfg, tmp_path, capsys):
+    from dassl.engine import build_trainer
+
+    trainer = build_trainer(make_cfg("CoOp"))
+    assert trainer.num_classes == 4 and trainer.max_epoch == 2
+    del capsys
+
+
+def test_a_plugin_file_registers_a_trainer_with_its_own_keys(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from dassl.engine import TRAINER_REGISTRY, TrainerX\n"
+        "from dassl.config import CfgNode\n"
+        "def extend_cfg(cfg):\n    cfg.TRAINER.MINE = CfgNode({'KNOB': 3})\n"
+        "TRAINER_REGISTRY.register(force=True)(type('MineOfThisTest', (TrainerX,), {}))\n")
+    cfg = cfg_of("--plugin", plugin, "--trainer", "MineOfThisTest", "TRAINER.MINE.KNOB", "5")
+    assert cfg.TRAINER.MINE.KNOB == 5
+    from dassl.engine import TRAINER_REGISTRY
+
+    assert "MineOfThisTest" in TRAINER_REGISTRY
+
+
+def command(*words, cwd=ROOT, **environment):
+    return subprocess.run([sys.executable, str(ROOT / "tools" / "train.py"), *map(str, words)], cwd=cwd, text=True,
+                          capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+
+
+def test_help_teaches_with_examples_and_takes_no_time():
+    reply = command("--help")
+    assert reply.returncode == 0 and "configs/trainers/DAPT/tiny.yaml" in reply.stdout and "0 is a seed" in reply.stdout
+
+
+def test_list_names_trainers_and_datasets_with_module_and_paper(capsys):
+    assert train.cli(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    dapt = next(line for line in lines if line.startswith("DAPT "))
+    assert "trainers.dapt" in dapt and "Cho et al., ICCV 2023" in dapt
+    assert any(line.startswith("Digits ") and "datasets.digits" in line for line in lines)
+
+
+def test_print_config_is_yaml_that_can_be_given_back(capsys, tmp_path):
+    assert train.cli([*COOP, *PETS, "--print-config", "OPTIM.LR", "0.7"]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(printed.read_text())["OPTIM"]["LR"] == 0.7
+    assert cfg_of("--config-file", printed) == cfg_of(*COOP, *PETS, "OPTIM.LR", "0.7")
+
+
+def test_what_a_user_can_mend_ends_in_one_paragraph_and_code_2(capsys):
+    assert train.cli([*COOP, "OPTIM.LRR", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "Did you mean OPTIM.LR?" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_missing_dataset_leaves_nothing_half_written(tmp_path, capsys):
+    words = [*COOP, *PETS, "--root", tmp_path / "nowhere", "--output-dir", tmp_path / "out" / "a" / "b"]
+    assert train.cli([str(word) for word in words]) == 2
+    err = capsys.readouterr().err
+    assert str(tmp_path / "nowhere") in err and "bash scripts/dapt.sh digits 16" in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys, tmp_path):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "main", interrupt)
+    (tmp_path / "prompt_learner").mkdir()
+    (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1")
+    assert train.cli([*COOP, "--output-dir", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == f"Interrupted. Continue with the same command and --resume {tmp_path}.\n"
+
+
+def test_inputs_tell_runs_apart_by_what_makes_a_result_and_by_nothing_else(tmp_path):
+    config = tmp_path / "trainers" / "CoOp" / "mine.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("OPTIM: {LR: 0.1}")
+
+    def described(*words):
+        return inputs.describe(train.parser().parse_args(["--config-file", str(config), "--trainer", "CoOp", *words]))
+
+    base = described("--seed", "1", "--root", "a", "--output-dir", "b", "OPTIM.LR", "0.1")
+    assert inputs.differences(base, described("--seed", "1", "--root", "c", "--resume", "d", "OPTIM.LR", "0.1")) == []
+    assert inputs.differences(base, described("--seed", "0", "OPTIM.LR", "0.1")) == ["seed 1, now 0"]
+    assert inputs.differences(base, described("--seed", "1")) == ["OPTIM.LR 0.1, now not set"]
+    config.write_text("OPTIM: {LR: 0.2}")
+    assert inputs.differences(base, described("--seed", "1", "OPTIM.LR", "0.1")) == ["trainers/CoOp/mine.yaml has changed"]
