@@ -62,14 +62,6 @@ FILLERS = """
     figure symbol sign shape color colour digit number letter character handwriting font pen ink paper background .
     , : ' -
 """.split()  # noqa: SIM905
-# Stored beside the caption words so that likely class names do not fall on hashed rows.
-EXTRA_WORDS = """
-    ten eleven twelve hundred first second third zeros ones digits numbers letters shapes circles squares triangles
-    stars crosses rings hearts crescents moon diamond hexagon pentagon octagon rectangle oval ellipse polygon arrow
-    line dot spiral cube sphere pink brown cyan magenta violet turquoise gold silver gray beige navy teal lime
-    maroon stripes dots checks spotted lined wavy smooth rough solid grid zigzag b d g i j l o q s z 0 1 2 3 4 5 6 7
-    8 9 dog cat pet car flower food bird plane texture satellite person tiny huge thin thick bold round sharp light
-""".split()  # noqa: SIM905
 
 
 def _shape_phrase(rng: np.random.RandomState, row: np.ndarray) -> tuple[str, np.ndarray]:
@@ -116,7 +108,7 @@ def _caption(rng: np.random.RandomState, row: np.ndarray) -> tuple[str, np.ndarr
 
 
 class Vocabulary:
-    """The BPE ids in use and their rows; captions become rows of a small embedding table."""
+    """The BPE ids that captions use; a caption becomes rows of a small embedding table."""
 
     def __init__(self):
         self.tokenizer = SimpleTokenizer()
@@ -124,8 +116,7 @@ class Vocabulary:
         texts = [template.replace("{}", " ") for template in templates] + ["on a background", "the letter"]
         texts += [*DIGITS, *FILLERS, *(word for words in ATTRIBUTES.values() for word in words)]
         self.words = sorted({word for text in texts for word in text.lower().replace(".", " . ").split()})
-        self.trained = self._ids(self.words)
-        self.ids = np.array(sorted(self.trained | self._ids(EXTRA_WORDS)), np.int32)
+        self.ids = np.array(sorted(self._ids(self.words)), np.int32)
         self._row = {int(i): r for r, i in enumerate(self.ids)}
 
     def _ids(self, words) -> set[int]:

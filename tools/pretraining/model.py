@@ -133,13 +133,9 @@ def export(model: TinyCLIP, vocabulary, path: Path) -> TinyCLIP:
     """Write the model in half precision, atomically; returns what a reader of the file computes with, in float32."""
     state = {key: value.detach().half() for key, value in fold_silu(model.state_dict()).items()}
     rows = state.pop("token_embedding.weight")
-    trained = torch.tensor([int(i) in vocabulary.trained for i in vocabulary.ids])
-    row_std = rows[trained].float().std()
-    # Rows that no caption used still have their initial scale; they get that of the trained ones.
-    rows[~trained] = (rows[~trained].float() * (row_std / rows[~trained].float().std())).half()
     tensors = {key: value.contiguous() for key, value in state.items()}
     tensors |= {"token_embedding.ids": torch.tensor(vocabulary.ids), "token_embedding.rows": rows}
-    metadata = {"row_std": repr(float(row_std)), "vocabulary": json.dumps(vocabulary.words)}
+    metadata = {"row_std": repr(float(rows.float().std())), "vocabulary": json.dumps(vocabulary.words)}
     part = path.with_suffix(".part")
     save_file(tensors, str(part), metadata)
     part.replace(path)
