@@ -120,7 +120,7 @@ class Runner:
         self._show(f"{label} ...")
         with subprocess.Popen(train_command(arguments[:at] + resume + arguments[at:]), stdout=subprocess.PIPE,
                               stderr=None if self.terminal else subprocess.PIPE, text=True, errors="replace",
-                              env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+                              env={**os.environ, "PYTHONUNBUFFERED": "1", train.SWEEP: "1"}) as process:
             errors: list[str] = []
             reader = threading.Thread(target=self._watch, args=(process.stderr or (), errors), daemon=True)
             reader.start()

@@ -19,6 +19,8 @@ if str(ROOT) not in sys.path:               # trainers, datasets and tools are f
 
 from tools import inputs  # noqa: E402
 
+SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption
+
 logger = logging.getLogger("tools.train")
 
 EXAMPLES = """
@@ -152,7 +154,8 @@ def cli(argv: list[str] | None = None) -> int:
     try:
         return _list(args) if args.list else main(args) or 0
     except KeyboardInterrupt:
-        print(_interrupted(args.output_dir), file=sys.stderr)
+        if SWEEP not in os.environ:
+            print(_interrupted(args.output_dir), file=sys.stderr)
         return 130
     except Exception as error:
         from dassl.utils import UserError
