@@ -24,6 +24,7 @@ from trainers.parts.visual_prompt import VisualPrompt
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.DAPT = CfgNode()
     c.TXT_NUM_TOKENS = 16               # context words
+    c.TXT_CTX_INIT = ""                 # words to start the context from; "" draws it from N(0, 0.02), as published
     c.VIS_NUM_TOKENS = 16               # visual tokens between class token and patches, after ln_pre
     c.VIS_DEPTH = 1                     # blocks with visual tokens of their own; 1 as published
     c.VIS_DROPOUT = 0.0                 # on the visual tokens, in training
@@ -55,7 +56,7 @@ class DAPT(PromptTrainer):
         if self.num_classes < 2:
             raise UserError(f"DAPT needs at least 2 classes to spread apart; {self.cfg.DATASET.NAME} has "
                             f"{self.num_classes}. Check DATASET.SUBSAMPLE_CLASSES, or use CoOp.")
-        return {"text": TextPrompt(clip, self.classnames, c.TXT_NUM_TOKENS),
+        return {"text": TextPrompt(clip, self.classnames, c.TXT_NUM_TOKENS, c.TXT_CTX_INIT),
                 "visual": VisualPrompt(clip, c.VIS_NUM_TOKENS, c.VIS_DEPTH, c.VIS_DROPOUT)}
 
     @cached_property

@@ -1,0 +1,7 @@
+"""Datasets of the papers and the embedded ones: rows on cards, read into Dassl's splits."""
+
+
+def extend_cfg(cfg) -> None:
+    """Add what CoOp's benchmarks ask of every dataset."""
+    if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
+        cfg.DATASET.SUBSAMPLE_CLASSES = "all"     # "all", or the "base" or "new" half of the classes
