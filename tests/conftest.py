@@ -122,7 +122,11 @@ def toy_root(tmp_path_factory):
 
 @pytest.fixture
 def make_cfg(toy_root, tiny_clip_file, tmp_path):
-    """make_cfg("CoOp", "OPTIM.LR", 0.1, ...) -> a frozen config of that trainer on the toy dataset and random CLIP."""
+    """make_cfg("CoOp", "OPTIM.LR", 0.1, ...) -> a frozen config of that trainer on the toy dataset and random CLIP.
+
+    The random streams are seeded as well, as tools/train.py does before it builds a trainer.
+    """
+    from dassl.utils import set_random_seed
     from tools import train
 
     def make(trainer, *opts, seed=1, output=None, dataset="Toy"):
@@ -134,6 +138,8 @@ def make_cfg(toy_root, tiny_clip_file, tmp_path):
             "INPUT.TRANSFORMS", "['random_resized_crop','normalize']", "OPTIM.MAX_EPOCH", "2",
             "DATALOADER.TRAIN_X.BATCH_SIZE", "8", *map(str, opts)])
         _register_toy()
-        return train.setup_cfg(args)
+        cfg = train.setup_cfg(args)
+        set_random_seed(seed)
+        return cfg
 
     return make
