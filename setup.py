@@ -6,8 +6,8 @@ from pathlib import Path
 
 # Lower bounds were installed and tested together on Python 3.10, the newest releases on 3.13 (see README).
 REQUIRES = [
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.5",
+    "torchvision>=0.20",
     "open_clip_torch>=2.24",
     "numpy>=1.26",
     "pillow>=10.0",

@@ -2,6 +2,8 @@
 import pytest
 import yaml
 
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
 from tools import train
 from tools.recipes import CONFIGS, RecipeError, load_recipe, zeroshot_cell
 
@@ -27,7 +29,7 @@ def test_the_recipes_are_those_that_are_checked_here():
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_of_a_recipe_merges_into_a_real_config(name):
-    seen = 0
+    seen, names = 0, {}
     merged = {}                                     # seeds share their settings; one config each is enough
     for cell in load_recipe(name).cells():
         seen += 1
@@ -38,9 +40,10 @@ def test_every_cell_of_a_recipe_merges_into_a_real_config(name):
         merged[key] = cell.opts, cell.config_file
         assert cfg.TRAINER.NAME == cell.trainer and cfg.SEED == cell.seed
         assert cfg.DATASET.NUM_SHOTS == (-1 if cell.shots is None else cell.shots)
-        assert cfg.DATASET.NAME.lower() == cell.dataset.replace("_", "")
+        assert cfg.DATASET.NAME in DATASET_REGISTRY and cfg.TRAINER.NAME in TRAINER_REGISTRY
+        names[cell.dataset] = cfg.DATASET.NAME
         assert (cfg.MODEL.BACKBONE.NAME == "tiny") == (cell.dataset in EMBEDDED)
-    assert seen == CELLS[name]
+    assert seen == CELLS[name] and len(set(names.values())) == len(names)
 
 
 @pytest.mark.parametrize("name", ["dapt", "coop", "vpt", "zeroshot"])

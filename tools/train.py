@@ -207,7 +207,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _paper(cls: type) -> str:
-    """The work that the class's, or else its module's, docstring names under Source."""
+    """The work that the class's, or else its module's, docstring names under Source; a dataset's home page."""
+    if card := getattr(cls, "card", None):
+        return card.home
     for text in (cls.__doc__, sys.modules[cls.__module__].__doc__):
         if found := re.search(r"Source:\s*(.+?\)|[^.;]+)", text or "", re.DOTALL):
             return " ".join(found.group(1).split())
@@ -215,8 +217,22 @@ def _paper(cls: type) -> str:
 
 
 def _whole_story(error: Exception, args: argparse.Namespace) -> str:
-    """The error's paragraph; where the dataset is missing it also says whether the weights are."""
-    return str(error)
+    """The error's paragraph; where the dataset is missing it also says whether OpenAI's weights are."""
+    from clip.backbones import Backbone, resolve
+    from clip.errors import InputError
+    from clip.weights import cache_folders, find
+    from datasets.benchmarks import DatasetNotFound
+
+    if not isinstance(error, DatasetNotFound):
+        return str(error)
+    try:
+        backbone = resolve(setup_cfg(args).MODEL.BACKBONE.NAME)
+    except InputError:                              # a trainer of somebody else's, with a backbone of its own
+        return str(error)
+    if not isinstance(backbone, Backbone) or find(backbone):
+        return str(error)
+    return (f"{error} The weights of {backbone.name} are not on this machine either: there is no {backbone.file} in "
+            f"{' or '.join(map(str, cache_folders()))}; the first run fetches it from {backbone.url}, or place it there.")
 
 
 def _interrupted(folder: str) -> str:

@@ -95,12 +95,21 @@ def test_two_configs_of_one_process_do_not_share_anything():
     assert (first.OPTIM.LR, first.TRAINER.COOP.N_CTX) == (0.5, 2) and second.TRAINER.COOP.N_CTX == 16
 
 
-def test_a_config_serves_build_trainer_at_once_and_main_leaves_a_complete_run(make_cfg, tmp_path, capsys):
+def test_a_config_serves_build_trainer_at_once(make_cfg):
     from dassl.engine import build_trainer
 
     trainer = build_trainer(make_cfg("CoOp"))
     assert trainer.num_classes == 4 and trainer.max_epoch == 2
-    del capsys
+
+
+def test_a_missing_dataset_also_tells_that_the_weights_are_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [*COOP, *PETS, "--root", str(tmp_path / "nowhere"), "--output-dir", str(tmp_path / "out")]
+    assert train.cli(words) == 2
+    err = capsys.readouterr().err.strip()
+    assert "ViT-B-16.pt in " in err and "oxford_pets" in err and len(err.splitlines()) == 1
+    assert train.cli([*words, "MODEL.BACKBONE.NAME", "tiny"]) == 2
+    assert "ViT-B-16" not in capsys.readouterr().err
 
 
 def test_a_plugin_file_registers_a_trainer_with_its_own_keys(tmp_path):
