@@ -12,6 +12,8 @@ plugins.discover("trainers")
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
               if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
 LEARNING = [name for name in OURS if name != "ZeroshotCLIP"]
+BY_GRADIENT = [name for name in LEARNING if name != "LinearProbe"]        # that one is solved, not stepped
+GENERIC = [name for name in LEARNING if name != "LinearProbe"]            # that one has a row of weights per class
 TRAIN_HARD = ("MODEL.BACKBONE.NAME", "tiny", "OPTIM.LR", 0.02, "OPTIM.MAX_EPOCH", 15, "OPTIM.WARMUP_EPOCH", -1)
 LONG_FILES: dict[str, str] = {}     # file: why it is longer than 80 lines of code
 
@@ -29,7 +31,7 @@ def test_it_builds_from_its_yaml_and_scores_a_batch(name, make_cfg):
     assert logits.shape[1] == 4 and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "TEST.NO_TEST", True))
     frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict().items()}
@@ -53,7 +55,7 @@ def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, tmp_pa
     trained = build_trainer(make_cfg(name, "TEST.NO_TEST", True))
     trained.train()
     loaded = build_trainer(make_cfg(name, seed=2, output=tmp_path / "other"))
-    loaded.load_model(str(tmp_path / "run"), epoch=2)
+    loaded.load_model(str(tmp_path / "run"))
     images = next(iter(trained.test_loader))["img"]
     scores = []
     for trainer in (trained, loaded):
@@ -63,7 +65,7 @@ def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, tmp_pa
     assert torch.equal(*scores)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", GENERIC)
 def test_a_saved_prompt_serves_other_class_names(name, make_cfg, tmp_path):
     build_trainer(make_cfg(name, "TEST.NO_TEST", True)).train()
     other = build_trainer(make_cfg(name, output=tmp_path / "other", dataset="ToyOther"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError, load_clip
 from clip.templates import DEFAULT
@@ -43,6 +43,11 @@ class PromptTrainer(TrainerX):
         """Arguments of `PromptedCLIP` other than the towers, e.g. {"text": TextPrompt(...)}."""
         raise TypeError(f"{type(self).__name__} does not say what it learns; define build_prompts(self, clip).")
 
+    def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
+        """The module that maps images to an `Output`; it has the towers as `clip` and what learns as `prompt_learner`."""
+        prompts = self.build_prompts(clip)
+        return PromptedCLIP(clip, **prompts, saved_as=self.saved_as)
+
     def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
         """Named loss terms, already weighted; their sum is minimised."""
         return {"ce": F.cross_entropy(out.logits, label)}
@@ -71,7 +76,7 @@ class PromptTrainer(TrainerX):
             clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
             self._check_image_size(clip)
             self._set_precision(clip)
-            self.model = PromptedCLIP(clip, **self.build_prompts(clip), saved_as=self.saved_as).to(self.device)
+            self.model = self.build_classifier(clip).to(self.device)
         except InputError as error:
             raise UserError(str(error)) from error
         learner = self.model.prompt_learner

@@ -12,11 +12,14 @@ from clip import FrozenCLIP, InputError
 
 @dataclass
 class Output:
-    """Attributes: logits (B, C), image_features (B, D) and text_features (C, D), both unit norm."""
+    """Attributes: logits (B, C), image_features (B, D) and text_features (C, D), both unit norm.
+
+    text_features is None for a classifier without text.
+    """
 
     logits: Tensor
     image_features: Tensor
-    text_features: Tensor
+    text_features: Tensor | None
 
 
 class PromptLearner(nn.ModuleDict):

@@ -1,0 +1,59 @@
+"""LinearProbe: logistic regression on frozen image features, its regularisation chosen on the validation images.
+
+Source: CLIP (Radford et al., ICML 2021), section 3.2, few-shot as in CoOp (Zhou et al., IJCV 2022), lpclip/linear_probe.py:
+the inverse penalty C is first sought over powers of 100, then by halving the best interval eight times.
+"""
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from clip import FrozenCLIP
+from dassl.engine import TRAINER_REGISTRY
+from trainers._base import PromptTrainer
+from trainers.parts.linear_head import LinearHead
+
+logger = logging.getLogger(__name__)
+
+_POWERS, _HALVINGS = (-6, -4, -2, 0, 2, 4, 6), 8
+
+
+@TRAINER_REGISTRY.register()
+class LinearProbe(PromptTrainer):
+    def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
+        self.max_epoch = 1                       # one pass over the features; the solver does the rest
+        return LinearHead(clip, self.num_classes)
+
+    def run_epoch(self) -> None:
+        train = self._features(self.training_images("test"))
+        val = self._features(map(self.parse_batch_test, self.val_loader)) if self.val_loader else train
+        best = max(_POWERS, key=lambda power: self._fit(power, train, val))
+        left, right = best - 1.0, best + 1.0
+        for _ in range(_HALVINGS):
+            if self._fit(left, train, val) > self._fit(right, train, val):
+                right = (left + right) / 2
+            else:
+                left = (left + right) / 2
+        best = max((left, right, float(best)), key=lambda power: self._fit(power, train, val))
+        logger.info("C = 10^%.3f, accuracy on the validation images %.1f%%", best, self._fit(best, train, val))
+
+    def _features(self, batches) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            pairs = [(self.model.clip.encode_image(images), label) for images, label in batches]
+        features, labels = zip(*pairs, strict=True)
+        return torch.cat(features).cpu(), torch.cat(labels).cpu()
+
+    def _fit(self, power: float, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> float:
+        """Fit with C = 10^power, leave the weights in the head, and return the accuracy on `val`, percent."""
+        from sklearn.linear_model import LogisticRegression
+
+        solver = LogisticRegression(C=10.0 ** power, max_iter=1000).fit(train[0].numpy(), train[1].numpy())
+        weight, bias = torch.from_numpy(solver.coef_).float(), torch.from_numpy(solver.intercept_).float()
+        if len(weight) == 1:                     # two classes: one row of weights decides between them
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        head = self.model.prompt_learner
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        right = (val[0] @ weight.T + bias).argmax(1).eq(val[1])
+        return 100 * right.float().mean().item()
