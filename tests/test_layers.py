@@ -64,7 +64,8 @@ def test_the_walk_sees_a_forbidden_import(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     bad = tmp_path / "trainers" / "parts" / "brick.py"
     bad.parent.mkdir(parents=True)
-    bad.write_text("def f():\n    from dassl.engine import TrainerX\n    from ..coop import CoOp\n    from . import losses\n")
+    lines = ["def f():", "from dassl.engine import TrainerX", "from ..coop import CoOp", "from . import losses"]
+    bad.write_text("\n    ".join(lines))
     assert room_of(bad) == "trainers.parts"
     assert imports(bad) == ["dassl.engine.TrainerX", "trainers.coop.CoOp", "trainers.parts.losses"]
     assert [belongs(name, ALLOWED["trainers.parts"]) for name in imports(bad)] == [False, False, True]

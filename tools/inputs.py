@@ -29,7 +29,7 @@ def describe(args: argparse.Namespace) -> dict:
         flags["model_dir"] = "/".join(Path(flags["model_dir"]).parts[-4:])
     files = [getattr(args, name) for name in _YAMLS if getattr(args, name)]
     return {"flags": flags, "opts": dict(zip(args.opts[::2], args.opts[1::2])),
-            "files": {Path(f).name if len(Path(f).parts) < 3 else "/".join(Path(f).parts[-3:]): _hash(f) for f in files}}
+            "files": {"/".join(Path(f).parts[-3:]): _hash(f) for f in files}}
 
 
 def differences(then: dict, now: dict) -> list[str]:

@@ -111,7 +111,7 @@ class Recipe:
         return self.table.get("default") or {}
 
     def main_datasets(self, shots: int | None) -> list[str]:
-        """The paper's own datasets (rows without a config of their own) that have this number of shots, None for any."""
+        """The paper's own datasets: rows without a config of their own that have this number of shots (None: any)."""
         rows = self.table["datasets"]
         return [d for d in rows if "config" not in (rows[d] or {})
                 and (shots is None or shots in (rows[d] or {}).get("shots", self.table["shots"]))]

@@ -25,8 +25,8 @@ _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 EXAMPLES = """
 examples:
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 --seeds 1 2 3
-  python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16         one table of three methods
-  python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run               the paper's datasets, commands only
+  python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16     one table of three methods
+  python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run       the paper's datasets, commands only
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
 
 environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", nargs="+", type=int, help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep")
     p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
-    p.add_argument("--output", default=os.environ.get("OUTPUT"), help="folder of all runs (default: $OUTPUT, else output/)")
+    p.add_argument("--output", default=os.environ.get("OUTPUT"),
+                   help="folder of all runs (default: $OUTPUT, else output/)")
     p.add_argument("--force", action="store_true", help="run again what is finished")
     p.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     return p
@@ -68,7 +69,7 @@ def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
-    """Cells in the order they run: all zero-shot ones first, for they also show at once that data and weights are there."""
+    """Cells in the order they run; the zero-shot ones first, for they show at once that data and weights are there."""
     wanted: list[Cell] = []
     for recipe in map(load_recipe, args.recipe):
         zero = recipe.trainer == ZEROSHOT
@@ -178,8 +179,8 @@ def _default(name: str) -> str:
 
 def _other_settings(other: list[cells.Planned]) -> str:
     changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
-    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than would "
-            f"be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
+    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than "
+            f"would be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
 
 
 def _exit(code: int) -> str:

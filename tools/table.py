@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(parser.parse_args(argv).output)
     rows = scan(output)
     if not rows:
-        print(f"No finished run below {output.absolute()} (<dataset>/<trainer>/<config>_<k>shots/seed<s>/results.json). "
+        print(f"No finished run (<dataset>/<trainer>/<variant>/seed<s>/results.json) below {output.absolute()}. "
               "Name the folder that was given as OUTPUT.", file=sys.stderr)
         return 2
     print(render(rows))

@@ -232,7 +232,8 @@ def _whole_story(error: Exception, args: argparse.Namespace) -> str:
     if not isinstance(backbone, Backbone) or find(backbone):
         return str(error)
     return (f"{error} The weights of {backbone.name} are not on this machine either: there is no {backbone.file} in "
-            f"{' or '.join(map(str, cache_folders()))}; the first run fetches it from {backbone.url}, or place it there.")
+            f"{' or '.join(map(str, cache_folders()))}. The first run fetches it from {backbone.url}; "
+            "without network place it there by hand.")
 
 
 def _interrupted(folder: str) -> str:

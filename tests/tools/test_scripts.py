@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the script
 
 def bash(*words, cwd=ROOT, **environment):
     """Run with this interpreter's environment active."""
-    keep = {k: v for k, v in os.environ.items() if k not in ("DATA", "OUTPUT", "SEEDS", "PYTHON", "EXTRA", "CONDA_PREFIX")}
+    ours = ("DATA", "OUTPUT", "SEEDS", "PYTHON", "EXTRA", "CONDA_PREFIX")
+    keep = {k: v for k, v in os.environ.items() if k not in ours}
     return subprocess.run(["bash", *map(str, words)], cwd=cwd, capture_output=True, text=True,
                           env={**keep, "VIRTUAL_ENV": sys.prefix, **environment}, timeout=60)
 
@@ -29,7 +30,8 @@ def test_a_script_expands_to_plain_commands(method):
     assert [c[1] for c in commands] == ["tools/train.py"] * 4
     assert [c[c.index("--trainer") + 1] for c in commands] == ["ZeroshotCLIP"] + [FEW_SHOT[method]] * 3
     assert [c[c.index("--seed") + 1] for c in commands] == ["1", "1", "2", "3"]
-    assert all(c[c.index("OPTIM.LR") + 1] == "0.5" and c[c.index("DATASET.NUM_SHOTS") + 1] == "16" for c in commands[1:])
+    assert all(c[c.index("OPTIM.LR") + 1] == "0.5" for c in commands[1:])
+    assert all(c[c.index("DATASET.NUM_SHOTS") + 1] == "16" for c in commands[1:])
 
 
 @pytest.mark.parametrize("shots", [[], ["16"]])
@@ -39,15 +41,18 @@ def test_zeroshot_is_one_command_with_or_without_shots(shots):
 
 
 def test_scripts_run_from_any_directory_and_read_the_environment(tmp_path):
-    reply = bash(ROOT / "scripts" / "dapt.sh", "digits", "1", "--dry-run", cwd=tmp_path, DATA="my data", OUTPUT="/o", SEEDS="0 7")
+    reply = bash(ROOT / "scripts" / "dapt.sh", "digits", "1", "--dry-run", cwd=tmp_path, DATA="my data", OUTPUT="/o",
+                 SEEDS="0 7")
     commands = [shlex.split(line) for line in reply.stdout.splitlines()]
     assert [c[c.index("--seed") + 1] for c in commands] == ["1", "0", "7"]
-    assert all(c[c.index("--root") + 1] == "my data" and c[c.index("--output-dir") + 1].startswith("/o/") for c in commands)
+    assert all(c[c.index("--root") + 1] == "my data" for c in commands)
+    assert all(c[c.index("--output-dir") + 1].startswith("/o/") for c in commands)
     assert all(Path(c[1]) == ROOT / "tools" / "train.py" for c in commands)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("words", "code"), [([], 2), (["digits"], 2), (["digits", "--dry-run"], 2), (["digits", "1", "--help"], 0)])
+@pytest.mark.parametrize(("words", "code"), [
+    ([], 2), (["digits"], 2), (["digits", "--dry-run"], 2), (["digits", "1", "--help"], 0)])
 def test_missing_arguments_show_the_usage(words, code):
     reply = bash("scripts/dapt.sh", *words)
     assert reply.returncode == code
@@ -61,7 +66,7 @@ def test_an_unknown_dataset_is_told_with_the_nearest():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of scripts and setup.py, so that no .venv is made in the real one; pip and uv are stand-ins that take notes."""
+    """A copy of scripts and setup.py, so that no .venv is made in the real one; uv is a stand-in that takes notes."""
     shutil.copytree(ROOT / "scripts", tmp_path / "repo" / "scripts")
     shutil.copy(ROOT / "setup.py", tmp_path / "repo")
     tools = tmp_path / "bin"

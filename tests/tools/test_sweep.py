@@ -130,7 +130,7 @@ def test_a_result_of_changed_settings_is_not_taken_for_the_current_one(run, tmp_
     path = tmp_path / "out" / "digits" / SEEDS[0] / "inputs.json"
     then = json.loads(path.read_text())
     then["opts"]["OPTIM.MAX_EPOCH"] = "7"
-    then["files"] = {name: "0" * 64 for name in then["files"]}
+    then["files"] = dict.fromkeys(then["files"], "0" * 64)
     path.write_text(json.dumps(then))
     code, _, err, runs = run("--seeds", "1")
     assert code == 2 and runs == []
@@ -160,12 +160,14 @@ def test_a_plain_command_of_the_dry_run_counts_as_the_sweeps_own_run(run, tmp_pa
 def test_several_recipes_share_one_zeroshot_run_and_one_table(run):
     _, out, _, runs = run("--recipe", "coop", "vpt", "--seeds", "1")
     assert runs == [ZERO, "CoOp/tiny_16shots/seed1", "VPT/tiny_16shots/seed1"]
-    assert [line.split()[2] for line in out.splitlines() if line.startswith("digits")] == ["ZeroshotCLIP", "CoOp", "VPT"]
+    trainers = [line.split()[2] for line in out.splitlines() if line.startswith("digits")]
+    assert trainers == ["ZeroshotCLIP", "CoOp", "VPT"]
 
 
 def test_a_variant_of_imagenet_trains_imagenet_first(run, capsys):
     capsys.readouterr()
-    assert sweep.main(["--recipe", "dapt", "--datasets", "imagenet_a", "--shots", "16", "--seeds", "1", "--dry-run"]) == 0
+    words = ["--recipe", "dapt", "--datasets", "imagenet_a", "--shots", "16", "--seeds", "1", "--dry-run"]
+    assert sweep.main(words) == 0
     commands = capsys.readouterr().out.splitlines()
     folders = [c.split("--output-dir ")[1].split()[0].split("/out/")[1] for c in commands]
     assert folders == ["imagenet/ZeroshotCLIP/vit_b16/seed1", "imagenet_a/ZeroshotCLIP/vit_b16/seed1",
@@ -181,7 +183,7 @@ def test_wrong_words_are_told_without_a_traceback(run):
 def test_the_table_of_finished_runs_takes_less_than_a_second(run, tmp_path):
     run()
     start = time.monotonic()
-    reply = subprocess.run([sys.executable, ROOT / "tools" / "sweep.py", *DIGITS], capture_output=True, text=True, cwd=ROOT,
-                           env={**os.environ, "OUTPUT": str(tmp_path / "out")})
+    reply = subprocess.run([sys.executable, ROOT / "tools" / "sweep.py", *DIGITS], capture_output=True, text=True,
+                           cwd=ROOT, env={**os.environ, "OUTPUT": str(tmp_path / "out")})
     assert reply.returncode == 0 and "3/3" in reply.stdout, reply.stderr
     assert time.monotonic() - start < 1.0

@@ -33,8 +33,9 @@ def test_every_flag_of_coops_train_py_is_there():
 
 
 def test_flags_reach_the_config():
-    cfg = cfg_of(*COOP, "--root", "r", "--output-dir", "o", "--resume", "p", "--seed", 3, "--backbone", "RN50", "--head",
-                 "mlp", "--source-domains", "a", "b", "--target-domains", "c", "--transforms", "random_flip", "normalize")
+    cfg = cfg_of(*COOP, "--root", "r", "--output-dir", "o", "--resume", "p", "--seed", 3, "--backbone", "RN50",
+                 "--head", "mlp", "--source-domains", "a", "b", "--target-domains", "c",
+                 "--transforms", "random_flip", "normalize")
     assert (cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.RESUME, cfg.SEED) == ("r", "o", "p", 3)
     assert (cfg.TRAINER.NAME, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.HEAD.NAME) == ("CoOp", "RN50", "mlp")
     assert cfg.DATASET.SOURCE_DOMAINS == ("a", "b") and cfg.DATASET.TARGET_DOMAINS == ("c",)
@@ -42,7 +43,8 @@ def test_flags_reach_the_config():
     assert cfg.is_frozen()
 
 
-@pytest.mark.parametrize(("words", "seed"), [([], -1), (["--seed", "0"], 0), (["--seed", "7"], 7), (["--seed", "-1"], -1)])
+@pytest.mark.parametrize(("words", "seed"), [
+    ([], -1), (["--seed", "0"], 0), (["--seed", "7"], 7), (["--seed", "-1"], -1)])
 def test_zero_is_a_seed_and_no_flag_means_unseeded(words, seed):
     assert cfg_of(*COOP, *words).SEED == seed
 
@@ -65,15 +67,18 @@ def test_the_root_is_the_flag_then_data_then_the_folder_data(monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "suggestion"), [
-    (["OPTIM.LRR", "1"], "OPTIM.LR"), (["TRAINER.COOP.NCTX", "4"], "TRAINER.COOP.N_CTX"), (["optim.lr", "1"], "OPTIM.LR")])
+    (["OPTIM.LRR", "1"], "OPTIM.LR"), (["TRAINER.COOP.NCTX", "4"], "TRAINER.COOP.N_CTX"),
+    (["optim.lr", "1"], "OPTIM.LR")])
 def test_an_unknown_key_suggests_the_nearest(words, suggestion):
     with pytest.raises(UserError, match=f"(?s){words[0]}.*{suggestion}"):
         cfg_of(*COOP, *words)
 
 
-@pytest.mark.parametrize(("trainer", "dataset", "suggestion"), [("CoOpp", "Digits", "CoOp"), ("CoOp", "OxfordPet", "OxfordPets")])
+@pytest.mark.parametrize(("trainer", "dataset", "suggestion"), [
+    ("CoOpp", "Digits", "CoOp"), ("CoOp", "OxfordPet", "OxfordPets")])
 def test_an_unknown_name_suggests_the_nearest_and_leaves_no_folder(tmp_path, trainer, dataset, suggestion):
-    args = train.parser().parse_args(["--trainer", trainer, "--output-dir", str(tmp_path / "run"), "DATASET.NAME", dataset])
+    words = ["--trainer", trainer, "--output-dir", str(tmp_path / "run"), "DATASET.NAME", dataset]
+    args = train.parser().parse_args(words)
     with pytest.raises(UserError, match=f"Did you mean {suggestion}"):
         train.main(args)
     assert not (tmp_path / "run").exists()
@@ -183,10 +188,12 @@ def test_inputs_tell_runs_apart_by_what_makes_a_result_and_by_nothing_else(tmp_p
     config.write_text("OPTIM: {LR: 0.1}")
 
     def described(*words):
-        return inputs.describe(train.parser().parse_args(["--config-file", str(config), "--trainer", "CoOp", *words]))
+        given = ["--config-file", str(config), "--trainer", "CoOp", *words]
+        return inputs.describe(train.parser().parse_args(given))
 
     base = described("--seed", "1", "--root", "a", "--output-dir", "b", "OPTIM.LR", "0.1")
-    assert inputs.differences(base, described("--seed", "1", "--root", "c", "--resume", "d", "OPTIM.LR", "0.1")) == []
+    moved = described("--seed", "1", "--root", "c", "--resume", "d", "OPTIM.LR", "0.1")
+    assert inputs.differences(base, moved) == []
     assert inputs.differences(base, described("--seed", "0", "OPTIM.LR", "0.1")) == ["seed 1, now 0"]
     assert inputs.differences(base, described("--seed", "1")) == ["OPTIM.LR 0.1, now not set"]
     config.write_text("OPTIM: {LR: 0.2}")
