@@ -71,4 +71,4 @@ def test_scan_finds_finished_runs_by_their_folders(tmp_path):
 
 
 def test_an_empty_folder_is_told(tmp_path, capsys):
-    assert table.main([str(tmp_path)]) == 2 and "No finished run below" in capsys.readouterr().err
+    assert table.main([str(tmp_path)]) == 2 and f"below {tmp_path}" in capsys.readouterr().err

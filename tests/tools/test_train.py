@@ -197,4 +197,5 @@ def test_inputs_tell_runs_apart_by_what_makes_a_result_and_by_nothing_else(tmp_p
     assert inputs.differences(base, described("--seed", "0", "OPTIM.LR", "0.1")) == ["seed 1, now 0"]
     assert inputs.differences(base, described("--seed", "1")) == ["OPTIM.LR 0.1, now not set"]
     config.write_text("OPTIM: {LR: 0.2}")
-    assert inputs.differences(base, described("--seed", "1", "OPTIM.LR", "0.1")) == ["trainers/CoOp/mine.yaml has changed"]
+    edited = described("--seed", "1", "OPTIM.LR", "0.1")
+    assert inputs.differences(base, edited) == ["trainers/CoOp/mine.yaml has changed"]
