@@ -101,10 +101,10 @@ def main(argv: list[str] | None = None) -> int:
     todo = [p for p in planned if args.force or p.state != "finished"]
     done = len(planned) - len(todo)
     if not todo:
-        print(f"All {done} runs are finished already; their results follow. --force runs them again.\n")
+        print(f"All {done} results exist already and follow here; --force runs again.\n")
     else:
-        finished = f", {done} finished before" if done else ""
-        print(f"{len(todo)} runs to do{finished}. Results go to {table.short(Path(output))}.", flush=True)
+        count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
+        print(f"{count}. Results go to {table.short(Path(output))}.", flush=True)
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = _run_all(todo, args.force)
@@ -118,15 +118,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def rows(planned: list[cells.Planned]) -> list[table.Row]:
-    """A table row per folder of seeds; datasets together, zero-shot first."""
+    """A table row per folder of seeds."""
     found: dict[Path, table.Row] = {}
     for p in planned:
         cell, folder = p.cell, p.folder.parent
-        row = found.setdefault(folder, table.Row(cell.dataset, cell.trainer, folder.name, cell.shots, folder=folder,
-                                                 published=cell.published, published_from=cell.published_from))
+        row = found.setdefault(folder, table.Row(cell.dataset, cell.trainer, table.config_of(folder.name), cell.shots,
+                                                 folder=folder, published=cell.published,
+                                                 published_from=cell.published_from))
         row.add(cell.seed, p.record)
-    order = list(dict.fromkeys(row.dataset for row in found.values()))
-    return sorted(found.values(), key=lambda row: (order.index(row.dataset), row.shots or 0))
+    return table.in_order(list(found.values()))
 
 
 def _run_all(todo: list[cells.Planned], force: bool) -> int:

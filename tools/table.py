@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class Row:
     """One method on one dataset at one number of shots.
 
     Attributes:
-        variant: config name, shots and own options, as in the folder's name.
+        config: name of the trainer yaml, and the options of the user where there are any.
         seeds: seed -> accuracy in percent, or None where the run is missing.
         seconds, learned: of the finished runs; seconds are whole runs, loading included.
         folder: of the seeds' run folders.
@@ -35,7 +36,7 @@ class Row:
 
     dataset: str
     trainer: str
-    variant: str
+    config: str
     shots: int | None
     seeds: dict[int, float | None] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
@@ -69,20 +70,20 @@ def render(rows: list[Row]) -> str:
     """The table and, below it, the run folders and the sources of the published values."""
     numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
     published = any(row.published is not None for row in rows)
-    head = ["dataset", "shots", "trainer", *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds", "learned"]
-    head += ["published", "difference"] if published else []
+    head = ["dataset", "shots", "trainer", "config", *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
+            "learned", *(["published", "difference"] if published else [])]
     lines = []
     for row in rows:
         seeds = [_number(row.seeds.get(n)) if row.shots is not None else "" for n in numbers]
-        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, *seeds, _number(row.mean),
-                _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
+        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, row.config, *seeds,
+                _number(row.mean), _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
                 _number(statistics.fmean(row.seconds) if row.seconds else None),
                 "-" if row.learned is None else f"{row.learned:,}"]
         if published:
             known = row.published is not None and row.mean is not None
             line += [_number(row.published), f"{row.mean - row.published:+.1f}" if known else "-"]
         lines.append(line)
-    align = ["left", "right", "left"] + ["right"] * (len(head) - 3)
+    align = ["left", "right", "left", "left"] + ["right"] * (len(head) - 4)
     text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
@@ -98,9 +99,20 @@ def scan(output: Path) -> list[Row]:
         if record and record.get("finished"):
             dataset, trainer, variant = folder.parts[-3:]
             shots = None if trainer == "ZeroshotCLIP" else record["shots"]
-            row = rows.setdefault(folder, Row(dataset, trainer, variant, shots, folder=folder))
+            row = rows.setdefault(folder, Row(dataset, trainer, config_of(variant), shots, folder=folder))
             row.add(int(path.parent.name.removeprefix("seed")), record)
-    return list(rows.values())
+    return in_order(list(rows.values()))
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Datasets together, as they come; zero-shot first, then by shots."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))
+
+
+def config_of(variant: str) -> str:
+    """"tiny_16shots-OPTIM.LR=0.1" -> "tiny-OPTIM.LR=0.1"; the shots have a column of their own."""
+    return re.sub(r"_\d+shots(?=-|$)", "", variant, count=1)
 
 
 def _one_per_source(rows: list[Row]) -> list[Row]:

@@ -43,8 +43,8 @@ def test_a_sweep_runs_zeroshot_first_then_every_seed_and_ends_with_the_table(run
     code, out, _, runs = run()
     assert code == 0 and runs == [ZERO, *SEEDS]
     table = [line.split() for line in out.splitlines()]
-    assert ["digits", "-", "ZeroshotCLIP", "50.0", "-", "1/1", "2.0", "0"] in table
-    assert ["digits", "16", "DAPT", "91.0", "92.0", "93.0", "92.0", "0.8", "3/3", "2.0", "2,048"] in table
+    assert ["digits", "-", "ZeroshotCLIP", "tiny", "50.0", "-", "1/1", "2.0", "0"] in table
+    assert ["digits", "16", "DAPT", "tiny", "91.0", "92.0", "93.0", "92.0", "0.8", "3/3", "2.0", "2,048"] in table
     assert f"{tmp_path}/out/digits/DAPT/tiny_16shots/seed{{1,2,3}}" in out
 
 
@@ -52,7 +52,7 @@ def test_a_finished_sweep_says_so_and_shows_the_table_without_running_anything(r
     run()
     code, out, _, runs = run()
     assert code == 0 and runs == []
-    assert "finished already" in out and "--force" in out and "3/3" in out
+    assert "results exist already" in out and "--force" in out and "3/3" in out
 
 
 def test_force_runs_everything_again(run):

@@ -17,7 +17,7 @@ def record(accuracy, learned=20480):
 
 def row(*values, published=None):
     source = "Table 9" if published else ""
-    made = table.Row("dtd", "DAPT", "vit_b16_16shots", 16, published=published, published_from=source)
+    made = table.Row("dtd", "DAPT", "vit_b16", 16, published=published, published_from=source)
     for seed, value in enumerate(values, 1):
         made.add(seed, None if value is None else record(value))
     return made
@@ -42,12 +42,12 @@ def test_the_example_of_coops_readme_gives_its_printed_mean_and_std():
 
 def test_a_missing_seed_is_visible_and_not_part_of_the_mean():
     line = table.render([row(90.0, None, 92.0)]).splitlines()[2]
-    assert line.split() == ["dtd", "16", "DAPT", "90.0", "-", "92.0", "91.0", "1.0", "2/3", "12.0", "20,480"]
+    assert line.split() == ["dtd", "16", "DAPT", "vit_b16", "90.0", "-", "92.0", "91.0", "1.0", "2/3", "12.0", "20,480"]
 
 
 def test_without_any_run_the_row_shows_dashes():
     line = table.render([row(None, None)]).splitlines()[2]
-    assert line.split() == ["dtd", "16", "DAPT", "-", "-", "-", "-", "0/2", "-", "-"]
+    assert line.split() == ["dtd", "16", "DAPT", "vit_b16", "-", "-", "-", "-", "0/2", "-", "-"]
 
 
 def test_published_values_stand_beside_with_difference_and_source():
@@ -65,9 +65,15 @@ def test_scan_finds_finished_runs_by_their_folders(tmp_path):
                           "digits/DAPT/tiny_16shots/seed3": {"finished": False}}.items():
         (tmp_path / path).mkdir(parents=True)
         (tmp_path / path / "results.json").write_text(json.dumps(content))
+    assert [r.trainer for r in table.scan(tmp_path)] == ["ZeroshotCLIP", "DAPT"]
     found = {r.trainer: r for r in table.scan(tmp_path)}
     assert found["DAPT"].seeds == {1: 90.0, 2: 92.0} and found["ZeroshotCLIP"].mean == 77.0
     assert found["ZeroshotCLIP"].shots is None
+
+
+def test_options_of_the_user_stand_in_the_row():
+    assert table.config_of("tiny_16shots-OPTIM.LR=0.1") == "tiny-OPTIM.LR=0.1"
+    assert table.config_of("vit_b16_1shots") == "vit_b16" and table.config_of("vit_b16") == "vit_b16"
 
 
 def test_an_empty_folder_is_told(tmp_path, capsys):
