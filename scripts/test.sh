@@ -6,4 +6,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 cd "$ROOT"
 # Two processes of one thread each: on two cores, more threads only wait for one another.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-exec "$PYTHON" -m pytest -n "${JOBS:-2}" --dist loadfile -q "$@"
+exec "$PYTHON" -m pytest -n "${JOBS:-2}" --dist loadfile "$@"
