@@ -40,7 +40,7 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
     opts = list(opts or [])
     if len(opts) % 2:
         raise UserError(f"Options come in pairs KEY VALUE; {opts[-1]!r} has no value (or a flag was misspelt).")
-    for key, value in zip(opts[::2], opts[1::2]):
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
         _set(cfg, str(key), value, "")
 
 

@@ -39,7 +39,7 @@ def check_dataset(dataset, name: str) -> None:
     if stamp.exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        broken = [path for path, reason in zip(files, pool.map(_reason_unreadable, files)) if reason]
+        broken = [path for path, reason in zip(files, pool.map(_reason_unreadable, files), strict=True) if reason]
     if broken:
         raise UserError(f"{name}: {len(broken)} of {len(files)} images cannot be read, first "
                         f"{', '.join(f'{p} ({_reason_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
@@ -56,18 +56,19 @@ def check_labels(dataset, name: str) -> None:
     classnames, C = dataset.classnames, dataset.num_classes
     if len(classnames) != C:
         absent = sorted(set(range(C)) - set(dataset.lab2cname))
-        raise UserError(f"{name}: the largest label is {C - 1}, so there are {C} classes, but only {len(classnames)} have "
-                        f"training images and names; labels {absent[:5]} have none. Number the classes 0 to "
+        raise UserError(f"{name}: the largest label is {C - 1}, so there are {C} classes, but only {len(classnames)} "
+                        f"have training images and names; labels {absent[:5]} have none. Number the classes 0 to "
                         f"{len(classnames) - 1}, or add their images.")
     for split in ("val", "test"):
         for item in getattr(dataset, split, None) or []:
             if item.label not in dataset.lab2cname:
                 raise UserError(f"{name}: {item.impath} in the {split} split has label {item.label}, which no training "
-                                f"image has (labels are 0 to {C - 1}). Labels and class names disagree: check the split.")
+                                f"image has (labels are 0 to {C - 1}). Labels and class names disagree: "
+                                "check the split.")
             if item.classname and item.classname != dataset.lab2cname[item.label]:
                 raise UserError(f"{name}: label {item.label} is {dataset.lab2cname[item.label]!r} in training and "
-                                f"{item.classname!r} in the {split} split ({item.impath}). Labels and class names disagree: "
-                                "check the order of the classes in the split.")
+                                f"{item.classname!r} in the {split} split ({item.impath}). Labels and class names "
+                                "disagree: check the order of the classes in the split.")
 
 
 def _reason_unreadable(path: str) -> str:

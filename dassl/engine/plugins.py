@@ -41,8 +41,8 @@ def load_plugin(plugin: str) -> ModuleType:
             return importlib.import_module(plugin)
         except ModuleNotFoundError as error:
             if error.name and plugin.startswith(error.name):
-                raise UserError(f"--plugin takes a path ending in .py or a module that can be imported; got {plugin!r}.") \
-                    from error
+                raise UserError(f"--plugin takes a path ending in .py or a module that can be imported; got "
+                                f"{plugin!r}.") from error
             raise
     if not path.is_file():
         raise UserError(f"No plugin file at {path.absolute()}.")

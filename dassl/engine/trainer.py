@@ -273,7 +273,7 @@ class TrainerXU(SimpleTrainer):
         if self.cfg.TRAIN.COUNT_ITER not in sizes:
             raise UserError(f"TRAIN.COUNT_ITER is one of {', '.join(sizes)}; got {self.cfg.TRAIN.COUNT_ITER!r}.")
         num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(_endless(self.train_loader_x), _endless(self.train_loader_u), range(num_batches))
+        pairs = zip(_endless(self.train_loader_x), _endless(self.train_loader_u), range(num_batches), strict=False)
         self._run_batches(((x, u) for x, u, _ in pairs), num_batches)
 
     def _step(self, batch: tuple[dict, dict]) -> dict:

@@ -89,7 +89,7 @@ class TrainerBase:
         if not names or not all(osp.exists(p) for p in pointers):
             logger.info("No checkpoint found in %s, training from scratch", directory)
             return 0
-        for name, pointer in zip(names, pointers):
+        for name, pointer in zip(names, pointers, strict=True):
             with open(pointer, encoding="utf-8") as file:
                 path = osp.join(directory, name, file.readline().strip())
             state = self._read(path)
@@ -134,8 +134,8 @@ class TrainerBase:
         try:
             state = load_checkpoint(path)
         except FileNotFoundError as error:
-            raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved as "
-                            "--load-epoch.") from error
+            raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved "
+                            "as --load-epoch.") from error
         if not isinstance(state, dict) or "state_dict" not in state:
             raise UserError(f"{path} is no checkpoint: it has no state_dict.")
         return state
@@ -191,7 +191,8 @@ class TrainerBase:
         """The generic loop."""
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         self.before_train()
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
             self.before_epoch()
             self.run_epoch()
             self.after_epoch()

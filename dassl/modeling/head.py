@@ -1,4 +1,6 @@
 """MODEL.HEAD.NAME -> layers between backbone and classifier."""
+from itertools import pairwise
+
 from torch import nn
 
 from dassl.utils.errors import UserError
@@ -22,7 +24,7 @@ class MLP(nn.Module):
         if not hidden_layers:
             raise UserError("MODEL.HEAD.HIDDEN_LAYERS is empty; give an mlp head at least one width.")
         widths, layers = [in_features, *([hidden_layers] if isinstance(hidden_layers, int) else hidden_layers)], []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers.append(nn.Linear(before, after))
             layers += [nn.BatchNorm1d(after)] if bn else []
             layers.append(_ACTIVATIONS[activation](inplace=True))

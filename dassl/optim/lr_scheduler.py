@@ -84,7 +84,8 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler:
     """
     name, stepsize, max_epoch = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE, optim_cfg.MAX_EPOCH
     if name not in AVAI_SCHEDS:
-        raise UserError(f"OPTIM.LR_SCHEDULER is one of {', '.join(AVAI_SCHEDS)}; got {name!r}.{nearest(name, AVAI_SCHEDS)}")
+        raise UserError(f"OPTIM.LR_SCHEDULER is one of {', '.join(AVAI_SCHEDS)}; got {name!r}."
+                        f"{nearest(name, AVAI_SCHEDS)}")
     if name == "single_step":
         step = stepsize[-1] if isinstance(stepsize, (list, tuple)) else stepsize
         scheduler = StepLR(optimizer, step if step > 0 else max_epoch, gamma=optim_cfg.GAMMA)

@@ -3,10 +3,33 @@ from .errors import UserError
 from .logger import setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry, UnknownName, nearest
-from .tools import (cache_dir, check_isfile, collect_env_info, count_num_param, get_most_similar_str_to_a_from_b,
-                    listdir_nohidden, mkdir_if_missing, read_image, read_json, set_random_seed, tolist_if_not,
-                    write_json)
-from .torchtools import (load_checkpoint, load_pretrained_weights, open_all_layers, open_specified_layers,
-                         resume_from_checkpoint, save_checkpoint)
+from .tools import (
+    cache_dir,
+    check_isfile,
+    collect_env_info,
+    count_num_param,
+    get_most_similar_str_to_a_from_b,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_image,
+    read_json,
+    set_random_seed,
+    tolist_if_not,
+    write_json,
+)
+from .torchtools import (
+    load_checkpoint,
+    load_pretrained_weights,
+    open_all_layers,
+    open_specified_layers,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [
+    "AverageMeter", "MetricMeter", "Registry", "UnknownName", "UserError", "cache_dir", "check_isfile",
+    "collect_env_info", "count_num_param", "get_most_similar_str_to_a_from_b", "listdir_nohidden", "load_checkpoint",
+    "load_pretrained_weights", "mkdir_if_missing", "nearest", "open_all_layers", "open_specified_layers",
+    "read_image", "read_json", "resume_from_checkpoint", "save_checkpoint", "set_random_seed", "setup_logger",
+    "tolist_if_not", "write_json",
+]

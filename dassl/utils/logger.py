@@ -10,7 +10,6 @@ from typing import TextIO
 
 from .tools import mkdir_if_missing
 
-
 CONSOLE = {"console": True}      # logger.info(..., extra=CONSOLE): also for the eyes of who waits
 
 

@@ -115,8 +115,9 @@ class DatasetBase:
         mapping: dict[int, str] = {}
         for item in data_source:
             if mapping.setdefault(item.label, item.classname) != item.classname:
-                raise UserError(f"Label {item.label} has two class names, {mapping[item.label]!r} and {item.classname!r} "
-                                f"({item.impath}). Each label stands for one class: fix the split file.")
+                raise UserError(f"Label {item.label} has two class names, {mapping[item.label]!r} and "
+                                f"{item.classname!r} ({item.impath}). Each label stands for one class: fix the "
+                                "split file.")
         return mapping, [mapping[label] for label in sorted(mapping)]
 
     def check_input_domains(self, source_domains, target_domains) -> None:

@@ -63,8 +63,8 @@ class RandomDomainSampler(Sampler):
         self.by_domain = _by(data_source, "domain")
         self.n_domain = n_domain if n_domain > 0 else len(self.by_domain)
         if batch_size % self.n_domain:
-            raise UserError(f"The batch size ({batch_size}) is a multiple of the domains in it ({self.n_domain}); change "
-                            "DATALOADER.TRAIN_X.BATCH_SIZE or N_DOMAIN.")
+            raise UserError(f"The batch size ({batch_size}) is a multiple of the domains in it ({self.n_domain}); "
+                            "change DATALOADER.TRAIN_X.BATCH_SIZE or N_DOMAIN.")
         self.per_domain = batch_size // self.n_domain
         self.length = len(list(iter(self)))
 
@@ -103,8 +103,8 @@ class RandomClassSampler(Sampler):
                             "DATALOADER.TRAIN_X.BATCH_SIZE or N_INS.")
         self.by_label, self.n_ins, self.n_classes = _by(data_source, "label"), n_ins, batch_size // n_ins
         if len(self.by_label) < self.n_classes:
-            raise UserError(f"A batch of {batch_size} with {n_ins} images per class needs {self.n_classes} classes; the "
-                            f"dataset has {len(self.by_label)}. Raise N_INS or lower BATCH_SIZE.")
+            raise UserError(f"A batch of {batch_size} with {n_ins} images per class needs {self.n_classes} classes; "
+                            f"the dataset has {len(self.by_label)}. Raise N_INS or lower BATCH_SIZE.")
         self.length = len(list(iter(self)))
 
     def __iter__(self) -> Iterator[int]:

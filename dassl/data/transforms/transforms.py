@@ -95,7 +95,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
             raise UserError(f"Unknown transform {name!r} in INPUT.TRANSFORMS.{nearest(name, AVAI_CHOICES)} There are "
                             f"{', '.join(AVAI_CHOICES)}.")
     if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
-        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(INTERPOLATION_MODES)}; got {cfg.INPUT.INTERPOLATION!r}.")
+        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(INTERPOLATION_MODES)}; got "
+                        f"{cfg.INPUT.INTERPOLATION!r}.")
     steps = (_train_steps if is_train else _test_steps)(cfg.INPUT, choices)
     return T.Compose(steps)
 
@@ -107,7 +108,8 @@ def _train_steps(c, choices) -> list:
         "center_crop": lambda: T.Compose([T.Resize(max(size), interpolation), T.CenterCrop(size)]),
         "random_translation": lambda: Random2DTranslation(*size, interpolation=interpolation),
         "random_crop": lambda: T.RandomCrop(size, padding=c.CROP_PADDING, pad_if_needed=True),
-        "random_resized_crop": lambda: T.RandomResizedCrop(size, scale=tuple(c.RRCROP_SCALE), interpolation=interpolation),
+        "random_resized_crop": lambda: T.RandomResizedCrop(size, scale=tuple(c.RRCROP_SCALE),
+                                                           interpolation=interpolation),
         "random_flip": T.RandomHorizontalFlip,
         "imagenet_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.IMAGENET),
         "cifar10_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.CIFAR10),
