@@ -10,108 +10,113 @@ from dassl.utils import UserError, read_json, write_json
 
 from . import readers
 from .cards import CARDS, DatasetCard
+from .check import DatasetNotFound, check_files, check_labels, misplaced, missing, not_found
 from .download import DownloadError, get
-from .few_shot import few_shot_splits
+from .few_shot import cache_of, few_shot_splits
 
 logger = logging.getLogger(__name__)
 
+__all__ = ["DatasetNotFound", "FewShotDataset"]
 
-class DatasetNotFound(UserError, FileNotFoundError):
-    """The images are not on this machine."""
-
-    __str__ = Exception.__str__
+_SPLITS = ("train", "val", "test")
 
 
 class FewShotDataset(DatasetBase):
-    """A dataset with a card.
+    """A dataset with a card, found under DATASET.ROOT or fetched.
 
     Attributes:
-        card, template: its facts. folder: where it was found.
+        card, template: its facts. folder: where it is, absolute.
     """
 
     card: DatasetCard
 
     def __init__(self, cfg):
         self.template = self.card.template
-        self.folder = Path(cfg.DATASET.ROOT or ".").expanduser() / self.card.folder
+        self.folder = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or "."))) / self.card.folder
         self._find_or_fetch()
         train, val, test = self._splits()
+        self._say_class_count(train)
         if self.card.test_only:
-            train, val, test = few_shot_splits(self, _without_shots(cfg), train, val, test)
+            train, _, test = few_shot_splits(self, _without_shots(cfg), train, val, test)
+            super().__init__(train_x=train, test=test)
         else:
             train, val, test = few_shot_splits(self, cfg, train, val, test, self.folder)
-        super().__init__(train_x=train, val=test if val is None and not self.card.test_only else val, test=test)
-
-    def _missing(self) -> list[str]:
-        return [need for need in self.card.needs if not (self.folder / need).exists()]
+            super().__init__(train_x=train, val=test if val is None else val, test=test)
 
     def _find_or_fetch(self) -> None:
-        if not self._missing():
+        lacking, reason = missing(self.card, self.folder), ""
+        if not lacking:
             return
-        card, reason = self.card, ""
-        if card.urls:
-            new = [place for place in (self.folder, self.folder.parent) if not place.exists()]
+        reason = misplaced(self.card, self.folder)
+        if self.card.archives and not reason:
+            new = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
             try:
-                get(card.urls, self.folder)
-            except (DownloadError, OSError) as error:
-                reason = f" Downloading it failed: {error}."
+                get(self.card.archives, self.folder)
+            except DownloadError as error:
+                reason = f"Downloading it failed: {error}."
                 _remove_if_empty(new)
-        if missing := self._missing():
-            root = self.folder.parent
-            nearer = (f" {root} looks like the dataset's own folder: give its parent {root.parent} as --root."
-                      if all((root / need).exists() for need in card.needs) else "")
-            raise DatasetNotFound(
-                f"{card.name} is not complete: {', '.join(missing)} not found in {self.folder.absolute()}.{nearer}{reason} "
-                f"Get it from {card.home}, so that {self.folder.absolute()} holds {', '.join(card.needs)}"
-                f"{f' (and {card.split} for the published split)' if card.split else ''}, or name another folder with "
-                "DATA=... or --root. Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no "
-                "download.")
+            lacking = missing(self.card, self.folder)
+        if lacking:
+            raise not_found(self.card, self.folder, lacking, reason)
 
-    def _splits(self):
-        card, images = self.card, self.folder / self.card.images
-        path = self.folder / card.split
-        if card.split and path.is_file():
-            logger.info("Reading the split %s", path)
-            try:
-                content = read_json(path)
-                splits = [[Datum(impath=os.path.join(images, p), label=int(label), classname=name)
-                           for p, label, name in content[s]] for s in ("train", "val", "test")]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path} is not a split file of CoOp's: lists train, val and test of [path, label, class "
-                                f"name] are expected ({type(error).__name__}: {error}). Fetch it again or delete it.") from error
-        else:
-            try:
-                splits = getattr(readers, card.read)(card, self.folder)
-            except FileNotFoundError as error:
-                raise DatasetNotFound(f"{card.name} lacks {error.filename}, which its split is drawn from. Get it from "
-                                      f"{card.home}, or place {card.split or 'the complete dataset'} in {self.folder}.") from error
-            if card.split:
-                self._save(path, images, splits)
-        self._check_files(splits)
+    def _splits(self) -> readers.Splits:
+        """CoOp's split file if it is there, else the one drawn earlier, else a new one by CoOp's rules."""
+        card = self.card
+        kept = [self.folder / card.split, cache_of(self.folder) / card.split] if card.split else []
+        path = next(filter(Path.is_file, kept), None)
+        splits = self._read(path) if path else self._draw()
+        check_labels(card, splits)
+        if path or card.read not in readers.LISTS_FILES:
+            check_files(card, self.folder, splits)
+        if kept and not path:
+            self._save(kept, splits)
         return splits
 
-    def _check_files(self, splits) -> None:
-        files = [d.impath for s in splits if s for d in s]
-        missing = [p for p in files if not os.path.exists(p)]
-        if not missing:
-            return
-        found = sorted(os.listdir(self.folder / self.card.images))[:3] if (self.folder / self.card.images).is_dir() else []
-        synsets = any(name.startswith("n0") for name in found)
-        cause = (" These folders have WordNet names: this looks like Stanford Dogs; Oxford-IIIT Pet is another dataset."
-                 if synsets and self.card.name == "OxfordPets" else "")
-        raise DatasetNotFound(f"{self.card.name}: {len(missing)} of {len(files)} images of the split are missing, first "
-                              f"{', '.join(missing[:5])}. Found in {self.folder / self.card.images}: "
-                              f"{', '.join(found) or 'nothing'} ...{cause} Unpack the dataset again from {self.card.home}.")
-
-    @staticmethod
-    def _save(path: Path, images: Path, splits) -> None:
-        rows = {name: [[os.path.relpath(d.impath, images), d.label, d.classname] for d in items]
-                for name, items in zip(("train", "val", "test"), splits, strict=True)}
+    def _read(self, path: Path) -> readers.Splits:
+        logger.info("Reading the split %s", path)
+        images = self.folder / self.card.images
         try:
-            write_json(rows, str(path))
-            logger.info("Wrote the split %s", path)
-        except OSError as error:
-            logger.info("The split is not kept (%s)", error)
+            content = read_json(path)
+            return tuple([Datum(impath=os.path.join(images, p), label=int(label), classname=name)
+                          for p, label, name in content[s]] for s in _SPLITS)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a split file of CoOp's: lists train, val and test of [path, label, class "
+                            f"name] are expected ({type(error).__name__}: {error}). Fetch it again or delete "
+                            "it.") from error
+
+    def _draw(self) -> readers.Splits:
+        card = self.card
+        try:
+            splits = getattr(readers, card.read)(card, self.folder)
+        except FileNotFoundError as error:
+            raise not_found(card, self.folder, [error.filename]) from error
+        except (KeyError, ValueError, IndexError) as error:
+            raise UserError(f"{card.name}: the lists in {self.folder} disagree with each other or with the class "
+                            f"names, or are damaged ({type(error).__name__}: {error}). Fetch them again "
+                            f"({card.home}).") from error
+        if not all(s for s in splits if s is not None):
+            raise not_found(card, self.folder, [f"images in {card.images or 'it'}"])
+        if card.split:
+            logger.warning("The train/val/test split of %s is drawn here, by CoOp's rules: accuracies differ a little "
+                           "from those on the published split, %s (%s)", card.name, card.split, card.home)
+        return splits
+
+    def _save(self, places: list[Path], splits: readers.Splits) -> None:
+        images = self.folder / self.card.images
+        rows = {name: [[os.path.relpath(d.impath, images), d.label, d.classname] for d in items]
+                for name, items in zip(_SPLITS, splits, strict=True)}
+        for path in places:
+            try:
+                write_json(rows, str(path))
+                logger.info("Wrote the split %s", path)
+                return
+            except OSError as error:
+                logger.info("The split is not kept at %s (%s)", path, error)
+
+    def _say_class_count(self, train: list[Datum]) -> None:
+        if (count := len({d.label for d in train})) != self.card.classes:
+            logger.warning("%s has %d classes; %d were found in %s", self.card.name, self.card.classes, count,
+                           self.folder)
 
 
 def _without_shots(cfg):
@@ -123,6 +128,7 @@ def _without_shots(cfg):
 
 
 def _remove_if_empty(folders: list[Path]) -> None:
+    """Take away what a failed download made, innermost first."""
     for folder in folders:
         try:
             folder.rmdir()
@@ -132,4 +138,5 @@ def _remove_if_empty(folders: list[Path]) -> None:
 
 for _card in CARDS.values():
     DATASET_REGISTRY.register()(type(_card.name, (FewShotDataset,), {
-        "card": _card, "__module__": __name__, "__doc__": f"{_card.name}: {_card.classes} classes, {_card.test:,} test images."}))
+        "card": _card, "dataset_dir": _card.folder, "__module__": __name__,
+        "__doc__": f"{_card.name}: {_card.classes} classes, {_card.test:,} test images."}))

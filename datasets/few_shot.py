@@ -5,6 +5,7 @@ list wins over a new draw; the draw is over all classes, the half is taken after
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from dassl.utils import UserError, cache_dir, read_json, write_json
 logger = logging.getLogger(__name__)
 
 HALVES = ("all", "base", "new")
+Drawn = dict[str, list[Datum]]
 
 
 def few_shot_splits(dataset: DatasetBase, cfg, train: list[Datum], val: list[Datum] | None, test: list[Datum],
@@ -36,15 +38,15 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: list[Datum], val: list[Dat
     if half not in HALVES:
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES is one of {', '.join(HALVES)}; got {half!r}.")
     if shots >= 1:
-        name = f"shot_{shots}-seed_{cfg.SEED}"
-        drawn = _read(folder, name) if folder is not None and cfg.SEED >= 0 else None
+        kept = KeptList(folder, shots, cfg.SEED, train, val) if folder is not None and cfg.SEED >= 0 else None
+        drawn = kept.read() if kept else None
         if drawn is None:
-            _say_small_classes(dataset, train, shots)
             drawn = {"train": dataset.generate_fewshot_dataset(train, num_shots=shots)}
             if val is not None:
                 drawn["val"] = dataset.generate_fewshot_dataset(val, num_shots=min(shots, 4))
-            if folder is not None and cfg.SEED >= 0:
-                _write(folder, name, drawn)
+            if kept:
+                kept.write(drawn)
+        _say_small_classes(dataset, train, shots)
         train, val = drawn["train"], drawn.get("val", val)
     splits = subsample_classes(train, test if val is None else val, test, half=half)
     return splits[0], None if val is None else splits[1], splits[2]
@@ -66,57 +68,109 @@ def _say_small_classes(dataset: DatasetBase, train: list[Datum], shots: int) -> 
              if len(items) < shots}
     if small:
         few = ", ".join(f"{name} ({count})" for name, count in list(small.items())[:5])
-        logger.warning("%d classes have fewer than %d training images, and all of them are used: %s", len(small), shots, few)
+        logger.warning("%d of the classes have fewer than %d training images, and all of them are used: %s", len(small),
+                       shots, few)
+
+
+class KeptList:
+    """The list of one (dataset, shots, seed) on disk: CoOp's pickle, else our json, which names what it was drawn from.
+
+    A json drawn from other splits (another split file was placed since) is not used; a pickle always is, as in CoOp.
+    """
+
+    def __init__(self, folder: Path, shots: int, seed: int, train: list[Datum], val: list[Datum] | None):
+        self.folder, self.train, self.val = folder, train, val
+        name = f"shot_{shots}-seed_{seed}"
+        self.pickle = folder / "split_fewshot" / f"{name}.pkl"
+        # The dataset's own folder first; the user's cache serves a read-only one.
+        self.jsons = [folder / "split_fewshot" / f"{name}.json", cache_of(folder) / f"{name}.json"]
+        rows = [[self._relative(d), d.label] for d in [*train, *(val or [])]]
+        self.drawn_from = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+    def _relative(self, item: Datum) -> str:
+        path, prefix = item.impath, f"{self.folder}{os.sep}"
+        return path[len(prefix):] if path.startswith(prefix) else os.path.relpath(path, self.folder)
+
+    def read(self) -> Drawn | None:
+        if self.pickle.is_file():
+            logger.info("Reading the few-shot list %s", self.pickle)
+            return self._checked(read_coop_pickle(self.pickle))
+        for path in filter(Path.is_file, self.jsons):
+            try:
+                content = read_json(path)
+                if content["drawn_from"] != self.drawn_from:
+                    logger.warning("%s was drawn from another split and is drawn again", path)
+                    continue
+                drawn = {split: [Datum(impath=os.path.join(self.folder, p), label=label, classname=name)
+                                 for p, label, name in content[split]]
+                         for split in ("train", "val") if split in content}
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(f"{path} is not a few-shot list ({error}). Delete it to draw again.") from error
+            logger.info("Reading the few-shot list %s", path)
+            return drawn
+        return None
+
+    def write(self, drawn: Drawn) -> None:
+        content = {split: [[self._relative(d), d.label, d.classname] for d in items] for split, items in drawn.items()}
+        for path in self.jsons:
+            try:
+                write_json({"drawn_from": self.drawn_from, **content}, str(path))
+                return
+            except OSError as error:
+                logger.info("The few-shot list is not kept at %s (%s)", path, error)
+
+    def _checked(self, drawn: Drawn) -> Drawn:
+        """Paths of the machine that pickled the list become this one's; each must be an image of its split."""
+        for split, known in (("train", self.train), ("val", self.val)):
+            paths = {self._relative(d): d.label for d in known or []}
+            if split not in drawn or not paths:
+                continue
+            drawn[split] = re_rooted(drawn[split], self.folder)
+            strange = [d.impath for d in drawn[split] if paths.get(self._relative(d)) != d.label]
+            if strange:
+                raise UserError(f"{self.pickle} does not fit this dataset: {len(strange)} of its {len(drawn[split])} "
+                                f"{split} images are not in the {split} split with that label, first {strange[0]}. It "
+                                "was drawn from another split file: place that one beside it, or delete the list.")
+        return drawn
+
+
+def re_rooted(items: list[Datum], folder: Path) -> list[Datum]:
+    """The same images in `folder`, for a list that was made on another machine."""
+    def here(path: str) -> str:
+        _, found, tail = path.replace("\\", "/").rpartition(f"/{folder.name}/")
+        return os.path.join(folder, tail) if found else path
+
+    return [Datum(impath=here(d.impath), label=d.label, domain=d.domain, classname=d.classname) for d in items]
+
+
+def cache_of(folder: Path) -> Path:
+    """Where files about the dataset in `folder` are kept for a user who cannot write there."""
+    return cache_dir() / "splits" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 class _DatumUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) == ("dassl.data.datasets.base_dataset", "Datum"):
             return Datum
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and a few-shot list holds only Datum")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and such a list holds only Datum")
 
 
-def read_coop_pickle(path: Path) -> dict[str, list[Datum]]:
-    """A list that CoOp's code cached. Nothing but Datum is built from it.
+def read_coop_pickle(path: Path) -> Drawn:
+    """{split: images} that CoOp's code cached. Nothing but Datum is built from it, and nothing in it is run.
 
     Raises:
         UserError: the file is damaged or holds anything else.
     """
     try:
         with open(path, "rb") as file:
-            return _DatumUnpickler(file).load()
+            content = _DatumUnpickler(file).load()
+        for items in content.values():
+            for d in items:
+                if not (type(d) is Datum and type(d.impath) is type(d.classname) is str and type(d.label) is int):
+                    raise TypeError(f"{type(d).__name__} where an image of CoOp's is expected")
+        if "train" not in content:
+            raise KeyError("train")
     except Exception as error:  # a pickle can be damaged in many ways; all mean the same to the user
-        raise UserError(f"{path} is not a few-shot list of CoOp's ({error}). Delete it to draw the list again.") from error
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The dataset's own folder first; the user's cache serves a read-only one."""
-    return [folder / "split_fewshot", cache_dir() / "split_fewshot" / folder.name]
-
-
-def _read(folder: Path, name: str) -> dict[str, list[Datum]] | None:
-    pickled = folder / "split_fewshot" / f"{name}.pkl"
-    if pickled.is_file():
-        logger.info("Reading the few-shot list %s", pickled)
-        return read_coop_pickle(pickled)
-    for place in _folders(folder):
-        if (path := place / f"{name}.json").is_file():
-            logger.info("Reading the few-shot list %s", path)
-            try:
-                return {split: [Datum(impath=os.path.join(folder, p), label=label, classname=classname)
-                                for p, label, classname in items] for split, items in read_json(path).items()}
-            except (ValueError, TypeError, AttributeError) as error:
-                raise UserError(f"{path} is not a few-shot list ({error}). Delete it to draw the list again.") from error
-    return None
-
-
-def _write(folder: Path, name: str, drawn: dict[str, list[Datum]]) -> None:
-    rows = {split: [[os.path.relpath(d.impath, folder), d.label, d.classname] for d in items]
-            for split, items in drawn.items()}
-    for place in _folders(folder):
-        try:
-            write_json(rows, str(place / f"{name}.json"))
-            return
-        except OSError:
-            continue
-    logger.info("The few-shot list %s is not kept: neither %s nor the cache can be written", name, folder)
+        raise UserError(f"{path} is not a list of images that CoOp's code cached ({type(error).__name__}: {error}). "
+                        "Delete it to have the list made again.") from error
+    return content

@@ -15,8 +15,10 @@ from dassl.data.datasets import Datum
 from dassl.utils import listdir_nohidden, read_json
 
 from .cards import DatasetCard
+from .few_shot import re_rooted, read_coop_pickle
 
 Splits = tuple[list[Datum], "list[Datum] | None", list[Datum]]
+LISTS_FILES = ("by_folder", "imagenet", "imagenet_numbered", "imagenet_folders")    # what they name exists
 
 
 def split_train_val(trainval: list[Datum], p_val: float = 0.2) -> tuple[list[Datum], list[Datum]]:
@@ -36,14 +38,16 @@ def split_in_three(paths: list[str], label: int, classname: str, splits: Splits)
     """Shuffle one class's images into 50 % train, 20 % val and the rest test, appended to `splits`."""
     random.shuffle(paths)
     n_train, n_val = round(len(paths) * 0.5), round(len(paths) * 0.2)
-    for split, part in zip(splits, (paths[:n_train], paths[n_train:n_train + n_val], paths[n_train + n_val:]), strict=True):
+    parts = paths[:n_train], paths[n_train:n_train + n_val], paths[n_train + n_val:]
+    for split, part in zip(splits, parts, strict=True):
         split += [Datum(impath=p, label=label, classname=classname) for p in part]
 
 
 def by_folder(card: DatasetCard, folder: Path) -> Splits:
     """One folder of images per class: Caltech101, Food101, DescribableTextures, EuroSAT."""
     images, splits = folder / card.images, ([], [], [])
-    for label, name in enumerate(sorted(c for c in listdir_nohidden(images) if c not in card.ignore)):
+    names = sorted(p.name for p in images.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in card.ignore)
+    for label, name in enumerate(names):
         paths = [str(images / name / f) for f in listdir_nohidden(images / name)]
         split_in_three(paths, label, card.rename.get(name, name), splits)
     return splits
@@ -55,7 +59,8 @@ def pets(card: DatasetCard, folder: Path) -> Splits:
         for line in (folder / "annotations" / file).read_text().splitlines():
             image, label, _species, _breed = line.split()
             breed = "_".join(image.split("_")[:-1]).lower()
-            items.append(Datum(impath=str(folder / card.images / f"{image}.jpg"), label=int(label) - 1, classname=breed))
+            impath = str(folder / card.images / f"{image}.jpg")
+            items.append(Datum(impath=impath, label=int(label) - 1, classname=breed))
         return items
 
     trainval, test = read("trainval.txt"), read("test.txt")
@@ -97,7 +102,8 @@ def aircraft(card: DatasetCard, folder: Path) -> Splits:
     labels = {name.strip(): i for i, name in enumerate((folder / "variants.txt").read_text().splitlines())}
 
     def read(split: str) -> list[Datum]:
-        rows = (line.strip().split(" ", 1) for line in (folder / f"images_variant_{split}.txt").read_text().splitlines())
+        lines = (folder / f"images_variant_{split}.txt").read_text().splitlines()
+        rows = (line.strip().split(" ", 1) for line in lines)
         return [Datum(impath=str(folder / card.images / f"{image}.jpg"), label=labels[name], classname=name)
                 for image, name in rows]
 
@@ -106,11 +112,11 @@ def aircraft(card: DatasetCard, folder: Path) -> Splits:
 
 def sun(card: DatasetCard, folder: Path) -> Splits:
     images = folder / card.images
-    labels = {line.strip()[1:]: i for i, line in enumerate((images / "ClassName.txt").read_text().splitlines())}
+    labels = {line.strip()[1:]: i for i, line in enumerate((folder / "ClassName.txt").read_text().splitlines())}
 
     def read(file: str) -> list[Datum]:
         items = []
-        for line in (images / file).read_text().splitlines():
+        for line in (folder / file).read_text().splitlines():
             path = line.strip()[1:]
             scene = path.rsplit("/", 1)[0]
             items.append(Datum(impath=str(images / path), label=labels[scene],
@@ -141,11 +147,16 @@ def actions(card: DatasetCard, folder: Path) -> Splits:
 
 def read_classnames(folder: Path) -> dict[str, str]:
     """{WordNet id: class name} of classnames.txt, in the order of its lines."""
-    rows = (line.strip().split(" ", 1) for line in (folder / "classnames.txt").read_text().splitlines() if line.strip())
-    return {wordnet: name for wordnet, name in rows}
+    lines = (folder / "classnames.txt").read_text(encoding="utf-8").splitlines()
+    rows = (line.strip().split(" ", 1) for line in lines if line.strip())
+    return dict(rows)
 
 
 def imagenet(card: DatasetCard, folder: Path) -> Splits:
+    """The order that CoOp's code met, if it left it in preprocessed.pkl: the few-shot draws depend on it."""
+    if (kept := folder / "preprocessed.pkl").is_file():
+        items = read_coop_pickle(kept)
+        return re_rooted(items["train"], folder), None, re_rooted(items["test"], folder)
     names = read_classnames(folder)
 
     def read(split: str) -> list[Datum]:
