@@ -1,11 +1,11 @@
 # Sourced by the other scripts: leaves in PYTHON an interpreter that has the packages of setup.py.
 #
-# In this order: PYTHON from the environment; the active virtualenv or conda environment, if it has the packages, used as
-# is; .venv of this checkout, made or completed here (uv if there is one, else venv and pip). Set EXTRA=test before
+# In this order: DASSL_PYTHON from the environment; the active virtualenv or conda environment, if it has the packages, used as
+# is; .venv of this checkout, made or completed here (uv if there is one, else venv and pip). Set ENV_EXTRA=test before
 # sourcing to ask for the test packages too. No other environment is ever changed.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-EXTRA=${EXTRA:-}
+_extra=${ENV_EXTRA:-}
 _venv=$ROOT/.venv
 _marker=$_venv/complete             # holds the hash of the setup.py that the environment was completed for
 _wanted=$(cksum <"$ROOT/setup.py")
@@ -15,7 +15,7 @@ _say() { printf '%s\n' "$*" >&2; }
 
 _lacks() {                          # _lacks <python>: prints what is missing there; true if something is
     local missing
-    missing=$("$1" "$ROOT/scripts/_packages.py" $EXTRA 2>&1) && return 1
+    missing=$("$1" "$ROOT/scripts/_packages.py" $_extra 2>&1) && return 1
     printf '%s' "$missing"
 }
 
@@ -80,9 +80,9 @@ _complete_venv() {
     _say "Setting up $_venv with PyTorch and the other packages of setup.py (once; some minutes, 1 to 7 GB of disk) ..."
     _make_venv || return 1
     _install_torch_for_cpu
-    if ! _pip -e "$ROOT${EXTRA:+[$EXTRA]}"; then
+    if ! _pip -e "$ROOT${_extra:+[$_extra]}"; then
         _say "Installing the packages failed; the lines above say why. Run the command again to continue," \
-             "or set PYTHON to an interpreter that has them."
+             "or set DASSL_PYTHON to an interpreter that has them."
         return 1
     fi
     printf '%s\n' "$_wanted" >"$_marker"
@@ -93,9 +93,10 @@ _complete_venv() {
 
 _choose_python() {
     local active missing
-    if [ -n "${PYTHON:-}" ]; then
+    if [ -n "${DASSL_PYTHON:-}" ]; then
+        PYTHON=$DASSL_PYTHON
         missing=$(_lacks "$PYTHON") || return 0
-        _say "PYTHON=$PYTHON lacks: $missing"
+        _say "DASSL_PYTHON=$PYTHON lacks: $missing"
         return 1
     fi
     active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}

@@ -11,7 +11,7 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
   KEY VALUE  options of the config, e.g. OPTIM.LR 0.01; such runs get a folder of their own
 
 Environment: DATA (root of the datasets, default data/), OUTPUT (default output/), SEEDS (default "1 2 3"),
-PYTHON (interpreter to use; default: the active environment, else .venv, which is made when it is missing).
+DASSL_PYTHON (interpreter to use; default: the active environment, else .venv, which is made when missing).
 
 Example: bash scripts/$1.sh $3
 TEXT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests, in the environment that the other scripts use. Usage: bash scripts/test.sh [pytest arguments]
 set -euo pipefail
-EXTRA=test
+ENV_EXTRA=test
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 cd "$ROOT"
 # Two processes of one thread each: on two cores, more threads only wait for one another.

@@ -5,6 +5,7 @@ For programs: `parser()`, `setup_cfg(args)` -> frozen config for `dassl.engine.b
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import re
@@ -181,14 +182,14 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
 
 
 def _own_packages_first() -> None:
-    """Our dassl, clip, trainers and datasets, whatever else is installed under these everyday names."""
+    """Import our dassl, clip, trainers and datasets, whatever else is installed under these everyday names."""
     if sys.path[0] != str(ROOT):
         sys.path.insert(0, str(ROOT))
     for name in ("dassl", "clip", "trainers", "datasets"):
-        module = sys.modules.get(name)
-        if module and ROOT not in (Path(p).resolve().parent for p in getattr(module, "__path__", [])):
-            raise ImportError(f"This program imported a package {name!r} from {list(module.__path__)} before ours in "
-                              f"{ROOT}. Import tools.train first, or take that package off the path.")
+        found = [Path(folder).resolve() for folder in importlib.import_module(name).__path__]
+        if ROOT / name not in found:
+            raise ImportError(f"{name} was imported from {found[0]} and not from {ROOT}. Import tools.train before "
+                              f"that package, or take {found[0].parent} off PYTHONPATH.")
 
 
 def _list(args: argparse.Namespace) -> int:

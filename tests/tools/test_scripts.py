@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the script
 
 def bash(*words, cwd=ROOT, **environment):
     """Run with this interpreter's environment active."""
-    ours = ("DATA", "OUTPUT", "SEEDS", "PYTHON", "EXTRA", "CONDA_PREFIX")
+    ours = ("DATA", "OUTPUT", "SEEDS", "DASSL_PYTHON", "ENV_EXTRA", "CONDA_PREFIX")
     keep = {k: v for k, v in os.environ.items() if k not in ours}
     return subprocess.run(["bash", *map(str, words)], cwd=cwd, capture_output=True, text=True,
                           env={**keep, "VIRTUAL_ENV": sys.prefix, **environment}, timeout=60)
@@ -133,9 +133,9 @@ def test_an_interrupted_setup_starts_again_and_a_changed_setup_py_is_noticed(che
 
 
 def test_an_interpreter_of_ones_own_is_taken_or_refused(checkout):
-    assert choose(checkout, VIRTUAL_ENV="", PYTHON=sys.executable)[0].stdout.strip() == sys.executable
+    assert choose(checkout, VIRTUAL_ENV="", DASSL_PYTHON=sys.executable)[0].stdout.strip() == sys.executable
     (checkout / "repo" / "setup.py").write_text('REQUIRES = ["no-such-package>=1.0", "torch>=999"]\nEXTRAS = {}\n')
-    reply, _ = choose(checkout, VIRTUAL_ENV="", PYTHON=sys.executable)
+    reply, _ = choose(checkout, VIRTUAL_ENV="", DASSL_PYTHON=sys.executable)
     assert reply.returncode == 1 and "no-such-package" in reply.stderr and "torch>=999 (has " in reply.stderr
 
 

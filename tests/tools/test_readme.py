@@ -1,0 +1,44 @@
+"""What the README tells to type works: its commands are read by bash and by the parsers, its trainer trains."""
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import train
+from tools.recipes import ROOT
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for language, block in BLOCKS if language == "bash"
+            for line in block.replace("\\\n", " ").splitlines()]
+
+
+def test_the_readme_still_has_its_commands():
+    assert len(COMMANDS) >= 8 and sum(word[:1] == ["python"] for word in COMMANDS) >= 2
+
+
+@pytest.mark.parametrize("words", [c for c in COMMANDS if any("scripts/" in w or "sweep.py" in w for w in c)
+                                   and "scripts/test.sh" not in c], ids=" ".join)
+def test_a_command_of_the_readme_expands_to_runs(words):
+    words = [sys.executable if word == "python" else word for word in words]
+    reply = subprocess.run(["env", *words, "--dry-run"], cwd=ROOT, capture_output=True, text=True,
+                           env={**os.environ, "VIRTUAL_ENV": sys.prefix})
+    assert reply.returncode == 0 and "tools/train.py" in reply.stdout, reply.stderr
+
+
+def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):
+    source = next(block for language, block in BLOCKS if language == "python")
+    code = [line for line in source.splitlines()[1:] if line.strip() and not line.startswith(("import", "from"))]
+    assert len(code) <= 10                                        # "in ten lines" counts what is not an import
+    (tmp_path / "mine.py").write_text(source)
+    words = next(c for c in COMMANDS if "--plugin" in c)[2:]
+    words[words.index("mine.py")] = str(tmp_path / "mine.py")
+    words[words.index("output/mine")] = str(tmp_path / "run")
+    args = train.parser().parse_args([*words, "OPTIM.MAX_EPOCH", "2", "DATASET.ROOT", str(tmp_path)])
+    train.main(args)
+    assert (tmp_path / "run" / "results.json").is_file()
+    assert list(Path(tmp_path / "run" / "prompt_learner").glob("model.pth.tar-2"))
