@@ -16,10 +16,14 @@ logger = logging.getLogger(__name__)
 _DECODE_ALL_BELOW = 20_000      # larger splits: the files must exist, their content is read in training
 
 
-def check_dataset(dataset, name: str) -> None:
-    """Raises UserError for labels without names, missing files and unreadable images, naming the first few."""
+def check_dataset(dataset, name: str, decode: bool = True) -> None:
+    """Raises UserError for labels without names, missing files and unreadable images, naming the first few.
+
+    Args:
+        decode: False only looks whether the files exist: another dataset_wrapper may read what is no image.
+    """
     check_labels(dataset, name)
-    splits = {s: getattr(dataset, s) for s in ("train_x", "val", "test") if getattr(dataset, s, None)}
+    splits = {s: getattr(dataset, s) for s in ("train_x", "train_u", "val", "test") if getattr(dataset, s, None)}
     files = {item.impath: split for split, items in splits.items() for item in items}
     facts, missing = [], []
     for path in files:
@@ -33,7 +37,7 @@ def check_dataset(dataset, name: str) -> None:
                         "Check DATASET.ROOT and that the dataset was unpacked completely.")
     if len(files) > _DECODE_ALL_BELOW:
         files = {path: split for path, split in files.items() if split == "train_x"}
-    if len(files) > _DECODE_ALL_BELOW:
+    if not decode or len(files) > _DECODE_ALL_BELOW:
         return
     stamp = cache_dir() / "checked" / hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:32]
     if stamp.exists():

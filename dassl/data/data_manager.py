@@ -18,7 +18,7 @@ from dassl.utils.tools import read_image
 from .check import check_dataset
 from .datasets import Datum, build_dataset
 from .samplers import SeededSampler, build_sampler
-from .transforms import build_transform
+from .transforms import build_transform, plain_transform
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,13 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain,
                             n_ins=n_ins)
     fixed = max(cfg.SEED, 0) if sampler_type == "SequentialSampler" else None
+    # A loader draws a number each time it starts workers; from the global stream, that would make every later draw
+    # depend on how many workers there are and on whether they were kept between epochs.
+    own_stream = torch.Generator().manual_seed(max(cfg.SEED, 0))
     workers = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     loader = DataLoader(wrapper(cfg, data_source, transform=tfm, is_train=is_train), batch_size=batch_size,
                         sampler=SeededSampler(sampler, fixed), num_workers=workers, persistent_workers=workers > 0,
-                        drop_last=is_train and len(data_source) >= batch_size,
+                        drop_last=is_train and len(data_source) >= batch_size, generator=own_stream,
                         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
     if not len(loader):
         raise UserError("A data loader without a single batch: the split is empty, or the sampler needs more images.")
@@ -54,7 +57,7 @@ class DataManager:
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         dataset = build_dataset(cfg)
-        check_dataset(dataset, cfg.DATASET.NAME)
+        check_dataset(dataset, cfg.DATASET.NAME, decode=dataset_wrapper is None)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
         loader, test = cfg.DATALOADER, cfg.DATALOADER.TEST
@@ -120,7 +123,7 @@ class DatasetWrapper(Dataset):
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
             raise UserError(f"DATALOADER.K_TRANSFORMS {self.k_tfm} makes augmented copies, but no transform is set.")
-        self.to_tensor = build_transform(cfg, is_train=False) if self.return_img0 else None
+        self.to_tensor = plain_transform(cfg) if self.return_img0 else None
 
     def __len__(self) -> int:
         return len(self.data_source)

@@ -20,6 +20,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
 from dassl.utils.logger import CONSOLE
 from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.registry import nearest
 from dassl.utils.run_record import describe_run, write_record
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import BEST, load_pretrained_weights
@@ -84,11 +85,19 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
         self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
         self.best_result = -np.inf
-        self.time_start = self._created = time.monotonic()
+        self.time_start, self._created = time.time(), time.monotonic()
         self._phase, self._train_seconds = "built", 0.0
+        self._check_test_section(cfg)
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    @staticmethod
+    def _check_test_section(cfg) -> None:
+        for key, known in (("SPLIT", ("test", "val")), ("FINAL_MODEL", ("last_step", "best_val"))):
+            if cfg.TEST[key] not in known:
+                raise UserError(f"TEST.{key} is {' or '.join(known)}; got {cfg.TEST[key]!r}."
+                                f"{nearest(cfg.TEST[key], known)}")
 
     def check_cfg(self, cfg) -> None:
         """Refuse a config that this trainer cannot use (raise UserError); called first."""
@@ -115,16 +124,19 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
+            raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
+                            f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. Set TEST.FINAL_MODEL last_step.")
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         mkdir_if_missing(self.output_dir)
         if self.max_epoch > self.start_epoch:
             self.init_writer(osp.join(self.output_dir, "tensorboard"))
-        self._phase, self.time_start = "training", time.monotonic()
+        self._phase, self.time_start, self._started = "training", time.time(), time.monotonic()
         self._progress = None
 
     def after_train(self) -> None:
-        self._train_seconds = time.monotonic() - self.time_start
+        self._train_seconds = time.monotonic() - self._started
         self._end_progress()
         self._phase = "trained"
         logger.info("Finish training")
@@ -135,9 +147,19 @@ class SimpleTrainer(TrainerBase):
             else:
                 logger.info("Deploy the last-epoch model")
             self.test()
-        elapsed = datetime.timedelta(seconds=round(time.monotonic() - self.time_start))
+        elapsed = datetime.timedelta(seconds=round(time.monotonic() - self._started))
         logger.info("Elapsed: %s", elapsed, extra=CONSOLE)
         self.close_writer()
+        self.close_loaders()
+
+    def close_loaders(self) -> None:
+        """End the loaders' worker processes; a loader that is used again starts new ones.
+
+        Left to the garbage collector, each worker may cost torch's five seconds of waiting.
+        """
+        for loader in (self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader):
+            if getattr(loader, "_iterator", None) is not None:
+                loader._iterator = None
 
     def after_epoch(self) -> None:
         cfg, is_last = self.cfg, self.epoch + 1 == self.max_epoch
@@ -218,13 +240,14 @@ class SimpleTrainer(TrainerBase):
         """Train on each of `batches`; a line to log.txt every PRINT_FREQ, one line to the console for all."""
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches, freq = num_batches, self.cfg.TRAIN.PRINT_FREQ
+        self.num_batches, freq = num_batches, max(self.cfg.TRAIN.PRINT_FREQ, 1)
         if getattr(self, "_progress", None) is None:
             label = f"{self.cfg.TRAINER.NAME} {self.cfg.DATASET.NAME} seed {self.cfg.SEED}"
             self._progress = progress.Progress(self.max_epoch * num_batches, self.epoch * num_batches, label)
         end = time.monotonic()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.monotonic() - end)
+            self._batch = batch
             losses.update(self._step(batch))
             batch_time.update(time.monotonic() - end)
             latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
@@ -273,8 +296,8 @@ class TrainerXU(SimpleTrainer):
         if self.cfg.TRAIN.COUNT_ITER not in sizes:
             raise UserError(f"TRAIN.COUNT_ITER is one of {', '.join(sizes)}; got {self.cfg.TRAIN.COUNT_ITER!r}.")
         num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(_endless(self.train_loader_x), _endless(self.train_loader_u), range(num_batches), strict=False)
-        self._run_batches(((x, u) for x, u, _ in pairs), num_batches)
+        pairs = zip(range(num_batches), _endless(self.train_loader_x), _endless(self.train_loader_u), strict=False)
+        self._run_batches(((x, u) for _, x, u in pairs), num_batches)
 
     def _step(self, batch: tuple[dict, dict]) -> dict:
         return self.forward_backward(*batch)

@@ -89,14 +89,23 @@ class TrainerBase:
         if not names or not all(osp.exists(p) for p in pointers):
             logger.info("No checkpoint found in %s, training from scratch", directory)
             return 0
+        paths = {}
         for name, pointer in zip(names, pointers, strict=True):
             with open(pointer, encoding="utf-8") as file:
-                path = osp.join(directory, name, file.readline().strip())
-            state = self._read(path)
+                paths[name] = osp.join(directory, name, file.readline().strip())
+        states = {name: self._read(path) for name, path in paths.items()}
+        if len(epochs := {state["epoch"] for state in states.values()}) > 1:
+            # The run was stopped between the files of two models: the earlier epoch is the last that all of them have.
+            paths = {name: osp.join(directory, name, f"model.pth.tar-{min(epochs)}") for name in names}
+            states = {name: self._read(path) for name, path in paths.items()}
+        for name, path in paths.items():
+            state = states[name]
             load_weights(self._models[name], state["state_dict"], path)
-            for kind, owner in (("optimizer", self._optims[name]), ("scheduler", self._scheds[name])):
-                if owner is not None and isinstance(state.get(kind), dict):
-                    owner.load_state_dict(state[kind])
+            optim, sched = self._optims[name], self._scheds[name]
+            if optim is not None and isinstance(state.get("optimizer"), dict):
+                optim.load_state_dict(state["optimizer"])
+            if sched is not None:
+                _resume_schedule(sched, state)
         if "training" in state:
             self.load_training_state(state["training"])
         logger.info("Resumed from %s after epoch %d", directory, state["epoch"])
@@ -163,7 +172,9 @@ class TrainerBase:
         bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
         if not bad:
             return
-        images = list((batch or {}).get("impath", []))[:4]
+        batch = batch if batch is not None else getattr(self, "_batch", None)
+        parts = batch if isinstance(batch, tuple) else (batch or {},)
+        images = [path for part in parts for path in part.get("impath", [])][:4]
         rates = [f"{optim.param_groups[0]['lr']:.3g}" for optim in self._optims.values() if optim is not None]
         raise NotFinite(
             f"The loss is infinite or NaN in its term {', '.join(bad)} at epoch {self.epoch + 1}, batch "
@@ -246,3 +257,13 @@ class TrainerBase:
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
+
+
+def _resume_schedule(sched, state: dict) -> None:
+    """Put a schedule where the checkpoint was; Dassl's own files hold an object there, so its epochs are counted off."""
+    saved = state.get("scheduler")
+    if isinstance(saved, dict) and isinstance(saved.get("successor", {}), dict):
+        sched.load_state_dict(saved)
+        return
+    for _ in range(state["epoch"]):
+        sched.step()

@@ -86,10 +86,10 @@ class Classification(EvaluatorBase):
 
 def macro_f1(true: Tensor, pred: Tensor) -> float:
     """Mean over the classes present in `true` of 2 TP / (2 TP + FP + FN); in [0, 1]."""
-    classes = true.unique()
-    hit = (true[None] == classes[:, None]) & (pred[None] == classes[:, None])       # (K, N)
-    counts = (true[None] == classes[:, None]).sum(1) + (pred[None] == classes[:, None]).sum(1)
-    return (2 * hit.sum(1).double() / counts).mean().item()
+    K = int(torch.maximum(true.max(), pred.max())) + 1
+    counts = (torch.bincount(labels, minlength=K).double() for labels in (true[true == pred], true, pred))
+    hit, of_true, of_pred = counts
+    return (2 * hit / (of_true + of_pred))[of_true > 0].mean().item()
 
 
 def confusion_matrix(true: Tensor, pred: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
         raise UserError(f"OPTIM.NAME is one of {', '.join(AVAI_OPTIMS)}; got {name!r}.{nearest(name, AVAI_OPTIMS)}")
     if param_groups is None:
         param_groups = _staged(model, optim_cfg) if optim_cfg.STAGED_LR else _parameters(model)
+    if not (param_groups := list(param_groups)):
+        raise UserError("The optimiser got no parameters: nothing in the model learns. Check what build_model freezes.")
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "sgd":
         return torch.optim.SGD(param_groups, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay,
@@ -52,6 +54,11 @@ def _staged(model: nn.Module, optim_cfg) -> list[dict]:
     if not new_layers:
         logger.warning("OPTIM.NEW_LAYERS is empty, so OPTIM.STAGED_LR slows every layer down")
     model = model.module if isinstance(model, nn.DataParallel) else model
+    children = [name for name, _ in model.named_children()]
+    for name in new_layers:
+        if name not in children:
+            raise UserError(f"OPTIM.NEW_LAYERS names {name!r}, which is no layer of the model."
+                            f"{nearest(name, children)} There are {', '.join(children)}.")
     base, new = [], []
     for name, module in model.named_children():
         (new if name in new_layers else base).extend(module.parameters())

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os.path as osp
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -14,16 +13,21 @@ from importlib import metadata
 
 import torch
 
-from .tools import write_json
+from .tools import cache_dir, write_json
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
 
 def fewshot_hash(data_source, root: str) -> str:
-    """sha256 of the sorted list of (path under `root`, label): two runs with equal hashes saw the same images."""
-    root = osp.abspath(osp.expanduser(root)) if root else ""
-    rows = sorted((osp.relpath(osp.abspath(d.impath), root) if root else d.impath, d.label) for d in data_source)
-    return _sha256(rows)
+    """sha256 of the sorted list of (path, label): two runs with equal hashes saw the same images.
+
+    Paths count from `root`, or from the cache folder or the folder that holds them all, so the machine does not matter.
+    """
+    paths = [osp.abspath(osp.expanduser(d.impath)) for d in data_source]
+    bases = [osp.abspath(osp.expanduser(base)) for base in (root, str(cache_dir())) if base]
+    under = [base for base in bases if all(p.startswith(base + osp.sep) for p in paths)]
+    base = under[0] if under else osp.commonpath([osp.dirname(p) for p in paths])
+    return _sha256(sorted((osp.relpath(p, base), d.label) for p, d in zip(paths, data_source)))
 
 
 def config_hash(cfg) -> str:
@@ -64,10 +68,14 @@ def write_record(record: dict, folder: str) -> str:
     return path
 
 
-def peak_memory_mb(device: torch.device) -> int:
-    """Peak of the GPU's allocations, or of this process on a CPU, in MiB."""
+def peak_memory_mb(device: torch.device) -> int | None:
+    """Peak of the GPU's allocations, or of this process on a CPU, in MiB; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> (20 if sys.platform == "darwin" else 10)
 

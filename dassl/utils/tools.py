@@ -38,8 +38,9 @@ def read_json(fpath: str):
 def write_json(obj, fpath: str) -> None:
     """Whole or not at all: written beside and renamed."""
     mkdir_if_missing(osp.dirname(fpath) or ".")
+    text = json.dumps(obj, indent=4, separators=(",", ": "))      # before a file exists that could be left behind
     with tempfile.NamedTemporaryFile("w", dir=osp.dirname(fpath) or ".", delete=False, encoding="utf-8") as file:
-        json.dump(obj, file, indent=4, separators=(",", ": "))
+        file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, fpath)
 

@@ -75,7 +75,8 @@ class _Inert:
 
 _ALLOWED = {
     ("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter"),
-    ("builtins", "set"), ("builtins", "frozenset"), ("builtins", "complex"), ("builtins", "bytearray"),
+    ("builtins", "dict"), ("builtins", "list"), ("builtins", "set"), ("builtins", "frozenset"),
+    ("builtins", "complex"), ("builtins", "bytearray"),
     ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"), ("torch", "Size"), ("torch", "device"),
     ("torch.serialization", "_get_layout"),
@@ -89,6 +90,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        module = "builtins" if module == "__builtin__" else module      # as protocol 2 spells it
         if (module, name) in _ALLOWED or is_storage or is_dtype:
             return super().find_class(module, name)
         if module.split(".")[0] == "dassl" or module.startswith("torch.optim"):

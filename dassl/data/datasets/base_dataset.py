@@ -124,18 +124,23 @@ class DatasetBase:
         """Raises UserError unless both lists name domains of this dataset, some at all."""
         if not source_domains:
             raise UserError("DATASET.SOURCE_DOMAINS is empty; name at least one of " + ", ".join(self.domains))
-        for domain in [*source_domains, *target_domains]:
+        self.is_input_domain_valid([*source_domains, *target_domains])
+
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
+        """Raises UserError for a name that is no domain of this dataset."""
+        for domain in input_domains:
             if domain not in self.domains:
                 raise UserError(f"{domain!r} is no domain of this dataset; it has {', '.join(self.domains)}.")
-
-    is_input_domain_valid = check_input_domains
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused)."""
         folder = osp.dirname(dst)
         if from_gdrive:
-            import gdown
-
+            try:
+                import gdown
+            except ImportError as error:
+                raise UserError(f"{url} lies on Google Drive, which needs the package gdown (pip install gdown). Or "
+                                f"download it by hand and place it at {dst}.") from error
             gdown.download(url, dst, quiet=False)
         else:
             import torch

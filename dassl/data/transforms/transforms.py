@@ -11,6 +11,8 @@ from torchvision.transforms import InterpolationMode
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
+from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
+
 logger = logging.getLogger(__name__)
 
 INTERPOLATION_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC,
@@ -103,10 +105,9 @@ def build_transform(cfg, is_train: bool = True, choices=None):
 
 def _train_steps(c, choices) -> list:
     interpolation, size = INTERPOLATION_MODES[c.INTERPOLATION], tuple(c.SIZE)
-    crops = {"random_crop", "random_resized_crop", "random_translation", "center_crop"}
+    crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
     augment = {
-        "center_crop": lambda: T.Compose([T.Resize(max(size), interpolation), T.CenterCrop(size)]),
-        "random_translation": lambda: Random2DTranslation(*size, interpolation=interpolation),
+        "random_translation": lambda: Random2DTranslation(*size),
         "random_crop": lambda: T.RandomCrop(size, padding=c.CROP_PADDING, pad_if_needed=True),
         "random_resized_crop": lambda: T.RandomResizedCrop(size, scale=tuple(c.RRCROP_SCALE),
                                                            interpolation=interpolation),
@@ -114,9 +115,9 @@ def _train_steps(c, choices) -> list:
         "imagenet_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.IMAGENET),
         "cifar10_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.CIFAR10),
         "svhn_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.SVHN),
-        "randaugment": lambda: T.RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M, 31),
-        "randaugment_fixmatch": lambda: T.RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M, 31),
-        "randaugment2": lambda: T.TrivialAugmentWide(),
+        "randaugment": lambda: RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M),
+        "randaugment_fixmatch": lambda: RandAugmentFixMatch(c.RANDAUGMENT_N),
+        "randaugment2": lambda: RandAugment2(c.RANDAUGMENT_N),
         "colorjitter": lambda: T.ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S, c.COLORJITTER_H),
         "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
         "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
@@ -137,6 +138,12 @@ def _test_steps(c, choices) -> list:
     steps = [T.Resize(max(size), INTERPOLATION_MODES[c.INTERPOLATION]), T.CenterCrop(size), T.ToTensor()]
     steps += _normalisation(c, choices)
     return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
+
+
+def plain_transform(cfg):
+    """Resize to INPUT.SIZE, both sides, without augmentation or crop: what "img0" is (DATALOADER.RETURN_IMG0)."""
+    steps = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+    return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
 
 
 def _normalisation(c, choices) -> list:

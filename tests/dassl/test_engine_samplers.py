@@ -1,0 +1,100 @@
+"""Orders: what a batch of each sampler holds."""
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dassl.data.datasets import Datum
+from dassl.data.samplers import SeededSampler, build_sampler
+from dassl.utils import UserError
+
+
+def source(sizes, attribute="domain"):
+    groups = [g for g, size in enumerate(sizes) for _ in range(size)]
+    return [Datum("", **{attribute: g}) for g in random.Random(0).sample(groups, len(groups))]
+
+
+def batches(order, size):
+    return [order[i:i + size] for i in range(0, len(order), size)]
+
+
+def test_random_and_sequential_orders_hold_every_image_once():
+    data = source([5, 8])
+    torch.manual_seed(3)
+    first, second = (list(build_sampler("RandomSampler", data_source=data)) for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(13)) and first != second
+    torch.manual_seed(3)
+    assert list(build_sampler("RandomSampler", data_source=data)) == first
+    assert list(build_sampler("SequentialSampler", data_source=data)) == list(range(13))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(4, 15), min_size=2, max_size=5), st.data())
+def test_domain_batches_hold_equally_many_of_n_domains(sizes, data):
+    n = data.draw(st.integers(1, len(sizes)))
+    per = data.draw(st.integers(1, 4))
+    items = source(sizes)
+    sampler = build_sampler("RandomDomainSampler", data_source=items, batch_size=n * per, n_domain=n)
+    order = list(sampler)
+    assert len(set(order)) == len(order) > 0
+    for batch in batches(order, n * per):
+        counts = Counter(items[i].domain for i in batch)
+        assert len(counts) == n and set(counts.values()) == {per}
+
+
+def test_sequential_domain_batches_take_the_domains_in_order():
+    items = source([6, 9, 7])
+    order = list(build_sampler("SeqDomainSampler", data_source=items, batch_size=6))
+    assert len(order) == 18
+    for batch in batches(order, 6):
+        assert [items[i].domain for i in batch] == [0, 0, 1, 1, 2, 2]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 12), min_size=3, max_size=6), st.integers(1, 3), st.integers(1, 3))
+def test_class_batches_hold_n_images_of_each_of_some_classes(sizes, n_ins, n_classes):
+    items = source(sizes, "label")
+    sampler = build_sampler("RandomClassSampler", data_source=items, batch_size=n_ins * n_classes, n_ins=n_ins)
+    order = list(sampler)
+    assert len(order) % (n_ins * n_classes) == 0 and order
+    for batch in batches(order, n_ins * n_classes):
+        counts = Counter(items[i].label for i in batch)
+        assert len(counts) == n_classes and set(counts.values()) == {n_ins}
+
+
+@pytest.mark.parametrize("name, batch, options, message", [
+    ("RandomDomainSampler", 7, dict(n_domain=2), "multiple"), ("SeqDomainSampler", 5, {}, "multiple"),
+    ("RandomClassSampler", 7, dict(n_ins=2), "multiple"), ("RandomClassSampler", 40, dict(n_ins=2), "classes"),
+    ("RandomSampeler", 4, {}, "RandomSampler")])
+def test_what_no_batch_can_satisfy_is_refused(name, batch, options, message):
+    with pytest.raises(UserError, match=message):
+        build_sampler(name, data_source=[Datum("", i % 3, i % 3) for i in range(30)], batch_size=batch, **options)
+
+
+@pytest.mark.parametrize("name", ["RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler"])
+def test_the_same_streams_give_the_same_order_and_a_true_length(name):
+    items = [Datum("", i % 3, i % 3) for i in range(50)]
+    random.seed(5)
+    np.random.seed(5)
+    sampler = build_sampler(name, data_source=items, batch_size=6, n_domain=3, n_ins=2)
+    first = list(sampler)
+    random.seed(5)
+    np.random.seed(5)
+    again = build_sampler(name, data_source=items, batch_size=6, n_domain=3, n_ins=2)
+    assert list(again) == first and len(sampler) in range(len(first) - 6, len(first) + 7)
+
+
+def test_every_place_in_an_order_has_a_seed_of_its_own_even_for_the_same_image():
+    sampler = SeededSampler([4, 4, 1, 4], seed=9)
+    drawn = list(sampler)
+    assert drawn == [4, 4, 1, 4] and len({d.seed for d in drawn}) == 4
+    assert [d.seed for d in sampler] == [d.seed for d in drawn]
+    free = SeededSampler([4, 4, 1, 4])
+    torch.manual_seed(0)
+    first, second = ([d.seed for d in free] for _ in range(2))
+    torch.manual_seed(0)
+    assert [d.seed for d in free] == first != second
