@@ -73,6 +73,7 @@ def fetch(url: str, path: Path, md5: str = "") -> Path:
     try:
         reply = _open(url, have)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:                   # 416: nothing is left of the range, so the part is all of it or wrong
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":

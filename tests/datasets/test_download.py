@@ -1,0 +1,191 @@
+"""Downloads against a server on this machine: continued, checked, unpacked whole or not at all."""
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from datasets import download
+from datasets.cards import Archive
+from datasets.download import DownloadError, extract, fetch, get
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves server.files with Range; the first server.cuts replies end after half of what they announce."""
+
+    def do_GET(self):
+        body, kind = self.server.files.get(self.path, (None, ""))
+        if body is None:
+            self.send_error(404)
+            return
+        start = int((self.headers.get("Range") or "bytes=0-")[len("bytes="):-1])
+        self.server.starts.append(start)
+        if start >= len(body) > 0:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.end_headers()
+            return
+        rest = body[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if self.server.cuts:
+            self.server.cuts -= 1
+            rest = rest[:len(rest) // 2]
+        self.wfile.write(rest)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv("DASSL_OFFLINE", raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.starts, server.cuts = {}, [], 0
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def tar(**files) -> bytes:
+    """A tar.gz of {name: bytes}."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as file:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def tree(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_a_cut_connection_is_continued_where_it_ended(server, tmp_path):
+    body = bytes(range(256)) * 4000
+    server.files["/a.bin"], server.cuts = (body, "application/x"), 1
+    with pytest.raises(DownloadError, match="closed after 512,000 of 1,024,000 bytes.*run again"):
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin", md5(body))
+    assert tree(tmp_path) == ["a.bin.part"]
+    assert fetch(f"{server.url}/a.bin", tmp_path / "a.bin", md5(body)).read_bytes() == body
+    assert server.starts == [0, 512000] and tree(tmp_path) == ["a.bin"]
+
+
+def test_a_part_that_is_already_whole_is_taken_and_a_longer_one_deleted(server, tmp_path):
+    server.files["/a.bin"] = (b"x" * 100, "")
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 100)
+    assert fetch(f"{server.url}/a.bin", tmp_path / "a.bin").stat().st_size == 100
+    (tmp_path / "b.bin.part").write_bytes(b"x" * 101)
+    with pytest.raises(DownloadError, match="start afresh"):
+        fetch(f"{server.url}/a.bin", tmp_path / "b.bin")
+    assert tree(tmp_path) == ["a.bin"]
+
+
+def test_a_wrong_checksum_is_told_and_the_file_deleted(server, tmp_path):
+    server.files["/a.bin"] = (b"something else", "")
+    with pytest.raises(DownloadError, match="MD5 is not"):
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin", md5(b"the file"))
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/gzip"])
+def test_a_web_page_instead_of_an_archive_is_told_and_not_kept(server, tmp_path, kind):
+    server.files["/a.tar.gz"] = (b"\n<!DOCTYPE html><p>Please log in", kind)
+    with pytest.raises(DownloadError, match="web page"):
+        fetch(f"{server.url}/a.tar.gz", tmp_path / "a.tar.gz")
+    assert tree(tmp_path) == []
+
+
+def test_only_what_lacks_is_fetched_and_archives_do_not_stay(server, tmp_path):
+    for name in ("one", "two"):
+        server.files[f"/{name}.tar.gz"] = (tar(**{f"{name}/a.txt": b"a"}), "application/gzip")
+    archives = tuple(Archive(f"{server.url}{path}", (path[1:4],), md5(body)) for path, (body, _) in server.files.items())
+    (tmp_path / "one").mkdir()
+    get(archives, tmp_path)
+    assert tree(tmp_path) == ["one", "two", "two/a.txt"] and len(server.starts) == 1
+
+
+def test_the_folder_inside_the_archive_is_what_arrives(server, tmp_path):
+    server.files["/a.tar.gz"] = (tar(**{"top/data/images/1.jpg": b"a", "top/readme": b""}), "")
+    get((Archive(f"{server.url}/a.tar.gz", ("images",), inside="top/data"),), tmp_path / "new")
+    assert tree(tmp_path / "new") == ["images", "images/1.jpg"]
+
+
+def test_an_absent_file_and_an_absent_server_are_told_with_the_address(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"/none\.zip could not be fetched.*404"):
+        get((Archive(f"{server.url}/none.zip", ("x",)),), tmp_path)
+    with pytest.raises(DownloadError, match="could not be fetched"):
+        get((Archive("http://127.0.0.1:9/none.zip", ("x",)),), tmp_path)
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch, tmp_path):
+    import socket
+
+    monkeypatch.delenv("DASSL_OFFLINE", raising=False)
+    monkeypatch.setattr(download, "_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadError, match="timed out"):
+        get((Archive(f"http://127.0.0.1:{silent.getsockname()[1]}/a.zip", ("x",)),), tmp_path)
+
+
+def test_a_full_disk_is_told(server, tmp_path, monkeypatch):
+    server.files["/a.zip"] = (b"PK", "")
+    monkeypatch.setattr(download, "_receive", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(DownloadError, match="disk of .* is full"):
+        get((Archive(f"{server.url}/a.zip", ("x",)),), tmp_path)
+
+
+def test_offline_asks_no_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("DASSL_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="DASSL_OFFLINE=1"):
+        get((Archive(f"{server.url}/a.zip", ("x",)),), tmp_path)
+    assert server.starts == [] and tree(tmp_path) == []
+
+
+def _zip(name: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("good.txt", "a")
+        file.writestr(name, "b")
+    return stream.getvalue()
+
+
+def _link(target: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as file:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = tarfile.SYMTYPE, target
+        file.addfile(member)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [tar(**{"good.txt": b"a", "../evil.txt": b"b"}), _zip("../evil.txt"),
+                                     _zip("/evil.txt"), _zip("a\\..\\..\\evil.txt"), _link("/etc/passwd"), _link("../../secret")])
+def test_a_malicious_archive_is_refused_whole(tmp_path, content):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.archive").write_bytes(content)
+    with pytest.raises(DownloadError, match="outside"):
+        extract(tmp_path / "data" / "a.archive", tmp_path / "data")
+    assert tree(tmp_path) == ["data", "data/a.archive"]
+
+
+@pytest.mark.parametrize("content", [b"no archive", tar(**{"a.txt": b"a" * 10_000})[:-30]])
+def test_a_damaged_archive_leaves_nothing(tmp_path, content):
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(DownloadError, match="run again"):
+        extract(tmp_path / "a.tar.gz", tmp_path)
+    assert tree(tmp_path) == []
