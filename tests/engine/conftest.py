@@ -28,7 +28,7 @@ def write_image(path: Path, seed: int, size=(12, 10)) -> str:
     return str(path)
 
 
-def write_splits(folder: Path) -> dict[str, list[Datum]]:
+def _write_splits(folder: Path) -> dict[str, list[Datum]]:
     return {split: [Datum(write_image(folder / split / f"{name}_{i}.png", 300 * s + 3 * i + label), label, i % 2, name)
                     for label, name in enumerate(NAMES) for i in range(count)]
             for s, (split, count) in enumerate(COUNTS.items())}
@@ -78,8 +78,14 @@ class Linear(TrainerX):
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
-    write_splits(folder)
+    _write_splits(folder)
     return folder
+
+
+@pytest.fixture
+def write_splits():
+    """write_splits(folder): the tiny images, in a folder that a test may damage."""
+    return _write_splits
 
 
 @pytest.fixture
