@@ -114,7 +114,7 @@ def test_a_web_page_instead_of_an_archive_is_told_and_not_kept(server, tmp_path,
 def test_only_what_lacks_is_fetched_and_archives_do_not_stay(server, tmp_path):
     for name in ("one", "two"):
         server.files[f"/{name}.tar.gz"] = (tar(**{f"{name}/a.txt": b"a"}), "application/gzip")
-    archives = tuple(Archive(f"{server.url}{path}", (path[1:4],), md5(body)) for path, (body, _) in server.files.items())
+    archives = tuple(Archive(server.url + path, (path[1:4],), md5(body)) for path, (body, _) in server.files.items())
     (tmp_path / "one").mkdir()
     get(archives, tmp_path)
     assert tree(tmp_path) == ["one", "two", "two/a.txt"] and len(server.starts) == 1
@@ -174,7 +174,8 @@ def _link(target: str) -> bytes:
 
 
 @pytest.mark.parametrize("content", [tar(**{"good.txt": b"a", "../evil.txt": b"b"}), _zip("../evil.txt"),
-                                     _zip("/evil.txt"), _zip("a\\..\\..\\evil.txt"), _link("/etc/passwd"), _link("../../secret")])
+                                     _zip("/evil.txt"), _zip("a\\..\\..\\evil.txt"),
+                                     _link("/etc/passwd"), _link("../../secret")])
 def test_a_malicious_archive_is_refused_whole(tmp_path, content):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.archive").write_bytes(content)

@@ -1,0 +1,154 @@
+"""Data that is absent, elsewhere, incomplete, another dataset or at odds with itself: one paragraph with the way out."""
+import json
+import os
+
+import pytest
+
+from dassl.utils import UserError
+from datasets import benchmarks
+from datasets.benchmarks import DatasetNotFound
+from datasets.cards import CARDS
+from datasets.download import DownloadError
+
+MEANWHILE = "bash scripts/dapt.sh digits 16"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def paragraph(build, *args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        build(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith((".", ")"))
+    return text
+
+
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_an_absent_dataset_names_what_where_how_and_meanwhile(tmp_path, build, name):
+    text, card = paragraph(build, tmp_path / "none", name), CARDS[name]
+    assert text.startswith(name) and str(tmp_path / "none" / card.folder) in text and MEANWHILE in text
+    assert all(f"{card.folder}/{entry}" in text for entry in (*card.needs, *card.lists))
+    assert all(archive.url in text for archive in card.archives) and card.home in text and card.split in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_failed_download_tells_why_and_leaves_no_folder(tmp_path, build, monkeypatch):
+    def fail(archives, folder):
+        folder.mkdir(parents=True)
+        raise DownloadError("https://x could not be fetched (no network)")
+
+    monkeypatch.setattr(benchmarks, "get", fail)
+    text = paragraph(build, tmp_path / "none")
+    assert "Downloading it failed: https://x could not be fetched (no network)." in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_download_that_works_needs_no_other_step(tmp_path, build, monkeypatch, pets):
+    monkeypatch.setattr(benchmarks, "get", lambda archives, folder: (pets / "oxford_pets").rename(folder))
+    assert build(tmp_path, shots=1).num_classes == 37
+
+
+@pytest.fixture
+def no_downloads(monkeypatch):
+    monkeypatch.setattr(benchmarks, "get", lambda *_: pytest.fail("it would fetch what the user has"))
+
+
+def test_a_root_that_is_the_datasets_own_folder_is_recognised(pets, build, no_downloads):
+    text = paragraph(build, pets / "oxford_pets")
+    assert "looks like the dataset's own folder" in text and f"give {pets}." in text
+
+
+def test_an_own_folder_with_another_name_gets_the_link_to_make(pets, build, no_downloads):
+    (pets / "oxford_pets").rename(pets / "my_pets")
+    assert f"ln -s {pets / 'my_pets'} {pets / 'oxford_pets'}" in paragraph(build, pets / "my_pets")
+
+
+@pytest.mark.parametrize("images", ["images", "Images"])
+def test_stanford_dogs_are_recognised(tmp_path, build, images, no_downloads):
+    (tmp_path / "oxford_pets" / images / "n02085620-Chihuahua").mkdir(parents=True)
+    assert "looks like Stanford Dogs" in paragraph(build, tmp_path)
+
+
+def test_stanford_dogs_under_a_split_of_pets_are_recognised(pets, build):
+    build(pets)                                                        # writes the split file
+    (pets / "oxford_pets" / "images").rename(pets / "away")
+    (pets / "oxford_pets" / "images" / "n02085620-Chihuahua").mkdir(parents=True)
+    text = paragraph(build, pets)
+    assert "looks like Stanford Dogs" in text and "1,286 of 1,286 images" in text
+
+
+def test_missing_images_are_counted_and_the_first_five_named(pets, build):
+    gone = [f"pug_{n}.jpg" for n in range(1, 9)]
+    for name in gone:
+        (pets / "oxford_pets" / "images" / name).unlink()
+    text = paragraph(build, pets)
+    assert "8 of " in text and text.count("pug_") == 5 and MEANWHILE in text
+
+
+def test_with_the_split_file_no_annotations_are_needed(pets, build):
+    import shutil
+
+    before = build(pets)
+    shutil.rmtree(pets / "oxford_pets" / "annotations")
+    assert [d.impath for d in build(pets).test] == [d.impath for d in before.test]
+
+
+def edit_split(pets, change):
+    path = pets / "oxford_pets" / "split_zhou_OxfordPets.json"
+    content = json.loads(path.read_text())
+    path.write_text(change(content) or json.dumps(content))
+
+
+def test_labels_and_names_that_disagree_are_told_with_both_images(pets, build):
+    build(pets)
+    edit_split(pets, lambda split: split["test"][0].__setitem__(2, "wolf"))
+    text = paragraph(build, pets)
+    assert "labels and class names disagree" in text and "'wolf'" in text and "'abyssinian'" in text
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"train": []}', '{"train": [[1]], "val": [], "test": []}'])
+def test_a_damaged_split_file_is_named(pets, build, content):
+    build(pets)
+    edit_split(pets, lambda _: content)
+    assert "split_zhou_OxfordPets.json is not a split file" in paragraph(build, pets)
+
+
+def test_damaged_annotations_are_told(pets, build):
+    (pets / "oxford_pets" / "annotations" / "test.txt").write_text("Abyssinian_1 1\n")
+    assert "damaged" in paragraph(build, pets)
+
+
+def test_an_unnamed_wordnet_folder_is_told(tmp_path, build):
+    folder = tmp_path / "imagenet-adversarial"
+    (folder / "imagenet-a" / "n01440764").mkdir(parents=True)
+    (folder / "imagenet-a" / "n01440764" / "1.jpg").touch()
+    (folder / "classnames.txt").write_text("n00000001 thing\n")
+    assert "n01440764" in paragraph(build, tmp_path, "ImageNetA")
+
+
+def test_an_empty_folder_of_images_is_told(tmp_path, build):
+    (tmp_path / "dtd" / "images").mkdir(parents=True)
+    assert "images" in paragraph(build, tmp_path, "DescribableTextures")
+
+
+def test_a_root_may_be_relative_or_start_at_home(pets, build, monkeypatch):
+    monkeypatch.chdir(pets.parent)
+    monkeypatch.setenv("HOME", str(pets.parent))
+    for root in ("data", "~/data"):
+        assert os.path.isabs(build(root).test[0].impath)
+
+
+def test_an_unexpected_number_of_classes_is_a_warning(tmp_path, build, caplog):
+    for name in ("banded", "dotted"):
+        for i in range(10):
+            (tmp_path / "dtd" / "images" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "dtd" / "images" / name / f"{i}.jpg").touch()
+    assert build(tmp_path, "DescribableTextures").num_classes == 2
+    assert "has 47 classes; 2 were found" in caplog.text
+
+
+def test_the_error_is_a_user_error_and_a_file_not_found_error():
+    assert issubclass(DatasetNotFound, UserError) and issubclass(DatasetNotFound, FileNotFoundError)
