@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import UserError, read_json, write_json
 
 from . import readers
-from .cards import CARDS, DatasetCard
+from .cards import CARDS, COOP_PAGE, DatasetCard
 from .check import DatasetNotFound, check_files, check_labels, misplaced, missing, not_found
 from .download import DownloadError, get
 from .few_shot import cache_of, few_shot_splits
@@ -98,7 +98,7 @@ class FewShotDataset(DatasetBase):
             raise not_found(card, self.folder, [f"images in {card.images or 'it'}"])
         if card.split:
             logger.warning("The train/val/test split of %s is drawn here, by CoOp's rules: accuracies differ a little "
-                           "from those on the published split, %s (%s)", card.name, card.split, card.home)
+                           "from those on the published split, %s (%s)", card.name, card.split, COOP_PAGE)
         return splits
 
     def _save(self, places: list[Path], splits: readers.Splits) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-_COOP = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+COOP_PAGE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DatasetCard:
     needs: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
-    home: str = _COOP
+    home: str = COOP_PAGE
     rename: dict[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     test_only: bool = False

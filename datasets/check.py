@@ -7,7 +7,7 @@ from pathlib import Path
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
 
-from .cards import DatasetCard
+from .cards import COOP_PAGE, DatasetCard
 
 MEANWHILE = "Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no download."
 
@@ -55,8 +55,8 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
     state = "is incomplete" if folder.is_dir() else "was not found"
     entries = [*card.needs, *card.lists]
     tree = ", ".join(f"{card.folder}/{entry}" for entry in entries)
-    split = (f" For the published split place {card.split} there as well"
-             f"{' (the lists are then not needed)' if card.lists else ''}." if card.split else "")
+    split = (f" For the published split place {card.split} (see {COOP_PAGE}) in {card.folder}/"
+             f"{'; only the images are needed then' if card.lists else ''}." if card.split else "")
     urls = " and ".join(archive.url for archive in card.archives)
     source = f"get {urls} ({card.home})" if urls else f"get it as {card.home} tells"
     return DatasetNotFound(

@@ -1,5 +1,6 @@
 """Image trees in CoOp's layout, with empty files for images: a dataset lists images, it does not open them."""
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,18 @@ def make_pets(root: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pets_tree(tmp_path_factory) -> Path:
+    return make_pets(tmp_path_factory.mktemp("pets"))
+
+
 @pytest.fixture
-def pets(tmp_path, monkeypatch) -> Path:
-    """Root of a fake OxfordPets, with a cache folder of its own."""
+def pets(pets_tree, tmp_path, monkeypatch) -> Path:
+    """Root of a fake OxfordPets, with a cache folder of its own; its images are a link to what all tests share."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    make_pets(tmp_path / "data")
+    folder = tmp_path / "data" / "oxford_pets"
+    shutil.copytree(pets_tree / "annotations", folder / "annotations")
+    (folder / "images").symlink_to(pets_tree / "images")
     return tmp_path / "data"
 
 

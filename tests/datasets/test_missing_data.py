@@ -1,4 +1,4 @@
-"""Data that is absent, elsewhere, incomplete, another dataset or at odds with itself: one paragraph with the way out."""
+"""Data that is absent, elsewhere, incomplete, other data or at odds with itself: one paragraph with the way out."""
 import json
 import os
 
@@ -81,11 +81,10 @@ def test_stanford_dogs_under_a_split_of_pets_are_recognised(pets, build):
 
 
 def test_missing_images_are_counted_and_the_first_five_named(pets, build):
-    gone = [f"pug_{n}.jpg" for n in range(1, 9)]
-    for name in gone:
-        (pets / "oxford_pets" / "images" / name).unlink()
+    with open(pets / "oxford_pets" / "annotations" / "test.txt", "a") as file:
+        file.writelines(f"pug_{n} 26 2 1\n" for n in range(901, 909))
     text = paragraph(build, pets)
-    assert "8 of " in text and text.count("pug_") == 5 and MEANWHILE in text
+    assert "8 of 1,294 images" in text and text.count("pug_") == 5 and MEANWHILE in text
 
 
 def test_with_the_split_file_no_annotations_are_needed(pets, build):
