@@ -126,7 +126,8 @@ class SimpleTrainer(TrainerBase):
     def before_train(self) -> None:
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
             raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
-                            f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. Set TEST.FINAL_MODEL last_step.")
+                            f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. "
+                            "Set TEST.FINAL_MODEL last_step.")
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         mkdir_if_missing(self.output_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os.path as osp
 import random
+import warnings
 from collections import OrderedDict
 
 import numpy as np
@@ -260,10 +261,14 @@ class TrainerBase:
 
 
 def _resume_schedule(sched, state: dict) -> None:
-    """Put a schedule where the checkpoint was; Dassl's own files hold an object there, so its epochs are counted off."""
+    """Put a schedule where the checkpoint was; Dassl's own files hold an object there: its epochs are counted off."""
     saved = state.get("scheduler")
     if isinstance(saved, dict) and isinstance(saved.get("successor", {}), dict):
         sched.load_state_dict(saved)
         return
-    for _ in range(state["epoch"]):
-        sched.step()
+    for group, lr in zip(sched.optimizer.param_groups, sched.get_last_lr(), strict=True):
+        group["lr"] = lr                        # the optimiser was loaded at the rate of the saved epoch
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)`")    # its steps were taken before
+        for _ in range(state["epoch"]):
+            sched.step()

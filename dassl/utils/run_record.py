@@ -27,7 +27,7 @@ def fewshot_hash(data_source, root: str) -> str:
     bases = [osp.abspath(osp.expanduser(base)) for base in (root, str(cache_dir())) if base]
     under = [base for base in bases if all(p.startswith(base + osp.sep) for p in paths)]
     base = under[0] if under else osp.commonpath([osp.dirname(p) for p in paths])
-    return _sha256(sorted((osp.relpath(p, base), d.label) for p, d in zip(paths, data_source)))
+    return _sha256(sorted((osp.relpath(p, base), d.label) for p, d in zip(paths, data_source, strict=True)))
 
 
 def config_hash(cfg) -> str:
