@@ -24,7 +24,7 @@ def test_the_test_transform_resizes_the_short_side_and_crops_the_centre(engine_c
     cfg = engine_cfg(INPUT__INTERPOLATION=word)
     image, (width, height) = picture(*size), size
     short = min(size)
-    new = (SIZE if width == short else int(SIZE * width / short), SIZE if height == short else int(SIZE * height / short))
+    new = tuple(SIZE if side == short else int(SIZE * side / short) for side in (width, height))
     left, top = round((new[0] - SIZE) / 2), round((new[1] - SIZE) / 2)
     crop = image.resize(new, filter).crop((left, top, left + SIZE, top + SIZE))
     pixels = torch.tensor(np.asarray(crop)).permute(2, 0, 1) / 255

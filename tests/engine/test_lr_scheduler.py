@@ -91,7 +91,7 @@ def test_steps_without_recount_come_warm_up_epochs_earlier(kind):
 
 
 def test_cosine_without_recount_goes_on_from_the_full_rate_as_dassls_recursion_does():
-    """torch's cosine is a recursion, lr(t) = lr(t-1) (1 + cos(pi t / T)) / (1 + cos(pi (t-1) / T)); Dassl only moves t."""
+    """torch: lr(t) = lr(t-1) (1 + cos(pi t / T)) / (1 + cos(pi (t-1) / T)), a recursion; Dassl only moves t."""
     W, T = 2, 10
     c = optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=T, LR=1.0, WARMUP_EPOCH=W, WARMUP_TYPE="constant",
                   WARMUP_RECOUNT=False)

@@ -50,7 +50,7 @@ def test_sgd_steps_by_the_literal_formula():
 
 
 def test_radam_follows_the_paper_with_decay_of_the_weights():
-    """Liu et al., algorithm 2; for rho <= 5 plain momentum. Dassl's copy shrinks the weights by lr * decay each step."""
+    """Liu et al., algorithm 2; for rho <= 5 plain momentum. Dassl's copy shrinks the weights by lr * decay."""
     weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     lr, decay, b1, b2 = 0.1, 0.01, 0.9, 0.999
     optimizer = build_optimizer([weight], optim_cfg(NAME="radam", LR=lr, WEIGHT_DECAY=decay))

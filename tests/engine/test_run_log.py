@@ -1,0 +1,95 @@
+"""log.txt, seeds, and what importing the engine costs."""
+import logging
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import dassl.utils
+from dassl.utils import UserError, read_image, set_random_seed, setup_logger, write_json
+
+
+def test_log_txt_gets_prints_and_log_lines_and_stdout_is_given_back(tmp_path):
+    before, level = sys.stdout, logging.getLogger().level
+    with setup_logger(str(tmp_path)) as log:
+        print("a third-party trainer prints")
+        logging.getLogger("dassl.engine.trainer").info("* accuracy: %.1f%%", 93.1)
+        assert setup_logger(str(tmp_path)) is log
+    assert sys.stdout is before and logging.getLogger().level == level
+    print("after the run")
+    assert (tmp_path / "log.txt").read_text() == "a third-party trainer prints\n* accuracy: 93.1%\n"
+
+
+def test_stdout_is_given_back_when_the_run_fails(tmp_path):
+    before = sys.stdout
+    with pytest.raises(ZeroDivisionError), setup_logger(str(tmp_path)):
+        _ = 1 / 0
+    assert sys.stdout is before
+
+
+def test_an_earlier_log_is_kept_beside_the_new_one(tmp_path):
+    for word in ("first", "second"):
+        with setup_logger(str(tmp_path)):
+            logging.getLogger("dassl").info(word)
+    texts = sorted(p.read_text() for p in tmp_path.iterdir())
+    assert texts == ["first\n", "second\n"]
+
+
+def test_a_second_run_closes_the_first_ones_log(tmp_path):
+    before = sys.stdout
+    setup_logger(str(tmp_path / "a"))
+    with setup_logger(str(tmp_path / "b")):
+        logging.getLogger("dassl").info("only b")
+    assert sys.stdout is before and (tmp_path / "a" / "log.txt").read_text() == ""
+    assert setup_logger("") is None
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2 ** 31])
+def test_a_seed_settles_all_three_streams_zero_included(seed):
+    def draws():
+        set_random_seed(seed)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    assert draws() == draws()
+    set_random_seed(seed + 1)
+    assert random.random() != draws()[0]
+
+
+def test_importing_the_engine_warns_of_nothing_and_spares_slow_packages():
+    code = ("import sys, dassl.engine, dassl.modeling, dassl.metrics\n"
+            "slow = {'tensorboard', 'sklearn', 'open_clip', 'gdown', 'matplotlib', 'scipy', 'wilds', 'pandas'}\n"
+            "print(sorted(slow & set(sys.modules)))")
+    reply = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert (reply.returncode, reply.stdout.strip(), reply.stderr) == (0, "[]", "")
+
+
+def test_every_name_that_dassl_utils_offers_is_there():
+    assert len(dassl.utils.__all__) > 20
+    assert all(hasattr(dassl.utils, name) for name in dassl.utils.__all__)
+
+
+def test_summary_writer_is_found_where_public_code_looks_for_it():
+    pytest.importorskip("tensorboard")
+    from dassl.engine.trainer import SummaryWriter
+
+    assert SummaryWriter.__name__ == "SummaryWriter"
+
+
+def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    write_json({"a": 1}, str(path))
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, str(path))
+    assert dassl.utils.read_json(str(path)) == {"a": 1}
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    with pytest.raises(UserError, match="No image at .*a.png"):
+        read_image(str(path))
+    path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="a.png is not a readable image"):
+        read_image(str(path))
