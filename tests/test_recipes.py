@@ -13,7 +13,7 @@ VARIANTS = {"imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"}
 EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_clutter", "shapes_sketch",
             "shapes_recoloured", "shapes_lowcontrast"}
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
-         "coop_rn50": 11 * 5 * 3, "zeroshot": 11 + 4 + 8}
+         "coop_rn50": 11 * 5 * 3, "linear_probe": (11 + 8) * 5 * 3, "zeroshot": 11 + 4 + 8}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
 DAPT_SETTINGS = {
