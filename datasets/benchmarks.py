@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import UserError, read_json, write_json
 
 from . import readers
-from .cards import CARDS, COOP_PAGE, DatasetCard
+from .cards import CARDS, Archive, DatasetCard
 from .check import DatasetNotFound, check_files, check_labels, misplaced, missing, not_found
 from .download import DownloadError, get
 from .few_shot import cache_of, few_shot_splits
@@ -50,8 +51,10 @@ class FewShotDataset(DatasetBase):
         reason = misplaced(self.card, self.folder)
         if self.card.archives and not reason:
             new = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
+            wanted = {entry.split("/")[0] for entry in lacking}
             try:
-                get(self.card.archives, self.folder)
+                get([archive for archive in self.card.archives if wanted & set(archive.gives)], self.folder)
+                self._fetch_split()
             except DownloadError as error:
                 reason = f"Downloading it failed: {error}."
                 _remove_if_empty(new)
@@ -59,17 +62,27 @@ class FewShotDataset(DatasetBase):
         if lacking:
             raise not_found(self.card, self.folder, lacking, reason)
 
+    def _fetch_split(self) -> None:
+        """The published split, so that accuracies compare; without it one is drawn."""
+        try:
+            if self.card.split:
+                get([Archive(self.card.split_url, (self.card.split,), plain=True)], self.folder)
+        except DownloadError as error:
+            logger.warning("%s, the published split, is not here: %s", self.card.split, error)
+
     def _splits(self) -> readers.Splits:
         """CoOp's split file if it is there, else the one drawn earlier, else a new one by CoOp's rules."""
         card = self.card
         kept = [self.folder / card.split, cache_of(self.folder) / card.split] if card.split else []
         path = next(filter(Path.is_file, kept), None)
+        before = random.getstate()
         splits = self._read(path) if path else self._draw()
         check_labels(card, splits)
         if path or card.read not in readers.LISTS_FILES:
             check_files(card, self.folder, splits)
-        if kept and not path:
-            self._save(kept, splits)
+        if kept and not path and not self._save(kept, splits):
+            random.setstate(before)         # as if the other run's split had been there from the start
+            return self._splits()
         return splits
 
     def _read(self, path: Path) -> readers.Splits:
@@ -98,25 +111,41 @@ class FewShotDataset(DatasetBase):
             raise not_found(card, self.folder, [f"images in {card.images or 'it'}"])
         if card.split:
             logger.warning("The train/val/test split of %s is drawn here, by CoOp's rules: accuracies differ a little "
-                           "from those on the published split, %s (%s)", card.name, card.split, COOP_PAGE)
+                           "from those on the published split, %s (%s)", card.name, card.split, card.split_url)
         return splits
 
-    def _save(self, places: list[Path], splits: readers.Splits) -> None:
+    def _save(self, places: list[Path], splits: readers.Splits) -> bool:
+        """Keep a drawn split for later runs; False if another run has kept its own meanwhile."""
         images = self.folder / self.card.images
         rows = {name: [[os.path.relpath(d.impath, images), d.label, d.classname] for d in items]
                 for name, items in zip(_SPLITS, splits, strict=True)}
         for path in places:
+            mine = path.with_name(f".{path.name}-{os.getpid()}")
             try:
-                write_json(rows, str(path))
-                logger.info("Wrote the split %s", path)
-                return
+                write_json(rows, str(mine))
+                return _put(mine, path)
             except OSError as error:
                 logger.info("The split is not kept at %s (%s)", path, error)
+        return True
 
     def _say_class_count(self, train: list[Datum]) -> None:
         if (count := len({d.label for d in train})) != self.card.classes:
             logger.warning("%s has %d classes; %d were found in %s", self.card.name, self.card.classes, count,
                            self.folder)
+
+
+def _put(source: Path, target: Path) -> bool:
+    """Rename `source`; if `target` exists already, remove `source` and return False."""
+    try:
+        os.link(source, target)             # unlike a rename, this never replaces a file
+    except FileExistsError:
+        return False
+    except OSError:                         # a file system without links
+        os.replace(source, target)
+    finally:
+        source.unlink(missing_ok=True)
+    logger.info("Wrote the split %s", target)
+    return True
 
 
 def _without_shots(cfg):

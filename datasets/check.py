@@ -7,7 +7,7 @@ from pathlib import Path
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
 
-from .cards import COOP_PAGE, DatasetCard
+from .cards import DatasetCard
 
 MEANWHILE = "Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no download."
 
@@ -55,7 +55,7 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
     state = "is incomplete" if folder.is_dir() else "was not found"
     entries = [*card.needs, *card.lists]
     tree = ", ".join(f"{card.folder}/{entry}" for entry in entries)
-    split = (f" For the published split place {card.split} (see {COOP_PAGE}) in {card.folder}/"
+    split = (f" For the published split place {card.split} ({card.split_url}) in {card.folder}/"
              f"{'; only the images are needed then' if card.lists else ''}." if card.split else "")
     urls = " and ".join(archive.url for archive in card.archives)
     source = f"get {urls} ({card.home})" if urls else f"get it as {card.home} tells"

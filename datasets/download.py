@@ -8,6 +8,9 @@ import http.client
 import logging
 import lzma
 import os
+import shutil
+import stat
+import sys
 import tarfile
 import tempfile
 import threading
@@ -15,17 +18,25 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dassl.utils import UserError
+from dassl.utils import UserError, cache_dir
 
 from .cards import Archive
+
+try:
+    import fcntl
+except ImportError:                             # Windows: two runs must not download the same dataset at once
+    fcntl = None
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 15
+_CONTINUATIONS = 5
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 
 
@@ -33,7 +44,7 @@ class DownloadError(UserError):
     """The file could not be fetched, or is not what it should be."""
 
 
-def get(archives: tuple[Archive, ...], folder: Path) -> None:
+def get(archives: Iterable[Archive], folder: Path) -> None:
     """Fetch and unpack into `folder` every archive that gives something it lacks.
 
     Each archive is deleted when its content is there. What an interrupted run left is continued.
@@ -42,33 +53,95 @@ def get(archives: tuple[Archive, ...], folder: Path) -> None:
         DownloadError: with the reason, for the middle of a paragraph.
     """
     for archive in archives:
-        if all((folder / entry).exists() for entry in archive.gives):
+        if _has(folder, archive):
             continue
         if os.environ.get("DASSL_OFFLINE") == "1":
             raise DownloadError("DASSL_OFFLINE=1 forbids it")
         try:
-            path = fetch(archive.url, folder / archive.url.rsplit("/", 1)[1], archive.md5)
-            extract(path, folder, archive.inside)
-            path.unlink()
+            with _alone(folder):
+                if not _has(folder, archive):       # another run may have brought it meanwhile
+                    _get_one(archive, folder)
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise DownloadError(f"the disk of {folder} is full; free some space and run again") from error
             raise DownloadError(f"{archive.url} could not be fetched to {folder} ({error})") from error
 
 
+def _has(folder: Path, archive: Archive) -> bool:
+    return all((folder / entry).exists() for entry in archive.gives)
+
+
+def _get_one(archive: Archive, folder: Path) -> None:
+    if archive.plain:
+        fetch(archive.url, folder / archive.gives[0], archive.md5)
+        return
+    path = fetch(archive.url, folder / archive.url.rsplit("/", 1)[1], archive.md5)
+    inner = [folder / archive.then] if archive.then else []
+    try:
+        extract(path, folder, archive.inside)
+        for nested in inner:
+            extract(nested, folder)
+    except DownloadError:                           # a refused archive must not be met again
+        _remove(path, *inner)
+        raise
+    _remove(path, *inner)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold this user's lock on downloads to `folder`, after waiting for a run that holds it."""
+    lock = cache_dir() / "locks" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning("Waiting for another run that downloads to %s", folder)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def fetch(url: str, path: Path, md5: str = "") -> Path:
-    """Download `url` to `path`; what an earlier try left in `<path>.part` is continued.
+    """Download `url` to `path`; a connection that closes early is taken up again, also by a later run.
+
+    Until it is whole the file is `<path>.part`.
 
     Args:
         md5: hex digest that the file must have; "" checks nothing.
     Raises:
-        DownloadError: a page instead of a file, a closed connection, a wrong checksum. OSError: network or disk.
+        DownloadError: a page instead of a file, a connection that keeps closing, a wrong checksum, too small a disk.
+        OSError: network or disk.
     """
     if path.is_file() and _md5_fits(path, md5):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
+    for left in reversed(range(_CONTINUATIONS + 1)):
+        have = _size(part)
+        if _fetch_rest(url, part, have):
+            break
+        if not left or _size(part) <= have:
+            raise DownloadError(f"the connection to {url} closed after {_size(part):,} bytes; run again to continue")
+    if not _md5_fits(part, md5):
+        part.unlink()
+        raise DownloadError(f"what {url} gave is damaged or another file: its MD5 is not {md5}, so it was deleted; run "
+                            "again to fetch it once more")
+    part.replace(path)
+    return path
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _fetch_rest(url: str, part: Path, have: int) -> bool:
+    """Ask for what follows byte `have`; whether `part` is now whole."""
     logger.info("Fetching %s%s", url, f", from byte {have:,}" if have else "")
     try:
         reply = _open(url, have)
@@ -79,19 +152,23 @@ def fetch(url: str, path: Path, md5: str = "") -> Path:
         if error.headers.get("Content-Range") != f"bytes */{have}":
             part.unlink()
             raise DownloadError(f"{part} did not fit {url} and was deleted; run again to start afresh") from error
-    else:
-        with reply:
-            _receive(reply, url, part, have)
-    if not _md5_fits(part, md5):
-        part.unlink()
-        raise DownloadError(f"what {url} gave is damaged or another file: its MD5 is not {md5}, so it was deleted; run "
-                            "again to fetch it once more")
-    part.replace(path)
-    return path
+        return True
+    with reply:
+        return _receive(reply, url, part, have)
 
 
 def _open(url: str, have: int):
-    """The server's reply within the time limit, slow name servers included."""
+    """The server's reply within the time limit, slow name servers included; asked a second time if there is none."""
+    try:
+        return _ask(url, have)
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        logger.info("Asking %s once more (%s)", url, error)
+        return _ask(url, have)
+
+
+def _ask(url: str, have: int):
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     answer: list = []
 
@@ -103,34 +180,52 @@ def _open(url: str, have: int):
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(_TIMEOUT_SECONDS + 5)
+    thread.join(_TIMEOUT_SECONDS + 2)
     if not answer:
-        raise TimeoutError(f"no answer within {_TIMEOUT_SECONDS + 5} seconds")
+        raise TimeoutError(f"no answer within {_TIMEOUT_SECONDS + 2} seconds")
     if isinstance(answer[0], Exception):
         raise answer[0]
     return answer[0]
 
 
-def _receive(reply, url: str, part: Path, have: int) -> None:
-    """Append the reply to `part`, which holds `have` bytes; start afresh if the server sends the whole file."""
+def _receive(reply, url: str, part: Path, have: int) -> bool:
+    """Append the reply to `part`, which holds `have` bytes, or start afresh if the server sends the whole file.
+
+    Returns:
+        Whether all that was announced has come.
+    """
     have = have if reply.status == 206 else 0
-    total = int(reply.headers.get("Content-Length") or 0) + have
-    received = have
-    first = reply.read(1 << 18)
+    rest = int(reply.headers.get("Content-Length") or 0)
+    first = _read(reply)
     if "text/html" in reply.headers.get("Content-Type", "") or (not have and first.lstrip()[:1] == b"<"):
         raise DownloadError(f"{url} gave a web page instead of a file; the address may have moved, or the network asks "
                             "for a login")
-    with open(part, "ab" if have else "wb") as file, tqdm(total=total or None, initial=have, unit="B", unit_scale=True,
-                                                          desc=part.stem) as bar:
-        block = first
+    free = shutil.disk_usage(part.parent).free
+    if rest > free:
+        raise DownloadError(f"{url} needs {rest / 1e6:,.0f} MB more, and the disk of {part.parent} has only "
+                            f"{free / 1e6:,.0f} MB free; make room and run again")
+    received, block = 0, first
+    # A log file gets a line every half minute, a terminal a moving bar.
+    pace = 0.1 if sys.stderr.isatty() else 30
+    with open(part, "ab" if have else "wb") as file, tqdm(total=rest + have or None, initial=have, unit="B",
+                                                          unit_scale=True, desc=part.stem, mininterval=pace) as bar:
         while block:
             file.write(block)
             received += len(block)
             bar.update(len(block))
-            block = reply.read(1 << 18)
-    if total and received < total:
-        raise DownloadError(f"the connection to {url} closed after {received:,} of {total:,} bytes; run again to "
-                            "continue")
+            block = _read(reply)
+    return received >= rest
+
+
+def _read(reply) -> bytes:
+    """Some more bytes; none at the end, be it the file's or a broken connection's."""
+    try:
+        return reply.read(1 << 18)
+    except http.client.IncompleteRead as error:
+        return error.partial
+    except OSError as error:
+        logger.info("The connection broke (%s)", error)
+        return b""
 
 
 def _md5_fits(path: Path, md5: str) -> bool:
@@ -157,17 +252,18 @@ def extract(archive: Path, folder: Path, inside: str = "") -> None:
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as file:
-                    _refuse([name for name in file.namelist()
-                             if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")], archive)
+                    for member in file.infolist():
+                        _refuse_zip_member(member, archive)
                     file.extractall(temporary)
             else:
                 with tarfile.open(archive) as file:
-                    file.extractall(temporary, filter="data")
+                    file.extractall(temporary, filter=_tar_filter)
         except tarfile.FilterError as error:
-            _refuse([error.tarinfo.name], archive)
+            raise _refusal(error.tarinfo.name, archive) from error
         except _DAMAGED as error:
             archive.unlink()
-            raise DownloadError(f"{archive} was no readable archive ({error}) and was deleted; run again") from error
+            raise DownloadError(f"{archive} was no readable archive ({' '.join(str(error).split())}) and was deleted; "
+                                "run again") from error
         source = Path(temporary, inside)
         if not source.is_dir():
             raise DownloadError(f"{archive} holds no folder {inside}")
@@ -176,7 +272,19 @@ def extract(archive: Path, folder: Path, inside: str = "") -> None:
                 entry.replace(folder / entry.name)
 
 
-def _refuse(names: list[str], archive: Path) -> None:
-    if names:
-        raise DownloadError(f"{archive} holds {names[0]!r}, which would land outside of its folder, so nothing of it "
-                            "was unpacked")
+def _tar_filter(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Python's filter for data, which alone would strip the root of an absolute name instead of refusing it."""
+    if member.name.startswith(("/", "\\")):
+        raise tarfile.AbsolutePathError(member)
+    return tarfile.data_filter(member, folder)
+
+
+def _refuse_zip_member(member: zipfile.ZipInfo, archive: Path) -> None:
+    name = member.filename.replace("\\", "/")
+    if name.startswith("/") or ".." in name.split("/") or stat.S_ISLNK(member.external_attr >> 16):
+        raise _refusal(member.filename, archive)
+
+
+def _refusal(name: str, archive: Path) -> DownloadError:
+    return DownloadError(f"{archive} holds {name!r}, which is a link or would land outside of its folder, so nothing "
+                         "of it was unpacked")

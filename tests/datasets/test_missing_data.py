@@ -1,6 +1,8 @@
 """Data that is absent, elsewhere, incomplete, other data or at odds with itself: one paragraph with the way out."""
 import json
 import os
+import random
+from pathlib import Path
 
 import pytest
 
@@ -47,8 +49,66 @@ def test_a_failed_download_tells_why_and_leaves_no_folder(tmp_path, build, monke
 
 
 def test_a_download_that_works_needs_no_other_step(tmp_path, build, monkeypatch, pets):
-    monkeypatch.setattr(benchmarks, "get", lambda archives, folder: (pets / "oxford_pets").rename(folder))
+    def move(archives, folder):
+        if not folder.exists():
+            (pets / "oxford_pets").rename(folder)
+
+    monkeypatch.setattr(benchmarks, "get", move)
     assert build(tmp_path, shots=1).num_classes == 37
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_after_a_download_the_published_split_is_asked_for_and_one_is_drawn_without_it(tmp_path, build, monkeypatch,
+                                                                                       pets, published, caplog):
+    build(pets, seed=9)
+    split = pets / "oxford_pets" / "split_zhou_OxfordPets.json"
+    theirs = split.rename(tmp_path / "theirs.json").read_text()
+    caplog.clear()
+    asked = []
+
+    def serve(archives, folder):
+        asked.extend(archive.url for archive in archives)
+        if not folder.exists():
+            (pets / "oxford_pets").rename(folder)
+        elif published:
+            (folder / "split_zhou_OxfordPets.json").write_text(theirs)
+        else:
+            raise DownloadError("no answer")
+
+    monkeypatch.setattr(benchmarks, "get", serve)
+    dataset = build(tmp_path, seed=1)
+    assert asked == [*(archive.url for archive in dataset.card.archives), dataset.card.split_url]
+    same = [Path(d.impath).name for d in dataset.train_x] == [Path(p).name for p, *_ in json.loads(theirs)["train"]]
+    assert same == published == ("is drawn here" not in caplog.text)
+
+
+def test_only_the_archives_of_what_lacks_are_fetched(pets, build, monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmarks, "get", lambda archives, folder: asked.extend(archives))
+    (pets / "oxford_pets" / "annotations" / "test.txt").unlink()
+    paragraph(build, pets)
+    assert [archive.gives for archive in asked] == [("annotations",), ("split_zhou_OxfordPets.json",)]
+
+
+def test_of_two_runs_that_draw_a_split_together_the_second_takes_the_firsts(pets, build, monkeypatch):
+    """Else seeds of one sweep could be tested on different images."""
+    draw = benchmarks.FewShotDataset._draw
+    split = pets / "oxford_pets" / "split_zhou_OxfordPets.json"
+
+    def overtaken(self):
+        mine = draw(self)
+        monkeypatch.setattr(benchmarks.FewShotDataset, "_draw", draw)
+        state = random.getstate()
+        build(pets, seed=7)                                            # another run, meanwhile
+        random.setstate(state)
+        return mine
+
+    monkeypatch.setattr(benchmarks.FewShotDataset, "_draw", overtaken)
+    late = build(pets, shots=2, seed=1)
+    (pets / "oxford_pets" / "split_fewshot" / "shot_2-seed_1.json").unlink()
+    after = build(pets, shots=2, seed=1)
+    rows = [[(d.impath, d.label) for d in s] for x in (late, after) for s in (x.train_x, x.val, x.test)]
+    assert rows[:3] == rows[3:] and not [p for p in split.parent.iterdir() if p.name.startswith(".")]
 
 
 @pytest.fixture
