@@ -6,10 +6,10 @@ Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI reposi
 from collections.abc import Iterator
 
 import numpy as np
-from datasets.few_shot import few_shot_splits
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.embedded import SPLITS, digit_images, digit_splits, fade_digits, write_once
+from datasets.few_shot import few_shot_splits
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -45,7 +45,7 @@ class Digits(DatasetBase):
 
 @DATASET_REGISTRY.register()
 class DigitsLowContrast(Digits):
-    """The same images and split in pale grey on grey with a little noise, the same at every call."""
+    """The same images and split in pale grey on grey, each under a slope of light of its own; always the same."""
 
     dataset_dir = "digits_lowcontrast"
 

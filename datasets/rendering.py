@@ -236,7 +236,7 @@ def render_shapes(
         fill = _paint(np.broadcast_to(ink[:, None, None, :], image.shape), pattern, second[:, None, None, :])
         image = _paint(image, inside, fill)
     if shift == "lowcontrast":
-        image = 0.5 + 0.3 * (image - 0.5)
+        image = 0.5 + 0.4 * (image - 0.5)
     noise = np.float32(0.16 if shift == "noise" else noise)
     image = image + noise * rng.standard_normal(image.shape).astype(np.float32)
     return np.clip(image, 0, 1).astype(np.float32)

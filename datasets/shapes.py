@@ -7,10 +7,10 @@ images, split and classes under one shift, so a model trained on `Shapes` can be
 from collections.abc import Iterator
 
 import numpy as np
-from datasets.few_shot import few_shot_splits
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.embedded import SHAPES_PER_CLASS, held_out_combinations, shape_combinations, shape_images, write_once
+from datasets.few_shot import few_shot_splits
 from datasets.rendering import COLOURS, SHAPES, TEXTURES
 
 

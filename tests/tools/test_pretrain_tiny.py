@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -134,11 +135,12 @@ def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_pat
         pretrain_tiny.main(
             ["--out", str(out), "--steps", "3", "--batch", "8", "--warmup", "1", "--every", "3", "--workers", workers]
         )
-        files.append(out.with_suffix(".safetensors").read_bytes())
+        files.append(load_file(out.with_suffix(".safetensors")))
         record = json.loads(out.with_suffix(".json").read_text())
         assert record["settings"]["steps"] == 3 and 0 <= record["zero_shot"]["digits_test"] <= 100
         assert len(out.with_name(f"{name}_log.csv").read_text().splitlines()) == 2
-    assert files[0] == files[1]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
     pretrain_tiny.main(["--out", str(out), "--measure-only"])
     assert json.loads(out.with_suffix(".json").read_text()) == record
 
@@ -153,7 +155,7 @@ def test_the_committed_weights_are_small_complete_and_halves(vocabulary):
         assert file.get_tensor("positional_embedding").shape == (77, 128)
         ids = file.get_tensor("token_embedding.ids")
         assert file.get_tensor("token_embedding.rows").shape == (len(ids), 128)
-        assert torch.equal(ids, torch.from_numpy(vocabulary.ids))
+        assert ids.tolist() == vocabulary.ids.tolist()
         halves = [key for key in keys if file.get_tensor(key).dtype == torch.float16]
         assert len(halves) == len(keys) - 1
         assert all(torch.isfinite(file.get_tensor(key)).all() for key in halves)
