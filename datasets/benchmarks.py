@@ -50,7 +50,7 @@ class FewShotDataset(DatasetBase):
             return
         reason = misplaced(self.card, self.folder)
         if self.card.archives and not reason:
-            new = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
+            new = [place for place in (self.folder, *self.folder.parents) if not os.path.exists(place)]
             wanted = {entry.split("/")[0] for entry in lacking}
             try:
                 get([archive for archive in self.card.archives if wanted & set(archive.gives)], self.folder)

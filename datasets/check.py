@@ -7,7 +7,7 @@ from pathlib import Path
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
 
-from .cards import DatasetCard
+from .cards import CARDS, DatasetCard
 
 MEANWHILE = "Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no download."
 
@@ -20,30 +20,55 @@ class DatasetNotFound(UserError, FileNotFoundError):
 
 def missing(card: DatasetCard, folder: Path) -> list[str]:
     """What of the card's entries `folder` lacks; the raw lists count only where the split file is absent."""
-    lists = () if card.split and (folder / card.split).is_file() else card.lists
-    return [entry for entry in (*card.needs, *lists) if not (folder / entry).exists()]
+    lists = () if card.split and os.path.isfile(folder / card.split) else card.lists
+    return [entry for entry in (*card.needs, *lists) if not os.path.exists(folder / entry)]
 
 
 def misplaced(card: DatasetCard, folder: Path) -> str:
     """Why `folder` lacks things although the user has data, or ""; then nothing should be downloaded."""
-    root = folder.parent
-    entries = (*card.needs, *card.lists)
-    own = root.name == card.folder or entries != ("images",)       # many a folder holds "images"
-    if own and not folder.exists() and all((root / entry).exists() for entry in entries):
-        return (f"{root} looks like the dataset's own folder, and --root (or DATA) is the folder above it"
-                + (f": give {root.parent}." if root.name == card.folder else
-                   f": name it {card.folder}, or link it: ln -s {root} {root.parent / card.folder}, and give "
-                   f"{root.parent}."))
+    root, absent = folder.parent, not os.path.exists(folder)
+    if absent and root.name == card.folder and not missing(card, root):
+        return (f"{root} looks like the dataset's own folder, and --root (or DATA) is the folder above it: give "
+                f"{root.parent}.")
+    if absent and _is_surely(card, root):
+        return (f"{root} looks like the dataset's own folder, and --root (or DATA) is the folder above it: name it "
+                f"{card.folder}, or link it: ln -s {root} {root.parent / card.folder}, and give {root.parent}.")
+    if absent and (other := next((place for place in _folders(root) if _is_surely(card, place)), None)):
+        return f"{other} looks like it under another name: rename it {card.folder}, or link it: ln -s {other} {folder}."
+    if inner := next((place for place in _folders(folder) if not missing(card, place)), None):
+        return f"It is one level too deep, in {inner}: move what that folder holds up to {folder}."
     if card.name == "OxfordPets" and (named := _stanford_dogs(folder)):
         return (f"{named} has a WordNet name: this looks like Stanford Dogs. OxfordPets is the Oxford-IIIT Pet "
                 "dataset, whose images are named by breed (Abyssinian_1.jpg).")
+    if pair := next(((name, entry) for name in _names(folder) for entry in missing(card, folder)
+                     if name != entry and name.lower() == entry.lower()), None):
+        return f"{folder / pair[0]} is there, but letter case counts: rename it {pair[1]}."
     return ""
+
+
+def _is_surely(card: DatasetCard, place: Path) -> bool:
+    """Whether `place` holds what only this dataset has; many a folder holds "images"."""
+    if any(place.name == other.folder for other in CARDS.values()):
+        return False
+    telling = (*card.needs, *card.lists) != ("images",) or os.path.isfile(place / card.split)
+    return telling and not missing(card, place)
+
+
+def _names(place: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(place))
+    except OSError:                             # absent or locked: nothing to tell about
+        return []
+
+
+def _folders(place: Path) -> list[Path]:
+    return [place / name for name in _names(place) if os.path.isdir(place / name)]
 
 
 def _stanford_dogs(folder: Path) -> Path | None:
     """A folder like Images/n02085620-Chihuahua, which Stanford Dogs has and Oxford-IIIT Pet has not."""
-    return next((path for images in ("images", "Images") for path in sorted((folder / images).glob("n0[0-9]*"))
-                 if path.is_dir()), None)
+    return next((path for images in ("images", "Images") for path in _folders(folder / images)
+                 if path.name.startswith("n0")), None)
 
 
 def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str = "") -> DatasetNotFound:
@@ -52,7 +77,7 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
     Args:
         reason: a sentence on why, e.g. that the download failed.
     """
-    state = "is incomplete" if folder.is_dir() else "was not found"
+    state = "is incomplete" if os.path.isdir(folder) else "was not found"
     entries = [*card.needs, *card.lists]
     tree = ", ".join(f"{card.folder}/{entry}" for entry in entries)
     split = (f" For the published split place {card.split} ({card.split_url}) in {card.folder}/"

@@ -68,7 +68,7 @@ def get(archives: Iterable[Archive], folder: Path) -> None:
 
 
 def _has(folder: Path, archive: Archive) -> bool:
-    return all((folder / entry).exists() for entry in archive.gives)
+    return all(os.path.exists(folder / entry) for entry in archive.gives)
 
 
 def _get_one(archive: Archive, folder: Path) -> None:

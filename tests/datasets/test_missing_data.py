@@ -126,6 +126,28 @@ def test_an_own_folder_with_another_name_gets_the_link_to_make(pets, build, no_d
     assert f"ln -s {pets / 'my_pets'} {pets / 'oxford_pets'}" in paragraph(build, pets / "my_pets")
 
 
+def test_data_under_another_name_or_too_deep_or_in_other_case_is_recognised(pets, build, no_downloads):
+    folder, other = pets / "oxford_pets", pets / "oxford-iiit-pet"
+    folder.rename(other)
+    assert f"{other} looks like it under another name: rename it oxford_pets" in paragraph(build, pets)
+    folder.mkdir()
+    other.rename(folder / "pets")
+    assert f"one level too deep, in {folder / 'pets'}" in paragraph(build, pets)
+    (folder / "pets").rename(other)
+    folder.rmdir()
+    other.rename(folder)
+    (folder / "images").rename(folder / "Images")
+    assert f"{folder / 'Images'} is there, but letter case counts: rename it images." in paragraph(build, pets)
+
+
+def test_another_dataset_with_an_images_folder_is_not_taken_for_this_one(tmp_path, build):
+    (tmp_path / "food-101" / "images").mkdir(parents=True)
+    assert "looks like" not in paragraph(build, tmp_path, "DescribableTextures")
+    (tmp_path / "imagenet" / "images").mkdir(parents=True)
+    (tmp_path / "imagenet" / "classnames.txt").touch()
+    assert "looks like" not in paragraph(build, tmp_path, "ImageNetSketch")
+
+
 @pytest.mark.parametrize("images", ["images", "Images"])
 def test_stanford_dogs_are_recognised(tmp_path, build, images, no_downloads):
     (tmp_path / "oxford_pets" / images / "n02085620-Chihuahua").mkdir(parents=True)
