@@ -41,7 +41,7 @@ from pretraining.muon import Muon  # noqa: E402
 from datasets.embedded import held_out_combinations  # noqa: E402
 from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes  # noqa: E402
 
-COLUMNS = ("digits_val", "digits_lowcontrast_val", "shapes_val", "shapes_val_held_out")
+COLUMNS = ("digits_val", "shapes_val", "shapes_val_held_out")
 
 
 class Rendered(torch.utils.data.Dataset):
