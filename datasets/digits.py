@@ -45,7 +45,7 @@ class Digits(DatasetBase):
 
 @DATASET_REGISTRY.register()
 class DigitsLowContrast(Digits):
-    """The same images and split in pale grey on grey, each under a slope of light of its own; always the same."""
+    """The same images and split in pale grey on grey with a little noise; always the same."""
 
     dataset_dir = "digits_lowcontrast"
 

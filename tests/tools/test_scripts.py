@@ -141,6 +141,6 @@ def test_an_interpreter_of_ones_own_is_taken_or_refused(checkout):
 
 def test_every_script_is_checked_by_bash_itself():
     scripts = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci" / "run"]
-    assert len(scripts) == 8
+    assert ROOT / "scripts" / "dapt.sh" in scripts
     for script in scripts:
         assert bash("-n", script).returncode == 0, script
