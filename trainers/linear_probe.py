@@ -1,7 +1,8 @@
 """LinearProbe: logistic regression on frozen image features, its regularisation chosen on the validation images.
 
-Source: CLIP (Radford et al., ICML 2021), section 3.2, few-shot as in CoOp (Zhou et al., IJCV 2022), lpclip/linear_probe.py:
-the inverse penalty C is first sought over powers of 100, then by halving the best interval eight times.
+Source: CLIP (Radford et al., ICML 2021), section 3.2, few-shot as in CoOp (Zhou et al., IJCV 2022),
+lpclip/linear_probe.py: the inverse penalty C is first sought over powers of 100, then by halving the best interval
+eight times.
 """
 import logging
 

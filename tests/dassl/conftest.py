@@ -1,4 +1,5 @@
 """A toy task for the engine alone: three classes of coloured noise as PNG files, a linear net with dropout, no CLIP."""
+
 import random
 
 import numpy as np
@@ -16,17 +17,52 @@ from dassl.utils import set_random_seed
 
 CLASSES = ("red", "green", "blue")
 COUNTS = {"train_x": 8, "val": 2, "test": 4}
-OPTS = ("TRAINER.NAME", "EngineTrainer", "DATASET.NAME", "EngineColours", "MODEL.BACKBONE.NAME", "engine_pixels",
-        "INPUT.SIZE", (12, 12), "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"),
-        "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 6, "OPTIM.NAME", "sgd", "OPTIM.LR", 0.05,
-        "OPTIM.MAX_EPOCH", 4, "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant",
-        "TRAIN.PRINT_FREQ", 2, "USE_CUDA", False, "SEED", 1)
+OPTS = (
+    "TRAINER.NAME",
+    "EngineTrainer",
+    "DATASET.NAME",
+    "EngineColours",
+    "MODEL.BACKBONE.NAME",
+    "engine_pixels",
+    "INPUT.SIZE",
+    (12, 12),
+    "INPUT.TRANSFORMS",
+    ("random_resized_crop", "random_flip", "normalize"),
+    "DATALOADER.NUM_WORKERS",
+    0,
+    "DATALOADER.TRAIN_X.BATCH_SIZE",
+    6,
+    "OPTIM.NAME",
+    "sgd",
+    "OPTIM.LR",
+    0.05,
+    "OPTIM.MAX_EPOCH",
+    4,
+    "OPTIM.LR_SCHEDULER",
+    "cosine",
+    "OPTIM.WARMUP_EPOCH",
+    1,
+    "OPTIM.WARMUP_TYPE",
+    "constant",
+    "TRAIN.PRINT_FREQ",
+    2,
+    "USE_CUDA",
+    False,
+    "SEED",
+    1,
+)
 
 
 class EngineColours(DatasetBase):
     def __init__(self, cfg):
-        splits = {split: [Datum(impath=f"{cfg.DATASET.ROOT}/{split}_{label}_{i}.png", label=label, classname=name)
-                          for label, name in enumerate(CLASSES) for i in range(count)] for split, count in COUNTS.items()}
+        splits = {
+            split: [
+                Datum(impath=f"{cfg.DATASET.ROOT}/{split}_{label}_{i}.png", label=label, classname=name)
+                for label, name in enumerate(CLASSES)
+                for i in range(count)
+            ]
+            for split, count in COUNTS.items()
+        }
         splits["train_x"] = self.generate_fewshot_dataset(splits["train_x"], num_shots=cfg.DATASET.NUM_SHOTS)
         super().__init__(**splits)
 
@@ -78,9 +114,14 @@ class EngineTrainerXU(TrainerXU):
         return {"loss": loss.item()}
 
 
-for registry, thing in ((DATASET_REGISTRY, EngineColours), (DATASET_REGISTRY, EngineColoursTwice),
-                        (DATASET_REGISTRY, EngineNoVal), (BACKBONE_REGISTRY, engine_pixels),
-                        (TRAINER_REGISTRY, EngineTrainer), (TRAINER_REGISTRY, EngineTrainerXU)):
+for registry, thing in (
+    (DATASET_REGISTRY, EngineColours),
+    (DATASET_REGISTRY, EngineColoursTwice),
+    (DATASET_REGISTRY, EngineNoVal),
+    (BACKBONE_REGISTRY, engine_pixels),
+    (TRAINER_REGISTRY, EngineTrainer),
+    (TRAINER_REGISTRY, EngineTrainerXU),
+):
     registry.register(thing, force=True)
 
 
@@ -103,7 +144,8 @@ def colours(tmp_path_factory):
 
 @pytest.fixture
 def engine_cfg(colours, tmp_path):
-    """engine_cfg("OPTIM.LR", 0.1, ..., output="run") -> frozen config of the toy; the streams are seeded as train.py does."""
+    """engine_cfg("OPTIM.LR", 0.1, ..., output="run") -> frozen config of the toy, streams seeded as by train.py."""
+
     def make(*opts, output="run", root=None):
         cfg = get_cfg_default()
         merge_opts(cfg, [*OPTS, "DATASET.ROOT", str(root or colours), "OUTPUT_DIR", str(tmp_path / output), *opts])

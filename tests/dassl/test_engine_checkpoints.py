@@ -1,4 +1,5 @@
 """Checkpoints: Dassl's layout, whole or not at all, and nothing in a file is ever executed."""
+
 import collections
 import copyreg
 import os
@@ -13,13 +14,25 @@ from dassl.utils import UserError, load_checkpoint, load_pretrained_weights, res
 
 
 def state_of(model, epoch=3, **more):
-    return {"state_dict": model.state_dict(), "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": 1.5, **more}
+    return {
+        "state_dict": model.state_dict(),
+        "epoch": epoch,
+        "optimizer": None,
+        "scheduler": None,
+        "val_result": 1.5,
+        **more,
+    }
 
 
 def test_files_and_keys_are_where_dassl_puts_them(engine_cfg, tmp_path):
     build_trainer(engine_cfg("TRAIN.CHECKPOINT_FREQ", 2, "TEST.FINAL_MODEL", "best_val")).train()
     folder = tmp_path / "run" / "model"
-    assert {p.name for p in folder.iterdir()} == {"checkpoint", "model.pth.tar-2", "model.pth.tar-4", "model-best.pth.tar"}
+    assert {p.name for p in folder.iterdir()} == {
+        "checkpoint",
+        "model.pth.tar-2",
+        "model.pth.tar-4",
+        "model-best.pth.tar",
+    }
     assert (folder / "checkpoint").read_text() == "model.pth.tar-4\n"
     saved = torch.load(folder / "model.pth.tar-4", weights_only=True)
     assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result"} <= set(saved) and saved["epoch"] == 4
@@ -88,10 +101,22 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, where, form):
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("module, name", [("builtins", "eval"), ("builtins", "getattr"), ("torch.serialization", "load"),
-                                          ("torch.storage", "_load_from_bytes"), ("os", "system"), ("torch.hub", "load"),
-                                          ("torch.optim.lr_scheduler", "sys.exit"), ("dassl.utils.tools", "os.system"),
-                                          ("numpy", "load"), ("subprocess", "Popen"), ("torch._utils", "sys.exit")])
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("builtins", "eval"),
+        ("builtins", "getattr"),
+        ("torch.serialization", "load"),
+        ("torch.storage", "_load_from_bytes"),
+        ("os", "system"),
+        ("torch.hub", "load"),
+        ("torch.optim.lr_scheduler", "sys.exit"),
+        ("dassl.utils.tools", "os.system"),
+        ("numpy", "load"),
+        ("subprocess", "Popen"),
+        ("torch._utils", "sys.exit"),
+    ],
+)
 def test_no_path_leads_from_a_checkpoint_to_a_function(tmp_path, module, name):
     """Names behind a dot or in an allowed module must not resolve to anything callable of their own."""
     body = b"\x80\x04c" + f"{module}\n{name}\n".encode() + b"\x8c\x04boom\x85R."
@@ -116,8 +141,11 @@ def test_an_old_dassl_checkpoint_with_a_scheduler_object_loads(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    for successor in (torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9.0),
-                      torch.optim.lr_scheduler.MultiStepLR(optimizer, [3]), torch.optim.lr_scheduler.StepLR(optimizer, 2)):
+    for successor in (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9.0),
+        torch.optim.lr_scheduler.MultiStepLR(optimizer, [3]),
+        torch.optim.lr_scheduler.StepLR(optimizer, 2),
+    ):
         successor.step()
         successor.__dict__.pop("_is_initial", None)
         old = {"successor": successor, "warmup_epoch": 1, "cons_lr": 1e-5, "base_lrs": [0.1], "last_epoch": 1}
@@ -126,7 +154,9 @@ def test_an_old_dassl_checkpoint_with_a_scheduler_object_loads(tmp_path):
             torch.save(state, tmp_path / "old", **form)
             loaded = load_checkpoint(str(tmp_path / "old"))
             assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded["state_dict"].items())
-            assert loaded["epoch"] == 3 and loaded["optimizer"]["param_groups"] == optimizer.state_dict()["param_groups"]
+            assert (
+                loaded["epoch"] == 3 and loaded["optimizer"]["param_groups"] == optimizer.state_dict()["param_groups"]
+            )
 
 
 class _StandIn:
@@ -153,8 +183,13 @@ def test_classes_of_other_dassl_versions_become_inert(tmp_path):
 def test_damaged_files_are_user_errors_that_name_the_file(tmp_path):
     torch.save(state_of(nn.Linear(20, 20)), tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
-    damaged = {"empty": b"", "text": b"404: Not Found\n", "pickle": pickle.dumps({"a": 1})[:7], "zip": b"PK\x03\x04broken",
-               **{f"cut{n}": whole[:len(whole) * n // 7] for n in range(1, 7)}}
+    damaged = {
+        "empty": b"",
+        "text": b"404: Not Found\n",
+        "pickle": pickle.dumps({"a": 1})[:7],
+        "zip": b"PK\x03\x04broken",
+        **{f"cut{n}": whole[: len(whole) * n // 7] for n in range(1, 7)},
+    }
     for name, content in damaged.items():
         path = tmp_path / name
         path.write_bytes(content)
@@ -199,8 +234,10 @@ def test_resume_from_checkpoint_restores_model_optimiser_and_epoch(tmp_path):
 
 def test_pretrained_weights_copy_what_fits_and_name_the_rest(tmp_path, caplog):
     source, target = nn.Linear(2, 2), nn.Linear(2, 2)
-    torch.save({"state_dict": {"module.weight": source.weight.detach(), "bias": torch.zeros(9), "extra": torch.zeros(1)}},
-               tmp_path / "w")
+    torch.save(
+        {"state_dict": {"module.weight": source.weight.detach(), "bias": torch.zeros(9), "extra": torch.zeros(1)}},
+        tmp_path / "w",
+    )
     bias = target.bias.detach().clone()
     with caplog.at_level("INFO"):
         load_pretrained_weights(target, str(tmp_path / "w"))

@@ -1,4 +1,5 @@
 """Datasets, few-shot draws, checks before training, loaders and transforms."""
+
 import pickle
 import random
 
@@ -44,7 +45,10 @@ def test_few_shot_draws_of_train_and_val_follow_one_another():
     random.seed(7)
     both = dataset.generate_fewshot_dataset(train, val, num_shots=3)
     random.seed(7)
-    assert both == [dataset.generate_fewshot_dataset(train, num_shots=3), dataset.generate_fewshot_dataset(val, num_shots=3)]
+    assert both == [
+        dataset.generate_fewshot_dataset(train, num_shots=3),
+        dataset.generate_fewshot_dataset(val, num_shots=3),
+    ]
     state = random.getstate()
     assert dataset.generate_fewshot_dataset(train, num_shots=-1) is train and random.getstate() == state
     repeated = dataset.generate_fewshot_dataset(items([0, 1, 1]), num_shots=2, repeat=True)
@@ -68,7 +72,9 @@ def test_datum_pickles_under_the_names_that_few_shot_files_hold():
     assert (again.impath, again.label, again.domain, again.classname) == ("a.png", 3, 1, "cat")
 
 
-@pytest.mark.parametrize("source, target, message", [(["paint"], ["sketch"], "paint.*photo"), ([], ["sketch"], "SOURCE_DOMAINS")])
+@pytest.mark.parametrize(
+    "source, target, message", [(["paint"], ["sketch"], "paint.*photo"), ([], ["sketch"], "SOURCE_DOMAINS")]
+)
 def test_domains_that_a_dataset_lacks_are_named(source, target, message):
     dataset = DatasetBase(items([0]))
     dataset.domains = ["photo", "sketch"]
@@ -87,7 +93,18 @@ def test_the_manager_tells_classes_and_sizes_in_the_log(engine_cfg, caplog):
     with caplog.at_level("INFO"):
         dm = DataManager(engine_cfg("DATASET.NAME", "EngineColoursTwice", "DATASET.NUM_SHOTS", 5))
     assert (dm.num_classes, dm.num_source_domains, dm.lab2cname[2]) == (3, 0, "blue")
-    for row in ("Dataset", "EngineColoursTwice", "# classes", "# train_x", "15", "# train_u", "# val", "6", "# test", "12"):
+    for row in (
+        "Dataset",
+        "EngineColoursTwice",
+        "# classes",
+        "# train_x",
+        "15",
+        "# train_u",
+        "# val",
+        "6",
+        "# test",
+        "12",
+    ):
         assert row in caplog.text
 
 
@@ -131,8 +148,12 @@ def test_transforms_and_wrappers_of_ones_own_are_taken(engine_cfg):
         def __getitem__(self, idx):
             return {**super().__getitem__(idx), "extra": 7}
 
-    dm = DataManager(engine_cfg(), custom_tfm_train=lambda image: torch.zeros(1), custom_tfm_test=lambda image: torch.ones(1),
-                     dataset_wrapper=Wrapper)
+    dm = DataManager(
+        engine_cfg(),
+        custom_tfm_train=lambda image: torch.zeros(1),
+        custom_tfm_test=lambda image: torch.ones(1),
+        dataset_wrapper=Wrapper,
+    )
     assert next(iter(dm.train_loader_x))["img"].sum() == 0
     batch = next(iter(dm.test_loader))
     assert batch["img"].min() == 1 and batch["extra"].unique().tolist() == [7]
@@ -181,12 +202,19 @@ def named(datum, label=None, name=None):
     return Datum(datum.impath, datum.label if label is None else label, 0, datum.classname if name is None else name)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s, d: named(d, label=d.label + (d.label == 2)), "largest label is 3.*only 3"),
-    (lambda s, d: named(d, label=5) if s == "test" else d, "label 5"),
-    (lambda s, d: named(d, name="green") if s == "val" and d.label == 0 else d, "'red'.*'green'"),
-    (lambda s, d: named(d, name="x") if s == "train_x" and d.impath.endswith("1_3.png") else d, "two class names.*green.*x")],
-    ids=["gap", "no such label", "other name", "two names"])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s, d: named(d, label=d.label + (d.label == 2)), "largest label is 3.*only 3"),
+        (lambda s, d: named(d, label=5) if s == "test" else d, "label 5"),
+        (lambda s, d: named(d, name="green") if s == "val" and d.label == 0 else d, "'red'.*'green'"),
+        (
+            lambda s, d: named(d, name="x") if s == "train_x" and d.impath.endswith("1_3.png") else d,
+            "two class names.*green.*x",
+        ),
+    ],
+    ids=["gap", "no such label", "other name", "two names"],
+)
 def test_labels_and_class_names_that_disagree_are_named(engine_cfg, monkeypatch, change, message):
     monkeypatch.setitem(DATASET_REGISTRY._obj_map, "EngineOdd", relabelled(change))
     with pytest.raises(UserError, match=f"(?s){message}"):
@@ -218,7 +246,7 @@ def test_all_transforms_together_depend_on_torchs_stream_alone(engine_cfg):
 def test_the_training_transform_without_a_crop_squeezes_and_the_test_one_crops(engine_cfg):
     cfg = engine_cfg("INPUT.SIZE", (8, 8))
     image = Image.new("RGB", (32, 8))
-    image.paste((255, 255, 255), (0, 0, 8, 8))                          # white in the left quarter
+    image.paste((255, 255, 255), (0, 0, 8, 8))  # white in the left quarter
     assert build_transform(cfg, True, ["center_crop"])(image)[:, :, 0].mean() > 0.9
     assert build_transform(cfg, False, [])(image).max() == 0
 
@@ -241,9 +269,14 @@ def test_no_transform_gives_the_image_itself(engine_cfg):
     assert isinstance(DatasetWrapper(cfg, build_dataset(cfg).test)[0]["img"], Image.Image)
 
 
-@pytest.mark.parametrize("opts, message", [(("INPUT.TRANSFORMS", ("random_flop",)), "random_flip"),
-                                           (("INPUT.INTERPOLATION", "bicubik"), "bicubic"),
-                                           (("INPUT.TRANSFORMS", ("randaugment",), "INPUT.RANDAUGMENT_M", 31), "0..30")])
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("INPUT.TRANSFORMS", ("random_flop",)), "random_flip"),
+        (("INPUT.INTERPOLATION", "bicubik"), "bicubic"),
+        (("INPUT.TRANSFORMS", ("randaugment",), "INPUT.RANDAUGMENT_M", 31), "0..30"),
+    ],
+)
 def test_a_transform_that_does_not_exist_is_refused(engine_cfg, opts, message):
     with pytest.raises(UserError, match=message):
         build_transform(engine_cfg(*opts))

@@ -1,4 +1,5 @@
 """Metrics against scikit-learn and against slow formulas; Dassl's result lines to the letter."""
+
 import logging
 
 import numpy as np
@@ -23,7 +24,7 @@ def evaluator(tmp_path, *opts):
 def feed(judge, true, pred, classes=20, batch=7):
     logits = torch.eye(classes)[torch.tensor(pred)]
     for i in range(0, len(true), batch):
-        judge.process(logits[i:i + batch], torch.tensor(true[i:i + batch]))
+        judge.process(logits[i : i + batch], torch.tensor(true[i : i + batch]))
     return judge.evaluate()
 
 
@@ -44,7 +45,10 @@ def test_results_stand_in_the_log_as_dassl_prints_them(tmp_path, caplog):
     true, pred = [0] * 1000 + [1] * 234, [0] * 900 + [1] * 334
     with caplog.at_level(logging.INFO):
         feed(evaluator(tmp_path), true, pred)
-    assert "=> result\n* total: 1,234\n* correct: 1,134\n* accuracy: 91.9%\n* error: 8.1%\n* macro_f1: 88.6%" in caplog.text
+    assert (
+        "=> result\n* total: 1,234\n* correct: 1,134\n* accuracy: 91.9%\n* error: 8.1%\n* macro_f1: 88.6%"
+        in caplog.text
+    )
 
 
 def test_results_per_class_are_listed_with_their_mean(tmp_path, caplog):
@@ -83,7 +87,7 @@ def test_an_empty_evaluation_and_an_unknown_evaluator_are_user_errors(tmp_path):
 @given(st.integers(1, 9), st.integers(2, 7), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
 def test_top_k_accuracy_counts_labels_among_the_k_best(B, C, rng):
-    logits = torch.tensor([rng.sample(range(C), C) for _ in range(B)]).float()          # no ties
+    logits = torch.tensor([rng.sample(range(C), C) for _ in range(B)]).float()  # no ties
     label = torch.tensor([rng.randrange(C) for _ in range(B)])
     ks = tuple(range(1, C + 1))
     for output in (logits, (logits, None), [logits]):
@@ -98,5 +102,7 @@ def test_distances_equal_the_formula_pair_by_pair(metric):
     a, b = torch.randn(4, 5, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     for i, row in enumerate(compute_distance_matrix(a, b, metric)):
         for j, value in enumerate(row):
-            slow = ((a[i] - b[j]) ** 2).sum() if metric == "euclidean" else 1 - a[i] @ b[j] / (a[i].norm() * b[j].norm())
+            slow = (
+                ((a[i] - b[j]) ** 2).sum() if metric == "euclidean" else 1 - a[i] @ b[j] / (a[i].norm() * b[j].norm())
+            )
             torch.testing.assert_close(value, slow)

@@ -1,4 +1,5 @@
 """The loop: hooks in Dassl's order, result lines, results.json, choices of the final model, losses that break."""
+
 import json
 import logging
 import re
@@ -59,11 +60,24 @@ def test_training_learns_and_the_log_has_dassls_lines(engine_cfg, tmp_path):
         trainer = build_trainer(engine_cfg("OPTIM.MAX_EPOCH", 8, "OPTIM.NAME", "adam", "OPTIM.LR", 0.003))
         trainer.train()
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert re.search(r"^epoch \[1/8\] batch \[2/4\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) loss \d+\.\d{4} "
-                     r"\(\d+\.\d{4}\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr 1\.0000e-05 eta \d:\d\d:\d\d$", log, re.M)
-    for line in (r"Deploy the last-epoch model", r"Evaluate on the \*test\* set", r"=> result", r"\* total: 12",
-                 r"\* correct: \d+", r"\* accuracy: \d+\.\d%", r"\* error: \d+\.\d%", r"\* macro_f1: \d+\.\d%",
-                 r"Elapsed: 0:00:\d\d", r"Finish training"):
+    assert re.search(
+        r"^epoch \[1/8\] batch \[2/4\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) loss \d+\.\d{4} "
+        r"\(\d+\.\d{4}\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr 1\.0000e-05 eta \d:\d\d:\d\d$",
+        log,
+        re.M,
+    )
+    for line in (
+        r"Deploy the last-epoch model",
+        r"Evaluate on the \*test\* set",
+        r"=> result",
+        r"\* total: 12",
+        r"\* correct: \d+",
+        r"\* accuracy: \d+\.\d%",
+        r"\* error: \d+\.\d%",
+        r"\* macro_f1: \d+\.\d%",
+        r"Elapsed: 0:00:\d\d",
+        r"Finish training",
+    ):
         assert re.search(f"^{line}$", log, re.M), line
     assert float(re.search(r"\* accuracy: (.*)%", log)[1]) > 60
 
@@ -72,9 +86,20 @@ def test_results_json_says_what_the_run_was(engine_cfg, tmp_path):
     trainer = build_trainer(engine_cfg("DATASET.NUM_SHOTS", 4))
     trainer.train()
     record = json.loads((tmp_path / "run" / "results.json").read_text())
-    expected = dict(finished=True, mode="train", trainer="EngineTrainer", dataset="EngineColours", shots=4, seed=1,
-                    classes="all", split="test", num_test=12, epochs=4, device="cpu",
-                    learned_parameters=3 * 12 * 12 * 16 + 16 + 16 * 3 + 3)
+    expected = dict(
+        finished=True,
+        mode="train",
+        trainer="EngineTrainer",
+        dataset="EngineColours",
+        shots=4,
+        seed=1,
+        classes="all",
+        split="test",
+        num_test=12,
+        epochs=4,
+        device="cpu",
+        learned_parameters=3 * 12 * 12 * 16 + 16 + 16 * 3 + 3,
+    )
     assert {k: record[k] for k in expected} == expected
     assert set(record["metrics"]) == {"accuracy", "error_rate", "macro_f1"}
     assert record["metrics"]["accuracy"] == trainer.evaluator.evaluate()["accuracy"]
@@ -99,7 +124,7 @@ def test_hashes_follow_images_and_settings_but_not_folders(engine_cfg, own_colou
 
 def test_a_run_that_is_not_finished_has_no_results(engine_cfg, tmp_path):
     trainer = build_trainer(engine_cfg("TEST.FINAL_MODEL", "best_val"))
-    trainer.after_train = lambda: None                      # evaluated on val in each epoch, then killed
+    trainer.after_train = lambda: None  # evaluated on val in each epoch, then killed
     trainer.train()
     trainer.close_loaders()
     assert not (tmp_path / "run" / "results.json").exists()
@@ -122,8 +147,14 @@ def test_no_epoch_is_chosen_on_the_test_split(engine_cfg):
         build_trainer(engine_cfg("TEST.FINAL_MODEL", "best_val", "DATASET.NAME", "EngineNoVal")).train()
 
 
-@pytest.mark.parametrize("opts, message", [(("TEST.FINAL_MODEL", "best-val"), "best_val"), (("TEST.SPLIT", "tset"), "test"),
-                                           (("TRAINER.NAME", "EngineTraner"), "EngineTrainer")])
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TEST.FINAL_MODEL", "best-val"), "best_val"),
+        (("TEST.SPLIT", "tset"), "test"),
+        (("TRAINER.NAME", "EngineTraner"), "EngineTrainer"),
+    ],
+)
 def test_unknown_choices_are_refused_with_the_known_ones(engine_cfg, opts, message):
     with pytest.raises(UserError, match=message):
         build_trainer(engine_cfg(*opts))
@@ -152,16 +183,27 @@ def test_the_first_item_of_a_tuple_is_what_is_evaluated(engine_cfg):
 
 @pytest.mark.parametrize("count, batches", [("train_x", 4), ("train_u", 2), ("smaller_one", 2)])
 def test_pairs_of_batches_count_as_the_config_says(engine_cfg, count, batches):
-    trainer = build_trainer(engine_cfg("TRAINER.NAME", "EngineTrainerXU", "DATASET.NAME", "EngineColoursTwice",
-                                       "TRAIN.COUNT_ITER", count, "OPTIM.MAX_EPOCH", 1))
+    trainer = build_trainer(
+        engine_cfg(
+            "TRAINER.NAME",
+            "EngineTrainerXU",
+            "DATASET.NAME",
+            "EngineColoursTwice",
+            "TRAIN.COUNT_ITER",
+            count,
+            "OPTIM.MAX_EPOCH",
+            1,
+        )
+    )
     calls = spy(trainer)
     trainer.train()
     assert calls.count("forward_backward") == batches == trainer.num_batches
 
 
 def test_pairs_of_batches_need_a_known_way_to_count(engine_cfg):
-    trainer = build_trainer(engine_cfg("TRAINER.NAME", "EngineTrainerXU", "DATASET.NAME", "EngineColoursTwice",
-                                       "TRAIN.COUNT_ITER", "train"))
+    trainer = build_trainer(
+        engine_cfg("TRAINER.NAME", "EngineTrainerXU", "DATASET.NAME", "EngineColoursTwice", "TRAIN.COUNT_ITER", "train")
+    )
     with pytest.raises(UserError, match="smaller_one"):
         trainer.train()
 
@@ -172,7 +214,7 @@ def test_a_broken_loss_names_its_term_epoch_batch_and_images(engine_cfg, value):
     trainer.model.classifier.bias.data[0] = value
     with pytest.raises(UserError, match=r"(?s)loss.*epoch 1, batch 1 of 4.*train_x_\d_\d\.png.*OPTIM\.LR") as caught:
         trainer.train()
-    assert isinstance(caught.value, FloatingPointError)                     # what Dassl raises
+    assert isinstance(caught.value, FloatingPointError)  # what Dassl raises
     terms = {"ce": torch.tensor(1.0), "intra": torch.tensor(value)}
     with pytest.raises(UserError, match=r"(?s)term intra .*images a\.png"):
         trainer.check_finite(terms, {"impath": ["a.png"]})
@@ -227,9 +269,14 @@ def test_training_warns_of_nothing(engine_cfg):
 
 
 def test_importing_the_engine_needs_neither_tensorboard_nor_scikit_learn():
-    code = "import dassl.engine, sys; print([m for m in ('tensorboard', 'sklearn', 'matplotlib', 'open_clip') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:dassl", "-c", code], capture_output=True, text=True,
-                          cwd=__file__.rsplit("/tests/", 1)[0])
+    slow = ("tensorboard", "sklearn", "matplotlib", "open_clip")
+    code = f"import dassl.engine, sys; print([m for m in {slow} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:dassl", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=__file__.rsplit("/tests/", 1)[0],
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -237,17 +284,24 @@ def test_the_names_that_public_code_imports_are_there():
     """Source: docs of the public surface, counted over 18 repositories."""
     import importlib
 
-    surface = {"dassl.config": "get_cfg_default clean_cfg", "dassl.data": "DataManager DatasetWrapper",
-               "dassl.data.data_manager": "DatasetWrapper build_data_loader", "dassl.data.samplers": "build_sampler",
-               "dassl.data.datasets": "DATASET_REGISTRY DatasetBase Datum build_dataset",
-               "dassl.data.transforms": "build_transform INTERPOLATION_MODES",
-               "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerXU SimpleTrainer TrainerBase SimpleNet",
-               "dassl.engine.trainer": "AverageMeter MetricMeter SimpleNet SummaryWriter TrainerX", "dassl.optim.radam": "RAdam",
-               "dassl.optim": "build_optimizer build_lr_scheduler", "dassl.metrics": "compute_accuracy",
-               "dassl.modeling": "BACKBONE_REGISTRY Backbone build_backbone build_head build_network HEAD_REGISTRY",
-               "dassl.utils": "listdir_nohidden load_checkpoint mkdir_if_missing set_random_seed setup_logger read_json write_json "
-               "collect_env_info load_pretrained_weights check_isfile AverageMeter MetricMeter count_num_param read_image "
-               "resume_from_checkpoint save_checkpoint tolist_if_not Registry", "dassl.utils.tools": "mkdir_if_missing"}
+    surface = {
+        "dassl.config": "get_cfg_default clean_cfg",
+        "dassl.data": "DataManager DatasetWrapper",
+        "dassl.data.data_manager": "DatasetWrapper build_data_loader",
+        "dassl.data.samplers": "build_sampler",
+        "dassl.data.datasets": "DATASET_REGISTRY DatasetBase Datum build_dataset",
+        "dassl.data.transforms": "build_transform INTERPOLATION_MODES",
+        "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerXU SimpleTrainer TrainerBase SimpleNet",
+        "dassl.engine.trainer": "AverageMeter MetricMeter SimpleNet SummaryWriter TrainerX",
+        "dassl.optim.radam": "RAdam",
+        "dassl.optim": "build_optimizer build_lr_scheduler",
+        "dassl.metrics": "compute_accuracy",
+        "dassl.modeling": "BACKBONE_REGISTRY Backbone build_backbone build_head build_network HEAD_REGISTRY",
+        "dassl.utils": "listdir_nohidden load_checkpoint mkdir_if_missing set_random_seed setup_logger read_json "
+        "write_json collect_env_info load_pretrained_weights check_isfile AverageMeter MetricMeter count_num_param read_image "
+        "resume_from_checkpoint save_checkpoint tolist_if_not Registry",
+        "dassl.utils.tools": "mkdir_if_missing",
+    }
     names = [(module, name) for module, line in surface.items() for name in line.split()]
     missing = [f"{m}.{n}" for m, n in names if not hasattr(importlib.import_module(m), n)]
     assert len(names) == 54 and not missing
@@ -258,7 +312,7 @@ def test_a_trainer_with_its_own_loop_and_prints_runs_as_in_dassl(engine_cfg, cap
         def run_epoch(self):
             self.set_model_mode("train")
             self.num_batches = len(self.train_loader_x)
-            for self.batch_idx, batch in enumerate(self.train_loader_x):
+            for self.batch_idx, batch in enumerate(self.train_loader_x):  # noqa: B020 (as public trainers write it)
                 self.write_scalar("train/loss", self.forward_backward(batch)["loss"], self.batch_idx)
             print("own epoch", self.epoch, f"{self.get_current_lr():.4e}")
 

@@ -1,4 +1,5 @@
 """Optimisers by name, their settings, and layers with rates of their own."""
+
 import pytest
 import torch
 from torch import nn
@@ -15,13 +16,17 @@ def optim_cfg(*opts):
     return cfg.OPTIM
 
 
-@pytest.mark.parametrize("name, kind, settings", [
-    ("sgd", torch.optim.SGD, dict(momentum=0.9, dampening=0, nesterov=False)),
-    ("adam", torch.optim.Adam, dict(betas=(0.9, 0.999), amsgrad=False)),
-    ("amsgrad", torch.optim.Adam, dict(betas=(0.9, 0.999), amsgrad=True)),
-    ("adamw", torch.optim.AdamW, dict(betas=(0.9, 0.999))),
-    ("rmsprop", torch.optim.RMSprop, dict(alpha=0.99, momentum=0.9)),
-    ("radam", RAdam, dict(betas=(0.9, 0.999)))])
+@pytest.mark.parametrize(
+    "name, kind, settings",
+    [
+        ("sgd", torch.optim.SGD, dict(momentum=0.9, dampening=0, nesterov=False)),
+        ("adam", torch.optim.Adam, dict(betas=(0.9, 0.999), amsgrad=False)),
+        ("amsgrad", torch.optim.Adam, dict(betas=(0.9, 0.999), amsgrad=True)),
+        ("adamw", torch.optim.AdamW, dict(betas=(0.9, 0.999))),
+        ("rmsprop", torch.optim.RMSprop, dict(alpha=0.99, momentum=0.9)),
+        ("radam", RAdam, dict(betas=(0.9, 0.999))),
+    ],
+)
 def test_a_name_gives_its_optimiser_with_the_configs_settings(name, kind, settings):
     optimizer = build_optimizer(nn.Linear(2, 2), optim_cfg("OPTIM.NAME", name))
     assert type(optimizer) is kind

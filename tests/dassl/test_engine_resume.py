@@ -1,4 +1,5 @@
 """A stopped and resumed training equals one that was never stopped, to the bit; and workers change nothing."""
+
 import pytest
 import torch
 
@@ -35,8 +36,11 @@ def train(cfg, stop_after=None):
 
 
 def everything(trainer):
-    return {"model": trainer.model.state_dict(), "optimizer": trainer.optim.state_dict(),
-            "lr": trainer.optim.param_groups[0]["lr"]}
+    return {
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optim.state_dict(),
+        "lr": trainer.optim.param_groups[0]["lr"],
+    }
 
 
 def same(a, b):
@@ -47,18 +51,28 @@ def same(a, b):
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-@pytest.mark.parametrize("opts", [
-    (), ("OPTIM.WARMUP_EPOCH", 3), ("OPTIM.WARMUP_TYPE", "linear", "OPTIM.WARMUP_EPOCH", 2),
-    ("OPTIM.LR_SCHEDULER", "multi_step", "OPTIM.STEPSIZE", (1, 2)), ("OPTIM.WARMUP_RECOUNT", False),
-    ("OPTIM.NAME", "adam", "OPTIM.LR", 0.01), ("OPTIM.NAME", "radam", "OPTIM.LR_SCHEDULER", "single_step"),
-    ("TRAINER.NAME", "EngineTrainerXU", "DATASET.NAME", "EngineColoursTwice"),
-    ("TEST.FINAL_MODEL", "best_val"), ("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
-    ("DATALOADER.NUM_WORKERS", 2)], ids=lambda o: " ".join(map(str, o)) or "plain")
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (),
+        ("OPTIM.WARMUP_EPOCH", 3),
+        ("OPTIM.WARMUP_TYPE", "linear", "OPTIM.WARMUP_EPOCH", 2),
+        ("OPTIM.LR_SCHEDULER", "multi_step", "OPTIM.STEPSIZE", (1, 2)),
+        ("OPTIM.WARMUP_RECOUNT", False),
+        ("OPTIM.NAME", "adam", "OPTIM.LR", 0.01),
+        ("OPTIM.NAME", "radam", "OPTIM.LR_SCHEDULER", "single_step"),
+        ("TRAINER.NAME", "EngineTrainerXU", "DATASET.NAME", "EngineColoursTwice"),
+        ("TEST.FINAL_MODEL", "best_val"),
+        ("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
+        ("DATALOADER.NUM_WORKERS", 2),
+    ],
+    ids=lambda o: " ".join(map(str, o)) or "plain",
+)
 def test_resumed_equals_uninterrupted(engine_cfg, tmp_path, opts):
     whole, all_losses = train(engine_cfg(*EVERY, *opts, output="whole"))
     _, first = train(engine_cfg(*EVERY, *opts, output="halves"), stop_after=2)
     resume = engine_cfg(*EVERY, *opts, "RESUME", str(tmp_path / "halves"), output="halves")
-    set_random_seed(12345)                                    # a new process would not be where the old one was
+    set_random_seed(12345)  # a new process would not be where the old one was
     again, second = train(resume)
     assert 0 < len(first) < len(all_losses)
     assert first + second == all_losses
@@ -114,6 +128,7 @@ def test_resuming_from_an_empty_folder_starts_afresh(engine_cfg, tmp_path):
 
 def test_models_whose_checkpoints_are_of_different_epochs_resume_at_the_earlier(engine_cfg, tmp_path):
     """As after a kill between the two files."""
+
     def build(*opts):
         trainer = build_trainer(engine_cfg(*EVERY, *opts))
         trainer.register_model("other", torch.nn.Linear(2, 2))

@@ -1,4 +1,5 @@
 """Orders: what a batch of each sampler holds."""
+
 import random
 from collections import Counter
 
@@ -19,7 +20,7 @@ def source(sizes, attribute="domain"):
 
 
 def batches(order, size):
-    return [order[i:i + size] for i in range(0, len(order), size)]
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def test_random_and_sequential_orders_hold_every_image_once():
@@ -66,10 +67,16 @@ def test_class_batches_hold_n_images_of_each_of_some_classes(sizes, n_ins, n_cla
         assert len(counts) == n_classes and set(counts.values()) == {n_ins}
 
 
-@pytest.mark.parametrize("name, batch, options, message", [
-    ("RandomDomainSampler", 7, dict(n_domain=2), "multiple"), ("SeqDomainSampler", 5, {}, "multiple"),
-    ("RandomClassSampler", 7, dict(n_ins=2), "multiple"), ("RandomClassSampler", 40, dict(n_ins=2), "classes"),
-    ("RandomSampeler", 4, {}, "RandomSampler")])
+@pytest.mark.parametrize(
+    "name, batch, options, message",
+    [
+        ("RandomDomainSampler", 7, dict(n_domain=2), "multiple"),
+        ("SeqDomainSampler", 5, {}, "multiple"),
+        ("RandomClassSampler", 7, dict(n_ins=2), "multiple"),
+        ("RandomClassSampler", 40, dict(n_ins=2), "classes"),
+        ("RandomSampeler", 4, {}, "RandomSampler"),
+    ],
+)
 def test_what_no_batch_can_satisfy_is_refused(name, batch, options, message):
     with pytest.raises(UserError, match=message):
         build_sampler(name, data_source=[Datum("", i % 3, i % 3) for i in range(30)], batch_size=batch, **options)

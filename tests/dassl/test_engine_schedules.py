@@ -1,4 +1,5 @@
 """Learning rates per epoch: the authors' numbers, and formulas written out here."""
+
 import json
 import math
 from pathlib import Path
@@ -48,7 +49,7 @@ def warm(kind, epoch, warmup):
 
 
 def cosine(epoch, warmup, recount):
-    half = lambda t: 1 + math.cos(math.pi * t / EPOCHS)         # noqa: E731
+    half = lambda t: 1 + math.cos(math.pi * t / EPOCHS)  # noqa: E731
     return LR * (half(epoch - warmup) / 2 if recount else half(epoch) / half(warmup))
 
 
@@ -63,25 +64,52 @@ def steps(milestones):
 @pytest.mark.parametrize("warmup", [1, 3])
 @pytest.mark.parametrize("recount", [True, False])
 @pytest.mark.parametrize("kind", ["constant", "linear"])
-@pytest.mark.parametrize("scheduler, stepsize, formula", [
-    ("cosine", (-1,), cosine), ("multi_step", (4, 6, 9), steps((4, 6, 9))), ("single_step", (9, 4), steps((4, 8, 12)))])
+@pytest.mark.parametrize(
+    "scheduler, stepsize, formula",
+    [
+        ("cosine", (-1,), cosine),
+        ("multi_step", (4, 6, 9), steps((4, 6, 9))),
+        ("single_step", (9, 4), steps((4, 8, 12))),
+    ],
+)
 def test_warm_up_goes_before_any_schedule(scheduler, stepsize, formula, kind, recount, warmup):
-    c = optim_cfg(LR=LR, MAX_EPOCH=EPOCHS, LR_SCHEDULER=scheduler, STEPSIZE=stepsize, GAMMA=GAMMA, WARMUP_EPOCH=warmup,
-                  WARMUP_TYPE=kind, WARMUP_CONS_LR=CONS, WARMUP_MIN_LR=LEAST, WARMUP_RECOUNT=recount)
+    c = optim_cfg(
+        LR=LR,
+        MAX_EPOCH=EPOCHS,
+        LR_SCHEDULER=scheduler,
+        STEPSIZE=stepsize,
+        GAMMA=GAMMA,
+        WARMUP_EPOCH=warmup,
+        WARMUP_TYPE=kind,
+        WARMUP_CONS_LR=CONS,
+        WARMUP_MIN_LR=LEAST,
+        WARMUP_RECOUNT=recount,
+    )
     expected = [warm(kind, e, warmup) if e < warmup else formula(e, warmup, recount) for e in range(EPOCHS)]
     assert rates(c)[:-1] == pytest.approx(expected, abs=1e-12, rel=0)
 
 
-@pytest.mark.parametrize("stepsize, expected", [((-1,), [LR] * 5 + [LR * GAMMA]), ((0,), [LR] * 5 + [LR * GAMMA]),
-                                                ((2,), [LR, LR, LR * GAMMA, LR * GAMMA, LR * GAMMA**2, LR * GAMMA**2])])
+@pytest.mark.parametrize(
+    "stepsize, expected",
+    [
+        ((-1,), [LR] * 5 + [LR * GAMMA]),
+        ((0,), [LR] * 5 + [LR * GAMMA]),
+        ((2,), [LR, LR, LR * GAMMA, LR * GAMMA, LR * GAMMA**2, LR * GAMMA**2]),
+    ],
+)
 def test_single_step_without_a_size_waits_until_the_end(stepsize, expected):
     c = optim_cfg(LR=LR, MAX_EPOCH=5, LR_SCHEDULER="single_step", STEPSIZE=stepsize, GAMMA=GAMMA)
     assert rates(c) == pytest.approx(expected, abs=1e-12)
 
 
 def test_groups_keep_their_ratio_except_in_a_constant_warm_up():
-    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1 * LR}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]
-    c = optim_cfg(LR=LR, MAX_EPOCH=6, LR_SCHEDULER="cosine", WARMUP_EPOCH=2, WARMUP_TYPE="constant", WARMUP_CONS_LR=CONS)
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1 * LR},
+        {"params": [torch.nn.Parameter(torch.zeros(1))]},
+    ]
+    c = optim_cfg(
+        LR=LR, MAX_EPOCH=6, LR_SCHEDULER="cosine", WARMUP_EPOCH=2, WARMUP_TYPE="constant", WARMUP_CONS_LR=CONS
+    )
     found = rates(c, groups=groups)
     assert found[0] == found[1] == [CONS, CONS]
     assert all(slow == pytest.approx(0.1 * fast) for slow, fast in found[2:])
@@ -104,7 +132,7 @@ def test_a_saved_schedule_continues_as_if_never_stopped(scheduler, warmup, stop,
         schedule.step()
     torch.save([optimizer.state_dict(), schedule.state_dict()], tmp_path / "state")
     optimizer, schedule = build()
-    states = torch.load(tmp_path / "state", weights_only=True)              # plain data, or this refuses it
+    states = torch.load(tmp_path / "state", weights_only=True)  # plain data, or this refuses it
     for owner, state in zip((optimizer, schedule), states):
         owner.load_state_dict(state)
     for expected in whole[stop:]:
@@ -113,8 +141,14 @@ def test_a_saved_schedule_continues_as_if_never_stopped(scheduler, warmup, stop,
         schedule.step()
 
 
-@pytest.mark.parametrize("keys, message", [
-    (dict(LR_SCHEDULER="cosin"), "cosine"), (dict(WARMUP_EPOCH=1, WARMUP_TYPE="lin"), "linear"), (dict(NAME="sdg"), "sgd")])
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        (dict(LR_SCHEDULER="cosin"), "cosine"),
+        (dict(WARMUP_EPOCH=1, WARMUP_TYPE="lin"), "linear"),
+        (dict(NAME="sdg"), "sgd"),
+    ],
+)
 def test_an_unknown_name_is_refused_with_the_known_ones(keys, message):
     c = optim_cfg(**keys)
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,5 @@
 """Registry, meters, logger, seeds, files, config and plugins."""
+
 import json
 import logging
 import random
@@ -106,7 +107,7 @@ def test_a_second_log_ends_the_first_and_an_old_file_is_kept(tmp_path):
 
 
 def test_closing_a_log_leaves_a_stdout_that_someone_replaced_meanwhile(tmp_path, monkeypatch):
-    log, mine = setup_logger(str(tmp_path)), open(tmp_path / "mine", "w")     # noqa: SIM115
+    log, mine = setup_logger(str(tmp_path)), open(tmp_path / "mine", "w")  # noqa: SIM115
     monkeypatch.setattr(sys, "stdout", mine)
     log.close()
     assert sys.stdout is mine
@@ -152,13 +153,36 @@ def test_defaults_are_dassls():
     cfg = get_cfg_default()
     expected = {"SEED": -1, "USE_CUDA": True, "OUTPUT_DIR": "./output", "RESUME": "", "VERSION": 1}
     assert {k: cfg[k] for k in expected} == expected
-    optim = dict(NAME="adam", LR=0.0003, WEIGHT_DECAY=5e-4, MOMENTUM=0.9, SGD_DAMPNING=0, SGD_NESTEROV=False,
-                 RMSPROP_ALPHA=0.99, ADAM_BETA1=0.9, ADAM_BETA2=0.999, STAGED_LR=False, NEW_LAYERS=(), BASE_LR_MULT=0.1,
-                 LR_SCHEDULER="single_step", STEPSIZE=(-1,), GAMMA=0.1, MAX_EPOCH=10, WARMUP_EPOCH=-1, WARMUP_TYPE="linear",
-                 WARMUP_CONS_LR=1e-5, WARMUP_MIN_LR=1e-5, WARMUP_RECOUNT=True)
+    optim = dict(
+        NAME="adam",
+        LR=0.0003,
+        WEIGHT_DECAY=5e-4,
+        MOMENTUM=0.9,
+        SGD_DAMPNING=0,
+        SGD_NESTEROV=False,
+        RMSPROP_ALPHA=0.99,
+        ADAM_BETA1=0.9,
+        ADAM_BETA2=0.999,
+        STAGED_LR=False,
+        NEW_LAYERS=(),
+        BASE_LR_MULT=0.1,
+        LR_SCHEDULER="single_step",
+        STEPSIZE=(-1,),
+        GAMMA=0.1,
+        MAX_EPOCH=10,
+        WARMUP_EPOCH=-1,
+        WARMUP_TYPE="linear",
+        WARMUP_CONS_LR=1e-5,
+        WARMUP_MIN_LR=1e-5,
+        WARMUP_RECOUNT=True,
+    )
     assert dict(cfg.OPTIM) == optim
     assert (cfg.INPUT.SIZE, cfg.INPUT.INTERPOLATION, cfg.INPUT.RRCROP_SCALE) == ((224, 224), "bilinear", (0.08, 1.0))
-    assert (cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.DATALOADER.TEST.BATCH_SIZE) == (4, 32, 32)
+    assert (cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.DATALOADER.TEST.BATCH_SIZE) == (
+        4,
+        32,
+        32,
+    )
     assert (cfg.DATASET.NUM_SHOTS, cfg.TEST.FINAL_MODEL, cfg.TRAIN.PRINT_FREQ) == (-1, "last_step", 10)
 
 
@@ -168,7 +192,11 @@ def test_the_keys_are_those_of_a_dassl_config(golden):
     del theirs["TRAINER"]["DAPT"], theirs["DATASET"]["SUBSAMPLE_CLASSES"]
 
     def keys(node, prefix=""):
-        return {k for key, v in node.items() for k in (keys(v, f"{prefix}{key}.") if isinstance(v, dict) else [prefix + key])}
+        return {
+            k
+            for key, v in node.items()
+            for k in (keys(v, f"{prefix}{key}.") if isinstance(v, dict) else [prefix + key])
+        }
 
     ours = keys(get_cfg_default())
     assert len(ours) > 100 and ours == keys(theirs)
@@ -182,10 +210,19 @@ def test_two_configs_share_nothing():
     assert set(one.TRAINER) == {"NAME", "MCD"}
 
 
-@pytest.mark.parametrize("given, value", [
-    (("OPTIM.LR", "20"), 20.0), (("OPTIM.LR", "1e-5"), 1e-5), (("INPUT.SIZE", "[32, 32]"), (32, 32)),
-    (("INPUT.PIXEL_MEAN", "(1, 2, 3)"), [1, 2, 3]), (("DATASET.NAME", "2024"), "2024"), (("USE_CUDA", "False"), False),
-    (("OUTPUT_DIR", "a b"), "a b"), (("OPTIM.MAX_EPOCH", 7), 7)])
+@pytest.mark.parametrize(
+    "given, value",
+    [
+        (("OPTIM.LR", "20"), 20.0),
+        (("OPTIM.LR", "1e-5"), 1e-5),
+        (("INPUT.SIZE", "[32, 32]"), (32, 32)),
+        (("INPUT.PIXEL_MEAN", "(1, 2, 3)"), [1, 2, 3]),
+        (("DATASET.NAME", "2024"), "2024"),
+        (("USE_CUDA", "False"), False),
+        (("OUTPUT_DIR", "a b"), "a b"),
+        (("OPTIM.MAX_EPOCH", 7), 7),
+    ],
+)
 def test_options_take_the_type_of_their_key(given, value):
     cfg = get_cfg_default()
     merge_opts(cfg, given)
@@ -195,19 +232,37 @@ def test_options_take_the_type_of_their_key(given, value):
     assert node == value and type(node) is type(value)
 
 
-@pytest.mark.parametrize("opts, message", [
-    (["OPTIM.LRR", "1"], "OPTIM.LRR.*OPTIM.LR"), (["optim.lr", "1"], "OPTIM.LR"), (["LR", "1"], "OPTIM.LR"),
-    (["OPTIM.LR", "fast"], "OPTIM.LR.*number.*fast"), (["OPTIM.MAX_EPOCH", "1.5"], "MAX_EPOCH.*whole"),
-    (["OPTIM.MAX_EPOCH", "True"], "MAX_EPOCH"), (["INPUT.SIZE", "32"], "INPUT.SIZE"), (["OPTIM", "1"], "section"),
-    (["OPTIM.LR"], "pairs"), (["OPTIM.LR.X", "1"], "OPTIM.LR")])
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["OPTIM.LRR", "1"], "OPTIM.LRR.*OPTIM.LR"),
+        (["optim.lr", "1"], "OPTIM.LR"),
+        (["LR", "1"], "OPTIM.LR"),
+        (["OPTIM.LR", "fast"], "OPTIM.LR.*number.*fast"),
+        (["OPTIM.MAX_EPOCH", "1.5"], "MAX_EPOCH.*whole"),
+        (["OPTIM.MAX_EPOCH", "True"], "MAX_EPOCH"),
+        (["INPUT.SIZE", "32"], "INPUT.SIZE"),
+        (["OPTIM", "1"], "section"),
+        (["OPTIM.LR"], "pairs"),
+        (["OPTIM.LR.X", "1"], "OPTIM.LR"),
+    ],
+)
 def test_options_that_do_not_fit_are_named(opts, message):
     with pytest.raises(UserError, match=message):
         merge_opts(get_cfg_default(), opts)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("OPTIM:\n  LRR: 1\n", "OPTIM.LRR.*OPTIM.LR"), ("OPTIM:\n  LR: fast\n", "OPTIM.LR.*fast"), ("- a\n- b\n", "list"),
-    ("OPTIM: [", "YAML"), ("OPTIM: 3\n", "OPTIM"), ("!!python/object/apply:os.system ['true']", "YAML")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("OPTIM:\n  LRR: 1\n", "OPTIM.LRR.*OPTIM.LR"),
+        ("OPTIM:\n  LR: fast\n", "OPTIM.LR.*fast"),
+        ("- a\n- b\n", "list"),
+        ("OPTIM: [", "YAML"),
+        ("OPTIM: 3\n", "OPTIM"),
+        ("!!python/object/apply:os.system ['true']", "YAML"),
+    ],
+)
 def test_a_yaml_file_that_does_not_fit_is_named(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError, match=message) as caught:
@@ -216,11 +271,17 @@ def test_a_yaml_file_that_does_not_fit_is_named(tmp_path, text, message):
 
 
 def test_a_yaml_file_merges_with_numbers_as_dassl_writes_them(tmp_path):
-    (tmp_path / "good.yaml").write_text('OPTIM:\n  LR: 2\n  WARMUP_CONS_LR: 1e-5\nINPUT:\n  SIZE: (32, 32)\n'
-                                        '  TRANSFORMS: ["normalize"]\n')
+    (tmp_path / "good.yaml").write_text(
+        'OPTIM:\n  LR: 2\n  WARMUP_CONS_LR: 1e-5\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ["normalize"]\n'
+    )
     cfg = get_cfg_default()
     merge_file(cfg, tmp_path / "good.yaml")
-    assert (cfg.OPTIM.LR, cfg.OPTIM.WARMUP_CONS_LR, cfg.INPUT.SIZE, cfg.INPUT.TRANSFORMS) == (2.0, 1e-5, (32, 32), ("normalize",))
+    assert (cfg.OPTIM.LR, cfg.OPTIM.WARMUP_CONS_LR, cfg.INPUT.SIZE, cfg.INPUT.TRANSFORMS) == (
+        2.0,
+        1e-5,
+        (32, 32),
+        ("normalize",),
+    )
     (tmp_path / "empty.yaml").write_text("")
     merge_file(cfg, tmp_path / "empty.yaml")
     with pytest.raises(UserError, match="good.yaml"):
@@ -256,7 +317,10 @@ def test_a_folder_gives_its_public_modules_and_a_broken_one_stops(tmp_path, monk
     for name, text in {"__init__.py": "", "a.py": "X = 1", "_private.py": "1 / 0", "sub/__init__.py": "1 / 0"}.items():
         (package / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    assert [m.__name__ for m in plugins.discover("engine_test_package")] == ["engine_test_package", "engine_test_package.a"]
+    assert [m.__name__ for m in plugins.discover("engine_test_package")] == [
+        "engine_test_package",
+        "engine_test_package.a",
+    ]
     (package / "broken.py").write_text("import nothing_of_this_name")
     with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
         plugins.discover("engine_test_package")

@@ -29,9 +29,10 @@ def test_each_of_the_23_files_names_a_dataset_of_its_own():
         "imagenet_sketch", "imagenetv2", "oxford_flowers", "oxford_pets", "stanford_cars", "sun397", "ucf101"}
 
 
-def test_coops_files_set_nothing_but_the_name_and_digits_are_never_mirrored():
+def test_coops_files_set_the_name_and_coops_transforms_and_digits_are_never_mirrored():
     before = get_cfg_default()
     extend_cfg(before)
+    before.INPUT.TRANSFORMS = ["random_resized_crop", "random_flip", "normalize"]
     for path in sorted(FOLDER.glob("*.yaml")):
         cfg = merged(path)
         if cfg.DATASET.NAME in CARDS:
