@@ -298,8 +298,8 @@ def test_the_names_that_public_code_imports_are_there():
         "dassl.metrics": "compute_accuracy",
         "dassl.modeling": "BACKBONE_REGISTRY Backbone build_backbone build_head build_network HEAD_REGISTRY",
         "dassl.utils": "listdir_nohidden load_checkpoint mkdir_if_missing set_random_seed setup_logger read_json "
-        "write_json collect_env_info load_pretrained_weights check_isfile AverageMeter MetricMeter count_num_param read_image "
-        "resume_from_checkpoint save_checkpoint tolist_if_not Registry",
+        "write_json collect_env_info load_pretrained_weights check_isfile AverageMeter MetricMeter count_num_param "
+        "read_image resume_from_checkpoint save_checkpoint tolist_if_not Registry",
         "dassl.utils.tools": "mkdir_if_missing",
     }
     names = [(module, name) for module, line in surface.items() for name in line.split()]

@@ -32,7 +32,7 @@ def test_each_of_the_23_files_names_a_dataset_of_its_own():
 def test_coops_files_set_the_name_and_coops_transforms_and_digits_are_never_mirrored():
     before = get_cfg_default()
     extend_cfg(before)
-    before.INPUT.TRANSFORMS = ["random_resized_crop", "random_flip", "normalize"]
+    before.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     for path in sorted(FOLDER.glob("*.yaml")):
         cfg = merged(path)
         if cfg.DATASET.NAME in CARDS:
