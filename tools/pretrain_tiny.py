@@ -5,7 +5,7 @@ Writes <out>.safetensors (OpenAI key layout, half precision), <out>_log.csv (pro
 final numbers). Takes about 10 minutes on two CPU cores: one trains, one renders. The same command gives the same
 weights on the same machine. Real digits are measured, never trained on.
 
-Example: python tools/pretrain_tiny.py --out /tmp/trial --steps 300 --every 100
+Example: python tools/pretrain_tiny.py --out trial --steps 300 --every 100
 """
 
 import argparse
