@@ -14,12 +14,14 @@ from clip import FrozenCLIP, InputError
 class Output:
     """Attributes: logits (B, C), image_features (B, D) and text_features (C, D), both unit norm.
 
-    text_features is None for a classifier without text.
+    text_features is None for a classifier without text. With v visual prompts, image_features are (v, B, D). With m
+    descriptions per class, text_features are (C, m, D) and `scores` (B, C, m) are what the logits come from.
     """
 
     logits: Tensor
     image_features: Tensor
     text_features: Tensor | None
+    scores: Tensor | None = None
 
 
 class PromptLearner(nn.ModuleDict):
@@ -53,7 +55,7 @@ def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> No
             state[prefix + own] = state.pop(prefix + saved)
         elif not isinstance(saved, str) and all(prefix + name in state for name in saved):
             state[prefix + own] = torch.stack([state.pop(prefix + name) for name in saved])
-    own_names = {prefix + name for name, _ in module.named_parameters()}
+    own_names = {prefix + name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     for name in [name for name in state if name.startswith(prefix) and name not in own_names]:
         del state[name]
 
@@ -65,21 +67,28 @@ class PromptedCLIP(nn.Module):
         clip: the towers; no gradient reaches their weights.
         text: a `TextPrompt`, or None with a `bank`.
         visual: a `VisualPrompt`, or None.
-        bank: (C, D) unit-norm text features instead of a text prompt: a fixed classifier.
+        pixel: a `PixelPrompt`, `FramePrompt` or `PixelPrompts`, or None. Where it works in pixel space, images are
+            normalised here, after it.
+        bank: instead of a text prompt, a fixed classifier: (C, D) unit-norm text features, or a `DescriptionBank`.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
     Attributes:
-        prompt_learner: the learned bricks by name ("text", "visual"), and nothing frozen: what is optimised and saved.
+        prompt_learner: the learned bricks by name ("text", "visual", "pixel", and "bank" where it holds descriptions),
+            and nothing frozen: what is optimised and saved.
     """
 
     def __init__(self, clip: FrozenCLIP, *, text: nn.Module | None = None, visual: nn.Module | None = None,
-                 bank: Tensor | None = None, saved_as: Mapping[str, str | Sequence[str]] | None = None):
+                 pixel: nn.Module | None = None, bank: Tensor | nn.Module | None = None,
+                 saved_as: Mapping[str, str | Sequence[str]] | None = None):
         super().__init__()
         if (text is None) == (bank is None):
             raise InputError("PromptedCLIP classifies with either a text prompt or a fixed bank; give exactly one.")
         self.clip = clip
-        bricks = {name: brick for name, brick in dict(text=text, visual=visual).items() if brick is not None}
-        self.prompt_learner = PromptLearner(bricks, saved_as)
-        self.register_buffer("bank", bank, persistent=False)
+        described = bank if isinstance(bank, nn.Module) else None
+        bricks = dict(text=text, visual=visual, pixel=pixel, bank=described)
+        self.prompt_learner = PromptLearner({k: brick for k, brick in bricks.items() if brick is not None}, saved_as)
+        self.register_buffer("bank", bank if described is None else None, persistent=False)
+        for name, values in (("mean", clip.mean), ("std", clip.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         self._cached: tuple[tuple, Tensor] | None = None
 
     def text_features(self) -> Tensor:
@@ -94,10 +103,24 @@ class PromptedCLIP(nn.Module):
             self._cached = state, self.clip.encode_text(prompt())
         return self._cached[1]
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """(B, D), unit norm; (v, B, D) with v pixel prompts, whose v * B images pass the tower as one batch."""
+        bricks = self.prompt_learner
+        if "pixel" in bricks:
+            images = bricks["pixel"](images)                                      # (B, 3, S, S) or (v, B, 3, S, S)
+            if bricks["pixel"].in_pixel_space:
+                images = (images - self.mean) / self.std
+        features = self.clip.encode_image(images.flatten(0, -4), bricks["visual"] if "visual" in bricks else None)
+        return features.unflatten(0, images.shape[:-3])
+
     def forward(self, images: Tensor) -> Output:
-        """Images (B, 3, H, W), normalised, to logits in units of CLIP's scale."""
-        visual = self.prompt_learner["visual"] if "visual" in self.prompt_learner else None
-        image_features = self.clip.encode_image(images, visual)                   # (B, D)
+        """Images (B, 3, H, W) to logits in units of CLIP's scale; not yet normalised for a prompt in pixel space."""
+        image_features = self.image_features(images)                              # (B, D) or (v, B, D)
+        if "bank" in self.prompt_learner:
+            bank = self.prompt_learner["bank"]
+            with torch.autocast(images.device.type, enabled=False):
+                logits, scores = bank(image_features, self.clip.scale)            # (B, C), (B, C, m)
+            return Output(logits, image_features, bank.features, scores)
         text_features = self.text_features()                                      # (C, D)
         with torch.autocast(images.device.type, enabled=False):                   # cosines and losses in float32
             logits = self.clip.scale * image_features @ text_features.t()         # (B, C)
