@@ -70,26 +70,23 @@ class Attention(nn.Module):
         """(..., heads, L, head_width) -> (..., L, W), through the output projection."""
         return self.out_proj(x.transpose(-3, -2).flatten(-2))
 
-    def with_prefix(self, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, mask: Tensor) -> Tensor:
-        """Attention of every class's few tokens to a prefix that all classes share, and to their own past.
-
-        The prefix's keys are never copied per class: its scores are one matrix product over all classes' queries.
+    def after_prefix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Attention of a causal prefix, and of rows of tokens that stand behind it and do not see each other.
 
         Args:
-            q: (C, h, s', d) queries; k, v: (C, h, s, d) keys and values of the classes' own tokens.
-            prefix_k, prefix_v: (h, p, d), seen by every query.
-            mask: broadcastable to (C, 1, s', s), additive: 0 where a query may look, -inf elsewhere.
+            q, k, v: (B, h, p + R*L, d), the prefix first.
+            mask: (R, L, p + L) bool: what a token of a row sees of the prefix and of its own row.
         Returns:
-            (C, h, s', d).
+            (B, h, p + R*L, d).
         """
-        p, scale = prefix_k.shape[-2], self.head_width ** -0.5
-        shared = q.transpose(0, 1).flatten(1, 2)                      # (h, C*s', d)
-        to_prefix = (shared * scale) @ prefix_k.transpose(-2, -1)     # (h, C*s', p)
-        to_prefix = to_prefix.unflatten(1, (q.shape[0], -1)).transpose(0, 1)          # (C, h, s', p)
-        to_own = (q * scale) @ k.transpose(-2, -1) + mask             # (C, h, s', s)
-        weights = torch.cat([to_prefix, to_own], dim=-1).softmax(-1).to(v.dtype)      # (C, h, s', p+s)
-        from_prefix = weights[..., :p].transpose(0, 1).flatten(1, 2) @ prefix_v       # (h, C*s', d)
-        return from_prefix.unflatten(1, (q.shape[0], -1)).transpose(0, 1) + weights[..., p:] @ v
+        R, L, p = *mask.shape[:2], mask.shape[2] - mask.shape[1]
+        (prefix_q, q), (prefix_k, k), (prefix_v, v) = (x.split([p, R * L], dim=2) for x in (q, k, v))
+        prefix = F.scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True)      # (B, h, p, d)
+        q, k, v = (x.unflatten(2, (R, L)) for x in (q, k, v))                                      # (B, h, R, L, d)
+        k = torch.cat([prefix_k.unsqueeze(2).expand(-1, -1, R, -1, -1), k], dim=3)                 # (B, h, R, p+L, d)
+        v = torch.cat([prefix_v.unsqueeze(2).expand(-1, -1, R, -1, -1), v], dim=3)                 # (B, h, R, p+L, d)
+        rows = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (q, k, v)), attn_mask=mask)
+        return torch.cat([prefix, rows.unflatten(0, prefix.shape[:2]).flatten(2, 3)], dim=2)
 
 
 class Block(nn.Module):
@@ -139,24 +136,16 @@ class Block(nn.Module):
             x = x[torch.arange(len(x), device=x.device), index].unsqueeze(1)                   # (N, 1, W)
         return self._finish(x, F.scaled_dot_product_attention(self.attn.q(self.ln_1(x)), k, v, attn_mask=mask))
 
-    def shared(self, prefix: Tensor, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """One block over a shared prefix and the classes' own tokens.
+    def after_prefix(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+        """One block over a prefix and rows of tokens behind it, see `Attention.after_prefix`.
 
         Args:
-            prefix: (p, W); x: (C, s, W); mask: additive, broadcastable to (C, 1, s, s).
+            x: (B, p + R*L, W); mask: (R, L, p + L) bool.
+            places: (N,) the only tokens whose output is wanted; None: all.
         Returns:
-            Both streams after the block, same shapes.
+            (B, p + R*L, W), or (B, N, W).
         """
-        pq, pk, pv = self.attn.qkv(self.ln_1(prefix))                 # (h, p, d) each
-        q, k, v = self.attn.qkv(self.ln_1(x))                         # (C, h, s, d) each
-        attended = F.scaled_dot_product_attention(pq[None], pk[None], pv[None], is_causal=True)[0]
-        return self._finish(prefix, attended), self._finish(x, self.attn.with_prefix(q, k, v, pk, pv, mask))
-
-    def shared_read(self, prefix: Tensor, x: Tensor, index: Tensor) -> Tensor:
-        """`shared`, but only the token `index` (C,) of each class: (C, 1, W)."""
-        pk, pv = self.attn.kv(self.ln_1(prefix))                      # (h, p, d) each
-        k, v = self.attn.kv(self.ln_1(x))                             # (C, h, s, d) each
-        seen = torch.arange(x.shape[1], device=x.device) <= index[:, None, None, None]         # (C, 1, 1, s)
-        mask = torch.zeros_like(seen, dtype=k.dtype).masked_fill(~seen, float("-inf"))
-        x = x[torch.arange(len(x), device=x.device), index].unsqueeze(1)                       # (C, 1, W)
-        return self._finish(x, self.attn.with_prefix(self.attn.q(self.ln_1(x)), k, v, pk, pv, mask))
+        attended = self.attn.after_prefix(*self.attn.qkv(self.ln_1(x)), mask)
+        if places is not None:
+            x, attended = x[:, places], attended[:, :, places]
+        return self._finish(x, attended)

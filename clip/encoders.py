@@ -1,21 +1,24 @@
 """FrozenCLIP: CLIP's two towers, never trained, and the places where a prompt may enter them.
 
-Four things make it fast without changing a result (docs: design, section 4): sequences stop after the longest
-end-of-text; a context that all classes share goes through the text tower once; the last block computes only the token
-that is read; and nothing is recorded for autograd below the first learnable input.
+What makes it fast without changing a result: a context that all classes share goes through the text tower once, or
+once per image, with the classes' own tokens behind it and no padding between them; the last block computes only the
+token that is read; and nothing is recorded for autograd below the first learnable input.
 Source: CLIP (Radford et al., ICML 2021); causal reading at the end-of-text token, clip/model.py encode_text.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .blocks import Attention, Block, LayerNorm
 from .errors import InputError
+from .packing import pack
 
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -26,7 +29,7 @@ class Injector(Protocol):
     def inject(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of `x` (N, L, W); block -1 is before the vision tower's `ln_pre`.
 
-        In the text tower `x` is every whole sequence, or the shared prefix alone (1, p, W) where there is one.
+        In the text tower `x` is every whole sequence, or the shared prefix alone (B, p, W) where there is one.
         """
         ...
 
@@ -36,9 +39,11 @@ class TextTokens:
     """Embedded token sequences, without positions.
 
     Attributes:
-        embeddings: (N, L, W), each sequence's own tokens, cut after the longest end-of-text.
-        eot: (N,) int64, index of the end-of-text token within `embeddings`.
-        prefix: (p, W), tokens that stand before all N sequences alike, or None.
+        embeddings: (N, L, W), each sequence's own tokens.
+        eot: (N,) int64, index of the end-of-text token within `embeddings`; what stands behind it is ignored. With a
+            prefix it is best kept on the CPU: its values are needed there.
+        prefix: tokens that stand before all N sequences alike, (p, W); or several such prefixes (B, p, W), each
+            followed by all N sequences; or None.
     """
 
     embeddings: Tensor
@@ -47,6 +52,22 @@ class TextTokens:
 
     def __len__(self) -> int:
         return len(self.embeddings)
+
+    def pieces(self, max_tokens: int) -> list[list[TextTokens]]:
+        """Pieces of at most `max_tokens` tokens, or of one sequence: for each part of the prefixes, parts of the N."""
+        if self.prefix is None:
+            lengths, p, prefixes = [self.embeddings.shape[1]] * len(self), 0, [None]
+        else:
+            lengths, p, prefixes = (self.eot + 1).tolist(), self.prefix.shape[-2], [self.prefix]
+            if self.prefix.dim() == 3:
+                prefixes = self.prefix.split(max(1, max_tokens // (p + sum(lengths))))
+        bounds, used = [0], p
+        for n, length in enumerate(lengths):
+            if n > bounds[-1] and used + length > max_tokens:
+                bounds, used = [*bounds, n], p
+            used += length
+        parts = list(zip(bounds, [*bounds[1:], len(self)], strict=True))
+        return [[TextTokens(self.embeddings[i:j], self.eot[i:j], prefix) for i, j in parts] for prefix in prefixes]
 
 
 @dataclass(frozen=True)
@@ -204,34 +225,61 @@ class FrozenCLIP(nn.Module):
         """(N, L) int64 -> (N, L, W), without positions."""
         return self.token_embedding(ids)
 
-    def encode_text(self, tokens: TextTokens, prompt: Injector | None = None) -> Tensor:
+    def encode_text(self, tokens: TextTokens, prompt: Injector | None = None, max_tokens: int = 0) -> Tensor:
         """Text features, read at each sequence's end-of-text token.
 
         Args:
             tokens: N sequences; p + L at most `context_length`.
             prompt: enters the text tower; with a shared prefix it sees and may replace the prefix alone.
+            max_tokens: how many tokens go through the tower at once, which bounds the memory; 0: all. What goes in
+                pieces is computed again for the gradient. Results are the same.
         Returns:
-            (N, D), unit norm, float32.
+            (N, D), or (B, N, D) for B prefixes; unit norm, float32.
         """
-        enter = prompt.inject if prompt is not None else _unchanged
-        p, L = 0 if tokens.prefix is None else len(tokens.prefix), tokens.embeddings.shape[1]
+        p, L = 0 if tokens.prefix is None else tokens.prefix.shape[-2], tokens.embeddings.shape[1]
         if p + L > self.context_length:
             raise InputError(f"A prompt holds at most {self.context_length} tokens; this one has {p + L}. "
                              "Shorten the class names or the context.")
-        position = self.positional_embedding.to(tokens.embeddings.dtype)
-        x = tokens.embeddings + position[p:p + L]                                             # (N, L, W)
+        pieces = tokens.pieces(max_tokens) if max_tokens else [[tokens]]
+
+        def encode(piece: TextTokens) -> Tensor:
+            # The backward pass begins with the last piece, so that one alone may keep what it computed.
+            if piece is pieces[-1][-1] or not torch.is_grad_enabled():
+                return self._encode_text(piece, prompt)
+            return checkpoint(self._encode_text, piece, prompt, use_reentrant=False)
+
+        return torch.cat([torch.cat([encode(piece) for piece in row], dim=-2) for row in pieces])
+
+    def _encode_text(self, tokens: TextTokens, prompt: Injector | None) -> Tensor:
+        enter = prompt.inject if prompt is not None else _unchanged
+        if tokens.prefix is not None:
+            return self._encode_behind_prefix(tokens, enter)
+        x = tokens.embeddings                                                                 # (N, L, W)
+        x = x + self.positional_embedding[:x.shape[1]].to(x.dtype)
         *blocks, last = self.transformer.resblocks
-        if tokens.prefix is None:
-            for i, block in enumerate(blocks):
-                x = block(enter(i, x), causal=True)
-            x = last.read(enter(len(blocks), x), tokens.eot)                                  # (N, 1, W)
-        else:
-            prefix = tokens.prefix + position[:p]                                             # (p, W)
-            mask = torch.full((L, L), float("-inf"), dtype=x.dtype, device=x.device).triu(1)  # (L, L)
-            for i, block in enumerate(blocks):
-                prefix, x = block.shared(enter(i, prefix[None])[0], x, mask)
-            x = last.shared_read(enter(len(blocks), prefix[None])[0], x, tokens.eot)          # (N, 1, W)
-        return F.normalize((self.ln_final(x).squeeze(1) @ self.text_projection).float(), dim=-1)
+        for i, block in enumerate(blocks):
+            x = block(enter(i, x), causal=True)
+        x = last.read(enter(len(blocks), x), tokens.eot.to(x.device))                         # (N, 1, W)
+        return self._joint(x.squeeze(1))
+
+    def _encode_behind_prefix(self, tokens: TextTokens, enter: Callable[[int, Tensor], Tensor]) -> Tensor:
+        prefix = tokens.prefix if tokens.prefix.dim() == 3 else tokens.prefix[None]
+        B, p, _ = prefix.shape
+        at = pack(tuple((tokens.eot + 1).tolist()), prefix.device)
+        position = self.positional_embedding.to(prefix.dtype)
+        own = tokens.embeddings[at.sequence, at.token] + position[p + at.token]               # (R*L, W)
+        prefix, own = prefix + position[:p], own.expand(B, -1, -1)                            # (B, p, W), (B, R*L, W)
+        mask, places = F.pad(at.mask, (p, 0), value=True), p + at.last                        # (R, L, p+L), (N,)
+        *blocks, last = self.transformer.resblocks
+        for i, block in enumerate(blocks):
+            prefix, own = block.after_prefix(torch.cat([enter(i, prefix), own], 1), mask).split([p, own.shape[1]], 1)
+        x = last.after_prefix(torch.cat([enter(len(blocks), prefix), own], 1), mask, places)  # (B, N, W)
+        features = self._joint(x)
+        return features if tokens.prefix.dim() == 3 else features[0]
+
+    def _joint(self, x: Tensor) -> Tensor:
+        """(..., W), a read-out token -> (..., D), unit norm, float32."""
+        return F.normalize((self.ln_final(x) @ self.text_projection).float(), dim=-1)
 
     def half_weights(self, dtype: torch.dtype = torch.float16) -> FrozenCLIP:
         """Stores the towers' large matrices in `dtype` (for use under autocast); norms and embeddings stay float32."""

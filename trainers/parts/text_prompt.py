@@ -49,9 +49,9 @@ class TextPrompt(nn.Module):
         fixed = _fixed_words(clip, names, init, n)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
         self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)    # (C, s, W): class . end
-        self.register_buffer("eot", fixed.eot, persistent=False)    # (C,), in the whole prompt
+        self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it
         order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
-        self.register_buffer("order", order.to(self.eot.device), persistent=False)    # (C, n_after + s)
+        self.register_buffer("order", order.to(self.start.device), persistent=False)    # (C, n_after + s)
         size = (len(names), n, clip.text_width) if class_specific else (n, clip.text_width)
         self.ctx = nn.Parameter(torch.empty(size, device=self.start.device))
         with torch.no_grad():
