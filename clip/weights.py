@@ -113,7 +113,7 @@ def fetch(backbone: Backbone) -> Path:
         part = path.with_suffix(".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _download(backbone.url, part)
+            download(backbone.url, part)
         except (OSError, urllib.error.URLError) as error:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
@@ -146,7 +146,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download(url: str, part: Path) -> None:
+def download(url: str, part: Path) -> None:
     """Append what is missing of `url` to `part`."""
     from tqdm import tqdm
 
