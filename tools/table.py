@@ -21,6 +21,8 @@ if str(ROOT) not in sys.path:
 
 from tools.inputs import read_json  # noqa: E402
 
+BEST_TEST = "best test epoch (selected on test)"
+
 
 @dataclass
 class Row:
@@ -30,6 +32,7 @@ class Row:
         config: name of the trainer yaml, and the options of the user where there are any.
         seeds: seed -> accuracy in percent, or None where the run is missing.
         seconds, learned: of the finished runs; seconds are whole runs, loading included.
+        best_tests: accuracy of the best test epoch of each finished run that recorded it; selected on the test split.
         folder: of the seeds' run folders.
         published: percent, or None; published_from: where it was read.
     """
@@ -41,6 +44,7 @@ class Row:
     seeds: dict[int, float | None] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     learned: int | None = None
+    best_tests: list[float] = field(default_factory=list)
     folder: Path | None = None
     published: float | None = None
     published_from: str = ""
@@ -51,6 +55,8 @@ class Row:
         if record:
             self.seconds.append(record["seconds"]["total"])
             self.learned = record["learned_parameters"]
+            if "best_test_epoch" in record:
+                self.best_tests.append(record["best_test_epoch"]["accuracy"])
 
     @property
     def found(self) -> list[float]:
@@ -70,8 +76,9 @@ def render(rows: list[Row]) -> str:
     """The table and, below it, the run folders and the sources of the published values."""
     numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
     published = any(row.published is not None for row in rows)
+    best = any(row.best_tests for row in rows)
     head = ["dataset", "shots", "trainer", "config", *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
-            "learned", *(["published", "difference"] if published else [])]
+            "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
     lines = []
     for row in rows:
         seeds = [_number(row.seeds.get(n)) if row.shots is not None else "" for n in numbers]
@@ -79,6 +86,8 @@ def render(rows: list[Row]) -> str:
                 _number(row.mean), _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
                 _number(statistics.fmean(row.seconds) if row.seconds else None),
                 "-" if row.learned is None else f"{row.learned:,}"]
+        if best:
+            line.append(_number(statistics.fmean(row.best_tests) if row.best_tests else None))
         if published:
             known = row.published is not None and row.mean is not None
             line += [_number(row.published), f"{row.mean - row.published:+.1f}" if known else "-"]
@@ -86,6 +95,8 @@ def render(rows: list[Row]) -> str:
     align = ["left", "right", "left", "left"] + ["right"] * (len(head) - 4)
     text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
+    if best:
+        text.append(f"{BEST_TEST}: mean over seeds of what some papers report; the other columns are the last epoch's")
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
     text += ["", "run folders:"] + [f"  {short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
     return "\n".join(text)

@@ -58,6 +58,17 @@ def test_published_values_stand_beside_with_difference_and_source():
     assert "published" not in table.render([row(50.0)])
 
 
+def test_the_best_test_epoch_has_a_column_that_says_how_it_was_selected():
+    made = row()
+    for seed, best in ((1, 81.0), (2, 84.0)):
+        made.add(seed, {**record(80.0), "best_test_epoch": {"epoch": 3, "accuracy": best}})
+    text = table.render([made, row(50.0)])
+    lines = text.splitlines()
+    assert "best test epoch (selected on test)" in lines[0] and "the other columns are the last epoch's" in text
+    assert lines[2].split()[-1] == "82.5" and lines[3].split()[-1] == "-" and made.mean == 80.0
+    assert "best test epoch" not in table.render([row(50.0)])
+
+
 def test_scan_finds_finished_runs_by_their_folders(tmp_path):
     for path, content in {"digits/DAPT/tiny_16shots/seed1": record(90.0),
                           "digits/DAPT/tiny_16shots/seed2": record(92.0),
