@@ -65,6 +65,7 @@ def golden():
 
 TOY_CLASSES = ["red_square", "green_square", "blue_square", "grey_square"]
 OTHER_CLASSES = ["big dog", "cat", "small_bird"]
+KINDS = ("des", "dist", "cse_1", "cse_2", "cse_3")          # of descriptions
 
 
 def _register_toy():
@@ -90,6 +91,8 @@ def _register_toy():
                             pixels[..., label % 3] += 150 if label < 3 else 0
                             Image.fromarray(pixels.astype(np.uint8)).save(path)
                         splits[split].append(Datum(impath=str(path), label=label, classname=name))
+            self.descriptions = {kind: {name: [f"the {kind} of a {name}, told in sentence {i}" for i in range(25)]
+                                        for name in self.names} for kind in KINDS}
             k = cfg.DATASET.NUM_SHOTS
             if k >= 1:
                 splits["train_x"] = self.generate_fewshot_dataset(splits["train_x"], num_shots=k)
@@ -126,16 +129,20 @@ def make_cfg(toy_root, tiny_clip_file, tmp_path):
 
     The random streams are seeded as well, as tools/train.py does before it builds a trainer.
     """
+    from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import set_random_seed
     from tools import train
 
+    train.register()
+
     def make(trainer, *opts, seed=1, output=None, dataset="Toy"):
+        normalise = ["normalize"] if TRAINER_REGISTRY.get(trainer).normalised else []
         args = train.parser().parse_args([
             "--root", str(toy_root), "--trainer", trainer, "--seed", str(seed),
             "--output-dir", str(output or tmp_path / "run"),
             "--config-file", str(ROOT / "configs" / "trainers" / trainer / "tiny.yaml"),
             "MODEL.BACKBONE.NAME", str(tiny_clip_file), "DATASET.NAME", dataset, "DATASET.NUM_SHOTS", "4",
-            "INPUT.TRANSFORMS", "['random_resized_crop','normalize']", "OPTIM.MAX_EPOCH", "2",
+            "INPUT.TRANSFORMS", str(["random_resized_crop", *normalise]), "OPTIM.MAX_EPOCH", "2",
             "DATALOADER.TRAIN_X.BATCH_SIZE", "8", *map(str, opts)])
         _register_toy()
         cfg = train.setup_cfg(args)

@@ -1,12 +1,15 @@
 """PromptTrainer: the only class that joins frozen CLIP, the bricks and the training loop."""
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from clip import FrozenCLIP, InputError, load_clip
 from clip.templates import DEFAULT
@@ -23,13 +26,24 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 
+@contextlib.contextmanager
+def told_to_the_user() -> Iterator[None]:
+    """What the towers and bricks refuse is the user's to mend: a paragraph, not a traceback."""
+    try:
+        yield
+    except InputError as error:
+        raise UserError(str(error)) from error
+
+
 class PromptTrainer(TrainerX):
     """What every prompt-learning trainer repeats, once.
 
     A method says what it learns (`build_prompts`) and what it minimises (`loss`). It may set:
         section: its node under cfg.TRAINER; `self.options` is that node.
         saved_as: names of its parameters in the authors' checkpoints, which are read and written.
-        needs: what `check_cfg` demands of INPUT.TRANSFORMS; "normalize" unless the method prompts pixels.
+        normalised: images come normalised from the loader; not so where a prompt works in pixel space.
+        schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
+        half_towers: fp16 and amp also keep the frozen towers in half precision, and scale the loss.
 
     Attributes:
         model: PromptedCLIP; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
@@ -38,6 +52,7 @@ class PromptTrainer(TrainerX):
 
     section = ""
     saved_as: dict = {}
+    normalised, schedule_per, half_towers = True, "epoch", True
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:
         """Arguments of `PromptedCLIP` other than the towers, e.g. {"text": TextPrompt(...)}."""
@@ -67,18 +82,20 @@ class PromptTrainer(TrainerX):
     def check_cfg(self, cfg) -> None:
         if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
             raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
-        if not cfg.INPUT.NO_TRANSFORM and "normalize" not in cfg.INPUT.TRANSFORMS:
-            raise UserError(f"{type(self).__name__} gives CLIP normalised images; add \"normalize\" to "
-                            f"INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
+        if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != self.normalised:
+            name, transforms = type(self).__name__, tuple(cfg.INPUT.TRANSFORMS)
+            raise UserError(
+                f"{name} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, which is {transforms}."
+                if self.normalised else
+                f"{name} learns pixels and normalises the image after them; take \"normalize\" out of "
+                f"INPUT.TRANSFORMS, which is {transforms}.")
 
     def build_model(self) -> None:
-        try:
+        with told_to_the_user():
             clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
             self._check_image_size(clip)
             self._set_precision(clip)
             self.model = self.build_classifier(clip).to(self.device)
-        except InputError as error:
-            raise UserError(str(error)) from error
         learner = self.model.prompt_learner
         self.learned_parameters = count_num_param(learner)
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
@@ -87,9 +104,19 @@ class PromptTrainer(TrainerX):
             return
         if self.cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
-        self.optim = build_optimizer(learner, self.cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.register_prompts(learner)
+
+    def register_prompts(self, learner: nn.Module) -> None:
+        """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
+        self.optim, self.sched = self.register_learner("prompt_learner", learner)
+
+    def register_learner(self, name: str, learner: nn.Module) -> tuple[Optimizer, LRScheduler]:
+        """Register a module with an optimiser and a schedule of its own."""
+        optim = build_optimizer(learner, self.cfg.OPTIM)
+        steps = len(self.train_loader_x) if self.schedule_per == "iteration" else 1
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM, steps_per_epoch=steps)
+        self.register_model(name, learner, optim, sched)
+        return optim, sched
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
@@ -100,10 +127,11 @@ class PromptTrainer(TrainerX):
         loss = sum(terms.values())
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
+        for optim in filter(None, self._optims.values()):
+            self.scaler.step(optim)
         self.scaler.update()
         summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
-        if self.batch_idx + 1 == self.num_batches:
+        if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {name: float(value.detach()) for name, value in summary.items()}
 
@@ -150,12 +178,13 @@ class PromptTrainer(TrainerX):
                            cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
 
     def _set_precision(self, clip: FrozenCLIP) -> None:
-        """fp16 and amp run the frozen towers in float16 under autocast on a GPU; prompts and losses stay float32."""
+        """fp16 and amp run the towers in float16 under autocast on a GPU; prompts and losses stay float32."""
         asked = self.options.get("PREC", "fp32") if self.section else "fp32"
         self.precision = asked if self.device.type == "cuda" else "fp32"
         self._dtype = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype == torch.float16)
-        if self._dtype is not None:
+        scaled = self._dtype == torch.float16 and self.half_towers
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
+        if self._dtype is not None and self.half_towers:
             clip.half_weights(self._dtype)
 
     def _autocast(self):

@@ -1,0 +1,146 @@
+"""What the trainers of visual reprogramming share: their loop, their images, and descriptions instead of class names.
+
+Source: AttrVR (Cai et al., ICLR 2025) and DVP (Cai et al., ICML 2025), experiments/fs_*.py: cosine rate per iteration,
+no short batch dropped, autocast in training and float32 in testing, without loss scaling.
+"""
+from __future__ import annotations
+
+import logging
+import random
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, encode_texts
+from dassl.config import CfgNode
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+from dassl.utils import UserError
+from dassl.utils.tools import write_json
+from trainers._base import PromptTrainer, told_to_the_user
+from trainers.parts.description_bank import DescriptionBank
+from trainers.parts.descriptions import load_descriptions, sample_descriptions
+
+logger = logging.getLogger(__name__)
+
+
+def add_pixel_options(c: CfgNode) -> None:
+    c.PREC = "amp"                      # amp, bf16: training under autocast (GPU), testing in float32; or fp32
+    c.TEST_EVERY_EPOCH = False          # also record the best test epoch, as published; costs a test per epoch
+
+
+def add_description_options(c: CfgNode) -> None:
+    c.DESCRIPTIONS = ""                 # folder of <stem>_<kind>.json or <kind>.json; "" searches, then downloads
+    c.NUM_DESCRIPTIONS = 20             # m, drawn for each class (and cause); more cost text passes, once
+    c.TOP_K = 3                         # best descriptions of a class that count
+    add_pixel_options(c)
+
+
+class PixelPromptTrainer(PromptTrainer):
+    """Learns pixels around the image.
+
+    The result is the last epoch's. With TEST_EVERY_EPOCH the best test epoch, which the papers report, is recorded
+    beside it under a name that says so.
+
+    Attributes:
+        counting_epochs: first epochs in which nothing is trained, hence not tested either.
+        best_test: {"epoch", "accuracy"} of the best test epoch so far; empty before any.
+    """
+
+    schedule_per, half_towers, counting_epochs = "iteration", False, 0
+    best_test: dict = {}
+
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        c = self.cfg.DATALOADER.TRAIN_X
+        self.train_loader_x = build_data_loader(self.cfg, c.SAMPLER, self.dm.dataset.train_x, c.BATCH_SIZE, c.N_DOMAIN,
+                                                c.N_INS, build_transform(self.cfg), drop_last=False)
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        return self.model(images).logits
+
+    def after_epoch(self) -> None:
+        test = self.cfg.TEST
+        if self.options.TEST_EVERY_EPOCH and not test.NO_TEST and test.SPLIT == "test" \
+                and self.epoch >= self.counting_epochs:
+            accuracy = float(self.test())
+            if accuracy > self.best_test.get("accuracy", -1):
+                self.best_test = {"epoch": self.epoch + 1, "accuracy": accuracy}
+        super().after_epoch()
+
+    def after_train(self) -> None:
+        super().after_train()
+        if self.best_test:
+            logger.info("Best test epoch: %d of %d, %.1f%% (selected on the test set, as published; the result above "
+                        "is the last epoch's)", self.best_test["epoch"], self.max_epoch, self.best_test["accuracy"])
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "best_test": self.best_test}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        self.best_test = state.get("best_test", {})
+
+    def run_record_fields(self) -> dict:
+        best = {"best_test_epoch": self.best_test} if self.best_test else {}
+        return {**super().run_record_fields(), **best}
+
+
+class PaddingTrainer(PixelPromptTrainer):
+    """Learns a border around a smaller image: INPUT.SIZE is the image's, the tower's own size the canvas's."""
+
+    normalised = False
+
+    @property
+    def inner(self) -> int:
+        return self.cfg.INPUT.SIZE[0]
+
+    def _check_image_size(self, clip: FrozenCLIP) -> None:
+        if len(set(self.cfg.INPUT.SIZE)) > 1 or not 0 < self.inner < clip.image_size:
+            raise UserError(f"{type(self).__name__} learns a border around a smaller square image in the "
+                            f"{clip.image_size} x {clip.image_size} pixels of {clip.name}; INPUT.SIZE is "
+                            f"{tuple(self.cfg.INPUT.SIZE)}. Set it to the image's size, published as 6/7 of that: "
+                            f"INPUT.SIZE \"({clip.image_size * 6 // 7}, {clip.image_size * 6 // 7})\".")
+
+
+class DescriptionTrainer(PaddingTrainer):
+    """Classifies by sentences about each class. They are drawn when training starts and saved in the checkpoint, so
+    that testing and resuming need no file; descriptions.json in the run folder shows them.
+    """
+
+    def kinds(self) -> list[str]:
+        """Kinds of descriptions, see `load_descriptions`; NUM_DESCRIPTIONS of each are drawn for every class."""
+        raise TypeError(f"{type(self).__name__} does not say which descriptions it reads; define kinds(self).")
+
+    def build_bank(self, clip: FrozenCLIP, mapping: nn.Module, assign=None) -> DescriptionBank:
+        m = len(self.kinds()) * self.options.NUM_DESCRIPTIONS
+        return DescriptionBank(self.num_classes, m, self.draw, partial(encode_texts, clip), mapping, assign)
+
+    @property
+    def bank(self) -> DescriptionBank:
+        return self.model.prompt_learner["bank"]
+
+    @told_to_the_user()
+    def draw(self) -> list[list[str]]:
+        """C lists of sentences, kind after kind, from a random stream of their own that starts at the run's seed."""
+        c, dataset, rng = self.options, self.dm.dataset, random.Random(self.cfg.SEED if self.cfg.SEED >= 0 else None)
+        groups = [sample_descriptions(load_descriptions(
+            kind, self.classnames, stem=getattr(dataset, "descriptions_stem", ""), root=self.cfg.DATASET.ROOT,
+            path=c.DESCRIPTIONS, own=getattr(dataset, "descriptions", None)), c.NUM_DESCRIPTIONS, rng)
+            for kind in self.kinds()]
+        return [sum(own, []) for own in zip(*groups, strict=True)]
+
+    def before_train(self) -> None:
+        if not self.cfg.RESUME:                  # what is missing is told before anything is written
+            self.fill_bank()
+        super().before_train()
+        self.fill_bank()
+        write_json(dict(zip(self.classnames, self.bank.sentences, strict=True)),
+                   str(Path(self.output_dir, "descriptions.json")))
+
+    @told_to_the_user()
+    @torch.no_grad()
+    def fill_bank(self) -> None:
+        self.bank.fill()

@@ -1,0 +1,83 @@
+"""DVPcse and DVPcls: decoupled padding prompts, each for its own descriptions, reweighted class by class by counting.
+
+Source: Understanding Model Reprogramming for CLIP via Decoupling Visual Prompts (Cai et al., ICML 2025),
+experiments/fs_dvp_cse.py and fs_dvp_cls.py. Its "balanced" clustering is plain k-means.
+"""
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from trainers._pixel import DescriptionTrainer, add_description_options
+from trainers.parts.label_mapping import ReweightingMatrix, cluster
+from trainers.parts.pixel_prompt import PixelPrompts
+from trainers.parts.prompted_clip import Output
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.DVPCSE = CfgNode()
+    add_description_options(c)
+    c.CAUSES = (1, 2, 3)                # numbers of the files cse_<i>; each cause gets a visual prompt of its own
+    c = cfg.TRAINER.DVPCLS = CfgNode()
+    add_description_options(c)
+    c.NUM_CLUSTERS = 3                  # groups of descriptions, and so visual prompts
+    c.KMEANS_STARTS = 1                 # of which the best clustering counts
+
+
+class DVP(DescriptionTrainer):
+    """v prompts with an optimiser and a schedule each. The first epoch only counts which descriptions match."""
+
+    counting_epochs = 1
+
+    def build_decoupled(self, clip: FrozenCLIP, v: int, assign) -> dict:
+        """Bricks of v prompts; `assign` says which prompt scores each description, see `DescriptionBank`."""
+        c = self.options
+        weights = ReweightingMatrix(self.num_classes, len(self.kinds()) * c.NUM_DESCRIPTIONS, c.TOP_K)
+        return {"pixel": PixelPrompts(v, clip.image_size, self.inner), "bank": self.build_bank(clip, weights, assign)}
+
+    def register_prompts(self, learner: nn.Module) -> None:
+        for number, prompt in enumerate(learner["pixel"], 1):
+            self.register_learner(f"pixel_prompt_{number}", prompt)
+        self.register_model("prompt_learner", learner)     # all of it once more, with weights and sentences
+
+    def run_epoch(self) -> None:
+        if self.epoch < self.counting_epochs:
+            with torch.no_grad():
+                for images, label in map(self.parse_batch_train, self.train_loader_x):
+                    self.bank.mapping.observe(self.model(images).scores, label)
+        else:
+            super().run_epoch()
+        self.bank.mapping.update()               # from this epoch's augmented images, for its test and the next epoch
+
+    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
+        self.bank.mapping.observe(out.scores, label)
+        return super().loss(out, label)
+
+
+@TRAINER_REGISTRY.register(aliases=("DVP-cse",))
+class DVPcse(DVP):
+    section = "DVPCSE"
+
+    def kinds(self) -> list[str]:
+        return [f"cse_{i}" for i in self.options.CAUSES]
+
+    def build_prompts(self, clip: FrozenCLIP) -> dict:
+        v, m = len(self.kinds()), self.options.NUM_DESCRIPTIONS
+        of_cause = torch.arange(v).repeat_interleave(m)                           # (v*m,)
+        return self.build_decoupled(clip, v, lambda features: of_cause.expand(len(features), -1))
+
+
+@TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
+class DVPcls(DVP):
+    section = "DVPCLS"
+
+    def kinds(self) -> list[str]:
+        return ["des"]
+
+    def build_prompts(self, clip: FrozenCLIP) -> dict:
+        c = self.options
+        return self.build_decoupled(clip, c.NUM_CLUSTERS, partial(cluster, n_clusters=c.NUM_CLUSTERS,
+                                                                  n_init=c.KMEANS_STARTS))
