@@ -87,6 +87,7 @@ def setup_cfg(args: argparse.Namespace):
     """
     modules = register(args.plugin)
     from dassl.config import get_cfg_default, merge_file, merge_opts
+    from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
     from dassl.utils import UserError
 
@@ -99,6 +100,7 @@ def setup_cfg(args: argparse.Namespace):
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
     merge_opts(cfg, args.opts)
+    cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
 

@@ -25,10 +25,13 @@ logger = logging.getLogger(__name__)
 
 def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence[Datum] | None = None,
                       batch_size: int = 64, n_domain: int = 0, n_ins: int = 2, tfm=None, is_train: bool = True,
-                      dataset_wrapper=None) -> DataLoader:
-    """Batches of a list of Datum. The last short batch is dropped in training, unless it is the only one.
+                      dataset_wrapper=None, drop_last: bool | None = None) -> DataLoader:
+    """Batches of a list of Datum.
 
     The augmentation of an image depends on the seed and on its place in the order, not on the number of workers.
+
+    Args:
+        drop_last: leave a last short batch out; None does so in training, unless it is the only one.
     """
     wrapper = dataset_wrapper or DatasetWrapper
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain,
@@ -38,9 +41,10 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     # depend on how many workers there are and on whether they were kept between epochs.
     own_stream = torch.Generator().manual_seed(max(cfg.SEED, 0))
     workers = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    drop_last = is_train and len(data_source) >= batch_size if drop_last is None else drop_last
     loader = DataLoader(wrapper(cfg, data_source, transform=tfm, is_train=is_train), batch_size=batch_size,
                         sampler=SeededSampler(sampler, fixed), num_workers=workers, persistent_workers=workers > 0,
-                        drop_last=is_train and len(data_source) >= batch_size, generator=own_stream,
+                        drop_last=drop_last, generator=own_stream,
                         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
     if not len(loader):
         raise UserError("A data loader without a single batch: the split is empty, or the sampler needs more images.")

@@ -77,30 +77,36 @@ class LinearWarmupScheduler(_WarmupScheduler):
         return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
 
 
-def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler:
-    """The schedule that `optim_cfg.LR_SCHEDULER` names, stepped once per epoch.
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1) -> LRScheduler:
+    """The schedule that `optim_cfg.LR_SCHEDULER` names.
 
     With WARMUP_EPOCH > 0 it is preceded by a warm-up; with WARMUP_RECOUNT its own count begins after that.
+
+    Args:
+        steps_per_epoch: how often the caller steps it in an epoch: 1, or the number of batches for a schedule per
+            iteration. Epochs of the config count as so many steps.
     """
-    name, stepsize, max_epoch = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE, optim_cfg.MAX_EPOCH
+    name, max_epoch = optim_cfg.LR_SCHEDULER, optim_cfg.MAX_EPOCH * steps_per_epoch
+    warmup, stepsize = optim_cfg.WARMUP_EPOCH * steps_per_epoch, optim_cfg.STEPSIZE
     if name not in AVAI_SCHEDS:
         raise UserError(f"OPTIM.LR_SCHEDULER is one of {', '.join(AVAI_SCHEDS)}; got {name!r}."
                         f"{nearest(name, AVAI_SCHEDS)}")
     if name == "single_step":
         step = stepsize[-1] if isinstance(stepsize, (list, tuple)) else stepsize
-        scheduler = StepLR(optimizer, step if step > 0 else max_epoch, gamma=optim_cfg.GAMMA)
+        scheduler = StepLR(optimizer, step * steps_per_epoch if step > 0 else max_epoch, gamma=optim_cfg.GAMMA)
     elif name == "multi_step":
         if not isinstance(stepsize, (list, tuple)):
             raise UserError(f"OPTIM.STEPSIZE lists epochs for multi_step, e.g. (30, 60); got {stepsize!r}.")
-        scheduler = MultiStepLR(optimizer, milestones=list(stepsize), gamma=optim_cfg.GAMMA)
+        scheduler = MultiStepLR(optimizer, milestones=[epoch * steps_per_epoch for epoch in stepsize],
+                                gamma=optim_cfg.GAMMA)
     else:
         scheduler = CosineAnnealingLR(optimizer, float(max_epoch))
-    if optim_cfg.WARMUP_EPOCH <= 0:
+    if warmup <= 0:
         return scheduler
     if not optim_cfg.WARMUP_RECOUNT:
-        scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
+        scheduler.last_epoch = warmup
     if optim_cfg.WARMUP_TYPE == "constant":
-        return ConstantWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_CONS_LR)
+        return ConstantWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_CONS_LR)
     if optim_cfg.WARMUP_TYPE == "linear":
-        return LinearWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR)
+        return LinearWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR)
     raise UserError(f'OPTIM.WARMUP_TYPE is "constant" or "linear"; got {optim_cfg.WARMUP_TYPE!r}.')

@@ -30,31 +30,41 @@ class Registry:
     def __init__(self, name: str):
         self._name = name
         self._obj_map: dict[str, object] = {}
+        self._aliases: dict[str, str] = {}
 
-    def register(self, obj: Callable | None = None, force: bool = False):
+    def register(self, obj: Callable | None = None, force: bool = False, aliases: Iterable[str] = ()):
         """`@REGISTRY.register()` above a class, or `REGISTRY.register(cls)`; the name is the class's own.
 
+        Args:
+            aliases: other spellings that `get` understands, e.g. a paper's; they are listed nowhere.
         Raises:
-            UserError: the name is taken by another module, unless `force`.
+            UserError: a name is taken by another module, unless `force`.
         """
         if obj is None:
-            return lambda wrapped: self.register(wrapped, force)
-        name = obj.__name__
-        if name in self._obj_map and not force:
-            taken = self._obj_map[name]
-            raise UserError(f"{self._name} {name} of {obj.__module__} is already registered by {taken.__module__}. "
-                            "Give one of them another class name, or register with force=True.")
-        self._obj_map[name] = obj
+            return lambda wrapped: self.register(wrapped, force, aliases)
+        for name in (obj.__name__, *aliases):
+            if name in self and not force:
+                taken = self.get(name)
+                raise UserError(f"{self._name} {name} of {obj.__module__} is already registered by {taken.__module__}. "
+                                "Give one of them another class name, or register with force=True.")
+        self._aliases.pop(obj.__name__, None)
+        self._obj_map[obj.__name__] = obj
+        self._aliases.update(dict.fromkeys(aliases, obj.__name__))
         return obj
 
     def get(self, name: str):
+        name = self.canonical(name)
         if name not in self._obj_map:
             raise UnknownName(f"Unknown {self._name.lower()} {name!r}.{nearest(name, self._obj_map)} "
                               f"Registered: {', '.join(sorted(self._obj_map)) or 'none'}.")
         return self._obj_map[name]
 
+    def canonical(self, name: str) -> str:
+        """The name that an alias stands for; any other name as it is."""
+        return self._aliases.get(name, name)
+
     def registered_names(self) -> list[str]:
         return list(self._obj_map)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._obj_map
+        return self.canonical(name) in self._obj_map

@@ -64,6 +64,12 @@ def test_every_transform_gives_a_tensor_of_the_input_size(engine_cfg, name):
         assert out.shape == (3, SIZE, SIZE) and out.dtype == torch.float32 and torch.isfinite(out).all()
 
 
+def test_the_short_side_is_resized_before_the_crop_where_asked(engine_cfg):
+    transform = build_transform(engine_cfg(), choices=["random_resized_crop", "resize_short_side"])
+    assert names_of(transform)[:2] == ["Resize", "RandomResizedCrop"]
+    assert transform.transforms[0](Image.new("RGB", (60, 30))).size == (2 * SIZE, SIZE)
+
+
 def test_an_unknown_transform_is_told_with_the_nearest(engine_cfg):
     with pytest.raises(UserError, match="Unknown transform 'random_flop'.*Did you mean random_flip"):
         build_transform(engine_cfg(), choices=["random_flop"])

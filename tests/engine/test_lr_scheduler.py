@@ -134,6 +134,23 @@ def test_rates_of_parameter_groups_keep_their_ratio():
         step(optimizer, scheduler)
 
 
+@pytest.mark.parametrize("changes", [
+    {"LR_SCHEDULER": "cosine"}, {"LR_SCHEDULER": "single_step", "STEPSIZE": (2,)},
+    {"LR_SCHEDULER": "multi_step", "STEPSIZE": (1, 3)}, {"LR_SCHEDULER": "single_step", "STEPSIZE": (-1,)},
+    {"LR_SCHEDULER": "cosine", "WARMUP_EPOCH": 2, "WARMUP_TYPE": "constant", "WARMUP_CONS_LR": 0.1}])
+def test_a_schedule_per_iteration_counts_each_epoch_as_so_many_steps(changes):
+    per_iteration = optim_cfg(MAX_EPOCH=5, **changes)
+    counted_out = {**changes, "MAX_EPOCH": 15, "WARMUP_EPOCH": 3 * changes.get("WARMUP_EPOCH", -1)}
+    if changes.get("STEPSIZE", (-1,))[0] > 0:
+        counted_out["STEPSIZE"] = tuple(3 * epoch for epoch in changes["STEPSIZE"])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=per_iteration.LR)
+    scheduler, seen = build_lr_scheduler(optimizer, per_iteration, steps_per_epoch=3), []
+    for _ in range(15):
+        seen.append(optimizer.param_groups[0]["lr"])
+        step(optimizer, scheduler)
+    assert seen == rates(optim_cfg(**counted_out), 15)
+
+
 def test_training_with_a_schedule_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

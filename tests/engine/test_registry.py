@@ -40,6 +40,22 @@ def test_an_unknown_name_is_told_with_the_nearest_whatever_the_case(asked):
     assert isinstance(error.value, (UserError, KeyError))
 
 
+def test_an_alias_finds_the_class_and_is_listed_nowhere():
+    registry = Registry("TRAINER")
+    made = registry.register(aliases=("DVP-cls", "DVP-PRM"))(make_class("DVPcls", "m"))
+    assert registry.get("DVP-cls") is registry.get("DVP-PRM") is registry.get("DVPcls") is made
+    assert registry.registered_names() == ["DVPcls"] and "DVP-PRM" in registry
+    assert registry.canonical("DVP-PRM") == "DVPcls" and registry.canonical("Other") == "Other"
+    with pytest.raises(UserError, match=r"'DVP_cls'. Did you mean DVPcls\? Registered: DVPcls\."):
+        registry.get("DVP_cls")
+    with pytest.raises(UserError, match="DVP-cls of mine is already registered by m"):
+        registry.register(make_class("DVP-cls", "mine"))
+    with pytest.raises(UserError, match="DVP-PRM of mine is already registered by m"):
+        registry.register(aliases=("DVP-PRM",))(make_class("Mine", "mine"))
+    own = registry.register(make_class("DVP-cls", "mine"), force=True)
+    assert registry.get("DVP-cls") is own and registry.get("DVPcls") is made
+
+
 def test_a_name_like_no_other_gets_the_list_alone():
     registry = Registry("TRAINER")
     with pytest.raises(UserError) as error:

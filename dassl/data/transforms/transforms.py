@@ -73,7 +73,7 @@ class InstanceNormalization:
 AVAI_CHOICES = ["random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop",
                 "random_translation", "center_crop", "cutout", "imagenet_policy", "cifar10_policy", "svhn_policy",
                 "randaugment", "randaugment_fixmatch", "randaugment2", "gaussian_noise", "colorjitter",
-                "randomgrayscale", "gaussian_blur"]
+                "randomgrayscale", "gaussian_blur", "resize_short_side"]
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
@@ -122,7 +122,8 @@ def _train_steps(c, choices) -> list:
         "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
         "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
     }
-    steps = [] if crops & set(choices) else [T.Resize(size, interpolation)]
+    steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
+    steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
     steps += [make() for name, make in augment.items() if name in choices]
     steps.append(T.ToTensor())
     if "cutout" in choices:
