@@ -11,7 +11,7 @@ from dassl.utils import UserError, read_json, write_json
 
 from . import readers
 from .cards import CARDS, Archive, DatasetCard
-from .check import DatasetNotFound, check_files, check_labels, misplaced, missing, not_found
+from .check import DatasetNotFound, check_files, check_labels, check_names, misplaced, missing, not_found
 from .download import DownloadError, get
 from .few_shot import cache_of, few_shot_splits
 
@@ -34,7 +34,7 @@ class FewShotDataset(DatasetBase):
     def __init__(self, cfg):
         self.template = self.card.template
         self.folder = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or "."))) / self.card.folder
-        self._find_or_fetch()
+        find_or_fetch(self.card, self.folder)
         train, val, test = self._splits()
         self._say_class_count(train)
         if self.card.test_only:
@@ -44,71 +44,24 @@ class FewShotDataset(DatasetBase):
             train, val, test = few_shot_splits(self, cfg, train, val, test, self.folder)
             super().__init__(train_x=train, val=test if val is None else val, test=test)
 
-    def _find_or_fetch(self) -> None:
-        lacking, reason = missing(self.card, self.folder), ""
-        if not lacking:
-            return
-        reason = misplaced(self.card, self.folder)
-        if self.card.archives and not reason:
-            new = [place for place in (self.folder, *self.folder.parents) if not os.path.exists(place)]
-            wanted = {entry.split("/")[0] for entry in lacking}
-            try:
-                get([archive for archive in self.card.archives if wanted & set(archive.gives)], self.folder)
-                self._fetch_split()
-            except DownloadError as error:
-                reason = f"Downloading it failed: {error}."
-                _remove_if_empty(new)
-            lacking = missing(self.card, self.folder)
-        if lacking:
-            raise not_found(self.card, self.folder, lacking, reason)
-
-    def _fetch_split(self) -> None:
-        """The published split, so that accuracies compare; without it one is drawn."""
-        try:
-            if self.card.split:
-                get([Archive(self.card.split_url, (self.card.split,), plain=True)], self.folder)
-        except DownloadError as error:
-            logger.warning("%s, the published split, is not here: %s", self.card.split, error)
-
     def _splits(self) -> readers.Splits:
         """CoOp's split file if it is there, else the one drawn earlier, else a new one by CoOp's rules."""
         card = self.card
         kept = [self.folder / card.split, cache_of(self.folder) / card.split] if card.split else []
         path = next(filter(Path.is_file, kept), None)
         before = random.getstate()
-        splits = self._read(path) if path else self._draw()
+        splits = read_split(card, self.folder, path) if path else self._draw()
         check_labels(card, splits)
         if path or card.read not in readers.LISTS_FILES:
+            check_names(card, self.folder, splits)
             check_files(card, self.folder, splits)
         if kept and not path and not self._save(kept, splits):
             random.setstate(before)         # as if the other run's split had been there from the start
             return self._splits()
         return splits
 
-    def _read(self, path: Path) -> readers.Splits:
-        logger.info("Reading the split %s", path)
-        images = self.folder / self.card.images
-        try:
-            content = read_json(path)
-            return tuple([Datum(impath=os.path.join(images, p), label=int(label), classname=name)
-                          for p, label, name in content[s]] for s in _SPLITS)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a split file of CoOp's: lists train, val and test of [path, label, class "
-                            f"name] are expected ({type(error).__name__}: {error}). Fetch it again or delete "
-                            "it.") from error
-
     def _draw(self) -> readers.Splits:
-        card = self.card
-        try:
-            splits = getattr(readers, card.read)(card, self.folder)
-        except FileNotFoundError as error:
-            raise not_found(card, self.folder, [error.filename]) from error
-        except (KeyError, ValueError, IndexError) as error:
-            raise UserError(f"{card.name}: the lists in {self.folder} disagree with each other or with the class "
-                            f"names, or are damaged ({type(error).__name__}: {error}). Fetch them again "
-                            f"({card.home}).") from error
-        if not all(s for s in splits if s is not None):
-            raise not_found(card, self.folder, [f"images in {card.images or 'it'}"])
+        card, splits = self.card, draw_split(self.card, self.folder)
         if card.split:
             logger.warning("The train/val/test split of %s is drawn here, by CoOp's rules: accuracies differ a little "
                            "from those on the published split, %s (%s)", card.name, card.split, card.split_url)
@@ -132,6 +85,76 @@ class FewShotDataset(DatasetBase):
         if (count := len({d.label for d in train})) != self.card.classes:
             logger.warning("%s has %d classes; %d were found in %s", self.card.name, self.card.classes, count,
                            self.folder)
+
+
+def find_or_fetch(card: DatasetCard, folder: Path) -> None:
+    """Raises DatasetNotFound if `folder` is not complete and what lacks cannot be fetched."""
+    lacking, reason = missing(card, folder), ""
+    if not lacking:
+        return
+    reason = misplaced(card, folder)
+    given = {entry for archive in card.archives for entry in archive.gives}
+    if not reason and given.issuperset(entry.split("/")[0] for entry in lacking if entry in card.needs):
+        new = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+        try:
+            fetch(card, folder, lacking)
+        except DownloadError as error:
+            reason = f"Downloading it failed: {error}."
+            _remove_if_empty(new)
+        lacking = missing(card, folder)
+    if lacking:
+        raise not_found(card, folder, lacking, reason)
+
+
+def fetch(card: DatasetCard, folder: Path, lacking: list[str]) -> None:
+    """Bring the archives that give what lacks, and the published split, so that accuracies compare.
+
+    Raises:
+        DownloadError: an archive could not be had; those before it are there.
+    """
+    wanted = {entry.split("/")[0] for entry in lacking}
+    get([archive for archive in card.archives if wanted & set(archive.gives)], folder)
+    fetch_published_split(card, folder)
+
+
+def fetch_published_split(card: DatasetCard, folder: Path) -> None:
+    """Warns where it cannot be had."""
+    try:
+        if card.split:
+            get([Archive(card.split_url, (card.split,), plain=True)], folder)
+    except DownloadError as error:
+        logger.warning("%s, the published split, is not here: %s", card.split, error)
+
+
+def read_split(card: DatasetCard, folder: Path, path: Path) -> readers.Splits:
+    """CoOp's split file at `path`. Raises UserError if it is none."""
+    logger.info("Reading the split %s", path)
+    images = folder / card.images
+    try:
+        content = read_json(path)
+        return tuple([Datum(impath=os.path.join(images, p), label=int(label), classname=name)
+                      for p, label, name in content[s]] for s in _SPLITS)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a split file of CoOp's: lists train, val and test of [path, label, class name] "
+                        f"are expected ({type(error).__name__}: {error}). Fetch it again or delete it.") from error
+
+
+def draw_split(card: DatasetCard, folder: Path) -> readers.Splits:
+    """The split of the raw dataset by CoOp's rules, from Python's global random stream.
+
+    Raises:
+        UserError: lists or images are missing, or lists disagree.
+    """
+    try:
+        splits = getattr(readers, card.read)(card, folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise not_found(card, folder, [error.filename], misplaced(card, folder)) from error
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{card.name}: the lists in {folder} disagree with each other or with the class names, or are "
+                        f"damaged ({type(error).__name__}: {error}). Fetch them again ({card.home}).") from error
+    if not all(s for s in splits if s is not None):
+        raise not_found(card, folder, [f"images in {card.images or 'it'}"], misplaced(card, folder))
+    return splits
 
 
 def _put(source: Path, target: Path) -> bool:

@@ -1,8 +1,8 @@
 """One card per dataset: facts only.
 
 Source: CoOp (ff61507) datasets/*.py for folders, splits, renames and ignored classes, trainers/zsclip.py for templates,
-DATASETS.md for addresses; sizes as CoOp's splits have them; MD5 sums as torchvision 0.20 has them (it has none for
-FGVCAircraft).
+DATASETS.md for addresses; sizes as CoOp's splits have them (its paper's table of datasets); MD5 sums as torchvision
+0.20 has them (it has none for FGVCAircraft), those of ImageNet-A and -R as public loaders have them.
 """
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Archive:
     Attributes:
         url: its address. gives: the entries of the dataset's folder that come out of it. md5: hex digest, or "".
         inside: folder in the archive that holds those entries. then: an archive in `inside` that holds them in turn.
-        plain: no archive, but the one file of `gives`.
+        plain: no archive, but the one file of `gives`. mirrors: other addresses of the same file, tried in order.
+        whole: folder in the archive that becomes the one entry of `gives`, under that name.
     """
 
     url: str
@@ -27,6 +28,14 @@ class Archive:
     inside: str = ""
     then: str = ""
     plain: bool = False
+    mirrors: tuple[str, ...] = ()
+    whole: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name while it is fetched; an address with a query has none of its own."""
+        own = self.url.rsplit("/", 1)[1]
+        return self.gives[0] if self.plain else f"{self.gives[0]}.archive" if "?" in own else own
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,11 @@ class DatasetCard:
         name: registered name, spelled as CoOp spells it.
         folder: under DATASET.ROOT. images: under `folder`; paths in split files are relative to it ("" is `folder`).
         read: name of the function in datasets/readers.py for the raw dataset.
-        classes, test: counts. template: CLIP's sentence for it. split: CoOp's split file in `folder`, or "".
+        classes, test, train, val: counts; val 0 where there is none. template: CLIP's sentence for it.
+        split: CoOp's split file in `folder`, or "".
         split_url: its address. needs: what must exist in `folder`. lists: what must exist too where `split` does not.
         archives: what can be fetched without a login. home: where a person gets it.
+        by_hand: what a person has to do where no archive can be fetched; ends with a full stop.
         rename, ignore: of classes. test_only: no training split.
     """
 
@@ -56,6 +67,9 @@ class DatasetCard:
     lists: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
     home: str = COOP_PAGE
+    by_hand: str = ""
+    train: int = 0
+    val: int = 0
     rename: dict[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     test_only: bool = False
@@ -66,13 +80,23 @@ def _drive(number: str) -> str:
     return f"https://drive.google.com/uc?export=download&id={number}"
 
 
+def _large_drive(number: str) -> str:
+    """The address without the page that asks before a large file."""
+    return f"https://drive.usercontent.google.com/download?id={number}&export=download&confirm=t"
+
+
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+_THOR = "https://thor.robots.ox.ac.uk"
+_BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
+_HUB = "https://huggingface.co/datasets"
+_PRINCETON = "http://vision.princeton.edu/projects/2010/SUN"
+_CLASSNAMES = Archive(_drive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), ("classnames.txt",), plain=True)
 _EUROSAT = "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip"
 _AIRCRAFT = ("images", "variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt")
 
 CARDS = {card.name: card for card in (
     DatasetCard("Caltech101", "caltech-101", "101_ObjectCategories", "by_folder", 100, 2465,
-                split="split_zhou_Caltech101.json",
+                train=4128, val=1649, split="split_zhou_Caltech101.json",
                 split_url=_drive("1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
                 needs=("101_ObjectCategories",), archives=(
                     Archive("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
@@ -81,70 +105,101 @@ CARDS = {card.name: card for card in (
                 ignore=("BACKGROUND_Google", "Faces_easy"),
                 rename={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}),
     DatasetCard("OxfordPets", "oxford_pets", "images", "pets", 37, 3669, "a photo of a {}, a type of pet.",
-                split="split_zhou_OxfordPets.json",
+                train=2944, val=736, split="split_zhou_OxfordPets.json",
                 split_url=_drive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
                 needs=("images",),
                 lists=("annotations/trainval.txt", "annotations/test.txt"), home=f"{_VGG}/pets/", archives=(
                     Archive(f"{_VGG}/pets/data/annotations.tar.gz", ("annotations",),
-                            "95a8c909bbe2e81eed6a22bccdf3f68f"),
-                    Archive(f"{_VGG}/pets/data/images.tar.gz", ("images",), "5c4f3ee8e5d25df40f4fd59a7f44e54c"))),
+                            "95a8c909bbe2e81eed6a22bccdf3f68f",
+                            mirrors=(f"{_THOR}/~vgg/data/pets/annotations.tar.gz",)),
+                    Archive(f"{_VGG}/pets/data/images.tar.gz", ("images",), "5c4f3ee8e5d25df40f4fd59a7f44e54c",
+                            mirrors=(f"{_THOR}/~vgg/data/pets/images.tar.gz",)))),
     DatasetCard("StanfordCars", "stanford_cars", "", "cars", 196, 8041,
-                split="split_zhou_StanfordCars.json",
+                train=6509, val=1635, split="split_zhou_StanfordCars.json",
                 split_url=_drive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
                 needs=("cars_train", "cars_test"),
-                lists=("devkit/cars_train_annos.mat", "devkit/cars_meta.mat", "cars_test_annos_withlabels.mat")),
+                lists=("devkit/cars_train_annos.mat", "devkit/cars_meta.mat", "cars_test_annos_withlabels.mat"),
+                by_hand="The authors' server is gone (github.com/pytorch/vision/issues/7545, where copies are listed). "
+                        "With a Kaggle login: open https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset "
+                        "and click Download; unpack, and move the innermost cars_train/ and cars_test/ (those that "
+                        "hold 00001.jpg ...) to stanford_cars/."),
     DatasetCard("OxfordFlowers", "oxford_flowers", "jpg", "flowers", 102, 2463, "a photo of a {}, a type of flower.",
-                split="split_zhou_OxfordFlowers.json",
+                train=4093, val=1633, split="split_zhou_OxfordFlowers.json",
                 split_url=_drive("1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
                 needs=("jpg",), lists=("imagelabels.mat", "cat_to_name.json"), archives=(
-                    Archive(f"{_VGG}/flowers/102/102flowers.tgz", ("jpg",), "52808999861908f626f3c1f4e79d11fa"),
+                    Archive(f"{_VGG}/flowers/102/102flowers.tgz", ("jpg",), "52808999861908f626f3c1f4e79d11fa",
+                            mirrors=(f"{_THOR}/flowers/102/102flowers.tgz",)),
                     Archive(f"{_VGG}/flowers/102/imagelabels.mat", ("imagelabels.mat",),
-                            "e0620be6f572b9609742df49c70aed4d", plain=True),
+                            "e0620be6f572b9609742df49c70aed4d", plain=True,
+                            mirrors=(f"{_THOR}/flowers/102/imagelabels.mat",)),
                     Archive(_drive("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"), ("cat_to_name.json",), plain=True))),
     DatasetCard("Food101", "food-101", "images", "by_folder", 101, 30300, "a photo of {}, a type of food.",
-                split="split_zhou_Food101.json",
+                train=50500, val=20200, split="split_zhou_Food101.json",
                 split_url=_drive("1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
                 needs=("images",), archives=(
                     Archive("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", ("images",),
                             "85eeb15f3717b99a5da872d97d918f87", "food-101"),)),
     DatasetCard("FGVCAircraft", "fgvc_aircraft", "images", "aircraft", 100, 3333,
-                "a photo of a {}, a type of aircraft.", needs=_AIRCRAFT, archives=(
+                "a photo of a {}, a type of aircraft.", train=3334, val=3333, needs=_AIRCRAFT, archives=(
                     Archive(f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", _AIRCRAFT,
                             inside="fgvc-aircraft-2013b/data"),)),
     DatasetCard("SUN397", "sun397", "SUN397", "sun", 397, 19850,
-                split="split_zhou_SUN397.json",
+                train=15880, val=3970, split="split_zhou_SUN397.json",
                 split_url=_drive("1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
                 needs=("SUN397",),
-                lists=("ClassName.txt", "Training_01.txt", "Testing_01.txt")),
+                lists=("ClassName.txt", "Training_01.txt", "Testing_01.txt"), archives=(
+                    Archive(f"{_PRINCETON}/SUN397.tar.gz", ("SUN397",), "8ca2778205c41d23104230ba66911c7a"),
+                    Archive(f"{_PRINCETON}/download/Partitions.zip",
+                            ("ClassName.txt", "Training_01.txt", "Testing_01.txt"))),
+                by_hand="The authors' address has answered 404 since 2025 (github.com/pytorch/vision/issues/9348 "
+                        "names copies). Any SUN397.tar.gz (37 GB) with the MD5 8ca2778205c41d23104230ba66911c7a is "
+                        "the right one: unpack it in sun397/, so that sun397/SUN397/a/abbey/ is there."),
     DatasetCard("DescribableTextures", "dtd", "images", "by_folder", 47, 1692, "{} texture.",
-                split="split_zhou_DescribableTextures.json",
+                train=2820, val=1128, split="split_zhou_DescribableTextures.json",
                 split_url=_drive("1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
                 needs=("images",), archives=(
                     Archive(f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz", ("images",), "fff73e5086ae6bdbea199a49dfb8a4c1",
-                            "dtd"),)),
+                            "dtd", mirrors=(f"{_THOR}/dtd/dtd-r1.0.1.tar.gz",)),)),
     DatasetCard("EuroSAT", "eurosat", "2750", "by_folder", 10, 8100, "a centered satellite photo of {}.",
-                split="split_zhou_EuroSAT.json",
+                train=13500, val=5400, split="split_zhou_EuroSAT.json",
                 split_url=_drive("1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
                 needs=("2750",),
-                archives=(Archive(_EUROSAT, ("2750",), "c8fa014336c82ac7804f0398fcb19387"),), rename={
+                archives=(Archive(_EUROSAT, ("2750",), "c8fa014336c82ac7804f0398fcb19387",
+                                  mirrors=("https://madm.dfki.de/files/sentinel/EuroSAT.zip",)),), rename={
                     "AnnualCrop": "Annual Crop Land", "HerbaceousVegetation": "Herbaceous Vegetation Land",
                     "Highway": "Highway or Road", "Industrial": "Industrial Buildings", "Pasture": "Pasture Land",
                     "PermanentCrop": "Permanent Crop Land", "Residential": "Residential Buildings",
                     "SeaLake": "Sea or Lake"}),
     DatasetCard("UCF101", "ucf101", "UCF-101-midframes", "actions", 101, 3783, "a photo of a person doing {}.",
-                split="split_zhou_UCF101.json",
+                train=7639, val=1898, split="split_zhou_UCF101.json",
                 split_url=_drive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
                 needs=("UCF-101-midframes",),
                 lists=("ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt",
-                       "ucfTrainTestlist/testlist01.txt")),
+                       "ucfTrainTestlist/testlist01.txt"), archives=(
+                    Archive(_large_drive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"), ("UCF-101-midframes",)),)),
     DatasetCard("ImageNet", "imagenet", "images", "imagenet", 1000, 50000,
-                needs=("images/train", "images/val", "classnames.txt")),
+                train=1281167, needs=("images/train", "images/val", "classnames.txt"),
+                home="https://image-net.org/download-images", archives=(_CLASSNAMES,),
+                by_hand="It needs an account: sign up at https://image-net.org/signup, log in, open Download, choose "
+                        "ILSVRC2012 and take \"Training images (Task 1 & 2)\" (138 GB) and \"Validation images (all "
+                        "tasks)\" (6.3 GB). Unpack both so that each class has its folder: "
+                        "imagenet/images/train/n01440764/ and imagenet/images/val/n01440764/ hold JPEG files."),
     DatasetCard("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", "imagenet_numbered", 1000, 10000,
-                needs=("imagenetv2-matched-frequency-format-val", "classnames.txt"), test_only=True),
+                needs=("imagenetv2-matched-frequency-format-val", "classnames.txt"), archives=(
+                    Archive("https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz",
+                            ("imagenetv2-matched-frequency-format-val",),
+                            mirrors=(f"{_HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",)),
+                    _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetSketch", "imagenet-sketch", "images", "imagenet_folders", 1000, 50889,
-                needs=("images", "classnames.txt"), test_only=True),
+                needs=("images", "classnames.txt"), archives=(
+                    Archive(f"{_HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip", ("images",),
+                            whole="sketch"), _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetA", "imagenet-adversarial", "imagenet-a", "imagenet_folders", 200, 7500,
-                needs=("imagenet-a", "classnames.txt"), test_only=True),
+                needs=("imagenet-a", "classnames.txt"), archives=(
+                    Archive(f"{_BERKELEY}/imagenet-a.tar", ("imagenet-a",), "c3e55429088dc681f30d81f4726b6595"),
+                    _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetR", "imagenet-rendition", "imagenet-r", "imagenet_folders", 200, 30000,
-                needs=("imagenet-r", "classnames.txt"), test_only=True),
+                needs=("imagenet-r", "classnames.txt"), archives=(
+                    Archive(f"{_BERKELEY}/imagenet-r.tar", ("imagenet-r",), "a61312130a589d0ca1a8fca1f2bd3337"),
+                    _CLASSNAMES), test_only=True),
 )}

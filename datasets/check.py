@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from dassl.data.datasets import Datum
@@ -40,6 +41,9 @@ def misplaced(card: DatasetCard, folder: Path) -> str:
     if card.name == "OxfordPets" and (named := _stanford_dogs(folder)):
         return (f"{named} has a WordNet name: this looks like Stanford Dogs. OxfordPets is the Oxford-IIIT Pet "
                 "dataset, whose images are named by breed (Abyssinian_1.jpg).")
+    if card.name == "ImageNet" and (loose := _loose_images(folder / "images" / "val")):
+        return (f"{folder / 'images' / 'val'} holds images such as {loose} and no class folders: sort them with "
+                "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh (run it in val/).")
     if pair := next(((name, entry) for name in _names(folder) for entry in missing(card, folder)
                      if name != entry and name.lower() == entry.lower()), None):
         return f"{folder / pair[0]} is there, but letter case counts: rename it {pair[1]}."
@@ -71,6 +75,12 @@ def _stanford_dogs(folder: Path) -> Path | None:
                  if path.name.startswith("n0")), None)
 
 
+def _loose_images(place: Path) -> str:
+    """An image that lies in `place` itself where only class folders should be, or ""."""
+    names = _names(place)[:1000]
+    return next((name for name in names if name.endswith(".JPEG")), "")
+
+
 def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str = "") -> DatasetNotFound:
     """The paragraph for an absent or incomplete dataset.
 
@@ -84,10 +94,11 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
              f"{'; only the images are needed then' if card.lists else ''}." if card.split else "")
     urls = " and ".join(archive.url for archive in card.archives)
     source = f"get {urls} ({card.home})" if urls else f"get it as {card.home} tells"
+    by_hand = f" {card.by_hand}" if card.by_hand else ""
     return DatasetNotFound(
         f"{card.name} {state}: looked in {folder} for {', '.join(lacking)}.{f' {reason}' if reason else ''} "
-        f"To place it by hand, {source} and unpack it so that {folder.parent} holds {tree}.{split} If you have it "
-        f"elsewhere, name the folder that holds {card.folder}/ with DATA=... or --root. {MEANWHILE}")
+        f"To place it by hand, {source} and unpack it so that {folder.parent} holds {tree}.{by_hand}{split} If you "
+        f"have it elsewhere, name the folder that holds {card.folder}/ with DATA=... or --root. {MEANWHILE}")
 
 
 def check_files(card: DatasetCard, folder: Path, splits) -> None:
@@ -111,3 +122,33 @@ def check_labels(card: DatasetCard, splits) -> None:
                 f"{card.name}: labels and class names disagree: label {item.label} is {other.classname!r} for "
                 f"{other.impath} and {item.classname!r} for {item.impath}. Each label stands for one class: fetch "
                 f"{card.split or 'the lists'} again ({card.home}).")
+
+
+def check_names(card: DatasetCard, folder: Path, splits) -> None:
+    """Raises UserError if images stand under the name of another class, as their folder or file names tell.
+
+    Only where file names are class names at all, and only for a folder that is wholly under another class's name.
+    """
+    own = {plain(name): name for name in {d.classname for s in splits if s for d in s}}
+    own |= {plain(raw): name for raw, name in card.rename.items() if plain(name) in own}
+    hinted: dict[str, dict[str, str]] = {}
+    for item in (d for s in splits if s for d in s):
+        hinted.setdefault(_hint(item.impath, folder / card.images), {}).setdefault(item.classname, item.impath)
+    for hint, found in hinted.items():
+        if hint in own and own[hint] not in found:
+            name, path = next(iter(found.items()))
+            raise UserError(f"{card.name}: class names and images disagree: {path} is called {name!r}, and its name "
+                            f"says {own[hint]!r}. The order of the classes in {card.split or 'the lists'} is another "
+                            f"one: fetch it again ({card.home}).")
+
+
+def plain(name: str) -> str:
+    """A class name without what files spell otherwise: case, spaces and signs."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _hint(path: str, images: Path) -> str:
+    """What an image's folder, or its file name without the number, calls it."""
+    parent = os.path.dirname(path)
+    name = os.path.basename(parent) if parent != str(images) else re.sub(r"[_-]?\d+\.\w+$", "", os.path.basename(path))
+    return plain(name)

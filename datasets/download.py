@@ -44,8 +44,12 @@ class DownloadError(UserError):
     """The file could not be fetched, or is not what it should be."""
 
 
+class NoRoom(DownloadError):
+    """The disk is too small; another address would not help."""
+
+
 def get(archives: Iterable[Archive], folder: Path) -> None:
-    """Fetch and unpack into `folder` every archive that gives something it lacks.
+    """Fetch and unpack into `folder` every archive that gives something it lacks, from the first address that serves.
 
     Each archive is deleted when its content is there. What an interrupted run left is continued.
 
@@ -57,28 +61,51 @@ def get(archives: Iterable[Archive], folder: Path) -> None:
             continue
         if os.environ.get("DASSL_OFFLINE") == "1":
             raise DownloadError("DASSL_OFFLINE=1 forbids it")
-        try:
-            with _alone(folder):
-                if not _has(folder, archive):       # another run may have brought it meanwhile
-                    _get_one(archive, folder)
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                raise DownloadError(f"the disk of {folder} is full; free some space and run again") from error
-            raise DownloadError(f"{archive.url} could not be fetched to {folder} ({error})") from error
+        with _told(archive.url, folder), _alone(folder):
+            if not _has(folder, archive):           # another run may have brought it meanwhile
+                _get_one(archive, folder)
 
 
 def _has(folder: Path, archive: Archive) -> bool:
     return all(os.path.exists(folder / entry) for entry in archive.gives)
 
 
+@contextmanager
+def _told(url: str, folder: Path) -> Iterator[None]:
+    """Faults of network and disk as a DownloadError."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise NoRoom(f"the disk of {folder} is full; free some space and run again") from error
+        raise DownloadError(f"{url} could not be fetched to {folder} ({error})") from error
+
+
 def _get_one(archive: Archive, folder: Path) -> None:
+    """From the archive's address, else from its mirrors in order."""
+    reasons, part = [], folder / f"{archive.file}.part"
+    for number, url in enumerate((archive.url, *archive.mirrors)):
+        if number and not archive.md5:
+            part.unlink(missing_ok=True)            # nothing would tell if two servers' halves did not fit
+        try:
+            with _told(url, folder):
+                _get_from(url, archive, folder)
+            return
+        except NoRoom:
+            raise
+        except DownloadError as error:
+            reasons.append(str(error))
+            logger.info("%s", error)
+    raise DownloadError("; ".join(reasons))
+
+
+def _get_from(url: str, archive: Archive, folder: Path) -> None:
+    path = fetch(url, folder / archive.file, archive.md5)
     if archive.plain:
-        fetch(archive.url, folder / archive.gives[0], archive.md5)
         return
-    path = fetch(archive.url, folder / archive.url.rsplit("/", 1)[1], archive.md5)
     inner = [folder / archive.then] if archive.then else []
     try:
-        extract(path, folder, archive.inside)
+        extract(path, folder, archive.inside, (archive.whole, archive.gives[0]) if archive.whole else None)
         for nested in inner:
             extract(nested, folder)
     except DownloadError:                           # a refused archive must not be met again
@@ -202,7 +229,7 @@ def _receive(reply, url: str, part: Path, have: int) -> bool:
                             "for a login")
     free = shutil.disk_usage(part.parent).free
     if rest > free:
-        raise DownloadError(f"{url} needs {rest / 1e6:,.0f} MB more, and the disk of {part.parent} has only "
+        raise NoRoom(f"{url} needs {rest / 1e6:,.0f} MB more, and the disk of {part.parent} has only "
                             f"{free / 1e6:,.0f} MB free; make room and run again")
     received, block = 0, first
     # A log file gets a line every half minute, a terminal a moving bar.
@@ -238,11 +265,12 @@ def _md5_fits(path: Path, md5: str) -> bool:
     return digest.hexdigest() == md5
 
 
-def extract(archive: Path, folder: Path, inside: str = "") -> None:
+def extract(archive: Path, folder: Path, inside: str = "", whole: tuple[str, str] | None = None) -> None:
     """Unpack a zip or tar into `folder`, whose entries appear only when all of it could be read.
 
     Args:
         inside: the folder in the archive whose entries are wanted; "" for all.
+        whole: a folder in `inside` that alone is wanted, and the name that it gets.
     Raises:
         DownloadError: not an archive, damaged (it is deleted), or with a member that would leave the folder.
     """
@@ -264,12 +292,12 @@ def extract(archive: Path, folder: Path, inside: str = "") -> None:
             archive.unlink()
             raise DownloadError(f"{archive} was no readable archive ({' '.join(str(error).split())}) and was deleted; "
                                 "run again") from error
-        source = Path(temporary, inside)
+        source = Path(temporary, inside, whole[0] if whole else "")
         if not source.is_dir():
-            raise DownloadError(f"{archive} holds no folder {inside}")
-        for entry in source.iterdir():
-            if not (folder / entry.name).exists():
-                entry.replace(folder / entry.name)
+            raise DownloadError(f"{archive} holds no folder {source.relative_to(temporary)}")
+        for entry, name in [(source, whole[1])] if whole else [(entry, entry.name) for entry in source.iterdir()]:
+            if not (folder / name).exists():
+                entry.replace(folder / name)
 
 
 def _tar_filter(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

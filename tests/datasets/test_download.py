@@ -248,3 +248,48 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, content):
     with pytest.raises(DownloadError, match="run again") as caught:
         extract(tmp_path / "a.tar.gz", tmp_path)
     assert tree(tmp_path) == [] and "\n" not in str(caught.value)
+
+
+def test_sources_are_tried_in_order_until_one_serves(server, tmp_path):
+    body = tar(**{"images/1.jpg": b"a"})
+    server.files |= {"/page.tar.gz": (b"<html>moved", "text/html"), "/other.tar.gz": (b"another file", ""),
+                     "/evil.tar.gz": (_link("/etc/passwd"), ""), "/good.tar.gz": (body, "")}
+    bad = ("none.tar.gz", "page.tar.gz", "other.tar.gz")
+    urls = [f"{server.url}/{name}" for name in (*bad, "good.tar.gz")]
+    get((Archive(urls[0], ("images",), md5(body), mirrors=tuple(urls[1:])),), tmp_path)
+    assert tree(tmp_path) == ["images", "images/1.jpg"]
+    get((Archive(f"{server.url}/evil.tar.gz", ("images",), mirrors=(urls[-1],)),), tmp_path / "unchecked")
+    assert tree(tmp_path / "unchecked") == ["images", "images/1.jpg"]
+
+
+def test_when_no_source_serves_every_reason_is_told_and_nothing_stays(server, tmp_path):
+    server.files["/page.zip"] = (b"<html>moved", "text/html")
+    archive = Archive(f"{server.url}/none.zip", ("images",), mirrors=(f"{server.url}/page.zip",))
+    with pytest.raises(DownloadError, match=r"none\.zip could not be fetched.*404.*page\.zip gave a web page"):
+        get((archive,), tmp_path)
+    assert tree(tmp_path) == []
+
+
+def test_halves_of_two_servers_are_joined_only_under_a_checksum(server, tmp_path, monkeypatch):
+    body = tar(**{"images/1.jpg": os.urandom(100_000)})
+    monkeypatch.setattr(download, "_CONTINUATIONS", 0)
+    for checksum, start in ((md5(body), len(body) // 2), ("", 0)):
+        server.files = {"/a.tar.gz": (body, ""), "/b.tar.gz": (body, "")}
+        server.cuts, server.starts = 1, []
+        folder = tmp_path / f"with{checksum}"
+        get((Archive(f"{server.url}/a.tar.gz", ("images",), checksum, mirrors=(f"{server.url}/b.tar.gz",)),), folder)
+        assert server.starts == [0, start] and tree(folder) == ["images", "images/1.jpg"]
+
+
+def test_a_full_disk_asks_no_other_source(server, tmp_path, monkeypatch):
+    server.files = {f"/{name}.zip": (b"x" * 3_000_000, "") for name in "ab"}
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(DownloadError, match="needs 3 MB more"):
+        get((Archive(f"{server.url}/a.zip", ("x",), mirrors=(f"{server.url}/b.zip",)),), tmp_path)
+    assert server.starts == [0]
+
+
+def test_a_folder_of_the_archive_arrives_whole_under_the_name_that_is_wanted(server, tmp_path):
+    server.files["/data?id=7"] = (tar(**{"sketch/n01/1.jpg": b"a", "__MACOSX/x": b""}), "")
+    get((Archive(f"{server.url}/data?id=7", ("images",), whole="sketch"),), tmp_path)
+    assert tree(tmp_path) == ["images", "images/n01", "images/n01/1.jpg"]

@@ -233,3 +233,26 @@ def test_an_unexpected_number_of_classes_is_a_warning(tmp_path, build, caplog):
 
 def test_the_error_is_a_user_error_and_a_file_not_found_error():
     assert issubclass(DatasetNotFound, UserError) and issubclass(DatasetNotFound, FileNotFoundError)
+
+
+def test_a_list_in_the_order_of_other_classes_is_told_by_the_names_of_the_files(pets, build):
+    build(pets)
+    edit_split(pets, lambda split: [row.__setitem__(2, {"beagle": "pug", "pug": "beagle"}.get(row[2], row[2]))
+                                    for s in split.values() for row in s] and None)
+    text = paragraph(build, pets)
+    assert "class names and images disagree" in text and "'beagle'" in text and "'pug'" in text
+
+
+def test_an_unsorted_validation_folder_of_imagenet_is_told_with_the_script_that_sorts_it(tmp_path, build):
+    folder = tmp_path / "imagenet"
+    for name in ("train/n01440764/a.JPEG", "val/ILSVRC2012_val_00000001.JPEG"):
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).touch()
+    (folder / "classnames.txt").write_text("n01440764 tench\n")
+    text = paragraph(build, tmp_path, "ImageNet")
+    assert "holds images such as ILSVRC2012_val_00000001.JPEG and no class folders" in text and "valprep.sh" in text
+
+
+def test_what_needs_a_login_asks_no_server_and_says_what_to_click(tmp_path, build, no_downloads):
+    text = paragraph(build, tmp_path, "ImageNet")
+    assert "sign up at https://image-net.org/signup" in text and "imagenet/images/train/n01440764/" in text
