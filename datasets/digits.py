@@ -10,6 +10,7 @@ import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.embedded import SPLITS, digit_images, digit_splits, fade_digits, write_once
 from datasets.few_shot import few_shot_splits
+from datasets.own_descriptions import Descriptions, digit_descriptions
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -20,6 +21,7 @@ class Digits(DatasetBase):
 
     dataset_dir = "digits"
     template = "a photo of the digit {}."
+    descriptions_stem = "digits"
 
     def __init__(self, cfg):
         folder = write_once(cfg.DATASET.ROOT, self.dataset_dir, self._draw)
@@ -33,6 +35,11 @@ class Digits(DatasetBase):
         }
         train, val, test = few_shot_splits(self, cfg, *(parts[split] for split in SPLITS))
         super().__init__(train_x=train, val=val, test=test)
+
+    @property
+    def descriptions(self) -> Descriptions:
+        """Sentences about the classes: des, dist, and those of form (cse_1), handwriting (cse_2), picture (cse_3)."""
+        return digit_descriptions(WORDS)
 
     def _draw(self) -> Iterator[tuple[str, np.ndarray]]:
         images, labels = digit_images()

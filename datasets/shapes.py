@@ -11,6 +11,7 @@ import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.embedded import SHAPES_PER_CLASS, held_out_combinations, shape_combinations, shape_images, write_once
 from datasets.few_shot import few_shot_splits
+from datasets.own_descriptions import Descriptions, shape_descriptions
 from datasets.rendering import COLOURS, SHAPES, TEXTURES
 
 
@@ -30,6 +31,7 @@ class Shapes(DatasetBase):
 
     dataset_dir = "shapes"
     template = "a photo of a {}."
+    descriptions_stem = "shapes"
     shift = "none"
 
     def __init__(self, cfg):
@@ -52,6 +54,11 @@ class Shapes(DatasetBase):
             first += count
         train, val, test = few_shot_splits(self, cfg, *parts)
         super().__init__(train_x=train, val=val, test=test)
+
+    @property
+    def descriptions(self) -> Descriptions:
+        """Sentences about the classes: des, dist, and those of their shape (cse_1), colour (cse_2), texture (cse_3)."""
+        return shape_descriptions(self.attributes)
 
     def _draw(self) -> Iterator[tuple[str, np.ndarray]]:
         for combination in shape_combinations():
