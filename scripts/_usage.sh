@@ -9,7 +9,8 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
   KEY VALUE  options of the config, e.g. OPTIM.LR 0.01; such runs get a folder of their own
-
+${USAGE_OF_OPTIONS:+$USAGE_OF_OPTIONS
+}
 Environment: DATA (root of the datasets, default data/), OUTPUT (default output/), SEEDS (default "1 2 3"),
 DASSL_PYTHON (interpreter to use; default: the active environment, else .venv, which is made when missing).
 
@@ -22,13 +23,14 @@ _start() {                          # _start <arguments of sweep.py>: same proce
     exec "$PYTHON" "$ROOT/tools/sweep.py" "$@"
 }
 
-few_shot() {                        # few_shot <recipe> <dataset> <shots> [options]
-    local recipe=$1 argument
+few_shot() {                        # few_shot <recipe> <dataset> <shots> [options]; USAGE_OF_OPTIONS: the script's own
+    local recipe=$1 script argument
+    script=$(basename "$0" .sh)
     shift
     for argument in "$@"; do
-        case $argument in -h|--help) usage "$recipe" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
+        case $argument in -h|--help) usage "$script" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
     done
-    case ${2:-none} in *[!0-9]*) usage "$recipe" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
+    case ${2:-none} in *[!0-9]*) usage "$script" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
     _start --recipe "$recipe" --datasets "$1" --shots "$2" "${@:3}"
 }
 

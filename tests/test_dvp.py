@@ -211,7 +211,7 @@ def test_the_best_test_epoch_stands_beside_the_result_and_changes_nothing(make_c
     best = records[True]["best_test_epoch"]
     assert best["accuracy"] >= records[True]["metrics"]["accuracy"] == records[False]["metrics"]["accuracy"]
     assert 1 <= best["epoch"] <= 3 and "best_test_epoch" not in records[False]
-    assert "selected on the test set, as published" in caplog.text
+    assert "selected on the test set, as in the authors' code" in caplog.text
 
 
 def test_vp_adds_its_frame_to_the_normalised_image(make_cfg):

@@ -12,8 +12,9 @@ BENCHMARK = {"imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_f
 VARIANTS = {"imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"}
 EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_clutter", "shapes_sketch",
             "shapes_recoloured", "shapes_lowcontrast"}
+REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
-         "cocoop": (11 + 8) * 5 * 3 + 4 * 3,
+         "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (10 + 8) * 3),
          "coop_rn50": 11 * 5 * 3, "linear_probe": (11 + 8) * 5 * 3, "zeroshot": 11 + 4 + 8}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
@@ -91,6 +92,41 @@ def test_a_published_value_stands_only_beside_runs_with_the_published_settings()
     assert recipe.cell("oxford_pets", 8, 1).published is None
     assert recipe.cell("oxford_pets", 16, 1, {"OPTIM.LR": "0.1"}).published is None
     assert recipe.cell("oxford_pets", 16, 1, config="vit_b16").published is None
+
+
+# DVP (caichengyi/DecoupledVP 4976ad4) cfg.py: clusters, where they are not 3.
+CLUSTERS = {"eurosat": 1, "food101": 2, "ucf101": 2}
+BACKBONES = {"vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32", "rn50": "RN50", "rn101": "RN101"}
+
+
+@pytest.mark.parametrize("name", REPROGRAMMING)
+def test_visual_reprogramming_runs_with_the_authors_settings(name):
+    recipe, seen = load_recipe(name), 0
+    for dataset in recipe.main_datasets(16):
+        for config, backbone in BACKBONES.items():
+            seen += 1
+            cell = recipe.cell(dataset, 16, 1, config=config)
+            cfg = train.setup_cfg(train.parser().parse_args(cell.arguments("data", "output")))
+            o, i = cfg.OPTIM, cfg.INPUT
+            assert (o.NAME, o.LR, o.MOMENTUM, o.WEIGHT_DECAY, o.MAX_EPOCH, o.LR_SCHEDULER, o.WARMUP_EPOCH) == \
+                ("sgd", 40, 0.9, 0, 200, "cosine", -1)
+            assert cfg.MODEL.BACKBONE.NAME == backbone and cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 64
+            assert i.SIZE == ((224, 224) if name == "vp" else (192, 192)) and i.RRCROP_SCALE == (0.08, 1.0)
+            assert set(i.TRANSFORMS) - {"normalize"} == {"resize_short_side", "random_resized_crop", "random_flip"}
+            if name == "dvp_cls":
+                assert cfg.TRAINER.DVPCLS.NUM_CLUSTERS == CLUSTERS.get(dataset, 3)
+    assert seen == 4 * 10
+
+
+def test_published_values_belong_to_their_backbone():
+    recipe = load_recipe("dvp_cls")
+    assert [recipe.cell("dtd", 16, 1, config=c).published for c in (None, "rn50", "rn101", "vit_b32")] == \
+        [65.5, 55.9, 58.0, 57.2]
+    assert recipe.cell("dtd", 16, 1, config="rn50").published_from.startswith("RVP, Table 2")
+    assert recipe.cell("dtd", 8, 1).published is None and recipe.cell("dtd", 16, 1, {"OPTIM.LR": "1"}).published is None
+    assert load_recipe("dvp_cse").cell("dtd", 16, 1, config="rn50").published is None
+    zero = zeroshot_cell(recipe.cell("dtd", 16, 1, config="rn101"))
+    assert zero.config_file.parts[-2:] == ("ZeroshotCLIP", "rn101.yaml") and zero.published is None
 
 
 def test_every_published_value_names_its_source():

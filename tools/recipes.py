@@ -136,15 +136,11 @@ class Recipe:
         shots = None if self.trainer == ZEROSHOT else shots
         used = config or row.get("config", self.table["config"])
         note = row.get("published_from", shots)
-        published = row.get("published")
-        if isinstance(published, dict):
-            published = published.get(shots)
-        comparable = used == row.get("config", self.table["config"]) and not user_opts
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
                   "config_file": _config_file(self.trainer, used), "user_opts": user_opts,
-                  "published": published if comparable else None,
-                  "published_from": sources.get(note, sources.get("all", ""))}
+                  "published": None if user_opts else self._published(row, shots, used),
+                  "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
             return Cell(**common, opts=source.opts, train_on=source,
@@ -153,6 +149,15 @@ class Recipe:
         if shots is not None and (epochs := self.epochs(row, shots)) is not None:
             opts["OPTIM.MAX_EPOCH"] = epochs
         return Cell(**common, opts={**opts, **user_opts})
+
+    def _published(self, row: dict, shots: int | None, used: str) -> float | None:
+        """`published` of a row: a value, {shots: value} or, where there are several backbones, {config: either}."""
+        published, by_config = row.get("published"), False
+        if isinstance(published, dict) and all(isinstance(key, str) for key in published):
+            published, by_config = published.get(used), True
+        if not by_config and used != row.get("config", self.table["config"]):
+            return None
+        return published.get(shots) if isinstance(published, dict) else published
 
     def cells(self) -> list[Cell]:
         """Every cell of the table: rows x shots x seeds."""

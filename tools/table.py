@@ -96,7 +96,7 @@ def render(rows: list[Row]) -> str:
     text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
     if best:
-        text.append(f"{BEST_TEST}: mean over seeds of what some papers report; the other columns are the last epoch's")
+        text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
     text += ["", "run folders:"] + [f"  {short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
     return "\n".join(text)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def add_pixel_options(c: CfgNode) -> None:
     c.PREC = "amp"                      # amp, bf16: training under autocast (GPU), testing in float32; or fp32
-    c.TEST_EVERY_EPOCH = False          # also record the best test epoch, as published; costs a test per epoch
+    c.TEST_EVERY_EPOCH = False          # also record the best test epoch, as the authors do; costs a test per epoch
 
 
 def add_description_options(c: CfgNode) -> None:
@@ -41,8 +41,8 @@ def add_description_options(c: CfgNode) -> None:
 class PixelPromptTrainer(PromptTrainer):
     """Learns pixels around the image.
 
-    The result is the last epoch's. With TEST_EVERY_EPOCH the best test epoch, which the papers report, is recorded
-    beside it under a name that says so.
+    The result is the last epoch's. With TEST_EVERY_EPOCH the best test epoch, which the authors' code keeps, is
+    recorded beside it under a name that says so.
 
     Attributes:
         counting_epochs: first epochs in which nothing is trained, hence not tested either.
@@ -73,8 +73,9 @@ class PixelPromptTrainer(PromptTrainer):
     def after_train(self) -> None:
         super().after_train()
         if self.best_test:
-            logger.info("Best test epoch: %d of %d, %.1f%% (selected on the test set, as published; the result above "
-                        "is the last epoch's)", self.best_test["epoch"], self.max_epoch, self.best_test["accuracy"])
+            logger.info("Best test epoch: %d of %d, %.1f%% (selected on the test set, as in the authors' code; the "
+                        "result above is the last epoch's)", self.best_test["epoch"], self.max_epoch,
+                        self.best_test["accuracy"])
 
     def training_state(self) -> dict:
         return {**super().training_state(), "best_test": self.best_test}

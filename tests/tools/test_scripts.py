@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT"}
+FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT",
+            "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
 
@@ -32,6 +33,22 @@ def test_a_script_expands_to_plain_commands(method):
     assert [c[c.index("--seed") + 1] for c in commands] == ["1", "1", "2", "3"]
     assert all(c[c.index("OPTIM.LR") + 1] == "0.5" for c in commands[1:])
     assert all(c[c.index("DATASET.NUM_SHOTS") + 1] == "16" for c in commands[1:])
+
+
+@pytest.mark.parametrize(("words", "trainer"), [
+    (["--variant", "cse", "digits", "4"], "DVPcse"), (["digits", "4", "--variant=cls"], "DVPcls")])
+def test_dvp_has_two_variants_named_anywhere(words, trainer):
+    reply = bash("scripts/dvp.sh", *words, "--dry-run")
+    commands = [shlex.split(line) for line in reply.stdout.splitlines()]
+    assert [c[c.index("--trainer") + 1] for c in commands] == ["ZeroshotCLIP"] + [trainer] * 3
+    assert all(c[c.index("DATASET.NUM_SHOTS") + 1] == "4" for c in commands[1:])
+
+
+def test_another_variant_is_refused_and_the_usage_names_them():
+    reply = bash("scripts/dvp.sh", "digits", "4", "--variant", "csx")
+    assert reply.returncode == 2 and "got 'csx'" in reply.stderr
+    usage = bash("scripts/dvp.sh", "--help").stdout
+    assert "--variant  cls (default)" in usage and "scripts/dvp.sh <dataset> <shots>" in usage
 
 
 @pytest.mark.parametrize("shots", [[], ["16"]])
