@@ -26,13 +26,13 @@ class FewShotDataset(DatasetBase):
     """A dataset with a card, found under DATASET.ROOT or fetched.
 
     Attributes:
-        card, template: its facts. folder: where it is, absolute.
+        card, template, descriptions_stem: its facts. folder: where it is, absolute.
     """
 
     card: DatasetCard
 
     def __init__(self, cfg):
-        self.template = self.card.template
+        self.template, self.descriptions_stem = self.card.template, self.card.descriptions
         self.folder = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or "."))) / self.card.folder
         find_or_fetch(self.card, self.folder)
         train, val, test = self._splits()
@@ -87,17 +87,24 @@ class FewShotDataset(DatasetBase):
                            self.folder)
 
 
-def find_or_fetch(card: DatasetCard, folder: Path) -> None:
-    """Raises DatasetNotFound if `folder` is not complete and what lacks cannot be fetched."""
+def find_or_fetch(card: DatasetCard, folder: Path, partly: bool = False) -> None:
+    """Raises DatasetNotFound if `folder` is not complete and what lacks cannot be fetched.
+
+    Args:
+        partly: fetch what can be fetched, even if the rest has to be placed by hand.
+    """
     lacking, reason = missing(card, folder), ""
     if not lacking:
         return
     reason = misplaced(card, folder)
     given = {entry for archive in card.archives for entry in archive.gives}
-    if not reason and given.issuperset(entry.split("/")[0] for entry in lacking if entry in card.needs):
+    needs = {entry.split("/")[0] for entry in lacking if entry in card.needs}
+    if not reason and (given & needs if partly else given >= needs):
         new = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
         try:
-            fetch(card, folder, lacking)
+            wanted = {entry.split("/")[0] for entry in lacking}
+            get([archive for archive in card.archives if wanted & set(archive.gives)], folder)
+            fetch_split(card, folder)
         except DownloadError as error:
             reason = f"Downloading it failed: {error}."
             _remove_if_empty(new)
@@ -106,19 +113,8 @@ def find_or_fetch(card: DatasetCard, folder: Path) -> None:
         raise not_found(card, folder, lacking, reason)
 
 
-def fetch(card: DatasetCard, folder: Path, lacking: list[str]) -> None:
-    """Bring the archives that give what lacks, and the published split, so that accuracies compare.
-
-    Raises:
-        DownloadError: an archive could not be had; those before it are there.
-    """
-    wanted = {entry.split("/")[0] for entry in lacking}
-    get([archive for archive in card.archives if wanted & set(archive.gives)], folder)
-    fetch_published_split(card, folder)
-
-
-def fetch_published_split(card: DatasetCard, folder: Path) -> None:
-    """Warns where it cannot be had."""
+def fetch_split(card: DatasetCard, folder: Path) -> None:
+    """Bring the published split, with which accuracies compare; warns where it cannot be had."""
     try:
         if card.split:
             get([Archive(card.split_url, (card.split,), plain=True)], folder)

@@ -3,6 +3,9 @@
 Source: CoOp (ff61507) datasets/*.py for folders, splits, renames and ignored classes, trainers/zsclip.py for templates,
 DATASETS.md for addresses; sizes as CoOp's splits have them (its paper's table of datasets); MD5 sums as torchvision
 0.20 has them (it has none for FGVCAircraft), those of ImageNet-A and -R as public loaders have them.
+Resisc45: BlackVIP (changdaeoh/BlackVIP e6cfc2f) datasets/resisc45.py and README, trainers/zsclip.py; its sizes are
+those that its rule gives (its split file was not seen), address and MD5 of the images as torchgeo has them.
+Names of description files: DVP (caichengyi/DecoupledVP 4976ad4).
 """
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class DatasetCard:
         folder: under DATASET.ROOT. images: under `folder`; paths in split files are relative to it ("" is `folder`).
         read: name of the function in datasets/readers.py for the raw dataset.
         classes, test, train, val: counts; val 0 where there is none. template: CLIP's sentence for it.
-        split: CoOp's split file in `folder`, or "".
+        split: CoOp's split file in `folder`, or "". descriptions: stem of the files of descriptions of its classes.
         split_url: its address. needs: what must exist in `folder`. lists: what must exist too where `split` does not.
         archives: what can be fetched without a login. home: where a person gets it.
         by_hand: what a person has to do where no archive can be fetched; ends with a full stop.
@@ -62,6 +65,7 @@ class DatasetCard:
     test: int
     template: str = "a photo of a {}."
     split: str = ""
+    descriptions: str = ""
     split_url: str = ""
     needs: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
@@ -96,7 +100,7 @@ _AIRCRAFT = ("images", "variants.txt", "images_variant_train.txt", "images_varia
 
 CARDS = {card.name: card for card in (
     DatasetCard("Caltech101", "caltech-101", "101_ObjectCategories", "by_folder", 100, 2465,
-                train=4128, val=1649, split="split_zhou_Caltech101.json",
+                train=4128, val=1649, split="split_zhou_Caltech101.json", descriptions="caltech101",
                 split_url=_drive("1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
                 needs=("101_ObjectCategories",), archives=(
                     Archive("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
@@ -105,7 +109,7 @@ CARDS = {card.name: card for card in (
                 ignore=("BACKGROUND_Google", "Faces_easy"),
                 rename={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}),
     DatasetCard("OxfordPets", "oxford_pets", "images", "pets", 37, 3669, "a photo of a {}, a type of pet.",
-                train=2944, val=736, split="split_zhou_OxfordPets.json",
+                train=2944, val=736, split="split_zhou_OxfordPets.json", descriptions="oxford_pets",
                 split_url=_drive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
                 needs=("images",),
                 lists=("annotations/trainval.txt", "annotations/test.txt"), home=f"{_VGG}/pets/", archives=(
@@ -115,7 +119,7 @@ CARDS = {card.name: card for card in (
                     Archive(f"{_VGG}/pets/data/images.tar.gz", ("images",), "5c4f3ee8e5d25df40f4fd59a7f44e54c",
                             mirrors=(f"{_THOR}/~vgg/data/pets/images.tar.gz",)))),
     DatasetCard("StanfordCars", "stanford_cars", "", "cars", 196, 8041,
-                train=6509, val=1635, split="split_zhou_StanfordCars.json",
+                train=6509, val=1635, split="split_zhou_StanfordCars.json", descriptions="stanford_cars",
                 split_url=_drive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
                 needs=("cars_train", "cars_test"),
                 lists=("devkit/cars_train_annos.mat", "devkit/cars_meta.mat", "cars_test_annos_withlabels.mat"),
@@ -124,7 +128,7 @@ CARDS = {card.name: card for card in (
                         "and click Download; unpack, and move the innermost cars_train/ and cars_test/ (those that "
                         "hold 00001.jpg ...) to stanford_cars/."),
     DatasetCard("OxfordFlowers", "oxford_flowers", "jpg", "flowers", 102, 2463, "a photo of a {}, a type of flower.",
-                train=4093, val=1633, split="split_zhou_OxfordFlowers.json",
+                train=4093, val=1633, split="split_zhou_OxfordFlowers.json", descriptions="oxford_flowers",
                 split_url=_drive("1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
                 needs=("jpg",), lists=("imagelabels.mat", "cat_to_name.json"), archives=(
                     Archive(f"{_VGG}/flowers/102/102flowers.tgz", ("jpg",), "52808999861908f626f3c1f4e79d11fa",
@@ -134,17 +138,18 @@ CARDS = {card.name: card for card in (
                             mirrors=(f"{_THOR}/flowers/102/imagelabels.mat",)),
                     Archive(_drive("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"), ("cat_to_name.json",), plain=True))),
     DatasetCard("Food101", "food-101", "images", "by_folder", 101, 30300, "a photo of {}, a type of food.",
-                train=50500, val=20200, split="split_zhou_Food101.json",
+                train=50500, val=20200, split="split_zhou_Food101.json", descriptions="food101",
                 split_url=_drive("1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
                 needs=("images",), archives=(
                     Archive("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", ("images",),
                             "85eeb15f3717b99a5da872d97d918f87", "food-101"),)),
     DatasetCard("FGVCAircraft", "fgvc_aircraft", "images", "aircraft", 100, 3333,
-                "a photo of a {}, a type of aircraft.", train=3334, val=3333, needs=_AIRCRAFT, archives=(
+                "a photo of a {}, a type of aircraft.", train=3334, val=3333, descriptions="fgvc", needs=_AIRCRAFT,
+                archives=(
                     Archive(f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", _AIRCRAFT,
                             inside="fgvc-aircraft-2013b/data"),)),
     DatasetCard("SUN397", "sun397", "SUN397", "sun", 397, 19850,
-                train=15880, val=3970, split="split_zhou_SUN397.json",
+                train=15880, val=3970, split="split_zhou_SUN397.json", descriptions="sun397",
                 split_url=_drive("1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
                 needs=("SUN397",),
                 lists=("ClassName.txt", "Training_01.txt", "Testing_01.txt"), archives=(
@@ -155,13 +160,13 @@ CARDS = {card.name: card for card in (
                         "names copies). Any SUN397.tar.gz (37 GB) with the MD5 8ca2778205c41d23104230ba66911c7a is "
                         "the right one: unpack it in sun397/, so that sun397/SUN397/a/abbey/ is there."),
     DatasetCard("DescribableTextures", "dtd", "images", "by_folder", 47, 1692, "{} texture.",
-                train=2820, val=1128, split="split_zhou_DescribableTextures.json",
+                train=2820, val=1128, split="split_zhou_DescribableTextures.json", descriptions="dtd",
                 split_url=_drive("1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
                 needs=("images",), archives=(
                     Archive(f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz", ("images",), "fff73e5086ae6bdbea199a49dfb8a4c1",
                             "dtd", mirrors=(f"{_THOR}/dtd/dtd-r1.0.1.tar.gz",)),)),
     DatasetCard("EuroSAT", "eurosat", "2750", "by_folder", 10, 8100, "a centered satellite photo of {}.",
-                train=13500, val=5400, split="split_zhou_EuroSAT.json",
+                train=13500, val=5400, split="split_zhou_EuroSAT.json", descriptions="eurosat",
                 split_url=_drive("1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
                 needs=("2750",),
                 archives=(Archive(_EUROSAT, ("2750",), "c8fa014336c82ac7804f0398fcb19387",
@@ -171,35 +176,41 @@ CARDS = {card.name: card for card in (
                     "PermanentCrop": "Permanent Crop Land", "Residential": "Residential Buildings",
                     "SeaLake": "Sea or Lake"}),
     DatasetCard("UCF101", "ucf101", "UCF-101-midframes", "actions", 101, 3783, "a photo of a person doing {}.",
-                train=7639, val=1898, split="split_zhou_UCF101.json",
+                train=7639, val=1898, split="split_zhou_UCF101.json", descriptions="ucf101",
                 split_url=_drive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
                 needs=("UCF-101-midframes",),
                 lists=("ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt",
                        "ucfTrainTestlist/testlist01.txt"), archives=(
                     Archive(_large_drive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"), ("UCF-101-midframes",)),)),
+    DatasetCard("Resisc45", "resisc45", "NWPU-RESISC45", "by_folder", 45, 9450, "This is a photo of a {}",
+                train=15750, val=6300, split="split_mlai_Resisc45.json", descriptions="resisc45",
+                split_url=_drive("1QTThkyN-p58hAxN7wpBntO4CncTf9qtF"), needs=("NWPU-RESISC45",), archives=(
+                    Archive(f"{_HUB}/torchgeo/resisc45/resolve/a826b44d938a883185f11ebe3d512d38b464312f/"
+                            "NWPU-RESISC45.zip", ("NWPU-RESISC45",), "75206b2e16446591afa88e2628744886"),),
+                home="https://github.com/changdaeoh/BlackVIP"),
     DatasetCard("ImageNet", "imagenet", "images", "imagenet", 1000, 50000,
-                train=1281167, needs=("images/train", "images/val", "classnames.txt"),
+                train=1281167, descriptions="imagenet", needs=("images/train", "images/val", "classnames.txt"),
                 home="https://image-net.org/download-images", archives=(_CLASSNAMES,),
                 by_hand="It needs an account: sign up at https://image-net.org/signup, log in, open Download, choose "
                         "ILSVRC2012 and take \"Training images (Task 1 & 2)\" (138 GB) and \"Validation images (all "
                         "tasks)\" (6.3 GB). Unpack both so that each class has its folder: "
                         "imagenet/images/train/n01440764/ and imagenet/images/val/n01440764/ hold JPEG files."),
     DatasetCard("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", "imagenet_numbered", 1000, 10000,
-                needs=("imagenetv2-matched-frequency-format-val", "classnames.txt"), archives=(
+                descriptions="imagenet", needs=("imagenetv2-matched-frequency-format-val", "classnames.txt"), archives=(
                     Archive("https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz",
                             ("imagenetv2-matched-frequency-format-val",),
                             mirrors=(f"{_HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",)),
                     _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetSketch", "imagenet-sketch", "images", "imagenet_folders", 1000, 50889,
-                needs=("images", "classnames.txt"), archives=(
+                descriptions="imagenet", needs=("images", "classnames.txt"), archives=(
                     Archive(f"{_HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip", ("images",),
                             whole="sketch"), _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetA", "imagenet-adversarial", "imagenet-a", "imagenet_folders", 200, 7500,
-                needs=("imagenet-a", "classnames.txt"), archives=(
+                descriptions="imagenet", needs=("imagenet-a", "classnames.txt"), archives=(
                     Archive(f"{_BERKELEY}/imagenet-a.tar", ("imagenet-a",), "c3e55429088dc681f30d81f4726b6595"),
                     _CLASSNAMES), test_only=True),
     DatasetCard("ImageNetR", "imagenet-rendition", "imagenet-r", "imagenet_folders", 200, 30000,
-                needs=("imagenet-r", "classnames.txt"), archives=(
+                descriptions="imagenet", needs=("imagenet-r", "classnames.txt"), archives=(
                     Archive(f"{_BERKELEY}/imagenet-r.tar", ("imagenet-r",), "a61312130a589d0ca1a8fca1f2bd3337"),
                     _CLASSNAMES), test_only=True),
 )}

@@ -19,14 +19,15 @@ def merged(path):
     return cfg
 
 
-def test_each_of_the_23_files_names_a_dataset_of_its_own():
+def test_each_of_the_24_files_names_a_dataset_of_its_own():
     files = sorted(FOLDER.glob("*.yaml"))
     names = {path.stem: merged(path).DATASET.NAME for path in files}
-    assert len(files) == 23 and len(set(names.values())) == 23
+    assert len(files) == 24 and len(set(names.values())) == 24
     assert set(names.values()) >= set(CARDS) and all(name in DATASET_REGISTRY for name in names.values())
     assert {s for s, name in names.items() if name in CARDS} == {
         "caltech101", "dtd", "eurosat", "fgvc_aircraft", "food101", "imagenet", "imagenet_a", "imagenet_r",
-        "imagenet_sketch", "imagenetv2", "oxford_flowers", "oxford_pets", "stanford_cars", "sun397", "ucf101"}
+        "imagenet_sketch", "imagenetv2", "oxford_flowers", "oxford_pets", "resisc45", "stanford_cars", "sun397",
+        "ucf101"}
 
 
 def test_coops_files_set_the_name_and_coops_transforms_and_digits_are_never_mirrored():

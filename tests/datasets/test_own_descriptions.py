@@ -6,8 +6,10 @@ from yacs.config import CfgNode
 
 from clip import load_clip
 from clip.text import warn_of_unknown_words
+from datasets.cards import CARDS
 from datasets.digits import Digits, DigitsLowContrast
 from datasets.shapes import Shapes, ShapesSketch
+from trainers.parts.description_files import STEMS
 from trainers.parts.descriptions import load_descriptions
 
 KINDS = ("des", "dist", "cse_1", "cse_2", "cse_3")
@@ -69,3 +71,7 @@ def test_a_sentence_on_a_digit_names_it_and_no_other(root):
 def test_a_shifted_copy_says_the_same(root):
     assert build(ShapesSketch, root).descriptions == build(Shapes, root).descriptions
     assert build(DigitsLowContrast, root).descriptions == build(Digits, root).descriptions
+
+
+def test_every_dataset_of_the_papers_says_the_stem_of_its_description_files():
+    assert {card.descriptions for card in CARDS.values()} == {*STEMS, "imagenet"}

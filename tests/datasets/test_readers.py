@@ -32,10 +32,10 @@ def files(items, folder):
     return sorted(Path(d.impath).relative_to(folder).as_posix() for d in items)
 
 
-def test_there_are_fifteen_cards_each_registered_under_coops_name(build):
+def test_there_are_sixteen_cards_each_registered_under_its_name(build):
     from dassl.data.datasets import DATASET_REGISTRY
 
-    assert len(CARDS) == 15
+    assert len(CARDS) == 16
     assert all(name in DATASET_REGISTRY and DATASET_REGISTRY.get(name).card is card for name, card in CARDS.items())
     assert all(card.template.count("{}") == 1 for card in CARDS.values())
 
@@ -45,6 +45,7 @@ def test_there_are_fifteen_cards_each_registered_under_coops_name(build):
      ["face", "leopard", "airplane", "ant", "watch"]),
     ("EuroSAT", ["SeaLake", "AnnualCrop", "Forest"], ["Annual Crop Land", "Forest", "Sea or Lake"]),
     ("DescribableTextures", ["polka-dotted", "banded"], ["banded", "polka-dotted"]),
+    ("Resisc45", ["sea_ice", "airplane"], ["airplane", "sea_ice"]),
     ("Food101", ["apple_pie", ".hidden", "waffles"], ["apple_pie", "waffles"]),
 ])
 def test_folders_are_classes_in_order_split_50_20_30(tmp_path, build, name, classes, expected):
