@@ -16,7 +16,7 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), OpenAI's activation; exact GELU differs from it by up to 0.02."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return F.silu(1.702 * x).div_(1.702)      # the same; for the gradient one tensor is kept instead of two
 
 
 class LayerNorm(nn.LayerNorm):
@@ -81,11 +81,14 @@ class Attention(nn.Module):
         """
         R, L, p = *mask.shape[:2], mask.shape[2] - mask.shape[1]
         (prefix_q, q), (prefix_k, k), (prefix_v, v) = (x.split([p, R * L], dim=2) for x in (q, k, v))
+        # Attention keeps what it is given for the gradient: copies, as a view would keep all of q, k and v.
+        prefix_q, prefix_k, prefix_v = (x.contiguous() for x in (prefix_q, prefix_k, prefix_v))
         prefix = F.scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True)      # (B, h, p, d)
         q, k, v = (x.unflatten(2, (R, L)) for x in (q, k, v))                                      # (B, h, R, L, d)
         k = torch.cat([prefix_k.unsqueeze(2).expand(-1, -1, R, -1, -1), k], dim=3)                 # (B, h, R, p+L, d)
         v = torch.cat([prefix_v.unsqueeze(2).expand(-1, -1, R, -1, -1), v], dim=3)                 # (B, h, R, p+L, d)
-        rows = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (q, k, v)), attn_mask=mask)
+        q, k, v = (x.flatten(0, 1).contiguous() for x in (q, k, v))                                # (B*h, R, ..., d)
+        rows = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return torch.cat([prefix, rows.unflatten(0, prefix.shape[:2]).flatten(2, 3)], dim=2)
 
 
