@@ -127,6 +127,8 @@ class FrozenCLIP(nn.Module):
         name, sha256: where the weights come from (set by `load_clip`).
         mean, std: per channel, with which images are normalised before `encode_image`.
         known_tokens: BPE ids with a learned embedding, where that is not all of them; else None.
+        max_tokens: how many text tokens go through the tower at once, which bounds the memory; 0 (initially): all. What
+            goes in pieces is computed again for the gradient. Results are the same. May be set at any time.
         text_width, embed_dim, context_length, text_depth, image_size: read from the weights.
         vision_width, patch_size, depth: of a vision transformer; None for any other image tower.
         scale: () the factor on cosines, exp(logit_scale).
@@ -147,7 +149,7 @@ class FrozenCLIP(nn.Module):
         self.ln_final = LayerNorm(W)
         self.text_projection = nn.Parameter(torch.empty_like(text["text_projection"]))
         self.logit_scale = nn.Parameter(torch.empty(()))
-        self.name, self.sha256, self.known_tokens = "", "", None
+        self.name, self.sha256, self.known_tokens, self.max_tokens = "", "", None, 0
         self.mean, self.std = PIXEL_MEAN, PIXEL_STD
         self.text_width, self.embed_dim = W, self.text_projection.shape[1]
         self.text_depth, self.context_length = depth, len(self.positional_embedding)
@@ -225,14 +227,12 @@ class FrozenCLIP(nn.Module):
         """(N, L) int64 -> (N, L, W), without positions."""
         return self.token_embedding(ids)
 
-    def encode_text(self, tokens: TextTokens, prompt: Injector | None = None, max_tokens: int = 0) -> Tensor:
+    def encode_text(self, tokens: TextTokens, prompt: Injector | None = None) -> Tensor:
         """Text features, read at each sequence's end-of-text token.
 
         Args:
             tokens: N sequences; p + L at most `context_length`.
             prompt: enters the text tower; with a shared prefix it sees and may replace the prefix alone.
-            max_tokens: how many tokens go through the tower at once, which bounds the memory; 0: all. What goes in
-                pieces is computed again for the gradient. Results are the same.
         Returns:
             (N, D), or (B, N, D) for B prefixes; unit norm, float32.
         """
@@ -240,7 +240,7 @@ class FrozenCLIP(nn.Module):
         if p + L > self.context_length:
             raise InputError(f"A prompt holds at most {self.context_length} tokens; this one has {p + L}. "
                              "Shorten the class names or the context.")
-        pieces = tokens.pieces(max_tokens) if max_tokens else [[tokens]]
+        pieces = tokens.pieces(self.max_tokens) if self.max_tokens else [[tokens]]
 
         def encode(piece: TextTokens) -> Tensor:
             # The backward pass begins with the last piece, so that one alone may keep what it computed.

@@ -1,1 +1,9 @@
 """One file per method; what they share is in `parts/`. Importing a file registers its trainer."""
+
+MAX_TOKENS = 16384
+
+
+def extend_cfg(cfg) -> None:
+    if "MAX_TOKENS" not in cfg.TRAIN:
+        cfg.TRAIN.MAX_TOKENS = MAX_TOKENS   # text tokens encoded at once; more go in pieces, which are computed again
+                                            # for the gradient: less memory, more time, the same result; 0: no limit

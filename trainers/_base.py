@@ -19,6 +19,8 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from trainers import MAX_TOKENS
+from trainers._memory import with_less_memory_if_need_be
 from trainers.parts.prompted_clip import Output, PromptedCLIP
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class PromptTrainer(TrainerX):
     def check_cfg(self, cfg) -> None:
         if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
             raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
+        if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
+            raise UserError(f"TRAIN.MAX_TOKENS is a number of text tokens, or 0 for no limit; got {tokens}.")
         if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != self.normalised:
             name, transforms = type(self).__name__, tuple(cfg.INPUT.TRANSFORMS)
             raise UserError(
@@ -93,6 +97,7 @@ class PromptTrainer(TrainerX):
     def build_model(self) -> None:
         with told_to_the_user():
             clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+            clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
             self._check_image_size(clip)
             self._set_precision(clip)
             self.model = self.build_classifier(clip).to(self.device)
@@ -120,13 +125,7 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        with self._autocast():
-            out = self.model(images)
-        terms = self.loss(out, label)
-        self.check_finite(terms, batch)
-        loss = sum(terms.values())
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
+        out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self._gradients(images, label, batch))
         for optim in filter(None, self._optims.values()):
             self.scaler.step(optim)
         self.scaler.update()
@@ -134,6 +133,16 @@ class PromptTrainer(TrainerX):
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {name: float(value.detach()) for name, value in summary.items()}
+
+    def _gradients(self, images: Tensor, label: Tensor, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
+        with self._autocast():
+            out = self.model(images)
+        terms = self.loss(out, label)
+        self.check_finite(terms, batch)
+        loss = sum(terms.values())
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        return out, terms, loss
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)

@@ -9,7 +9,6 @@ from torch import nn
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.parts.meta_net import ConditionalCLIP
 from trainers.parts.text_prompt import TextPrompt
@@ -20,8 +19,6 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.N_CTX = 16                        # context words; more fit better and transfer worse
     c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
     c.PREC = "fp16"                     # fp16, amp, bf16 (GPU, autocast) or fp32; a CPU always runs fp32
-    c.MAX_TOKENS = 16384                # text tokens encoded at once; larger batches go in pieces that are computed
-                                        # again for the gradient: less memory, more time, the same result; 0: no limit
 
 
 @TRAINER_REGISTRY.register()
@@ -29,12 +26,7 @@ class CoCoOp(PromptTrainer):
     section = "COCOOP"
     saved_as = {"text.ctx": "ctx"}
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if (tokens := cfg.TRAINER.COCOOP.MAX_TOKENS) < 0:
-            raise UserError(f"TRAINER.COCOOP.MAX_TOKENS is a number of text tokens, or 0 for no limit; got {tokens}.")
-
     def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
         c = self.options
         text = TextPrompt(clip, self.classnames, c.N_CTX, c.CTX_INIT)
-        return ConditionalCLIP(clip, text, c.MAX_TOKENS, self.saved_as)
+        return ConditionalCLIP(clip, text, self.saved_as)

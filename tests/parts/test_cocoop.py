@@ -1,4 +1,6 @@
 """CoCoOp's one batch over images and classes against the paper's loop: image by image, 77 tokens for every class."""
+from copy import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,9 @@ LEARNED = ("ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.
 
 def conditional(clip, names=NAMES, max_tokens=0, init="a photo of a"):
     torch.manual_seed(3)
-    model = ConditionalCLIP(clip, TextPrompt(clip, names, 4, init), max_tokens, {"text.ctx": "ctx"})
+    clip = copy(clip)                           # the same weights, a limit of its own
+    clip.max_tokens = max_tokens
+    model = ConditionalCLIP(clip, TextPrompt(clip, names, 4, init), {"text.ctx": "ctx"})
     with torch.no_grad():                       # both units alive, so that every parameter has a gradient
         model.prompt_learner["meta_net"].linear1.bias.fill_(0.5)
     return model
@@ -140,4 +144,4 @@ def test_the_authors_checkpoints_are_read_and_written(make_cfg, tmp_path):
 
 def test_a_negative_budget_is_refused_with_its_rule(make_cfg):
     with pytest.raises(UserError, match="0 for no limit; got -1"):
-        build_trainer(make_cfg("CoCoOp", "TRAINER.COCOOP.MAX_TOKENS", -1))
+        build_trainer(make_cfg("CoCoOp", "TRAIN.MAX_TOKENS", -1))

@@ -37,16 +37,14 @@ class ConditionalCLIP(nn.Module):
     Args:
         clip: the towers; no gradient reaches their weights.
         text: one context for all classes, before the class name.
-        max_tokens: how many text tokens are encoded at once, see `FrozenCLIP.encode_text`; 0: all.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
     Attributes:
         prompt_learner: "text" and "meta_net", what is optimised and saved.
     """
 
-    def __init__(self, clip: FrozenCLIP, text: TextPrompt, max_tokens: int = 0,
-                 saved_as: Mapping[str, str] | None = None):
+    def __init__(self, clip: FrozenCLIP, text: TextPrompt, saved_as: Mapping[str, str] | None = None):
         super().__init__()
-        self.clip, self.max_tokens = clip, max_tokens
+        self.clip = clip
         self.prompt_learner = PromptLearner({"text": text, "meta_net": MetaNet(clip)}, saved_as)
 
     def forward(self, images: Tensor) -> Output:
@@ -57,7 +55,7 @@ class ConditionalCLIP(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             ctx = ctx + self.prompt_learner["meta_net"](image_features).unsqueeze(1)      # (B, n, W)
         prefix = torch.cat([start.expand(len(ctx), -1, -1), ctx], dim=1)                  # (B, 1+n, W)
-        text_features = self.clip.encode_text(replace(tokens, prefix=prefix), max_tokens=self.max_tokens)
+        text_features = self.clip.encode_text(replace(tokens, prefix=prefix))
         with torch.autocast(images.device.type, enabled=False):                           # cosines in float32
             logits = self.clip.scale * (text_features @ image_features.unsqueeze(2)).squeeze(2)     # (B, C)
         return Output(logits, image_features, text_features)

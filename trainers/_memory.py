@@ -1,0 +1,47 @@
+"""Out of memory is met once: the text goes through its tower in smaller pieces, which give the same result."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from clip import FrozenCLIP
+from dassl.utils import UserError
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+_FIRST_LIMIT = 8192                     # tokens, where there was no limit before
+
+
+def with_less_memory_if_need_be(clip: FrozenCLIP, compute: Callable[[], Result]) -> Result:
+    """`compute()`; if memory runs out, once more with half of `clip.max_tokens`, which then stays.
+
+    Raises:
+        UserError: memory runs out again.
+    """
+    try:
+        return compute()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    clip.max_tokens = max(1, clip.max_tokens // 2) if clip.max_tokens else _FIRST_LIMIT
+    logger.warning("Out of memory: text goes on in pieces of %d tokens, a little slower and with the same result. "
+                   "TRAIN.MAX_TOKENS %d starts like this.", clip.max_tokens, clip.max_tokens)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        return compute()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UserError(f"Memory ran out again with text in pieces of {clip.max_tokens} tokens. Set a smaller "
+                        "DATALOADER.TRAIN_X.BATCH_SIZE or TRAIN.MAX_TOKENS, or free memory that other programs hold."
+                        ) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On a GPU it has a class of its own; a CPU's is told by its text alone."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
