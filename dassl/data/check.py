@@ -6,10 +6,8 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image
-
 from dassl.utils.errors import UserError
-from dassl.utils.tools import cache_dir
+from dassl.utils.tools import cache_dir, why_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +41,10 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
     if stamp.exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        broken = [path for path, reason in zip(files, pool.map(_reason_unreadable, files), strict=True) if reason]
+        broken = [path for path, reason in zip(files, pool.map(why_unreadable, files), strict=True) if reason]
     if broken:
         raise UserError(f"{name}: {len(broken)} of {len(files)} images cannot be read, first "
-                        f"{', '.join(f'{p} ({_reason_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
+                        f"{', '.join(f'{p} ({why_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
                         "Fetch or copy them again.")
     try:
         stamp.parent.mkdir(parents=True, exist_ok=True)
@@ -73,14 +71,3 @@ def check_labels(dataset, name: str) -> None:
                 raise UserError(f"{name}: label {item.label} is {dataset.lab2cname[item.label]!r} in training and "
                                 f"{item.classname!r} in the {split} split ({item.impath}). Labels and class names "
                                 "disagree: check the order of the classes in the split.")
-
-
-def _reason_unreadable(path: str) -> str:
-    """Why an image cannot be decoded, or ""."""
-    try:
-        with Image.open(path) as image:
-            image.draft("L", (1, 1))            # a JPEG is read to its end, but at an eighth of its size
-            image.load()
-        return ""
-    except Exception as error:  # PIL raises many types for damaged files; each means unreadable
-        return str(error) or type(error).__name__

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UserError
+
+_ORIENTATION = 0x0112                           # EXIF's tag
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -59,18 +61,60 @@ def set_random_seed(seed: int) -> None:
 
 
 def read_image(path: str) -> Image.Image:
-    """RGB image.
+    """RGB image, 8 bits per channel, upright as the camera noted it; transparency is dropped and 16 bits are scaled.
 
     Raises:
         UserError: no such file, or one that is no readable image; names it.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return _rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"No image at {path}. Check DATASET.ROOT and that the dataset is complete.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is not a readable image ({error}). Fetch or copy it again.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable image ({_reason(path, error)}). Fetch or copy it again.") from error
+
+
+def why_unreadable(path: str) -> str:
+    """Why `read_image` would refuse a file, or ""; reads a JPEG at an eighth of its size, but to its end."""
+    try:
+        with Image.open(path) as image:
+            _refuse_float(image)
+            image.draft("L", (1, 1))
+            image.load()
+        return ""
+    except Exception as error:  # PIL raises many types for damaged files; each means unreadable
+        return _reason(path, error)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    _refuse_float(image)
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:  # a damaged note beside the pixels does not damage them
+        turned = False
+    image = ImageOps.exif_transpose(image) if turned else image
+    if image.mode.startswith("I"):              # PIL would cut everything above 255 instead of scaling it
+        pixels = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((pixels >> 8 if pixels.max() > 255 else pixels).clip(0, 255).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")           # directly to RGB, PIL warns
+    return image.convert("RGB")
+
+
+def _refuse_float(image: Image.Image) -> None:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+
+
+def _reason(path: str, error: Exception) -> str:
+    if osp.exists(path) and not osp.getsize(path):
+        return "it is empty (0 bytes)"
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels; make it smaller"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def collect_env_info() -> str:
