@@ -106,10 +106,21 @@ def check_files(card: DatasetCard, folder: Path, splits) -> None:
     files = [d.impath for s in splits if s for d in s]
     absent = [path for path in files if not os.path.exists(path)]
     if absent:
-        why = misplaced(card, folder)
+        why = misplaced(card, folder) or _spelt_otherwise(Path(absent[0]))
         raise DatasetNotFound(
             f"{card.name}: {len(absent):,} of {len(files):,} images of the split are missing, first "
             f"{', '.join(absent[:5])}. {why or f'Unpack the dataset again, whole, from {card.home}.'} {MEANWHILE}")
+
+
+def _spelt_otherwise(path: Path) -> str:
+    """That a missing file or its folder is there under a name that differs in case, signs or ending, or ""."""
+    while not path.parent.exists():
+        path = path.parent
+    for same in (lambda name: plain(name) == plain(path.name), lambda name: Path(name).stem == path.stem):
+        if other := next(filter(same, _names(path.parent)), None):
+            return (f"{other} is there instead of {path.name}, in {path.parent}: this is another copy of the dataset, "
+                    "or names were changed. Rename them, or unpack the dataset again.")
+    return ""
 
 
 def check_labels(card: DatasetCard, splits) -> None:

@@ -1,6 +1,7 @@
 """Image trees in CoOp's layout, with empty files for images: a dataset lists images, it does not open them."""
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import set_random_seed
 from datasets import extend_cfg
+
+sys.path.insert(0, str(Path(__file__).parent))
+from local_server import serving  # noqa: E402
 
 BREEDS = re.findall(r"\w+", """
 Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer
@@ -74,3 +78,13 @@ def build():
         return DATASET_REGISTRY.get(name)(cfg)
 
     return build
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine, and the permission to ask it."""
+    monkeypatch.delenv("DASSL_OFFLINE", raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    with serving() as server:
+        yield server

@@ -1,0 +1,87 @@
+"""datasets/README.md, written from the cards: `python tools/data.py readme`."""
+from __future__ import annotations
+
+from .cards import CARDS, Archive, DatasetCard
+
+_HEAD = """# Datasets
+
+Written from `datasets/cards.py` by `python tools/data.py readme`; a test checks that it is up to date.
+
+```bash
+python tools/data.py list                  # every dataset, and whether it is here
+python tools/data.py get dtd eurosat       # download and unpack, in CoOp's layout; goes on after a cut
+python tools/data.py check oxford_pets     # tree, counts, every file of the split, some images, names and labels
+```
+
+All lie below one folder, `DATA` (default `data/`). Split files, folders, class names and sentences are those of CoOp's
+[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md). Where the published split file is absent, the
+split is X goes to the user's cache. k-shot lists are drawn as CoOp draws them: k training and min(k, 4) validation
+images of each class (ImageNet validates on its test images), one list per number of shots and seed; the base or new
+half of the classes is taken afterwards. CoOp's own cached lists (`split_fewshot/*.pkl`) win over a draw.
+"""
+
+_TAIL = """## Your own images
+
+```bash
+python tools/train.py --dataset-dir my_images --trainer CoOp --config-file configs/trainers/CoOp/tiny.yaml
+bash scripts/coop.sh --dataset-dir my_images 16
+```
+
+`my_images` is a folder with one folder of images per class, or with `train/`, `val/` and `test/` that hold these; or a
+CSV or JSON file with columns `path`, `label`, `classname` and, if you like, `split`. Splits that are missing are drawn,
+stratified by class, always the same for the same files, and told. `--template "a photo of a {}."` and `--classnames
+FILE` say what your classes are called. See `datasets/folder.py`.
+
+## Add a dataset
+
+One row in `CARDS` and one yaml in `configs/datasets`; `tests/datasets/test_cards.py` then asks for one row of facts to
+compare it with. A dataset whose raw layout no reader knows gets a function in `datasets/readers.py`.
+"""
+
+
+def render(yamls: dict[str, str]) -> str:
+    """The whole text.
+
+    Args:
+        yamls: {file name in configs/datasets: registered name}.
+    """
+    stems = {name: stem for stem, name in yamls.items()}
+    embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items() if name not in CARDS)
+    parts = [_HEAD, _overview(stems), f"With the project come {embedded}: drawn at first use, nothing to download.\n"]
+    parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]
+    return "\n".join([*parts, _TAIL])
+
+
+def _overview(stems: dict[str, str]) -> str:
+    rows = ["| Dataset | Yaml | Classes | Train | Val | Test | Sentence |", "|---|---|--:|--:|--:|--:|---|"]
+    for card in CARDS.values():
+        sizes = " | ".join(f"{size:,}" if size else "-" for size in (card.classes, card.train, card.val, card.test))
+        rows.append(f"| {card.name} | `{stems.get(card.name, '-')}` | {sizes} | {card.template} |")
+    return "\n".join(rows) + "\n"
+
+
+def _section(card: DatasetCard, stem: str) -> str:
+    lines = [f"## {card.name}", "", "```", f"{card.folder}/"]
+    lines += [f"    {entry}" for entry in card.needs]
+    lines += [f"    {card.split}"] * bool(card.split)
+    lines += [f"    {entry}    (only without {card.split})" for entry in card.lists]
+    lines += ["```", ""]
+    if card.archives:
+        lines += [f"`python tools/data.py get {stem or card.name}` fetches:", ""]
+        lines += [_source(archive) for archive in card.archives] + [""]
+    if card.by_hand:
+        lines += [card.by_hand, ""]
+    lines += [f"- Home: <{card.home}>"]
+    lines += [f"- Published split: <{card.split_url}>"] * bool(card.split)
+    if card.ignore:
+        lines += [f"- Left out: {', '.join(card.ignore)}"]
+    if card.rename:
+        lines += [f"- Renamed: {', '.join(f'{old} to {new}' for old, new in card.rename.items())}"]
+    if card.test_only:
+        lines += ["- For testing only, over the classes that it has"]
+    return "\n".join(lines) + "\n"
+
+
+def _source(archive: Archive) -> str:
+    mirrors = "".join(f", else <{url}>" for url in archive.mirrors)
+    return f"- {', '.join(archive.gives)}: <{archive.url}>{mirrors}" + f" (MD5 {archive.md5})" * bool(archive.md5)

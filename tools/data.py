@@ -1,0 +1,190 @@
+"""Get a dataset, check it, or list all of them with what is on this machine.
+
+Names are those of configs/datasets (oxford_pets) or the registered ones (OxfordPets).
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools import train  # noqa: E402
+
+CONFIGS = ROOT / "configs" / "datasets"
+README = ROOT / "datasets" / "README.md"
+
+EXAMPLES = """
+examples:
+  python tools/data.py list                      every dataset, and whether it is here
+  python tools/data.py get dtd eurosat           download and unpack, in the layout of CoOp; goes on after a cut
+  python tools/data.py check oxford_pets         tree, counts, every file of the split, some images, names and labels
+
+environment: DATA (root of the datasets, default ./data), DASSL_OFFLINE=1 (fetch nothing)
+exit codes: 0 all is well; 2 something is for you to mend, and a paragraph says what
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/data.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("action", choices=("get", "check", "list", "readme"),
+                   help="readme writes datasets/README.md anew from the cards")
+    p.add_argument("names", nargs="*", metavar="NAME", help="oxford_pets or OxfordPets")
+    p.add_argument("--root", default=os.environ.get("DATA") or "./data", help="folder of the datasets (default: $DATA)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, or 2 for what the user can mend, or 130 when interrupted."""
+    args = parser().parse_args(argv)
+    train.register()
+    from dassl.utils import UserError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    root = Path(args.root).expanduser().absolute()
+    try:
+        if args.action in ("get", "check") and not args.names:
+            raise UserError(f"`{args.action}` takes names of datasets; `python tools/data.py list` shows them.")
+        if args.action == "list":
+            print(table(root))
+        elif args.action == "readme":
+            README.write_text(readme(), encoding="utf-8")
+            print(f"Wrote {README}")
+        else:
+            names = [registered(name) for name in args.names]
+            done = [{"get": get, "check": check}[args.action](name, root) for name in names]
+            return 0 if all(done) else 2
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def yaml_names() -> dict[str, str]:
+    """{file name in configs/datasets: registered name}."""
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+            for path in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def registered(name: str) -> str:
+    """The registered name of a dataset. Raises UserError with the nearest names for an unknown one."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.utils.registry import UnknownName, nearest
+
+    known = yaml_names()
+    if name in known or name in DATASET_REGISTRY:
+        return known.get(name, name)
+    raise UnknownName(f"There is no dataset {name!r}.{nearest(name, {*known, *DATASET_REGISTRY.registered_names()})} "
+                      f"Known: {', '.join(known)}.")
+
+
+def build(name: str, root: Path):
+    """The whole dataset, as a training would see it."""
+    from dassl.config import get_cfg_default
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine.plugins import extend_all
+
+    cfg = get_cfg_default()
+    extend_all(cfg, train.register())
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), name
+    cfg.freeze()
+    return DATASET_REGISTRY.get(name)(cfg)
+
+
+def card_of(name: str):
+    """The card of a benchmark, or None."""
+    from datasets.cards import CARDS
+
+    return CARDS.get(name)
+
+
+def get(name: str, root: Path) -> bool:
+    """Bring a dataset, or say what has to be done by hand; whether it is complete."""
+    from datasets.benchmarks import DatasetNotFound, fetch_split, find_or_fetch
+
+    card = card_of(name)
+    try:
+        if card:
+            find_or_fetch(card, root / card.folder, partly=True)
+            fetch_split(card, root / card.folder)
+        folder = root / card.folder if card else _where(build(name, root))
+    except DatasetNotFound as error:
+        print(error, file=sys.stderr)
+        return False
+    print(f"{name} is in {folder}. `python tools/data.py check {name}` looks whether all of it is right.")
+    return True
+
+
+def check(name: str, root: Path) -> bool:
+    """Print what is found of a dataset; whether nothing is wrong."""
+    from tabulate import tabulate
+
+    from datasets.inspection import inspect_card, inspect_dataset
+
+    card = card_of(name)
+    if card:
+        report = inspect_card(card, root / card.folder)
+    else:
+        dataset = build(name, root)
+        report = inspect_dataset(dataset, _where(dataset))
+    print(f"{name}\n{tabulate(report.facts, tablefmt='plain', disable_numparse=True)}")
+    for problem in report.problems:
+        print(f"\n{problem}", file=sys.stderr)
+    print(f"{name} is in order.\n" if not report.problems else "", flush=True)
+    return not report.problems
+
+
+def _where(dataset) -> Path:
+    return Path(os.path.commonpath([os.path.dirname(d.impath) for d in dataset.test]))
+
+
+def table(root: Path) -> str:
+    """Every dataset: its names, its size as the card has it, and its state below `root`."""
+    from tabulate import tabulate
+
+    from datasets.inspection import state_of
+
+    rows = []
+    for stem, name in yaml_names().items():
+        card = card_of(name)
+        if card:
+            sizes = [card.classes, *(size or "-" for size in (card.train, card.val)), card.test]
+            rows.append([stem, name, *sizes, state_of(card, root / card.folder)])
+        else:
+            rows.append([stem, name, *_drawn(name, root)])
+    lines = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    head = ["yaml", "registered name", "classes", "train", "val", "test", f"in {root}"]
+    return tabulate(lines, headers=head, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 4 + ["left"])
+
+
+def _drawn(name: str, root: Path) -> list:
+    """Sizes and state of a dataset that comes with the project."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from datasets.embedded import DRAWING
+
+    if not (root / f"{DATASET_REGISTRY.get(name).dataset_dir}-v{DRAWING}").is_dir():
+        return ["-"] * 4 + ["comes with the project, drawn at first use"]
+    dataset = build(name, root)
+    return [dataset.num_classes, *map(len, (dataset.train_x, dataset.val, dataset.test)), "drawn"]
+
+
+def readme() -> str:
+    """datasets/README.md, from the cards."""
+    from datasets.readme import render
+
+    return render(yaml_names())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
