@@ -139,7 +139,7 @@ def test_without_a_file_the_paragraph_says_where_it_looked_and_the_ways_out(tmp_
 
     text = refused("des", CLASSES, stem="dtd", root=str(tmp_path))
     assert "DASSL_OFFLINE=1 forbids" in text and str(tmp_path / "descriptions") in text and "describe.py make" in text
-    assert "The authors have none" in refused("des", CLASSES, stem="mine")
+    assert "No address of the authors' is known" in refused("des", CLASSES, stem="mine")
     assert "Downloading is off" in refused("des", CLASSES, stem="dtd", download=False)
     assert "no descriptions_stem" in refused("des", CLASSES)
     assert "got 'desc'" in refused("desc", CLASSES)

@@ -78,12 +78,13 @@ def fetch_file(kind: str, stem: str, root: str = "", download: bool = True) -> P
     name = f"{stem}_{kind}"
     if not stem:
         raise InputError(f"This dataset brings no descriptions {kind}, and has no descriptions_stem by which files "
-                         "are found. Name a file or folder of descriptions; python tools/describe.py make writes one.")
+                         "are found. Name a folder of them with TRAINER.<NAME>.DESCRIPTIONS; python "
+                         "tools/describe.py make writes them.")
     urls = [f"{_DVP}/causes/{stem}_{_authors_kind(kind)}.json"] if kind.startswith("cse") else \
         [f"{_DVP}/attributes/{name}.json", f"{_ATTRVR}/{name}.json"]
     target, reason = cache_folder() / f"{name}.json", "Downloading is off."
     if stem not in STEMS:
-        urls, reason = [], "The authors have none of this dataset."
+        urls, reason = [], "No address of the authors' is known for this dataset."
     for url in urls if download else ():
         try:
             return _fetch(url, target)
@@ -93,8 +94,9 @@ def fetch_file(kind: str, stem: str, root: str = "", download: bool = True) -> P
                 break
     looked = [f"{Path(root).expanduser()} and its folders"] * bool(root) + [str(target)]
     raise InputError(f"The descriptions {name} are not on this machine: no {name}.json in {', no '.join(looked)}. "
-                     f"{reason} Place the file in {Path(root or '.').expanduser() / 'descriptions'}, name one of your "
-                     f"own, or make it: python tools/describe.py make --kind {kind} ...")
+                     f"{reason} Place the file in {Path(root or '.').expanduser() / 'descriptions'}, name another "
+                     "folder with TRAINER.<NAME>.DESCRIPTIONS, or have the sentences written: python "
+                     "tools/describe.py make --help tells how.")
 
 
 def read_descriptions(path: Path) -> dict[str, list[str]]:
