@@ -14,7 +14,7 @@ EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_cl
             "shapes_recoloured", "shapes_lowcontrast"}
 REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
-         "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (10 + 8) * 3),
+         "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
          "coop_rn50": 11 * 5 * 3, "linear_probe": (11 + 8) * 5 * 3, "zeroshot": 11 + 4 + 8}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
@@ -115,7 +115,7 @@ def test_visual_reprogramming_runs_with_the_authors_settings(name):
             assert set(i.TRANSFORMS) - {"normalize"} == {"resize_short_side", "random_resized_crop", "random_flip"}
             if name == "dvp_cls":
                 assert cfg.TRAINER.DVPCLS.NUM_CLUSTERS == CLUSTERS.get(dataset, 3)
-    assert seen == 4 * 10
+    assert seen == 4 * 11
 
 
 def test_published_values_belong_to_their_backbone():
