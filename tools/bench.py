@@ -1,0 +1,173 @@
+"""How fast a training step is here, beside the same step as published code takes it and the floor under both."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools.benchmark import rows as known  # noqa: E402
+from tools.benchmark.rows import Row, Settings  # noqa: E402
+
+EXAMPLES = """
+rows:
+  CoOp, VPT, DAPT, CoCoOp   a training step
+  CoOp-test                 a test batch with learned prompts: text once here, for every batch in the field
+  ZeroshotCLIP              a test batch with fixed sentences
+  DVP-PRM                   scores of 60 descriptions a class to logits, by the counted reweighting matrix
+
+examples:
+  python tools/bench.py                                            ViT-B/16 at 37 and 100 classes
+  python tools/bench.py --trainers CoOp --classes 37 100 1000      the text side; the last takes minutes a step
+  python tools/bench.py --trainers CoCoOp --classes 100 --batch 8
+  python tools/bench.py --backbones tiny --rounds 3 --no-memory    a try that ends in seconds
+  python tools/bench.py --device cuda --precision fp16 --batch 32 --json gpu.json
+  python tools/bench.py --all --json all.json                      every row on every backbone; takes hours on a CPU
+
+The weights are random, at the sizes of the real ones: nothing is downloaded. Leave the machine alone meanwhile.
+What the columns mean and how the floor is counted: docs/performance.md.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/bench.py", description=__doc__, epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--trainers", nargs="+", default=list(known.TRAINERS), metavar="NAME",
+                   help=f"of {', '.join(known.TRAINERS)} (default: all)")
+    p.add_argument("--backbones", nargs="+", default=["ViT-B/16"], metavar="NAME",
+                   help=f"of {', '.join(known.BACKBONES)} (default: ViT-B/16)")
+    p.add_argument("--classes", nargs="+", type=int, default=[37, 100], metavar="C", help="2 to 1000 (default: 37 100)")
+    p.add_argument("--batch", type=int, default=4, help="images of a training step (default: 4)")
+    p.add_argument("--test-batch", type=int, default=16, help="images of a test batch (default: 16)")
+    p.add_argument("--all", action="store_true", help="every trainer on every backbone")
+    p.add_argument("--rounds", type=int, default=5, help="how often both sides take their step (default: 5)")
+    p.add_argument("--seconds", type=float, default=60.0,
+                   help="for the rounds of a row; three are always done (default: 60)")
+    p.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: cuda where there is a GPU")
+    p.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32", help="the others need a GPU")
+    p.add_argument("--threads", type=int, default=None, help="of PyTorch (default: physical cores)")
+    p.add_argument("--seed", type=int, default=1, help="of weights, prompts and images (default: 1)")
+    p.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which needs more processes")
+    p.add_argument("--no-data", action="store_true", help="do not measure loaders")
+    p.add_argument("--json", metavar="FILE", help="also write everything there; - prints it instead of the table")
+    return p
+
+
+def plan(args: argparse.Namespace) -> list[Row]:
+    """The rows to measure. Raises UserError for what cannot be measured."""
+    from dassl.utils import UserError
+    from dassl.utils.registry import nearest
+
+    trainers, backbones = (known.TRAINERS, known.BACKBONES) if args.all else (args.trainers, args.backbones)
+    for what, names, there in (("trainer", trainers, known.TRAINERS), ("backbone", backbones, known.BACKBONES)):
+        for name in names:
+            if name not in there:
+                raise UserError(f"The benchmark has no {what} {name!r}.{nearest(name, there)} There are "
+                                f"{', '.join(there)}.")
+    if wrong := [C for C in args.classes if not 2 <= C <= known.MOST_CLASSES]:
+        raise UserError(f"The benchmark names 2 to {known.MOST_CLASSES:,} classes; --classes has {wrong[0]}.")
+    for flag in ("batch", "test_batch", "rounds", "threads"):
+        if (value := getattr(args, flag)) is not None and value < 1:
+            raise UserError(f"--{flag.replace('_', '-')} is at least 1; got {value}.")
+    classes = sorted(set(args.classes))
+    rows = [Row(trainer, backbone, C, args.test_batch if trainer in known.TESTING else args.batch)
+            for backbone in backbones for trainer in trainers if trainer != known.PRM
+            for C in (classes if trainer in known.CLASSES_MATTER else classes[-1:])
+            if not (backbone == "RN50" and trainer in known.NEED_A_VIT)]
+    rows += [Row(known.PRM, "", classes[-1], known.PRM_BATCH)] if known.PRM in trainers else []
+    if not rows:
+        raise UserError("VPT and DAPT add tokens to a vision transformer, and RN50 has none. Choose a ViT backbone.")
+    return rows
+
+
+def setup(args: argparse.Namespace) -> Settings:
+    """Device, precision and threads, set and told. Raises UserError for a device or precision that is not there."""
+    import torch
+
+    from dassl.utils import UserError
+    from tools.benchmark.report import physical_cores
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU here, and --device is cuda. Leave the flag out, or install a PyTorch that "
+                        "fits the driver.")
+    if device == "cpu" and args.precision != "fp32":
+        raise UserError(f"A CPU runs fp32; got --precision {args.precision}. Use --device cuda, or leave it out.")
+    threads = args.threads or physical_cores()
+    torch.set_num_threads(threads)
+    return Settings(device, args.precision, threads, args.seed)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Measure every row; the result is what --json writes."""
+    from dataclasses import asdict
+
+    import torch
+
+    from tools.benchmark import floor, loading, measure, report
+
+    rows, settings = plan(args), setup(args)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[settings.precision]
+    rates, measured, data = [floor.matrix_rate(settings.device, dtype)], [], {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for number, row in enumerate(rows, 1):
+            say = _teller(f"[{number}/{len(rows)}] {row}")
+            key = (row.image_size, row.batch)
+            if row.trainer in known.TRAINING and not args.no_data and key not in data:
+                say("data")
+                data[key] = loading.measure(row, settings, Path(folder))
+            waiting = data.get(key) if row.trainer in known.TRAINING else None
+            result = measure.measure(row, settings, Path(folder), waiting, args.rounds, args.seconds,
+                                     not args.no_memory, say)
+            say(f"{result['ours']['ms']['step']:,.0f} ms, the field {result['field']['ms']['step']:,.0f} ms", end="\n")
+            measured.append(result)
+            rates.append(floor.matrix_rate(settings.device, dtype, repeats=2))
+    rate, shape = max(rates)
+    return {"machine": report.machine(settings.device), "settings": {**asdict(settings), "rounds": args.rounds},
+            "matrix_rate": {"gflops": rate / 1e9, "shape": shape},
+            "rows": [report.add_floor(row, rate) for row in measured]}
+
+
+def _teller(name: str):
+    """Writes the row and what is being done to one line of standard error."""
+    def say(doing: str, end: str = "") -> None:
+        text = f"{name}: {doing}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end=end, file=sys.stderr, flush=True)
+        elif end:
+            print(text, file=sys.stderr, flush=True)
+    return say
+
+
+def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    args = parser().parse_args(argv)
+    import logging
+
+    from dassl.utils import UserError
+    from tools.benchmark import report
+
+    logging.disable(logging.WARNING)                # open_clip warns that weights are random: they are meant to be
+    try:
+        result = run(args)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except UserError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+    if args.json != "-":
+        print(report.table(result))
+    if args.json:
+        text = json.dumps(result, indent=1)
+        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,164 @@
+"""The floor under a step: the operations that must be done, and how fast this machine multiplies matrices.
+
+Counted are matrix products, in closed form; an operation is a multiplication or an addition. What must be done: the
+patches and every block once, in the last block only the token that is read and the keys and values that it sees, every
+text token that differs between classes once and what stands before all of them once, and in the backward pass the
+gradients that lead to what is learned, never those of frozen weights. Norms, activations, softmax, losses and moving
+data count as nothing, so no implementation on the same products goes below it.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from clip.tokenizer import encode
+from tools.benchmark.rows import PRM_DESCRIPTIONS, TESTING, Row
+
+
+@dataclass(frozen=True)
+class Operations:
+    """forward, backward: counts."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def __add__(self, other: Operations) -> Operations:
+        return Operations(self.forward + other.forward, self.backward + other.backward)
+
+    def __mul__(self, times: int) -> Operations:
+        return Operations(self.forward * times, self.backward * times)
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward
+
+
+def product(m: int, k: int, n: int, gradients: int = 0) -> Operations:
+    """(m, k) times (k, n), and the gradients of none, one or both of them."""
+    return Operations(2 * m * k * n, 2 * m * k * n * gradients)
+
+
+def mlp(tokens: int, W: int, hidden: int, gradients: int) -> Operations:
+    """Output projection of the attention and the two layers of the MLP behind it."""
+    return product(tokens, W, W, gradients) + product(tokens, W, hidden, gradients) * 2
+
+
+def vision(patches: int, patch_size: int, W: int, hidden: int, depth: int, D: int, learned: int = 0) -> Operations:
+    """One image through a vision transformer of `depth` >= 2 blocks, `learned` tokens entering the first.
+
+    Args:
+        learned: visual tokens n; 0 is a frozen tower, whose backward costs nothing.
+    """
+    L, g = 1 + patches + learned, int(learned > 0)
+    attention = product(L, W, L, 2 * g) + product(L, L, W, 2 * g)
+    rest = attention + mlp(L, W, hidden, g)
+    first = product(learned, W, 3 * W, g) + product(1 + patches, W, 3 * W) + rest
+    middle = product(L, W, 3 * W, g) + rest
+    read = product(1, W, L, 2 * g) + product(1, L, W, 2 * g) + mlp(1, W, hidden, g)
+    last = product(L, W, 2 * W, g) + product(1, W, W, g) + read
+    return product(patches, 3 * patch_size ** 2, W) + first + middle * (depth - 2) + last + product(1, W, D, g)
+
+
+def text(prefix: int, own: Sequence[int], W: int, hidden: int, depth: int, D: int, prefixes: int = 1) -> Operations:
+    """All classes behind a learned prefix, through a text transformer of `depth` >= 2 blocks.
+
+    Args:
+        prefix: p, tokens that all classes share: start and context.
+        own: C lengths, each class's tokens from its name to the end-of-text.
+        prefixes: R, how many prefixes all classes stand behind (CoCoOp has one for every image).
+    """
+    S, C, R = sum(own), len(own), prefixes
+    own_pairs = sum(s * s for s in own)
+    of_prefix = (product(prefix, W, prefix, 2) + product(prefix, prefix, W, 2)) * R
+    rest = mlp(R * (prefix + S), W, hidden, 1)
+    first = product(R * prefix, W, 3 * W, 1) + product(S, W, 3 * W) + of_prefix + rest \
+        + product(R * S, W, prefix, 1) + product(R * S, prefix, W, 2) \
+        + product(1, W, own_pairs) + product(1, own_pairs, W, 1) * R
+    middle = product(R * (prefix + S), W, 3 * W, 1) + of_prefix + rest \
+        + (product(S, W, prefix, 2) + product(S, prefix, W, 2) + product(own_pairs, W, 1, 2) * 2) * R
+    last = product(R * (prefix + S), W, 2 * W, 1) + product(R * C, W, W, 1) + mlp(R * C, W, hidden, 1) \
+        + (product(C, W, prefix, 2) + product(C, prefix, W, 2) + product(S, W, 1, 2) * 2) * R
+    return first + middle * (depth - 2) + last + product(R * C, W, D, 1)
+
+
+def operations(row: Row, trainer) -> dict[str, Operations]:
+    """{"image", "text", "logits"} of one step of a row.
+
+    Args:
+        trainer: the row's, for the sizes of its towers and prompts; not used by the product of DVP.
+    """
+    B, C = row.batch, row.classes
+    if trainer is None:
+        return {"logits": product(B, PRM_DESCRIPTIONS, C, 1)}
+    clip, learner = trainer.model.clip, trainer.model.prompt_learner
+    learned = learner["visual"].n_tokens if "visual" in learner else 0
+    image = image_operations(clip, learned) * B
+    D, learns_text = clip.embed_dim, "text" in learner and row.trainer not in TESTING
+    logits = product(B, D, C, 0 if row.trainer in TESTING else int(learned > 0) + int(learns_text))
+    if not learns_text:
+        return {"image": image, "text": Operations(), "logits": logits}
+    conditional = "meta_net" in learner
+    own = [len(encode(f"{name}.")) + 1 for name in trainer.classnames]
+    tower = text(1 + learner["text"].n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
+                 B if conditional else 1)
+    if conditional:
+        hidden = learner["meta_net"].linear1.out_features
+        tower = tower + product(B, D, hidden, 1) + product(B, hidden, clip.text_width, 2)
+    return {"image": image, "text": tower, "logits": logits}
+
+
+def image_operations(clip, learned: int = 0) -> Operations:
+    """One image through the image tower of a CLIP; that of a ResNet is counted on the tower itself."""
+    visual = clip.visual
+    if clip.vision_width is None:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            visual(torch.zeros(1, 3, clip.image_size, clip.image_size, device=clip.logit_scale.device,
+                               dtype=next(visual.parameters()).dtype))
+        return Operations(counter.get_total_flops())
+    return vision((clip.image_size // clip.patch_size) ** 2, clip.patch_size, clip.vision_width,
+                  _hidden(visual), clip.depth, clip.embed_dim, learned)
+
+
+def _hidden(tower) -> int:
+    return tower.transformer.resblocks[0].mlp.c_fc.out_features
+
+
+def matrix_rate(device: str, dtype: torch.dtype, tokens: Sequence[int] = (),
+                widths: Sequence[int] = (512, 768), repeats: int = 5) -> tuple[float, str]:
+    """The best rate of the products that the towers are made of, in operations a second, and the shape that had it.
+
+    Shapes are (tokens, W) times (W, 3W), (W, 4W) and (4W, W), with the thread count in force.
+
+    Args:
+        tokens: by default those of 4 and 8 images of ViT-B/16 on a CPU, of 32 and 128 on a GPU.
+    """
+    best, shape = 0.0, ""
+    for m in tokens or ((788, 1576) if device == "cpu" else (6304, 25216)):
+        for W in widths:
+            for k, n in ((W, 3 * W), (W, 4 * W), (4 * W, W)):
+                x, weight = (torch.randn(size, device=device, dtype=dtype) for size in ((m, k), (n, k)))
+                seconds = min(_seconds(x, weight, device) for _ in range(repeats))
+                if (rate := product(m, k, n).forward / seconds) > best:
+                    best, shape = rate, f"({m}, {k}) x ({k}, {n})"
+    return best, shape
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor, device: str) -> float:
+    """Of one product; on a GPU the mean of ten in a row, so that starting them costs nothing."""
+    if device == "cpu":
+        start = time.perf_counter()
+        F.linear(x, weight)
+        return time.perf_counter() - start
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(10):
+        F.linear(x, weight)
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e4

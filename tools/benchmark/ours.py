@@ -1,0 +1,103 @@
+"""One step of ours, by the trainers themselves; hooks tell which part of it is running."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tools.benchmark.field_steps import prm_scores
+from tools.benchmark.rows import PRM_BEST, PRM_DESCRIPTIONS, TESTING, Row
+from tools.benchmark.timing import Watch
+
+
+class Parts:
+    """Marks the parts of a trainer's step on a watch, from hooks on its model, image tower and optimiser.
+
+    Forward passes that a backward pass repeats to save memory count as backward.
+    """
+
+    def __init__(self, trainer):
+        self.watch, self.forward = Watch(), False
+        model = trainer.model
+        model.register_forward_pre_hook(self._enter_model)
+        model.register_forward_hook(self._leave_model)
+        model.clip.visual.register_forward_pre_hook(self._enter_images)
+        model.clip.visual.register_forward_hook(self._leave_images)
+        if trainer.get_model_names():
+            trainer.optim.register_step_pre_hook(self._enter_update)
+
+    def _enter_model(self, *_) -> None:
+        self.forward = True
+
+    def _leave_model(self, *_) -> None:
+        self.forward = False
+        self.watch.mark("text")
+
+    def _enter_images(self, *_) -> None:
+        if self.forward:
+            self.watch.mark("text")
+
+    def _leave_images(self, *_) -> None:
+        if self.forward:
+            self.watch.mark("image")
+
+    def _enter_update(self, *_) -> None:
+        self.watch.mark("backward")
+
+
+class TrainingStep:
+    """`forward_backward` of a trainer on a batch that is there."""
+
+    def __init__(self, trainer, batch: dict):
+        self.trainer, self.batch, self.parts = trainer, batch, Parts(trainer)
+
+    def __call__(self, watch: Watch) -> float:
+        self.parts.watch = watch
+        loss = self.trainer.forward_backward(self.batch)["loss"]
+        watch.mark("update")
+        return loss
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {name: value.grad for name, value in self.trainer.model.prompt_learner.named_parameters()}
+
+
+class InferenceStep:
+    """`model_inference` of a trainer, as the engine's test calls it."""
+
+    def __init__(self, trainer, batch: dict):
+        self.trainer, self.images, self.parts = trainer, batch["img"], Parts(trainer)
+
+    @torch.no_grad()
+    def __call__(self, watch: Watch) -> Tensor:
+        self.parts.watch = watch
+        return self.trainer.model_inference(self.images)
+
+
+class PRMProduct:
+    """The reweighting of scores with the entries that are not zero."""
+
+    def __init__(self, row: Row, device: str):
+        from trainers.parts.label_mapping import ReweightingMatrix
+
+        self.scores = prm_scores(row, device)                                                 # (B, C, m)
+        self.mapping = ReweightingMatrix(row.classes, PRM_DESCRIPTIONS, PRM_BEST).to(device)
+        self.labels = torch.arange(row.batch, device=device) % row.classes
+
+    def __call__(self, watch: Watch) -> float:
+        self.scores.grad = None
+        loss = F.cross_entropy(self.mapping(self.scores), self.labels)
+        watch.mark("text")
+        loss.backward()
+        value = loss.item()
+        watch.mark("backward")
+        return value
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {"scores": self.scores.grad}
+
+
+def build(row: Row, trainer, batch: dict, device: str):
+    """Our side of a row; `trainer` and `batch` are not used by the product of DVP."""
+    if trainer is None:
+        return PRMProduct(row, device)
+    return (InferenceStep if row.trainer in TESTING else TrainingStep)(trainer, batch)

@@ -1,0 +1,62 @@
+"""What can be measured: trainers, backbones, class names. Imports nothing heavy."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TRAINING, TESTING, PRM = ("CoOp", "VPT", "DAPT", "CoCoOp"), ("CoOp-test", "ZeroshotCLIP"), "DVP-PRM"
+TRAINERS = (*TRAINING, *TESTING, PRM)
+CLASSES_MATTER = ("CoOp", "DAPT", "CoCoOp")     # the others are measured at the largest number of classes only
+NEED_A_VIT = ("VPT", "DAPT")
+PRM_DESCRIPTIONS, PRM_BEST, PRM_BATCH = 60, 3, 64       # three causes of 20 sentences, as DVP publishes
+BACKBONES = {"ViT-B/16": "ViT-B-16-quickgelu:random", "ViT-B/32": "ViT-B-32-quickgelu:random",
+             "RN50": "RN50-quickgelu:random", "ViT-L/14": "ViT-L-14-quickgelu:random", "tiny": "tiny"}
+
+_NOUNS = (
+    "cat", "dog", "terrier", "spaniel", "hound", "sparrow", "owl", "eagle", "trout", "shark", "turtle", "frog",
+    "lizard", "beetle", "butterfly", "spider", "crab", "horse", "tiger", "bear", "fox", "rabbit", "squirrel", "monkey",
+    "elephant", "daisy", "orchid", "lily", "tulip", "mushroom", "pizza", "sushi", "waffle", "omelette", "guitar",
+    "violin", "piano", "tractor", "airplane", "bicycle", "ship", "lighthouse", "bridge", "castle", "teapot",
+    "lantern", "backpack", "umbrella", "armchair", "typewriter")
+_QUALIFIERS = (
+    "", "small", "golden", "black", "spotted", "red", "american", "striped", "old", "white", "long-haired", "water",
+    "mountain", "dwarf", "english", "wild", "yellow-tailed", "painted", "giant", "pale blue")
+MOST_CLASSES = len(_NOUNS) * len(_QUALIFIERS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        trainer: one of TRAINERS; "CoOp-test" is the evaluation of learned prompts, "DVP-PRM" the reweighting of scores.
+        backbone: a key of BACKBONES; "" for DVP-PRM, which needs none.
+        classes: C. batch: images a step.
+    """
+
+    trainer: str
+    backbone: str
+    classes: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.trainer} {self.backbone}".strip() + f", {self.classes} classes, batch {self.batch}"
+
+    @property
+    def image_size(self) -> int:
+        return 32 if self.backbone == "tiny" else 224
+
+
+@dataclass(frozen=True)
+class Settings:
+    """device: "cpu" or "cuda". precision: fp32, fp16 or bf16. threads: of PyTorch. seed: of weights and images."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+    seed: int = 1
+
+
+def class_names(C: int) -> list[str]:
+    """C different names, 2 to MOST_CLASSES of them, always the same ones; one to four BPE tokens each."""
+    n, q = len(_NOUNS), len(_QUALIFIERS)
+    return [f"{_QUALIFIERS[(i // n + i) % q]} {_NOUNS[i % n]}".strip() for i in range(C)]
