@@ -3,6 +3,7 @@
 Source: Understanding Model Reprogramming for CLIP via Decoupling Visual Prompts (Cai et al., ICML 2025),
 experiments/fs_dvp_cse.py and fs_dvp_cls.py. Its "balanced" clustering is plain k-means.
 """
+import logging
 from functools import partial
 
 import torch
@@ -15,6 +16,8 @@ from trainers._pixel import DescriptionTrainer, add_description_options
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
 from trainers.parts.pixel_prompt import PixelPrompts
 from trainers.parts.prompted_clip import Output
+
+logger = logging.getLogger(__name__)
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -45,6 +48,7 @@ class DVP(DescriptionTrainer):
 
     def run_epoch(self) -> None:
         if self.epoch < self.counting_epochs:
+            logger.info("Epoch %d counts which descriptions match; nothing is trained in it", self.epoch + 1)
             with torch.no_grad():
                 for images, label in map(self.parse_batch_train, self.train_loader_x):
                     self.bank.mapping.observe(self.model(images).scores, label)
