@@ -20,12 +20,14 @@ from tools import train  # noqa: E402
 
 CONFIGS = ROOT / "configs" / "datasets"
 README = ROOT / "datasets" / "README.md"
+OWN = "ImageDir"
 
 EXAMPLES = """
 examples:
   python tools/data.py list                      every dataset, and whether it is here
   python tools/data.py get dtd eurosat           download and unpack, in the layout of CoOp; goes on after a cut
   python tools/data.py check oxford_pets         tree, counts, every file of the split, some images, names and labels
+  python tools/data.py check my_images           the same for a folder or list of your own, as --dataset-dir takes it
 
 environment: DATA (root of the datasets, default ./data), DASSL_OFFLINE=1 (fetch nothing)
 exit codes: 0 all is well; 2 something is for you to mend, and a paragraph says what
@@ -37,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("action", choices=("get", "check", "list", "readme"),
                    help="readme writes datasets/README.md anew from the cards")
-    p.add_argument("names", nargs="*", metavar="NAME", help="oxford_pets or OxfordPets")
+    p.add_argument("names", nargs="*", metavar="NAME",
+                   help="oxford_pets or OxfordPets; for check also a folder or list of your own images")
     p.add_argument("--root", default=os.environ.get("DATA") or "./data", help="folder of the datasets (default: $DATA)")
     return p
 
@@ -72,18 +75,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def yaml_names() -> dict[str, str]:
-    """{file name in configs/datasets: registered name}."""
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
-            for path in sorted(CONFIGS.glob("*.yaml"))}
+    """{file name in configs/datasets: registered name}, but for your own images."""
+    names = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+             for path in sorted(CONFIGS.glob("*.yaml"))}
+    return {stem: name for stem, name in names.items() if name != OWN}
 
 
 def registered(name: str) -> str:
-    """The registered name of a dataset. Raises UserError with the nearest names for an unknown one."""
+    """The registered name of a dataset, or the path of your own.
+
+    Raises:
+        UserError: neither; names the nearest.
+    """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.utils.registry import UnknownName, nearest
 
     known = yaml_names()
-    if name in known or name in DATASET_REGISTRY:
+    if name in known or name in DATASET_REGISTRY or os.path.exists(name):
         return known.get(name, name)
     raise UnknownName(f"There is no dataset {name!r}.{nearest(name, {*known, *DATASET_REGISTRY.registered_names()})} "
                       f"Known: {', '.join(known)}.")
@@ -97,9 +105,10 @@ def build(name: str, root: Path):
 
     cfg = get_cfg_default()
     extend_all(cfg, train.register())
-    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), name
+    known = name in DATASET_REGISTRY
+    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN, "" if known else name
     cfg.freeze()
-    return DATASET_REGISTRY.get(name)(cfg)
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
 
 
 def card_of(name: str):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = "inputs.json"
 _NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config"}     # where, not what
 _YAMLS = ("config_file", "dataset_config_file")
+_FILES = (*_YAMLS, "dataset_dir", "classnames")                            # what they hold counts
 
 
 def describe(args: argparse.Namespace) -> dict:
@@ -27,7 +29,7 @@ def describe(args: argparse.Namespace) -> dict:
              and value is not None and value is not False and value not in ("", [])}       # 0 is a seed
     if "model_dir" in flags:                       # the run that is tested, wherever the results lie
         flags["model_dir"] = "/".join(Path(flags["model_dir"]).parts[-4:])
-    files = [getattr(args, name) for name in _YAMLS if getattr(args, name)]
+    files = [getattr(args, name) for name in _FILES if getattr(args, name)]
     return {"flags": flags, "opts": dict(zip(args.opts[::2], args.opts[1::2])),
             "files": {"/".join(Path(f).parts[-3:]): _hash(f) for f in files}}
 
@@ -70,6 +72,15 @@ def existing(path: str | Path) -> Path:
     return ROOT / given if not given.exists() and (ROOT / given).is_file() else given
 
 
+def name_of(path: str | Path) -> str:
+    """The name under which images of one's own are kept: that of their folder or list."""
+    return Path(os.path.abspath(os.path.expanduser(path))).stem
+
+
 def _hash(path: str) -> str:
+    """sha256 of a file, or of the names in a folder."""
     path = existing(path)
+    if path.is_dir():
+        files = sorted(str(file.relative_to(path)) for file in path.rglob("*"))
+        return sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest()
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"

@@ -40,6 +40,10 @@ examples:
     python tools/train.py --trainer CoOp --eval-only --model-dir output/imagenet --load-epoch 50 \\
         --dataset-config-file configs/datasets/imagenetv2.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
 
+  Images of your own, in folders of classes or in a CSV (path, label, classname); no Python, no yaml:
+    python tools/train.py --dataset-dir my_images --template "a photo of a {}." --trainer CoOp --seed 1 \\
+        --config-file configs/trainers/CoOp/tiny.yaml DATASET.NUM_SHOTS 16
+
   A trainer of your own, from a file; and all that is there:
     python tools/train.py --plugin mine.py --trainer Mine ...
     python tools/train.py --list
@@ -62,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--transforms", nargs="+", default=None, help="training transforms, e.g. random_flip normalize")
     p.add_argument("--config-file", default="", help="trainer yaml, e.g. configs/trainers/CoOp/vit_b16.yaml")
     p.add_argument("--dataset-config-file", default="", help="dataset yaml, e.g. configs/datasets/dtd.yaml")
+    p.add_argument("--dataset-dir", default="", metavar="PATH",
+                   help="images of your own: a folder with one folder per class (or train/, val/, test/ of them), or a "
+                        "CSV or JSON of path, label, classname and perhaps split; missing splits are drawn")
+    p.add_argument("--template", default="", help='sentence for their class names, e.g. "a photo of a {}, a fruit."')
+    p.add_argument("--classnames", default="", metavar="FILE",
+                   help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
     p.add_argument("--trainer", default="", help="registered name, see --list")
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, RN50, tiny, or a file of weights")
     p.add_argument("--head", default="", help="head of the network, for trainers that use one")
@@ -93,7 +103,8 @@ def setup_cfg(args: argparse.Namespace):
 
     cfg = get_cfg_default()
     extend_all(cfg, modules)
-    for path in (args.dataset_config_file, args.config_file):
+    own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
+    for path in (args.dataset_config_file or own, args.config_file):
         if path:
             merge_file(cfg, inputs.existing(path))
     _merge_flags(cfg, args)
@@ -123,9 +134,12 @@ def main(args: argparse.Namespace) -> None:
     from dassl.engine import TRAINER_REGISTRY, build_trainer
     from dassl.utils import UserError, collect_env_info, set_random_seed, setup_logger
     from dassl.utils.logger import CONSOLE
+    from tools.first_look import first_look
 
     TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is told before a folder is made
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
+        cfg = _in_folder_of_its_own(cfg, args)
     folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
     try:
         with setup_logger(cfg.OUTPUT_DIR) as log:
@@ -140,6 +154,9 @@ def main(args: argparse.Namespace) -> None:
                 trainer = build_trainer(cfg)
                 if args.eval_only:
                     trainer.load_model(args.model_dir, epoch=args.load_epoch)
+                if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
+                    first_look(trainer)
+                if args.eval_only:
                     trainer.test()
                 elif not args.no_train:
                     trainer.train()
@@ -171,16 +188,30 @@ def cli(argv: list[str] | None = None) -> int:
 
 def _merge_flags(cfg, args: argparse.Namespace) -> None:
     """Flags into the config; one that was not given changes nothing."""
+    if args.dataset_dir:
+        cfg.DATASET.NAME = "ImageDir"
     cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
     given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
     for node, values in (
             (cfg, given),
             (cfg.DATASET, {"SOURCE_DOMAINS": args.source_domains, "TARGET_DOMAINS": args.target_domains}),
+            (cfg.DATASET, {"DIR": args.dataset_dir, "TEMPLATE": args.template, "CLASSNAMES": args.classnames}),
             (cfg.INPUT, {"TRANSFORMS": args.transforms}), (cfg.TRAINER, {"NAME": args.trainer}),
             (cfg.MODEL.BACKBONE, {"NAME": args.backbone}), (cfg.MODEL.HEAD, {"NAME": args.head})):
         for key, value in values.items():
             if value is not None and value != "":
                 node[key] = tuple(value) if isinstance(value, list) else value
+
+
+def _in_folder_of_its_own(cfg, args: argparse.Namespace):
+    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do."""
+    shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
+    variant = f"{Path(args.config_file).stem or 'default'}{shots}"
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}"))
+    cfg.freeze()
+    return cfg
 
 
 def _own_packages_first() -> None:

@@ -1,0 +1,131 @@
+"""Your own images as a dataset: `--dataset-dir PATH` of tools/train.py and tools/sweep.py, or DATASET.NAME ImageDir."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from dassl.config import CfgNode
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.utils import UserError
+from dassl.utils.logger import CONSOLE
+
+from .few_shot import few_shot_splits, subsample_classes
+from .own_lists import LAYOUT, Row, read_classnames, read_own
+
+logger = logging.getLogger(__name__)
+
+SHARES = {"test": 0.3, "val": 0.2}      # of each class, where a split is drawn; CoOp's shares for datasets without one
+SPLITS = ("train", "val", "test")
+_LOOK = 200                             # images by which class names are compared with labels before training
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.DATASET.DIR = ""                # folder, CSV or JSON of your own images, for the dataset ImageDir
+    cfg.DATASET.TEMPLATE = ""           # sentence with one {} for their class names; "": "a photo of a {}."
+    cfg.DATASET.CLASSNAMES = ""         # file of their class names; "": the names of the folders
+
+
+@DATASET_REGISTRY.register()
+class ImageDir(DatasetBase):
+    """Images in folders of classes or in a list; splits that are missing are drawn, the same at every run.
+
+    Attributes:
+        name: of the folder. template: its sentence.
+        look, look_split: up to 200 images of val, else of test, for a first look; the same for every seed.
+    """
+
+    def __init__(self, cfg):
+        if not cfg.DATASET.DIR:
+            raise UserError(f"ImageDir are images of your own: say where with --dataset-dir PATH. {LAYOUT}")
+        path = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.DIR)))
+        self.name, self.template = path.stem, checked_template(cfg.DATASET.TEMPLATE or "a photo of a {}.")
+        rows = read_own(path)
+        splits, drawn = split_rows(rows, path if path.is_dir() else path.parent)
+        keys = sorted({row.key for row in rows})
+        names = [{row.key: row.name for row in rows}[key] for key in keys]
+        if cfg.DATASET.CLASSNAMES:
+            names = read_classnames(Path(cfg.DATASET.CLASSNAMES).expanduser(), keys, names)
+        _check_classes(splits, keys, names, path)
+        labels = {key: label for label, key in enumerate(keys)}
+        whole = {split: [Datum(impath=row.path, label=labels[row.key], classname=names[labels[row.key]])
+                         for row in items] for split, items in splits.items()}
+        self._tell(whole, len(keys), drawn)
+        train, val, test = few_shot_splits(self, cfg, whole["train"], whole["val"] or None, whole["test"])
+        _, *seen = subsample_classes(*whole.values(), half=cfg.DATASET.SUBSAMPLE_CLASSES)
+        self.look_split, look = ("val", seen[0]) if seen[0] else ("test", seen[1])
+        self.look = look[::max(1, len(look) // _LOOK)][:_LOOK]
+        super().__init__(train_x=train, val=val, test=test)
+
+    def _tell(self, whole: dict, classes: int, drawn: list[str]) -> None:
+        sizes = ", ".join(f"{len(whole[split]):,} {split}" for split in SPLITS)
+        how = (f" {' and '.join(f'{split} ({SHARES[split]:.0%})' for split in drawn)} drawn here from the images of "
+               "each class, the same at every run." if drawn else "")
+        logger.info("%s: %d classes; %s images.%s", self.name, classes, sizes, how, extra=CONSOLE)
+
+
+def checked_template(template: str) -> str:
+    """Raises UserError unless there is exactly one place for the class name."""
+    if template.count("{}") != 1 or template.replace("{}", "").count("{") + template.replace("{}", "").count("}"):
+        raise UserError("A template has one {} where the class name goes, as in \"a photo of a {}.\"; got "
+                        f"{template!r}.")
+    return template
+
+
+def split_rows(rows: list[Row], base: Path) -> tuple[dict[str, list[Row]], list[str]]:
+    """{split: rows}, and the names of the splits that were drawn because there were none.
+
+    Which images go where follows from a hash of their names below `base`: it is the same at every run and in every
+    place, and an image more moves few others.
+    """
+    splits = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    splits["train"] += [row for row in rows if not row.split]
+    drawn = [split for split in ("val", "test") if not splits[split]]
+    by_class: dict = defaultdict(list)
+    for row in splits["train"]:
+        by_class[row.key].append(row)
+    chosen: dict[str, str] = {}
+    for items in by_class.values():
+        shuffled = sorted(items, key=lambda row: hashlib.sha256(_below(row.path, base).encode()).hexdigest())
+        for split, share in SHARES.items():
+            if split in drawn:
+                count = min(max(1, round(share * len(items))), len(shuffled) - 1)       # training keeps one at least
+                chosen |= {row.path: split for row in shuffled[:count]}
+                shuffled = shuffled[count:]
+    for split in drawn:
+        splits[split] = [row for row in splits["train"] if chosen.get(row.path) == split]
+    splits["train"] = [row for row in splits["train"] if row.path not in chosen]
+    return splits, drawn
+
+
+def _below(path: str, base: Path) -> str:
+    return os.path.relpath(path, base).replace(os.sep, "/")
+
+
+def _check_classes(splits: dict[str, list[Row]], keys: list, names: list[str], path: Path) -> None:
+    """At least two classes, each with training images, some images to test on, names that mean something."""
+    if not splits["test"]:
+        raise UserError(f"{path} has {len(splits['train'])} images of {len(keys)} classes: none can be spared for a "
+                        "test. Two images of some class are needed, better ten of each.")
+    if len(keys) < 2:
+        raise UserError(f"{path} holds one class, {names[0]!r}, and there is nothing to tell it from. {LAYOUT}")
+    learned = {row.key for row in splits["train"]}
+    for split in ("val", "test"):
+        if strange := sorted({str(row.name) for row in splits[split] if row.key not in learned}):
+            raise UserError(f"{path}: {split} has images of {', '.join(map(repr, strange[:5]))}, and train has none; "
+                            f"train has {', '.join(sorted(map(str, learned))[:10])}. Names of classes must be the same "
+                            "in every split.")
+        seen = {row.key for row in splits[split]}
+        if absent := [name for key, name in zip(keys, names, strict=True) if key not in seen]:
+            logger.warning("No %s images of %d of the %d classes: %s", split, len(absent), len(keys),
+                           ", ".join(absent[:5]))
+    if absent := [name for key, name in zip(keys, names, strict=True) if key not in learned]:
+        raise UserError(f"{path}: no training images of {', '.join(absent[:5])}.")
+    if meaningless := [name for name in names if re.fullmatch(r"n\d{8}|[\d_.-]+", name)]:
+        logger.warning("Names such as %r say nothing to CLIP: give the words with --classnames FILE", meaningless[0])
+    if len(set(names)) < len(names):
+        logger.warning("Several classes are called %r: their sentences are the same, and say nothing of which is which",
+                       next(name for name in names if names.count(name) > 1))

@@ -1,0 +1,189 @@
+"""What people have of their own: trees of folders, CSV and JSON lists, files of class names; told apart and checked."""
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dassl.utils import UserError
+from dassl.utils.registry import nearest
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+           "test": "test", "testing": "test"}
+_COLUMNS = {"path": ("path", "image", "file", "filename", "filepath", "impath", "image_path"),
+            "label": ("label", "target", "class_id", "class_index"),
+            "classname": ("classname", "class_name", "class", "name"), "split": ("split", "set", "subset")}
+LAYOUT = ("A folder with one folder of images per class is expected, or train/, val/ and test/ that hold these, or a "
+          "CSV or JSON file with path, label and classname.")
+
+
+class Row(NamedTuple):
+    """An image: its absolute path, the class it belongs to (by which classes are sorted), that class's name, and its
+    split, "" where it has none."""
+
+    path: str
+    key: int | str
+    name: str
+    split: str
+
+
+def read_own(path: Path) -> list[Row]:
+    """The images of a folder or of a list, in an order that depends on their names only.
+
+    Raises:
+        UserError: nothing there, no images, or something that does not fit together.
+    """
+    if path.is_dir():
+        rows = list(_tree(path))
+    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt", ".json"):
+        rows = list(_list(path))
+    elif path.exists():
+        raise UserError(f"{path} is no folder and no .csv or .json file. {LAYOUT}")
+    else:
+        siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+        raise UserError(f"There is nothing at {path}.{nearest(path.name, siblings)} {LAYOUT}")
+    if not rows:
+        raise UserError(f"{path} holds no images of a known kind ({', '.join(sorted(SUFFIXES))}). {LAYOUT}")
+    return sorted(rows, key=lambda row: row.path)
+
+
+def _tree(folder: Path) -> Iterator[Row]:
+    tops: dict[str, Path] = {}
+    for place in _folders(folder):
+        if (split := _SPLITS.get(place.name.lower())) and tops.setdefault(split, place) != place:
+            raise UserError(f"{folder} has {tops[split].name} and {place.name}: which of them is {split}? Rename one.")
+    if tops and "train" not in tops:
+        raise UserError(f"{folder} has {' and '.join(tops)} but no train: there is nothing to learn from. {LAYOUT}")
+    if others := [place.name for place in _folders(folder) if tops and place not in tops.values()]:
+        logger.warning("Left out beside train, val and test: %s", ", ".join(others))
+    skipped: Counter[str] = Counter()
+    for split, top in tops.items() or [("", folder)]:
+        if loose := next((entry.name for entry in top.iterdir() if entry.suffix.lower() in SUFFIXES), None):
+            raise UserError(f"{loose} lies in {top} itself, not in the folder of a class: nobody could tell its label. "
+                            f"{LAYOUT}")
+        for place in _folders(top):
+            files = _files(place)
+            images = [path for path in files if path.suffix.lower() in SUFFIXES]
+            skipped.update(path.suffix for path in files if path.suffix.lower() not in SUFFIXES)
+            if not images:
+                logger.warning("%s holds no images and is left out", place)
+            yield from (Row(str(path), place.name, place.name, split) for path in images)
+    if skipped:
+        logger.warning("Left out, for they are no images: %s",
+                       ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in skipped.items()))
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(place: Path) -> list[Path]:
+    """Below `place`, at any depth; hidden ones are none."""
+    return sorted(Path(top, name) for top, _, names in os.walk(place) for name in names if not name.startswith("."))
+
+
+def _list(file: Path) -> Iterator[Row]:
+    """Rows of a list; paths count from the folder that the list lies in."""
+    records = _json(file) if file.suffix.lower() == ".json" else _csv(file)
+    by_number = all(_is_whole(record.get("label")) for record in records)
+    names: dict[int | str, str] = {}
+    seen: dict[str, tuple[int | str, str]] = {}
+    for number, record in enumerate(records, 1):
+        where = f"{file}, image {number}"
+        label, name = record.get("label"), str(record.get("classname") or "").strip()
+        if not record.get("path") or (label in (None, "") and not name):
+            raise UserError(f"{where} lacks its path, or both label and classname: {record}.")
+        key = int(label) if by_number else name or str(label)
+        if names.setdefault(key, name) != name:
+            raise UserError(f"{where}: label {key} is {name!r} here and {names[key]!r} before. Each label stands for "
+                            "one class.")
+        split = str(record.get("split") or "").strip().lower()
+        if split and split not in _SPLITS:
+            raise UserError(f"{where}: split {split!r} is none of train, val and test.")
+        path = os.path.abspath(file.parent / str(record["path"]))
+        before = seen.setdefault(path, (key, split))
+        if before != (key, split):
+            raise UserError(f"{where}: {path} is there twice, as {before[0]!r} in {before[1] or 'no split'} and as "
+                            f"{key!r} in {split or 'no split'}. An image has one class and one split.")
+    absent = [path for path in seen if not os.path.isfile(path)]
+    if absent:
+        raise UserError(f"{file} names {len(absent):,} of {len(seen):,} images that are not there, first "
+                        f"{', '.join(absent[:5])}. Its paths count from {file.parent}, the folder it lies in.")
+    yield from (Row(path, key, names[key] or str(key), _SPLITS.get(split, "")) for path, (key, split) in seen.items())
+
+
+def _is_whole(label) -> bool:
+    return str(label).strip().lstrip("-").isdigit()
+
+
+def _csv(file: Path) -> list[dict]:
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        head = lines.readline()
+        lines.seek(0)
+        rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
+    return _with_known_columns(file, rows)
+
+
+def _json(file: Path) -> list[dict]:
+    """A list of objects or of [path, label, classname], or {split: either}."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON ({error}).") from error
+    parts = content if isinstance(content, dict) else {"": content}
+    rows = []
+    for split, items in parts.items():
+        for item in items if isinstance(items, list) else [None]:
+            if isinstance(item, (list, tuple)) and len(item) in (2, 3):
+                item = dict(zip(("path", "label", "classname"), item, strict=False))
+            if not isinstance(item, dict):
+                raise UserError(f"{file}: a list of images, or such lists named train, val and test, is expected; each "
+                                f"image as {{path, label, classname}} or [path, label, classname]; got {item!r}.")
+            rows.append({**item, "split": split} if split else item)
+    return _with_known_columns(file, rows)
+
+
+def _with_known_columns(file: Path, rows: list[dict]) -> list[dict]:
+    head = {str(name).strip().lower(): name for row in rows[:1] for name in row}
+    known = {column: head[alias] for column, aliases in _COLUMNS.items()
+             for alias in reversed(aliases) if alias in head}
+    if rows and ("path" not in known or not known.keys() & {"label", "classname"}):
+        raise UserError(f"{file} has the columns {', '.join(head) or 'of an empty line'}; its first line needs path, "
+                        "and label or classname, and split if images have one.")
+    return [{column: row.get(name) for column, name in known.items()} for row in rows]
+
+
+def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
+    """Names for classes: one per line in their order, or "folder: name" lines; or the same as JSON list or object.
+
+    Args:
+        keys, names: the classes as their folders, labels or lists have them, in order.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        content = json.loads(text) if file.suffix.lower() == ".json" else lines
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file of class names at {file}.") from error
+    except ValueError as error:
+        raise UserError(f"{file} is no readable text or JSON ({error}).") from error
+    if isinstance(content, list) and all(":" in str(line) for line in content):
+        content = {old.strip(): new.strip() for old, new in (line.split(":", 1) for line in content)}
+    if isinstance(content, dict):
+        given = [content.get(str(key), content.get(name)) for key, name in zip(keys, names, strict=True)]
+        if None in given:
+            raise UserError(f"{file} has no name for the class {names[given.index(None)]!r}; it has "
+                            f"{', '.join(list(content)[:5])} ...")
+        return [str(name) for name in given]
+    if len(content) != len(keys):
+        raise UserError(f"{file} has {len(content)} names and there are {len(keys)} classes, {names[0]!r} to "
+                        f"{names[-1]!r}: one line per class is needed, in this order, or lines such as `folder: name`.")
+    return [str(name) for name in content]

@@ -1,0 +1,208 @@
+"""Images of one's own: trees and lists are read right or refused clearly; missing splits are drawn, always the same."""
+import json
+import logging
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import datasets.folder  # noqa: F401 - registers ImageDir
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError, set_random_seed
+from datasets.folder import split_rows
+from datasets.own_lists import read_own
+
+
+def build(path, **options):
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    datasets.folder.extend_cfg(cfg)
+    cfg.DATASET.DIR = str(path)
+    for key, value in options.items():
+        cfg.DATASET[key] = value
+    cfg.SEED = 1
+    set_random_seed(1)
+    return DATASET_REGISTRY.get("ImageDir")(cfg)
+
+
+def images(folder, count, suffix=".png", first=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(first, first + count):
+        Image.fromarray(np.full((4, 4, 3), i % 256, np.uint8)).save(folder / f"bild ä {i}{suffix}")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three classes with 20, 10 and 10 images; one file in a sub-folder and one in capitals."""
+    folder = tmp_path / "my_pets"
+    images(folder / "cat", 19)
+    images(folder / "cat" / "more", 1, ".JPG", 50)
+    images(folder / "dog", 10)
+    images(folder / "Big bird", 10, ".webp")
+    return folder
+
+
+def sizes(dataset):
+    return [len(dataset.train_x), len(dataset.val or ()), len(dataset.test)]
+
+
+def test_folders_are_classes_and_the_rest_is_drawn_by_class_and_told(tree, caplog):
+    with caplog.at_level(logging.INFO):
+        dataset = build(tree)
+    assert dataset.classnames == ["Big bird", "cat", "dog"] and dataset.template == "a photo of a {}."
+    assert sizes(dataset) == [20, 8, 12] and dataset.name == "my_pets"
+    for split, counts in (("train_x", [5, 10, 5]), ("val", [2, 4, 2]), ("test", [3, 6, 3])):
+        assert [sum(d.label == k for d in getattr(dataset, split)) for k in range(3)] == counts
+    assert len({d.impath for split in (dataset.train_x, dataset.val, dataset.test) for d in split}) == 40
+    assert "my_pets: 3 classes; 20 train, 8 val, 12 test images. val (20%) and test (30%) drawn here" in caplog.text
+
+
+def test_the_draw_is_the_same_in_another_place_for_another_seed_and_hardly_moves_for_one_image_more(tree, tmp_path):
+    def drawn(folder):
+        random.seed()
+        splits, _ = split_rows(read_own(folder), folder)
+        return {row.path[len(str(folder)):]: split for split, rows in splits.items() for row in rows}
+
+    first = drawn(tree)
+    moved = tree.rename(tmp_path / "elsewhere")
+    assert drawn(moved) == first
+    images(moved / "cat", 1, first=99)
+    later = drawn(moved)
+    assert sum(later[name] != split for name, split in first.items()) <= 2
+
+
+def test_given_splits_are_kept_and_only_what_lacks_is_drawn(tmp_path):
+    for split, count in (("train", 10), ("Validation", 3)):
+        for name in ("a", "b"):
+            images(tmp_path / "set" / split / name, count, first=100 * count)
+    dataset = build(tmp_path / "set")
+    assert sizes(dataset) == [14, 6, 6] and all("/Validation/" in d.impath for d in dataset.val)
+    for name in ("a", "b"):
+        images(tmp_path / "set" / "test" / name, 4)
+    assert sizes(build(tmp_path / "set")) == [20, 6, 8]
+
+
+def test_shots_and_halves_are_those_of_every_dataset(tree):
+    dataset = build(tree, NUM_SHOTS=4, SUBSAMPLE_CLASSES="base")
+    assert dataset.classnames == ["Big bird", "cat"] and sizes(dataset) == [8, 6, 9]
+    assert {d.label for d in dataset.look} == {0, 1} and dataset.look_split == "val"
+    assert [d.impath for d in dataset.look] == [d.impath for d in build(tree, SUBSAMPLE_CLASSES="base").val]
+
+
+def test_nothing_random_is_touched_before_the_few_shot_draw(tree):
+    build(tree)
+    after = random.getstate()
+    set_random_seed(1)
+    assert random.getstate() == after
+
+
+CSV = "Path;Label;ClassName;Split\n"
+
+
+def rows_of(dataset):
+    return [(d.label, d.classname) for split in (dataset.train_x, dataset.val, dataset.test) for d in split or ()]
+
+
+@pytest.mark.parametrize("name, content", [
+    ("list.csv", CSV + "\n".join(f"x/bild ä {i}.png;{i % 2 + 1};{'odd' if i % 2 else 'even'};{'test' if i > 7 else ''}"
+                                 for i in range(10))),
+    ("list.csv", "file,class\n" + "\n".join(f"x/bild ä {i}.png,{'odd' if i % 2 else 'even'}" for i in range(10))),
+    ("list.json", json.dumps([{"image": f"x/bild ä {i}.png", "label": i % 2, "name": ("even", "odd")[i % 2]}
+                              for i in range(10)])),
+    ("list.json", json.dumps({s: [[f"x/bild ä {i}.png", i % 2, ("even", "odd")[i % 2]] for i in r] for s, r in
+                              (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 10)))})),
+])
+def test_lists_in_many_spellings(tmp_path, name, content):
+    images(tmp_path / "x", 10)
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    dataset = build(tmp_path / name)
+    assert dataset.classnames == ["even", "odd"] and len(rows_of(dataset)) == 10 and dataset.name == "list"
+    assert {(0, "even"), (1, "odd")} == set(rows_of(dataset))
+    if "split" in content.lower() or '"train"' in content:
+        assert {d.impath[-5] for d in dataset.test} == {"8", "9"}
+
+
+def test_names_may_be_given_in_order_or_by_folder(tree, tmp_path):
+    names = tmp_path / "names.txt"
+    for content in ("eagle\nhouse cat\npoodle\n", "cat: house cat\ndog: poodle\nBig bird: eagle\n"):
+        names.write_text(content)
+        assert build(tree, CLASSNAMES=str(names)).classnames == ["eagle", "house cat", "poodle"]
+    (tmp_path / "names.json").write_text('{"cat": "house cat", "dog": "poodle", "Big bird": "eagle"}')
+    assert build(tree, CLASSNAMES=str(tmp_path / "names.json")).classnames == ["eagle", "house cat", "poodle"]
+    for content, words in (("one\ntwo\n", "has 2 names and there are 3 classes"), ("cat: c\ndog: d\n", "'Big bird'")):
+        names.write_text(content)
+        with pytest.raises(UserError, match=words):
+            build(tree, CLASSNAMES=str(names))
+
+
+@pytest.mark.parametrize("template", ["a photo", "{} and {}", "{name}", "{} {x}"])
+def test_a_template_needs_one_place_for_the_name(tree, template):
+    with pytest.raises(UserError, match="has one {} where the class name goes"):
+        build(tree, TEMPLATE=template)
+
+
+def test_what_names_do_not_say_and_files_that_are_no_images_are_told(tree, caplog):
+    (tree / "dog").rename(tree / "n02085620")
+    (tree / "empty").mkdir()
+    (tree / "cat" / "Thumbs.db").touch()
+    (tree / "cat" / ".hidden.png").touch()
+    build(tree)
+    assert "'n02085620' say nothing to CLIP" in caplog.text and "empty holds no images" in caplog.text
+    assert "Left out, for they are no images: 1 .db" in caplog.text
+
+
+def break_no_classes(folder):
+    images(folder, 2)
+
+
+def break_no_train(folder):
+    (folder / "cat").rename(folder / "test")
+
+
+def break_case(folder):
+    for split, name in (("train", "Cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")):
+        images(folder.parent / "split" / split / name, 3)
+
+
+@pytest.mark.parametrize("where, change, words", [
+    ("nowhere", lambda f: None, "There is nothing at .*nowhere"),
+    ("my_pet", lambda f: None, "Did you mean my_pets"),
+    ("my_pets", break_no_classes, "lies in .* itself, not in the folder of a class"),
+    ("my_pets", break_no_train, "has test but no train"),
+    ("my_pets/dog", lambda f: None, "itself, not in the folder"),
+    ("split", break_case, "val has images of 'cat', and train has none; train has Cat, dog"),
+    ("one", lambda f: images(f.parent / "one" / "cat", 5), "holds one class, 'cat'"),
+    ("few", lambda f: [images(f.parent / "few" / c, 1) for c in "ab"], "none can be spared for a test"),
+    ("none", lambda f: (f.parent / "none" / "x").mkdir(parents=True), "holds no images of a known kind"),
+    ("a.zip", lambda f: (f.parent / "a.zip").touch(), "is no folder and no .csv"),
+])
+def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, change, words):
+    change(tree)
+    with pytest.raises(UserError, match=words) as caught:
+        build(tree.parent / where)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("l.csv", "a,b\n1,2\n", "has the columns a, b; its first line needs path"),
+    ("l.csv", "path,label,classname\nx.png,0,cat\ny.png,0,dog\n", "label 0 is 'dog' here and 'cat' before"),
+    ("l.csv", "path,class\nx.png,cat\nx.png,dog\n", "there twice, as 'cat'.*and as 'dog'"),
+    ("l.csv", "path,class,split\nx.png,cat,train\nx.png,cat,test\n", "there twice"),
+    ("l.csv", "path,class,split\nx.png,cat,train\ny.png,dog,exam\n", "'exam' is none of train, val and test"),
+    ("l.csv", "path,class\nx.png,cat\nnone.png,dog\n", "1 of 2 images that are not there.*count from"),
+    ("l.csv", "path,class\nx.png,\n", "lacks its path, or both label and classname"),
+    ("l.json", "{", "is no JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "holds no images"),
+])
+def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content, words):
+    for image in ("x.png", "y.png"):
+        (tmp_path / image).touch()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=words):
+        build(tmp_path / name)
+
+
+def test_without_a_path_the_flag_is_named():
+    with pytest.raises(UserError, match="--dataset-dir PATH"):
+        build("")
