@@ -17,11 +17,15 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @DATASET_REGISTRY.register()
 class Digits(DatasetBase):
-    """1,797 images of 8 x 8 pixels in ten classes; 719 train, 359 val, 719 test, split once and for all by class."""
+    """1,797 images of 8 x 8 pixels in ten classes; 719 train, 359 val, 719 test, split once and for all by class.
+
+    `causes` are what the descriptions cse_1, cse_2 and cse_3 are about.
+    """
 
     dataset_dir = "digits"
     template = "a photo of the digit {}."
     descriptions_stem = "digits"
+    causes = ("form", "handwriting", "picture")
 
     def __init__(self, cfg):
         folder = write_once(cfg.DATASET.ROOT, self.dataset_dir, self._draw)

@@ -26,12 +26,13 @@ class Shapes(DatasetBase):
     """48 classes with 20 train, 10 val and 50 test images of 64 x 64 pixels each, on white, grey or black.
 
     `attributes` maps each class name to its shape, colour and texture; `held_out` names the classes whose combination
-    the embedded CLIP has not seen.
+    the embedded CLIP has not seen; `causes` are what the descriptions cse_1, cse_2 and cse_3 are about.
     """
 
     dataset_dir = "shapes"
     template = "a photo of a {}."
     descriptions_stem = "shapes"
+    causes = ("shape", "colour", "texture")
     shift = "none"
 
     def __init__(self, cfg):
