@@ -62,8 +62,6 @@ def test_pieces_of_classes_cost_the_towers_the_same_and_give_the_same_loss(name,
 @pytest.mark.parametrize("name", [*TRAINING, *TESTING])
 def test_ours_does_no_less_than_the_floor_counts_and_the_field_no_less_than_ours(name, folder):
     field, our = both(name, folder, C=8)
-    if name in TESTING:
-        our(Watch())                                       # the text, once
     needed = sum(ops.total for ops in floor.operations(Row(name, "tiny", 8, 3), our.trainer).values())
     assert needed <= operations(our) <= operations(field)
 
@@ -177,8 +175,14 @@ def test_the_peak_of_a_process_of_its_own_is_measured(folder):
 
 
 def test_both_loaders_are_timed(folder):
-    waits = loading.measure(Row("CoOp", "tiny", 6, 4), SETTINGS, folder, images=8, epochs=1)
-    assert waits.keys() == {"field", "ours"} and min(waits.values()) > 0
+    found = loading.measure(Row("CoOp", "tiny", 6, 4), SETTINGS, folder, images=8, epochs=1)
+    assert found.keys() == {"field", "ours"} and found["field"].in_workers and min(own.ms for own in found.values()) > 0
+
+
+def test_only_workers_beside_a_gpu_hide_loading():
+    workers = loading.Loading(30.0, True)
+    assert workers.waits("cuda", 20.0) == 10 and workers.waits("cuda", 50.0) == 0
+    assert workers.waits("cpu", 50.0) == loading.Loading(30.0, False).waits("cuda", 50.0) == 30
 
 
 def test_class_names_are_different_and_one_to_four_tokens_long():

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +17,18 @@ from tools.benchmark.workload import build_config, write_images
 
 FIELD_WORKERS = 8           # CoOp's configs/trainers/CoOp/vit_b16.yaml; never more than there are cores
 PHOTO = (500, 375)          # width and height in pixels, as in ImageNet, Caltech101 and Pets on average
+
+
+@dataclass(frozen=True)
+class Loading:
+    """ms: for a batch, with nothing else running. in_workers: other processes do it, and can do it beside a GPU."""
+
+    ms: float
+    in_workers: bool
+
+    def waits(self, device: str, working: float) -> float:
+        """ms that a step of `working` ms waits for its batch; on a CPU all of them, as the same cores do both."""
+        return max(0.0, self.ms - working) if device == "cuda" and self.in_workers else self.ms
 
 
 class FieldImages(Dataset):
@@ -35,8 +48,8 @@ class FieldImages(Dataset):
         return {"img": self.transform(Image.open(item.impath).convert("RGB")), "label": item.label}
 
 
-def measure(row: Row, settings: Settings, folder: Path, images: int = 512, epochs: int = 3) -> dict[str, float]:
-    """{"field", "ours"}: ms for each batch over whole epochs, with nothing else running; medians over epochs.
+def measure(row: Row, settings: Settings, folder: Path, images: int = 512, epochs: int = 3) -> dict[str, Loading]:
+    """{"field", "ours"}: time for each batch over whole epochs; medians over epochs.
 
     The first epoch of ours, which may fill a cache, is not counted; the field starts its workers in every one.
 
@@ -57,7 +70,8 @@ def measure(row: Row, settings: Settings, folder: Path, images: int = 512, epoch
     _epoch(mine, settings.device)
     times = [(_epoch(field, settings.device), _epoch(mine, settings.device)) for _ in range(epochs)]
     mine._iterator = None                   # ends workers that are kept between epochs
-    return dict(zip(("field", "ours"), map(statistics.median, zip(*times))))
+    return {side: Loading(statistics.median(own), loader.num_workers > 0)
+            for side, loader, own in zip(("field", "ours"), (field, mine), zip(*times))}
 
 
 def _epoch(loader, device: str) -> float:

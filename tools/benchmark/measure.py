@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tools.benchmark import field_steps, floor, memory, ours
+from tools.benchmark.loading import Loading
 from tools.benchmark.rows import PRM, TESTING, TRAINING, Row, Settings
 from tools.benchmark.timing import PARTS, Watch
 from tools.benchmark.workload import batch_of, build_trainer
@@ -31,13 +32,13 @@ def build_side(side: str, row: Row, settings: Settings, folder: Path, trainer=No
     return ours.build(row, trainer, batch, settings.device)
 
 
-def measure(row: Row, settings: Settings, folder: Path, data: dict[str, float] | None = None, rounds: int = 5,
+def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading] | None = None, rounds: int = 5,
             seconds: float = 60.0, with_memory: bool = True, say: Callable[[str], None] = lambda text: None) -> dict:
     """One line of the table.
 
     Args:
         folder: for placeholders of images.
-        data: ms that each side waits for a batch, from `loading.measure`; None for a row without training data.
+        data: how each side loads a batch, from `loading.measure`; None for a row without training data.
         rounds: how often both sides are timed; fewer, but not fewer than three, once that took `seconds`.
         with_memory: also measure each side's peak.
         say: is told what is being done.
@@ -51,7 +52,7 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, float] |
     notes = _notes(row, settings, piece)
     result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes}
     for side in SIDES:
-        result[side] = _summary(times[side], row.batch, data and data[side])
+        result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
     result["text_ratio"] = spread(*([t["text"] + t["backward"] for t in times[side]] for side in SIDES)) \
         if row.trainer in TEXT_ONLY else None
@@ -140,10 +141,13 @@ def _kept(step, classes: int) -> int:
     return sum(sizes.values())
 
 
-def _summary(times: list[dict[str, float]], batch: int, data: float | None) -> dict:
-    each = [sum(parts.values()) + (data or 0.0) for parts in times]
+def _summary(times: list[dict[str, float]], batch: int, device: str, loading: Loading | None) -> dict:
+    working = [sum(parts.values()) for parts in times]
+    waits = [loading.waits(device, ms) if loading else 0.0 for ms in working]
+    each = [ms + wait for ms, wait in zip(working, waits)]
     step = statistics.median(each)
     parts = {part: statistics.median(t[part] for t in times) for part in PARTS}
+    data = statistics.median(waits) if loading else None
     return {"ms": {"data": data, **parts, "step": step}, "images_per_s": batch / step * 1e3, "each_ms": each}
 
 
@@ -174,7 +178,7 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
                      "fixed upstream gradient (the same work), and its peak memory is on the line through "
                      f"{few} and {more} classes.")
     if row.trainer in TESTING:
-        notes.append("A test batch; ours encodes the text once before the first, which is not in the time.")
+        notes.append("A test batch; ours encodes the text once before the first, which is in neither time nor memory.")
     if row.trainer == "ZeroshotCLIP" and settings.precision != "fp32":
         notes.append("ZeroshotCLIP always runs fp32.")
     return notes

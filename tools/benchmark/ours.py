@@ -62,9 +62,11 @@ class TrainingStep:
 
 
 class InferenceStep:
-    """`model_inference` of a trainer, as the engine's test calls it."""
+    """`model_inference` of a trainer, as the engine's test calls it for every batch but the first."""
 
+    @torch.no_grad()
     def __init__(self, trainer, batch: dict):
+        trainer.model.text_features()                        # once, and kept
         self.trainer, self.images, self.parts = trainer, batch["img"], Parts(trainer)
 
     @torch.no_grad()
