@@ -15,6 +15,10 @@ _IDS = {"<|startoftext|>": START, "<|endoftext|>": END}
 _SPECIAL = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)", re.IGNORECASE)
 
 
+class TextTooLong(InputError, RuntimeError):
+    """A text of more tokens than the context holds; OpenAI's `tokenize` raises RuntimeError here."""
+
+
 @lru_cache(maxsize=1)
 def simple_tokenizer():
     """The one tokenizer of this process; open_clip takes seconds to import, so only on first use."""
@@ -46,7 +50,7 @@ def tokenize(texts: str | list[str], context_length: int = CONTEXT_LENGTH, trunc
     Returns:
         (N, context_length) int64; the end-of-text id is the largest of a row, so `argmax` finds it.
     Raises:
-        InputError: a text is longer than `context_length` and `truncate` is off.
+        TextTooLong: a text is longer than `context_length` and `truncate` is off.
     """
     texts = [texts] if isinstance(texts, str) else texts
     rows = torch.zeros(len(texts), context_length, dtype=torch.long)
@@ -54,8 +58,8 @@ def tokenize(texts: str | list[str], context_length: int = CONTEXT_LENGTH, trunc
         ids = [START, *encode(text), END]
         if len(ids) > context_length:
             if not truncate:
-                raise InputError(f"Input {text} is too long for context length {context_length}: it has {len(ids)} "
-                                 "tokens. Shorten the class name or the context.")
+                raise TextTooLong(f"Input {text} is too long for context length {context_length}: it has {len(ids)} "
+                                  "tokens. Shorten the class name or the context.")
             ids = [*ids[:context_length - 1], END]
         row[:len(ids)] = torch.tensor(ids)
     return rows
