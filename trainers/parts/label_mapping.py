@@ -96,7 +96,7 @@ class ReweightingMatrix(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """(B, C, m) -> (B, C)."""
-        return torch.einsum("bcm,cm->bc", scores, self.weights)
+        return torch.linalg.vecdot(scores, self.weights)     # faster than einsum, which makes one product per class
 
     @torch.no_grad()
     def observe(self, scores: Tensor, labels: Tensor) -> None:
