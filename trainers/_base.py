@@ -167,7 +167,8 @@ class PromptTrainer(TrainerX):
         """
         loader = build_data_loader(self.cfg, sampler_type="SequentialSampler", data_source=self.dm.dataset.train_x,
                                    batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
-                                   tfm=build_transform(self.cfg, is_train=view == "train"))
+                                   tfm=build_transform(self.cfg, is_train=view == "train"),
+                                   cache=getattr(self.dm, "image_cache", None))
         for batch in loader:
             yield batch["img"].to(self.device), batch["label"].to(self.device)
 

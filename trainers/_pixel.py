@@ -56,7 +56,8 @@ class PixelPromptTrainer(PromptTrainer):
         super().build_data_loader()
         c = self.cfg.DATALOADER.TRAIN_X
         self.train_loader_x = build_data_loader(self.cfg, c.SAMPLER, self.dm.dataset.train_x, c.BATCH_SIZE, c.N_DOMAIN,
-                                                c.N_INS, build_transform(self.cfg), drop_last=False)
+                                                c.N_INS, build_transform(self.cfg), drop_last=False,
+                                                cache=getattr(self.dm, "image_cache", None))
 
     def model_inference(self, images: Tensor) -> Tensor:
         return self.model(images).logits

@@ -51,7 +51,8 @@ def get_cfg_default() -> CN:
     c.ALL_AS_UNLABELED = False              # labelled images also serve as unlabelled ones
 
     c = cfg.DATALOADER = CN()
-    c.NUM_WORKERS = 4                       # processes that read images; 0 reads in the main one
+    c.NUM_WORKERS = 4                       # make batches ahead: processes, or threads for cached images; 0 none
+    c.CACHE_MB = 4096                       # memory for decoded training images, if all fit; 0 decodes at each use
     c.K_TRANSFORMS = 1                      # augmented copies per training image
     c.RETURN_IMG0 = False                   # also return the image without augmentation
     c.TRAIN_X = CN()

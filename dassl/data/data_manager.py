@@ -5,33 +5,40 @@ import contextlib
 import logging
 import os
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dassl.utils.errors import UserError
 from dassl.utils.tools import read_image
 
 from .check import check_dataset
 from .datasets import Datum, build_dataset
+from .image_cache import ImageCache, build_cache
+from .loader import ThreadedLoader
 from .samplers import SeededSampler, build_sampler
 from .transforms import build_transform, plain_transform
+from .transforms.steps import Batched, batched
 
 logger = logging.getLogger(__name__)
 
 
 def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence[Datum] | None = None,
                       batch_size: int = 64, n_domain: int = 0, n_ins: int = 2, tfm=None, is_train: bool = True,
-                      dataset_wrapper=None, drop_last: bool | None = None) -> DataLoader:
+                      dataset_wrapper=None, drop_last: bool | None = None,
+                      cache: ImageCache | None = None) -> DataLoader:
     """Batches of a list of Datum.
 
-    The augmentation of an image depends on the seed and on its place in the order, not on the number of workers.
+    The augmentation of an image depends on the seed and on its place in the order, not on the number of workers nor
+    on the cache. Workers are processes, or threads where the images fit into the cache and the transform allows it.
 
     Args:
         drop_last: leave a last short batch out; None does so in training, unless it is the only one.
+        cache: keeps the decoded images, if all of them fit.
     """
     wrapper = dataset_wrapper or DatasetWrapper
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain,
@@ -42,10 +49,15 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     own_stream = torch.Generator().manual_seed(max(cfg.SEED, 0))
     workers = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     drop_last = is_train and len(data_source) >= batch_size if drop_last is None else drop_last
-    loader = DataLoader(wrapper(cfg, data_source, transform=tfm, is_train=is_train), batch_size=batch_size,
-                        sampler=SeededSampler(sampler, fixed), num_workers=workers, persistent_workers=workers > 0,
-                        drop_last=drop_last, generator=own_stream,
-                        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
+    dataset = wrapper(cfg, data_source, transform=tfm, is_train=is_train)
+    ours = isinstance(dataset, DatasetWrapper)
+    if ours and cache is not None and cache.has_room_for([item.impath for item in data_source]):
+        dataset.cache = cache
+    in_threads = workers and ours and dataset.cache is not None and dataset.batched_slots() is not None
+    loader = (ThreadedLoader if in_threads else DataLoader)(
+        dataset, batch_size=batch_size, sampler=SeededSampler(sampler, fixed), num_workers=workers,
+        persistent_workers=workers > 0, drop_last=drop_last, generator=own_stream, collate_fn=collate,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
     if not len(loader):
         raise UserError("A data loader without a single batch: the split is empty, or the sampler needs more images.")
     return loader
@@ -57,6 +69,7 @@ class DataManager:
     Attributes:
         dataset: DatasetBase. train_loader_x, train_loader_u, val_loader, test_loader: None where the split is absent.
         num_classes, num_source_domains, lab2cname: of the dataset.
+        image_cache: what training and validation images are kept in; None with DATALOADER.CACHE_MB 0.
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
@@ -65,21 +78,22 @@ class DataManager:
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
         loader, test = cfg.DATALOADER, cfg.DATALOADER.TEST
+        self.image_cache = build_cache(loader.CACHE_MB)
 
         def training(source, c):
             return build_data_loader(cfg, c.SAMPLER, source, c.BATCH_SIZE, c.N_DOMAIN, c.N_INS, tfm_train,
-                                     is_train=True, dataset_wrapper=dataset_wrapper)
+                                     is_train=True, dataset_wrapper=dataset_wrapper, cache=self.image_cache)
 
-        def testing(source):
+        def testing(source, cache=None):
             return build_data_loader(cfg, test.SAMPLER, source, test.BATCH_SIZE, tfm=tfm_test, is_train=False,
-                                     dataset_wrapper=dataset_wrapper)
+                                     dataset_wrapper=dataset_wrapper, cache=cache)
 
         self.train_loader_x = training(dataset.train_x, loader.TRAIN_X)
         self.train_loader_u = None
         if dataset.train_u:
             self.train_loader_u = training(dataset.train_u,
                                            loader.TRAIN_X if loader.TRAIN_U.SAME_AS_X else loader.TRAIN_U)
-        self.val_loader = testing(dataset.val) if dataset.val else None
+        self.val_loader = testing(dataset.val, self.image_cache) if dataset.val else None
         self.test_loader = testing(dataset.test) if dataset.test else None
         self.dataset = dataset
         self._num_classes = dataset.num_classes
@@ -121,6 +135,8 @@ class DatasetWrapper(Dataset):
         is_train: K_TRANSFORMS > 1 gives a list of augmented copies in training only.
     """
 
+    cache: ImageCache | None = None
+
     def __init__(self, cfg, data_source: Sequence[Datum], transform=None, is_train: bool = False):
         self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
@@ -135,21 +151,61 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, idx) -> dict:
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
-        img0 = read_image(item.impath)
+        img0 = self.cache.read(item.impath).copy() if self.cache is not None else read_image(item.impath)
         with _seeded(getattr(idx, "seed", None)):
             if self.transform is None:
                 output["img"] = img0
             else:
-                views = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-                for i, tfm in enumerate(views):
-                    output["img" if i == 0 else f"img{i + 1}"] = self._transform_image(tfm, img0)
+                for i, tfm in enumerate(self._views()):
+                    output[_view_name(i)] = self._transform_image(tfm, img0)
             if self.return_img0:
                 output["img0"] = self.to_tensor(img0)
         return output
 
+    def __getitems__(self, indices: Sequence[int]) -> dict | list[dict]:
+        """A batch, for `collate`, equal to the collated `[self[i] for i in indices]`; several threads may ask."""
+        slots = self.batched_slots() if all(hasattr(i, "seed") for i in indices) else None
+        if slots is None:
+            return [self[i] for i in indices]
+        items, read = [self.data_source[i] for i in indices], self.cache.read if self.cache is not None else read_image
+        generator, pixels = torch.Generator(), [[] for _ in slots]
+        for idx, item in zip(indices, items, strict=True):
+            image = read(item.impath)
+            generator.manual_seed(idx.seed)
+            for (_, view), arrays in zip(slots, pixels, strict=True):
+                arrays.append(view.geometry(image, generator))
+        batch = {"label": torch.tensor([item.label for item in items]),
+                 "domain": torch.tensor([item.domain for item in items]),
+                 "impath": [item.impath for item in items], "index": torch.tensor(list(map(int, indices)))}
+        images = defaultdict(list)
+        for (name, view), arrays in zip(slots, pixels, strict=True):
+            images[name].append(view.finish(arrays))
+        return {**batch, **{name: copies if len(copies) > 1 else copies[0] for name, copies in images.items()}}
+
+    def batched_slots(self) -> list[tuple[str, Batched]] | None:
+        """(name in the batch, transform) of all that is made of one image, as drawn; None if one is not batched."""
+        own = all(getattr(type(self), name) is getattr(DatasetWrapper, name)
+                  for name in ("__getitem__", "_transform_image"))
+        views = [(_view_name(i), batched(tfm)) for i, tfm in enumerate(self._views())]
+        slots = [slot for slot in views for _ in range(self.k_tfm)]
+        slots += [("img0", batched(self.to_tensor))] if self.return_img0 else []
+        return slots if own and slots and all(form is not None for _, form in slots) else None
+
+    def _views(self) -> Sequence:
+        return self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+
     def _transform_image(self, tfm, img0):
         copies = [tfm(img0) for _ in range(self.k_tfm)]
         return copies[0] if len(copies) == 1 else copies
+
+
+def collate(batch: dict | list):
+    """What a dataset gave for the indices of a batch -> the batch."""
+    return batch if isinstance(batch, dict) else default_collate(batch)
+
+
+def _view_name(i: int) -> str:
+    return "img" if i == 0 else f"img{i + 1}"
 
 
 @contextlib.contextmanager

@@ -4,32 +4,44 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch import Tensor
-from torchvision import transforms as T
-from torchvision.transforms import InterpolationMode
+from PIL import Image
+from torch import Generator, Tensor
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
+from . import steps as T
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 
 logger = logging.getLogger(__name__)
 
-INTERPOLATION_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC,
-                       "nearest": InterpolationMode.NEAREST}
+_FILTERS = {"bilinear": T.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST}
 
 
-class Random2DTranslation:
+def _torchvision():
+    """torchvision's transforms; they take seconds to import."""
+    from torchvision import transforms
+
+    return transforms
+
+
+def __getattr__(name: str):
+    if name == "INTERPOLATION_MODES":    # torchvision's, for public code that makes transforms of its own
+        return {word: _torchvision().InterpolationMode(word) for word in _FILTERS}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Random2DTranslation(T.Geometric):
     """With probability 1/2 resize to 9/8 of the size and crop at random, else resize only."""
 
-    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=InterpolationMode.BILINEAR):
+    def __init__(self, height: int, width: int, p: float = 0.5, interpolation: int = T.BILINEAR):
         self.size, self.p, self.interpolation = (height, width), p, interpolation
 
-    def __call__(self, image):
-        if torch.rand(1).item() >= self.p:
-            return T.functional.resize(image, self.size, self.interpolation)
+    def __call__(self, image: Image.Image, generator: Generator | None = None) -> Image.Image:
+        if torch.rand(1, generator=generator).item() >= self.p:
+            return T.Resize(self.size, self.interpolation)(image)
         larger = [round(side * 1.125) for side in self.size]
-        return T.RandomCrop(self.size)(T.functional.resize(image, larger, self.interpolation))
+        return T.RandomCrop(self.size)(T.Resize(larger, self.interpolation)(image), generator)
 
 
 class Cutout:
@@ -96,31 +108,31 @@ def build_transform(cfg, is_train: bool = True, choices=None):
         if name not in AVAI_CHOICES:
             raise UserError(f"Unknown transform {name!r} in INPUT.TRANSFORMS.{nearest(name, AVAI_CHOICES)} There are "
                             f"{', '.join(AVAI_CHOICES)}.")
-    if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
-        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(INTERPOLATION_MODES)}; got "
+    if cfg.INPUT.INTERPOLATION not in _FILTERS:
+        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(_FILTERS)}; got "
                         f"{cfg.INPUT.INTERPOLATION!r}.")
     steps = (_train_steps if is_train else _test_steps)(cfg.INPUT, choices)
     return T.Compose(steps)
 
 
 def _train_steps(c, choices) -> list:
-    interpolation, size = INTERPOLATION_MODES[c.INTERPOLATION], tuple(c.SIZE)
+    interpolation, size = _FILTERS[c.INTERPOLATION], tuple(c.SIZE)
     crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
     augment = {
         "random_translation": lambda: Random2DTranslation(*size),
-        "random_crop": lambda: T.RandomCrop(size, padding=c.CROP_PADDING, pad_if_needed=True),
-        "random_resized_crop": lambda: T.RandomResizedCrop(size, scale=tuple(c.RRCROP_SCALE),
-                                                           interpolation=interpolation),
+        "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING),
+        "random_resized_crop": lambda: T.RandomResizedCrop(size, c.RRCROP_SCALE, interpolation=interpolation),
         "random_flip": T.RandomHorizontalFlip,
-        "imagenet_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.IMAGENET),
-        "cifar10_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.CIFAR10),
-        "svhn_policy": lambda: T.AutoAugment(T.AutoAugmentPolicy.SVHN),
+        "imagenet_policy": lambda: _policy("imagenet"),
+        "cifar10_policy": lambda: _policy("cifar10"),
+        "svhn_policy": lambda: _policy("svhn"),
         "randaugment": lambda: RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M),
         "randaugment_fixmatch": lambda: RandAugmentFixMatch(c.RANDAUGMENT_N),
         "randaugment2": lambda: RandAugment2(c.RANDAUGMENT_N),
-        "colorjitter": lambda: T.ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S, c.COLORJITTER_H),
-        "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
-        "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
+        "colorjitter": lambda: _torchvision().ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S,
+                                                          c.COLORJITTER_H),
+        "randomgrayscale": lambda: _torchvision().RandomGrayscale(c.RGS_P),
+        "gaussian_blur": lambda: _torchvision().RandomApply([_torchvision().GaussianBlur(c.GB_K)], p=c.GB_P),
     }
     steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
     steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
@@ -136,15 +148,19 @@ def _train_steps(c, choices) -> list:
 
 def _test_steps(c, choices) -> list:
     size = tuple(c.SIZE)
-    steps = [T.Resize(max(size), INTERPOLATION_MODES[c.INTERPOLATION]), T.CenterCrop(size), T.ToTensor()]
+    steps = [T.Resize(max(size), _FILTERS[c.INTERPOLATION]), T.CenterCrop(size), T.ToTensor()]
     steps += _normalisation(c, choices)
     return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
 
 
 def plain_transform(cfg):
     """Resize to INPUT.SIZE, both sides, without augmentation or crop: what "img0" is (DATALOADER.RETURN_IMG0)."""
-    steps = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+    steps = [T.Resize(tuple(cfg.INPUT.SIZE), _FILTERS[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
     return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
+
+
+def _policy(name: str):
+    return _torchvision().AutoAugment(_torchvision().AutoAugmentPolicy(name))
 
 
 def _normalisation(c, choices) -> list:

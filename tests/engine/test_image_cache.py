@@ -1,0 +1,201 @@
+"""Images kept in memory and transformed in batches give the numbers of images read and transformed one by one."""
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import transforms as T
+
+from dassl.data import DataManager, DatasetWrapper, data_manager, image_cache
+from dassl.data.image_cache import ImageCache, build_cache
+from dassl.data.loader import ThreadedLoader
+from dassl.data.samplers import SeededIndex
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform, steps
+from dassl.utils import UserError, set_random_seed
+
+SIZES = [(40, 24), (24, 40), (17, 17), (8, 8), (3, 5), (200, 9)]            # width, height
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def picture(size, seed=0):
+    return Image.fromarray(np.random.RandomState(seed).randint(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+PAIRS = {
+    "resize": (steps.Resize((9, 7), BICUBIC), T.Resize((9, 7), T.InterpolationMode.BICUBIC)),
+    "short side": (steps.Resize(11), T.Resize(11)),
+    "centre": (steps.CenterCrop((10, 13)), T.CenterCrop((10, 13))),
+    "crop": (steps.RandomCrop((8, 12), 4), T.RandomCrop((8, 12), padding=4, pad_if_needed=True)),
+    "resized crop": (steps.RandomResizedCrop((8, 6), (0.3, 1.0), interpolation=BICUBIC),
+                     T.RandomResizedCrop((8, 6), (0.3, 1.0), interpolation=T.InterpolationMode.BICUBIC)),
+    "flip": (steps.RandomHorizontalFlip(), T.RandomHorizontalFlip()),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_step_gives_torchvisions_pixels_and_draws_what_it_draws(name, size):
+    ours, theirs = PAIRS[name]
+    image = picture(size)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected, left = np.asarray(theirs(image)), torch.rand(3)
+        torch.manual_seed(seed)
+        assert np.array_equal(np.asarray(ours(image)), expected) and torch.equal(torch.rand(3), left)
+        generator = torch.Generator().manual_seed(seed)
+        assert np.array_equal(np.asarray(ours(image, generator)), expected)
+        assert torch.equal(torch.rand(3, generator=generator), left)
+    assert image.tobytes() == picture(size).tobytes()
+
+
+def test_tensors_are_torchvisions_bit_for_bit():
+    image = picture((60, 50))
+    expected = T.Normalize(MEAN, STD)(T.ToTensor()(image))
+    ours = steps.Compose([steps.ToTensor(), steps.Normalize(MEAN, STD)])
+    assert torch.equal(ours(image), expected)
+    assert torch.equal(steps.batched(ours).finish([np.asarray(image)] * 2), torch.stack([expected] * 2))
+    assert torch.equal(steps.ToTensor()(image.convert("L")), T.ToTensor()(image.convert("L")))
+    assert INTERPOLATION_MODES["bicubic"] is T.InterpolationMode.BICUBIC
+    with pytest.raises(UserError, match="none of it can be 0"):
+        steps.Normalize(MEAN, (0.2, 0, 0.2))
+
+
+def batches(cfg, epochs=3):
+    set_random_seed(5)
+    manager, rows = DataManager(cfg), []
+    loaders = (manager.train_loader_x, manager.train_loader_u, manager.val_loader, manager.test_loader)
+    for _ in range(epochs):
+        rows += [batch for loader in loaders if loader for batch in loader]
+    return [*rows, {"stream": torch.rand(3), "python": np.random.rand(3)}], manager
+
+
+def assert_equal(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert set(one) == set(other)
+        one, other = [one[k] for k in sorted(one)], [other[k] for k in sorted(other)]
+    if isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_equal(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+    else:
+        assert np.array_equal(one, other)
+
+
+CASES = {
+    "crop and flip": {},
+    "several views and the plain one": {"DATALOADER__K_TRANSFORMS": 2, "DATALOADER__RETURN_IMG0": True},
+    "unlabelled images": {"DATASET__ALL_AS_UNLABELED": True},
+    "a step of somebody else's": {"INPUT__TRANSFORMS": ("random_resized_crop", "randaugment", "cutout", "normalize")},
+    "resize and translation": {"INPUT__TRANSFORMS": ("random_translation", "random_flip")},
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_cached_batches_are_those_without_a_cache_bit_for_bit(engine_cfg, monkeypatch, case, workers):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    cached, _ = batches(engine_cfg(DATALOADER__NUM_WORKERS=workers, **CASES[case]))
+    uncached, _ = batches(engine_cfg(DATALOADER__NUM_WORKERS=workers, DATALOADER__CACHE_MB=0, **CASES[case]))
+    monkeypatch.setattr(DatasetWrapper, "batched_slots", lambda self: None)
+    one_by_one, _ = batches(engine_cfg(DATALOADER__CACHE_MB=0, **CASES[case]))
+    assert len(one_by_one) > 3 * 6
+    assert_equal(cached, one_by_one)
+    assert_equal(uncached, one_by_one)
+
+
+def test_threads_serve_where_images_fit_and_processes_where_a_step_draws_globally(engine_cfg, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    foreign = ("random_resized_crop", "randaugment")
+    for changes, threads in (({}, True), ({"DATALOADER__CACHE_MB": 0}, False), ({"INPUT__TRANSFORMS": foreign}, False)):
+        manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2, **changes))
+        assert isinstance(manager.train_loader_x, ThreadedLoader) is threads
+        assert manager.test_loader.dataset.cache is None and type(manager.test_loader) is DataLoader
+    assert type(DataManager(engine_cfg()).train_loader_x) is DataLoader         # NUM_WORKERS 0
+
+
+def test_training_and_validation_images_are_decoded_once_and_test_images_each_time(engine_cfg, monkeypatch):
+    read = []
+    for module in (image_cache, data_manager):
+        monkeypatch.setattr(module, "read_image", lambda path, original=module.read_image: (read.append(path),
+                                                                                            original(path))[1])
+    _, manager = batches(engine_cfg(DATALOADER__CACHE_MB=1))
+    counts = {split: sum(d.impath in read for d in getattr(manager.dataset, split)) for split in ("train_x", "val")}
+    assert counts == {"train_x": 18, "val": 9} and len(manager.image_cache) == 27
+    assert sum("/test/" in path for path in read) == 3 * 12 and len(read) == 27 + 3 * 12
+
+
+def test_an_abandoned_epoch_leaves_no_thread_and_an_error_reaches_the_loop(engine_cfg, monkeypatch):
+    import threading
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2))
+    epoch = iter(manager.train_loader_x)
+    next(epoch)
+    epoch.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+    manager.dataset.train_x[0]._impath = "nowhere.png"
+    with pytest.raises(UserError, match="No image at nowhere.png"):
+        list(manager.train_loader_x)
+
+
+def paths_of(folder, count, size=(20, 10)):
+    found = []
+    for i in range(count):
+        picture(size, i).save(folder / f"{i}.png")
+        found.append(str(folder / f"{i}.png"))
+    return found
+
+
+def test_the_limit_counts_decoded_bytes_and_images_beyond_it_are_read_again(tmp_path):
+    paths = paths_of(tmp_path, 5)
+    cache = ImageCache(3 * 20 * 10 * 4 + 1)
+    first = [cache.read(p) for p in paths]
+    assert len(cache) == 3 and cache.used == 3 * 800
+    assert cache.read(paths[0]) is first[0] and cache.read(paths[4]) is not first[4]
+    assert cache.read(paths[4]).tobytes() == first[4].tobytes()
+    assert ImageCache(5 * 800).has_room_for(paths) and not ImageCache(5 * 800 - 1).has_room_for(paths)
+    assert not ImageCache(100).has_room_for([])
+    assert len(pickle.loads(pickle.dumps(cache))) == 0                          # a spawned worker fills its own
+
+
+def test_a_split_that_does_not_fit_is_not_cached(engine_cfg, monkeypatch):
+    monkeypatch.setattr(image_cache, "_memory", lambda: 8 * 12 * 480)           # an eighth holds 12 of 18 images
+    manager = DataManager(engine_cfg())
+    assert manager.train_loader_x.dataset.cache is None and manager.val_loader.dataset.cache is not None
+    assert build_cache(0) is None and build_cache(1).limit == 12 * 480
+
+
+def test_a_transform_that_paints_on_its_image_does_not_change_the_cached_one(engine_cfg):
+    dataset = DataManager(engine_cfg()).train_loader_x.dataset
+    before = dataset.cache.read(dataset.data_source[0].impath).tobytes()
+    dataset.transform = lambda image: image.paste((0, 0, 0), (0, 0, *image.size))
+    dataset[SeededIndex(0, 3)]
+    assert dataset.cache.read(dataset.data_source[0].impath).tobytes() == before
+
+
+def test_a_wrapper_with_an_item_of_its_own_is_asked_for_it(engine_cfg):
+    class Marked(DatasetWrapper):
+        def __getitem__(self, idx):
+            return {**super().__getitem__(idx), "mark": 7}
+
+    class Doubled(DatasetWrapper):
+        def _transform_image(self, tfm, img0):
+            return 2 * super()._transform_image(tfm, img0)
+
+    plain, marked, doubled = (
+        next(iter(DataManager(engine_cfg(), dataset_wrapper=w).test_loader)) for w in (None, Marked, Doubled))
+    assert marked["mark"].tolist() == [7] * len(marked["label"])
+    assert torch.equal(marked["img"], plain["img"]) and torch.equal(doubled["img"], 2 * plain["img"])
+
+
+def test_plain_indices_give_items_for_a_loader_of_somebody_elses(engine_cfg):
+    cfg = engine_cfg()
+    source = DataManager(cfg).dataset.test
+    loader = DataLoader(DatasetWrapper(cfg, source, build_transform(cfg, is_train=False)), batch_size=5)
+    assert next(iter(loader))["img"].shape[0] == 5
