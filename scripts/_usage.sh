@@ -5,7 +5,10 @@ usage() {                           # usage <script> <arguments> <example>
 Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.py] [KEY VALUE ...]
 
   dataset    a file name of configs/datasets, e.g. digits (real handwritten digits, nothing to download),
-             digits_lowcontrast, shapes, oxford_pets, dtd, imagenet
+             digits_lowcontrast, shapes, oxford_pets, dtd, imagenet; or --dataset-dir PATH for images of your own
+             (a folder with one folder per class, or a CSV or JSON), with --config tiny for the embedded model
+  --protocol fewshot (all classes), base2new (train on half of them, test on both halves), cross or dg (train on
+             the dataset, test on --targets A B ...)
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
   KEY VALUE  options of the config, e.g. OPTIM.LR 0.01; such runs get a folder of their own
@@ -24,22 +27,24 @@ _start() {                          # _start <arguments of sweep.py>: same proce
 }
 
 few_shot() {                        # few_shot <recipe> <dataset> <shots> [options]; USAGE_OF_OPTIONS: the script's own
-    local recipe=$1 script argument
+    local recipe=$1 script argument named=--datasets
     script=$(basename "$0" .sh)
     shift
     for argument in "$@"; do
         case $argument in -h|--help) usage "$script" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
     done
+    if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
     case ${2:-none} in *[!0-9]*) usage "$script" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
-    _start --recipe "$recipe" --datasets "$1" --shots "$2" "${@:3}"
+    _start --recipe "$recipe" "$named" "$1" --shots "$2" "${@:3}"
 }
 
 zero_shot() {                       # zero_shot <dataset> [options]
-    local argument
+    local argument named=--datasets
     for argument in "$@"; do
         case $argument in -h|--help) usage zeroshot "<dataset>" "digits"; exit 0 ;; esac
     done
+    if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
     if [ $# -lt 1 ]; then usage zeroshot "<dataset>" "digits" >&2; exit 2; fi
     case ${2:-none} in *[!0-9]*) ;; *) set -- "$1" "${@:3}" ;; esac      # a number of shots changes nothing here
-    _start --recipe zeroshot --datasets "$1" "${@:2}"
+    _start --recipe zeroshot "$named" "$1" "${@:2}"
 }

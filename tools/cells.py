@@ -69,7 +69,8 @@ class Planned:
     @property
     def name(self) -> str:
         shots = "" if self.cell.shots is None else f" {self.cell.shots} shots seed {self.cell.seed}"
-        return f"{self.cell.trainer} {self.cell.dataset}{shots}"
+        tag = self.cell.tag.replace("@", " ").replace("_", " ")
+        return f"{self.cell.trainer} {self.cell.dataset}{tag}{shots}"
 
     def command_line(self) -> str:
         """The run as one may type it: relative names inside the checkout, `python` where that is this interpreter."""

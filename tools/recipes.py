@@ -17,7 +17,9 @@ CONFIGS = ROOT / "configs"
 ZEROSHOT = "ZeroshotCLIP"
 
 _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epochs", "opts", "published_from", "default",
-                "datasets"}
+                "datasets", "protocols"}
+_PROTOCOLS = {"base2new", "transfer"}
+_PROTOCOL_KEYS = {"opts", "published", "published_from"}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _SUFFIX_LENGTH = 80
 
@@ -46,6 +48,8 @@ class Cell:
         train_on: the cell whose prompts are tested here without training, or None.
         load_epoch: epoch of that cell's checkpoint.
         published: percent, or None where unknown; published_from says where it was read and with what reserve.
+        tag: what a protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
+        own: flags that name images of one's own, instead of a yaml of configs/datasets.
     """
 
     trainer: str
@@ -60,12 +64,15 @@ class Cell:
     load_epoch: int | None = None
     published: float | None = None
     published_from: str = ""
+    tag: str = ""
+    own: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
         """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
         shots = "" if self.shots is None else f"_{self.shots}shots"
-        return Path(self.dataset, self.trainer, f"{self.config}{shots}{_suffix(self.user_opts)}", f"seed{self.seed}")
+        variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
+        return Path(self.dataset, self.trainer, variant, f"seed{self.seed}")
 
     def arguments(self, root: str, output: str) -> list[str]:
         """Arguments of tools/train.py; files of the checkout are named relative to it."""
@@ -73,11 +80,11 @@ class Cell:
         if self.shots is not None:
             opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
         flags = ["--root", root, "--trainer", self.trainer, "--seed", str(self.seed),
-                 "--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")),
+                 *(self.own or ("--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")))),
                  "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
         if self.train_on is not None:
-            flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder)),
-                      "--load-epoch", str(self.load_epoch)]
+            flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
+            flags += ["--load-epoch", str(self.load_epoch)] if self.load_epoch else []
         return flags + [str(part) for pair in opts.items() for part in pair]
 
 
@@ -124,21 +131,34 @@ class Recipe:
         listed = [s for s in sorted(epochs) if s <= shots] or [min(epochs)]
         return epochs[listed[-1]]
 
+    def protocol(self, name: str) -> dict:
+        """What the recipe sets otherwise for "base2new" or "transfer" (training on one dataset, testing on others).
+
+        Raises:
+            RecipeError: the method cannot be tested on classes that it was not trained on.
+        """
+        found = (self.table.get("protocols") or {}).get(name, {})
+        if isinstance(found, str):
+            raise RecipeError(f"{self.trainer} cannot run the protocol {name}: {found} Use --protocol fewshot.")
+        return found
+
     def cell(self, dataset: str, shots: int | None, seed: int, user_opts: dict | None = None,
-             config: str | None = None) -> Cell:
+             config: str | None = None, own: tuple[str, ...] = ()) -> Cell:
         """One cell.
 
         Args:
             user_opts: KEY -> value; they win over the recipe's.
             config: a trainer yaml instead of the row's.
+            own: flags that name images of one's own, which are called `dataset` then.
         """
-        row, user_opts = self.row(dataset), dict(user_opts or {})
+        row = self.table.get("default") or {} if own else self.row(dataset)
+        user_opts = dict(user_opts or {})
         shots = None if self.trainer == ZEROSHOT else shots
         used = config or row.get("config", self.table["config"])
         note = row.get("published_from", shots)
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
-                  "config_file": _config_file(self.trainer, used), "user_opts": user_opts,
+                  "config_file": _config_file(self.trainer, used), "user_opts": user_opts, "own": own,
                   "published": None if user_opts else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
@@ -181,6 +201,9 @@ def load_recipe(name: str) -> Recipe:
     if missing:
         raise RecipeError(f"{path} lacks {', '.join(sorted(missing))}.")
     _check_keys(path, "", table, _RECIPE_KEYS)
+    _check_keys(path, " in protocols", table.get("protocols") or {}, _PROTOCOLS)
+    for name, settings in (table.get("protocols") or {}).items():
+        _check_keys(path, f" in the protocol {name}", {} if isinstance(settings, str) else settings, _PROTOCOL_KEYS)
     for dataset, row in {**table["datasets"], "default": table.get("default")}.items():
         _check_keys(path, f" in the row {dataset}", row or {}, _ROW_KEYS)
     return Recipe(path.stem, table)
@@ -190,9 +213,9 @@ def zeroshot_cell(cell: Cell) -> Cell:
     """The zero-shot run that stands above `cell` in the table: same dataset, backbone and images, nothing learned."""
     user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(("OPTIM.", "TRAIN.", "TRAINER."))}
     if (CONFIGS / "trainers" / ZEROSHOT / f"{cell.config}.yaml").is_file():
-        return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, cell.config)
+        return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, cell.config, cell.own)
     return Cell(ZEROSHOT, cell.dataset, None, 1, f"{cell.trainer}-{cell.config}", cell.config_file,
-                user_opts, user_opts)
+                user_opts, user_opts, own=cell.own)
 
 
 def _check_keys(path: Path, where: str, table: dict, known: set[str]) -> None:

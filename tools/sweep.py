@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import cells, table  # noqa: E402
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell  # noqa: E402
+from tools import cells, inputs, protocols, table  # noqa: E402
+from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
@@ -28,6 +28,9 @@ examples:
   python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16     one table of three methods
   python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run       the paper's datasets, commands only
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
+  python tools/sweep.py --recipe coop --datasets digits --shots 16 --protocol base2new     base, new and harmonic mean
+  python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
+  python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
 
 environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
 """
@@ -36,9 +39,17 @@ environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/sweep.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-                                usage="%(prog)s --recipe NAME --datasets NAME ... [options] [KEY VALUE ...]")
+                                usage="%(prog)s --recipe NAME (--datasets NAME ... | --dataset-dir PATH) [options] "
+                                      "[KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
-    p.add_argument("--datasets", nargs="+", required=True, help='file names of configs/datasets, or "all"')
+    p.add_argument("--datasets", nargs="+", default=[], help='file names of configs/datasets, or "all"')
+    p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
+    p.add_argument("--template", help="sentence for their class names")
+    p.add_argument("--classnames", metavar="FILE", help="file of their class names")
+    p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
+                   help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
+                        "datasets, test on the targets (default: fewshot)")
+    p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
     p.add_argument("--shots", nargs="+", type=int, help="training images per class (default: all of the recipe's)")
     p.add_argument("--seeds", nargs="+", type=int, help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep")
@@ -74,11 +85,11 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
     for recipe in map(load_recipe, args.recipe):
         zero = recipe.trainer == ZEROSHOT
         for shots in [None] if zero else args.shots or recipe.table["shots"]:
-            for dataset in _datasets(recipe, args.datasets, shots):
+            for dataset, own in _datasets(args, recipe, shots):
                 for seed in [1] if zero else _seeds(args, recipe):
-                    cell = recipe.cell(dataset, shots, seed, options, args.config)
-                    wanted += [cell.train_on, cell] if cell.train_on else [cell]
-    first = [cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell) for cell in wanted]
+                    cell = recipe.cell(dataset, shots, seed, options, args.config, own)
+                    wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
+    first = [protocols.zeroshot(cell) for cell in wanted]
     return list({cell.folder: cell for cell in [*first, *wanted]}.values())
 
 
@@ -98,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.force and (other := [p for p in planned if p.state == "other"]):
         print(_other_settings(other), file=sys.stderr)
         return 2
-    todo = [p for p in planned if args.force or p.state != "finished"]
+    todo = _to_do(planned, args.force)
     done = len(planned) - len(todo)
     if not todo:
         print(f"All {done} results exist already and follow here; --force runs again.\n")
@@ -122,11 +133,20 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
     found: dict[Path, table.Row] = {}
     for p in planned:
         cell, folder = p.cell, p.folder.parent
-        row = found.setdefault(folder, table.Row(cell.dataset, cell.trainer, table.config_of(folder.name), cell.shots,
-                                                 folder=folder, published=cell.published,
-                                                 published_from=cell.published_from))
+        row = found.setdefault(folder, table.row_of(folder, cell.shots))
+        row.published, row.published_from = cell.published, cell.published_from
         row.add(cell.seed, p.record)
     return table.in_order(list(found.values()))
+
+
+def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
+    """What is not finished, and what tests a run that is made anew."""
+    todo, anew = [], set()
+    for p in planned:
+        if force or p.state != "finished" or (p.cell.train_on and p.cell.train_on.folder in anew):
+            todo.append(p)
+            anew.add(p.cell.folder)
+    return todo
 
 
 def _run_all(todo: list[cells.Planned], force: bool) -> int:
@@ -135,6 +155,9 @@ def _run_all(todo: list[cells.Planned], force: bool) -> int:
         if force:
             p.state = "new"
         label = f"[{number}/{len(todo)}] {p.name}"
+        if p.cell.train_on and p.cell.train_on.folder in [other.cell.folder for other, _ in failed]:
+            runner.close(f"{label}: left out, for its training failed")
+            continue
         try:
             code, errors = runner.run(p, label)
         except (KeyboardInterrupt, SystemExit) as stop:
@@ -159,8 +182,14 @@ def _run_all(todo: list[cells.Planned], force: bool) -> int:
     return 1 if failed else 0
 
 
-def _datasets(recipe: Recipe, names: list[str], shots: int | None) -> list[str]:
-    return [d for name in names for d in (recipe.main_datasets(shots) if name == "all" else [name])]
+def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> list[tuple[str, tuple[str, ...]]]:
+    """Names, each with the flags that name it where it is a folder of the user's own."""
+    if bool(args.datasets) == bool(args.dataset_dir):
+        raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
+    if args.dataset_dir:
+        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
+        return [(inputs.name_of(args.dataset_dir), tuple(word for pair in flags.items() if pair[1] for word in pair))]
+    return [(d, ()) for name in args.datasets for d in (recipe.main_datasets(shots) if name == "all" else [name])]
 
 
 def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:

@@ -35,6 +35,7 @@ class Row:
         best_tests: accuracy of the best test epoch of each finished run that recorded it; selected on the test split.
         folder: of the seeds' run folders.
         published: percent, or None; published_from: where it was read.
+        classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
     """
 
     dataset: str
@@ -48,6 +49,8 @@ class Row:
     folder: Path | None = None
     published: float | None = None
     published_from: str = ""
+    classes: str = ""
+    parts: tuple[Row, Row] | None = None
 
     def add(self, seed: int, record: dict | None) -> None:
         """Take one run's results.json in; None is a run that is missing."""
@@ -64,6 +67,8 @@ class Row:
 
     @property
     def mean(self) -> float | None:
+        if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
+            return harmonic(*(part.mean for part in self.parts))
         return statistics.fmean(self.found) if self.found else None
 
     @property
@@ -72,17 +77,51 @@ class Row:
         return statistics.pstdev(self.found) if len(self.found) > 1 else None
 
 
+def harmonic(base: float | None, new: float | None) -> float | None:
+    """Harmonic mean of two percentages; None where one is unknown or both are 0."""
+    return 2 * base * new / (base + new) if base is not None and new is not None and base + new else None
+
+
+def with_summaries(rows: list[Row]) -> list[Row]:
+    """Below each pair of base and new classes their harmonic mean, below the targets of one source their average."""
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        key = (row.dataset, row.trainer, row.config, row.shots)
+        base = next((r for r in rows if r.classes == "base" and (r.dataset, r.trainer, r.config, r.shots) == key), None)
+        if row.classes == "new" and base:
+            published = harmonic(base.published, row.published)
+            found.append(Row(*key, seeds={s: harmonic(base.seeds.get(s), row.seeds.get(s))
+                                          for s in sorted({*base.seeds, *row.seeds})},
+                             published=None if published is None else round(published, 2), classes="H",
+                             parts=(base, row)))
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if "@from_" in row.config:
+            groups.setdefault((row.trainer, row.config, row.shots), []).append(row)
+    for (trainer, config, shots), targets in groups.items():
+        seeds = {s: [r.seeds.get(s) for r in targets] for s in sorted({s for r in targets for s in r.seeds})}
+        if len(targets) > 1:
+            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
+                s: None if None in values else statistics.fmean(values) for s, values in seeds.items()}))
+    return found
+
+
 def render(rows: list[Row]) -> str:
     """The table and, below it, the run folders and the sources of the published values."""
+    rows = with_summaries(rows)
+    halves = any(row.classes for row in rows)
     numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
     published = any(row.published is not None for row in rows)
     best = any(row.best_tests for row in rows)
-    head = ["dataset", "shots", "trainer", "config", *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
+    head = ["dataset", "shots", "trainer", "config", *(["classes"] if halves else []),
+            *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
             "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
     lines = []
     for row in rows:
         seeds = [_number(row.seeds.get(n)) if row.shots is not None else "" for n in numbers]
-        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, row.config, *seeds,
+        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, row.config,
+                *([row.classes or "all"] if halves else []), *seeds,
                 _number(row.mean), _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
                 _number(statistics.fmean(row.seconds) if row.seconds else None),
                 "-" if row.learned is None else f"{row.learned:,}"]
@@ -92,9 +131,12 @@ def render(rows: list[Row]) -> str:
             known = row.published is not None and row.mean is not None
             line += [_number(row.published), f"{row.mean - row.published:+.1f}" if known else "-"]
         lines.append(line)
-    align = ["left", "right", "left", "left"] + ["right"] * (len(head) - 4)
+    left = 5 if halves else 4
+    align = ["left", "right", *["left"] * (left - 2), *["right"] * (len(head) - left)]
     text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
+    if halves:
+        text.append("H: harmonic mean of the means of base and new classes, as the papers have it")
     if best:
         text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
@@ -108,11 +150,18 @@ def scan(output: Path) -> list[Row]:
     for path in sorted(output.glob("*/*/*/seed*/results.json")):
         record, folder = read_json(path), path.parents[1]
         if record and record.get("finished"):
-            dataset, trainer, variant = folder.parts[-3:]
-            shots = None if trainer == "ZeroshotCLIP" else record["shots"]
-            row = rows.setdefault(folder, Row(dataset, trainer, config_of(variant), shots, folder=folder))
+            shots = None if folder.parent.name == "ZeroshotCLIP" else record["shots"]
+            row = rows.setdefault(folder, row_of(folder, shots))
             row.add(int(path.parent.name.removeprefix("seed")), record)
     return in_order(list(rows.values()))
+
+
+def row_of(folder: Path, shots: int | None) -> Row:
+    """An empty row for a folder of seeds, named by <dataset>/<trainer>/<variant>."""
+    dataset, trainer, variant = folder.parts[-3:]
+    half = re.search(r"@(base|new)(?=-|$)", variant)
+    config = config_of(variant.replace(half[0], "", 1) if half else variant)
+    return Row(dataset, trainer, config, shots, folder=folder, classes=half[1] if half else "")
 
 
 def in_order(rows: list[Row]) -> list[Row]:
@@ -123,7 +172,7 @@ def in_order(rows: list[Row]) -> list[Row]:
 
 def config_of(variant: str) -> str:
     """"tiny_16shots-OPTIM.LR=0.1" -> "tiny-OPTIM.LR=0.1"; the shots have a column of their own."""
-    return re.sub(r"_\d+shots(?=-|$)", "", variant, count=1)
+    return re.sub(r"_\d+shots(?=[-@]|$)", "", variant, count=1)
 
 
 def _one_per_source(rows: list[Row]) -> list[Row]:

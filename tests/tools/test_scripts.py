@@ -68,6 +68,18 @@ def test_scripts_run_from_any_directory_and_read_the_environment(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_scripts_take_a_folder_of_ones_own_and_a_protocol(tmp_path):
+    own = bash("scripts/coop.sh", "--dataset-dir", str(tmp_path / "my set"), "4", "--config", "tiny", "--dry-run")
+    commands = [shlex.split(line) for line in own.stdout.splitlines()]
+    assert len(commands) == 4 and all(c[c.index("--dataset-dir") + 1] == str(tmp_path / "my set") for c in commands)
+    zero = bash("scripts/zeroshot.sh", "--dataset-dir", "my set", "--config", "tiny", "--dry-run")
+    assert "--dataset-dir 'my set'" in zero.stdout
+    halves = bash("scripts/dapt.sh", "digits", "16", "--protocol", "base2new", "--dry-run", SEEDS="1")
+    assert [line.split()[-1] for line in halves.stdout.splitlines()] == ["base", "new", "base", "new"]
+    shifts = bash("scripts/dapt.sh", "digits", "16", "--protocol", "dg", "--targets", "shapes", "--dry-run", SEEDS="1")
+    assert shifts.stdout.splitlines()[-1].count("shapes") == 2 and "--eval-only" in shifts.stdout
+
+
 @pytest.mark.parametrize(("words", "code"), [
     ([], 2), (["digits"], 2), (["digits", "--dry-run"], 2), (["digits", "1", "--help"], 0)])
 def test_missing_arguments_show_the_usage(words, code):

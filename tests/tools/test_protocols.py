@@ -1,0 +1,192 @@
+"""Protocols: which runs they are, what is published beside them, and what the table makes of them."""
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import cells, protocols, sweep, table, train
+from tools.protocols import expand, zeroshot
+from tools.recipes import RecipeError, load_recipe
+
+EMBEDDED = {"coop", "vpt", "dapt", "cocoop"}
+
+
+def runs(recipe, dataset, protocol, targets=None, shots=16, **options):
+    recipe = load_recipe(recipe)
+    return expand(recipe, recipe.cell(dataset, shots, 1, **options), protocol, targets)
+
+
+def cfg_of(cell):
+    return train.setup_cfg(train.parser().parse_args(cell.arguments("data", "output")))
+
+
+@pytest.mark.parametrize("recipe", sorted(EMBEDDED))
+def test_base2new_trains_on_the_base_half_and_tests_the_same_prompts_on_the_new_one(recipe):
+    base, new = runs(recipe, "digits", "base2new")
+    assert base.train_on is None and new.train_on is base and new.load_epoch == cfg_of(base).OPTIM.MAX_EPOCH
+    assert [cfg_of(cell).DATASET.SUBSAMPLE_CLASSES for cell in (base, new)] == ["base", "new"]
+    assert [cell.folder.parts[2] for cell in (base, new)] == ["tiny_16shots@base", "tiny_16shots@new"]
+    words = new.arguments("data", "out")
+    assert "--eval-only" in words and words[words.index("--model-dir") + 1] == f"out/{base.folder}"
+    zero = [zeroshot(cell) for cell in (base, new)]
+    assert [cfg_of(cell).DATASET.SUBSAMPLE_CLASSES for cell in zero] == ["base", "new"]
+    assert len({cell.folder for cell in (base, new, *zero)}) == 4
+
+
+def test_the_coop_of_other_classes_shares_its_four_words():
+    pairs = (("digits", "base2new"), ("imagenet", "dg"), ("imagenet", "cross"))
+    for cell in (cell for dataset, protocol in pairs for cell in runs("coop", dataset, protocol)):
+        c = cfg_of(cell).TRAINER.COOP
+        assert (c.CSC, c.CTX_INIT, c.N_CTX) == (False, "a photo of a", 4)
+    assert cfg_of(runs("coop", "imagenet", "dg")[0]).OPTIM.MAX_EPOCH == 50
+    assert cfg_of(runs("coop", "digits", "fewshot")[0]).TRAINER.COOP.CSC is True
+
+
+def test_cross_and_dg_train_once_on_the_source_and_test_on_every_target():
+    for protocol, count in (("cross", 10), ("dg", 4)):
+        source, *targets = runs("coop", "imagenet", protocol)
+        assert len(targets) == count and all(cell.train_on is source and cell.load_epoch == 50 for cell in targets)
+        assert [cell.dataset for cell in targets] == list(protocols.TARGETS[protocol]["imagenet"])
+        assert source.folder.parts[2] == "vit_b16_16shots@transfer"
+    source, target = runs("vpt", "shapes", "dg", ["shapes_sketch"])
+    assert source.folder.parts[2] == "tiny_16shots" and target.folder.parts[2] == "tiny_16shots@from_shapes"
+    assert cfg_of(target).DATASET.NAME == "ShapesSketch" and zeroshot(target).folder.parts[2] == "tiny"
+
+
+def test_rows_that_test_imagenets_prompts_keep_their_folder_and_published_value():
+    source, *targets = runs("cocoop", "imagenet", "dg")
+    assert [cell.folder.parts[2] for cell in (source, *targets)] == ["vit_b16_16shots"] * 5
+    assert [cell.published for cell in (source, *targets)] == [71.02, 64.07, 48.75, 50.63, 76.18]
+
+
+@pytest.mark.parametrize("recipe, means", [("coop", (82.69, 63.22)), ("cocoop", (80.47, 71.69)),
+                                           ("zeroshot", (69.34, 74.22))])
+def test_published_base_and_new_values_average_to_the_published_average(recipe, means):
+    """The average row of CoCoOp, Table 1."""
+    published = load_recipe(recipe).protocol("base2new")["published"]
+    assert len(published) == 11
+    averages = [sum(column) / 11 for column in zip(*published.values(), strict=True)]
+    assert averages == pytest.approx(means, abs=0.02)
+    base, new = runs(recipe, "dtd", "base2new", shots=None if recipe == "zeroshot" else 16)
+    assert [base.published, new.published] == published["dtd"]
+
+
+@pytest.mark.parametrize("recipe, average", [("coop", 63.88), ("cocoop", 65.74)])
+def test_published_cross_dataset_values_average_to_the_published_average(recipe, average):
+    targets = runs(recipe, "imagenet", "cross")[1:]
+    assert sum(cell.published for cell in targets) / 10 == pytest.approx(average, abs=0.02)
+
+
+def test_what_is_published_stands_beside_nothing_else():
+    assert [c.published for c in runs("coop", "dtd", "base2new", shots=4)] == [None, None]
+    assert [c.published for c in runs("coop", "dtd", "base2new", config="rn50")] == [None, None]
+    assert [c.published for c in runs("coop", "dtd", "base2new", user_opts={"OPTIM.LR": "1"})] == [None, None]
+    assert [c.published for c in runs("dapt", "dtd", "base2new")] == [None, None]
+
+
+@pytest.mark.parametrize("recipe", ["linear_probe", "dvp_cls", "dvp_cse"])
+def test_what_learns_something_for_its_own_classes_is_refused(recipe):
+    for protocol in ("base2new", "dg", "cross"):
+        with pytest.raises(RecipeError, match="--protocol fewshot"):
+            runs(recipe, "digits", protocol)
+
+
+def test_targets_nobody_knows_are_asked_for_and_unknown_ones_told():
+    with pytest.raises(RecipeError, match="--targets A B"):
+        runs("coop", "dtd", "cross")
+    with pytest.raises(RecipeError, match="Did you mean shapes"):
+        runs("coop", "digits", "cross", ["shape"])
+
+
+def row(classes, *values, published=None, dataset="dtd", config="tiny"):
+    made = table.Row(dataset, "CoOp", config, 16, classes=classes, published=published, published_from="Table 1")
+    for seed, value in enumerate(values, 1):
+        record = {"finished": True, "metrics": {"accuracy": value}, "seconds": {"total": 1}, "learned_parameters": 5}
+        made.add(seed, None if value is None else record)
+    return made
+
+
+def test_the_harmonic_mean_is_that_of_the_means_and_of_the_published_values():
+    text = table.render([row("base", 80.0, 84.0, published=79.44), row("new", 40.0, 44.0, published=41.18)])
+    lines = [line.split() for line in text.splitlines()]
+    assert [line[4] for line in lines[2:5]] == ["base", "new", "H"]
+    h = 2 * 82 * 42 / 124
+    assert lines[4][5:8] == ["53.3", "57.8", f"{h:.1f}"] and lines[4][-2:] == ["54.2", f"{h - 54.24:+.1f}"]
+    assert "H: harmonic mean of the means" in text and "classes" not in table.render([row("", 50.0)])
+
+
+def test_a_missing_half_gives_no_harmonic_mean():
+    lines = [line.split() for line in table.render([row("base", 80.0), row("new", None)]).splitlines()]
+    assert lines[4][4:7] == ["H", "-", "-"]
+    assert "H" not in [line[4] for line in map(str.split, table.render([row("base", 80.0)]).splitlines()[2:3])]
+
+
+def test_targets_of_one_source_have_an_average():
+    rows = [row("", 60.0, 70.0, dataset=f"shapes_{n}", config="tiny@from_shapes") for n in ("noise", "sketch")]
+    rows[1].seeds[2] = 90.0
+    line = next(line for line in table.render(rows).splitlines() if line.startswith("average of 2 targets"))
+    assert line.split()[-7:-3] == ["60.0", "80.0", "70.0", "10.0"]
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch, capsys):
+    """The sweep with a stand-in for training (fake_train.py)."""
+    script, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
+    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(script), *arguments])
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setenv("FAKE_LOG", str(log))
+    for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words):
+        log.write_text("")
+        capsys.readouterr()
+        code = sweep.main(["--seeds", "1", *map(str, words)])
+        out, err = capsys.readouterr()
+        return code, out, err, [line.removeprefix(f"{tmp_path}/out/") for line in log.read_text().splitlines()]
+
+    return call
+
+
+B2N = ["--recipe", "vpt", "--datasets", "digits", "--shots", "16", "--protocol", "base2new"]
+
+
+def test_a_sweep_of_halves_ends_with_h_and_the_table_tool_shows_the_same(fake, tmp_path, capsys):
+    code, out, _, done = fake(*B2N)
+    assert code == 0 and done == [f"digits/{run}/seed1" for run in (
+        "ZeroshotCLIP/tiny@base", "ZeroshotCLIP/tiny@new", "VPT/tiny_16shots@base", "VPT/tiny_16shots@new")]
+    marks = [line.split()[4] for line in out.splitlines() if line.startswith("digits ") and "VPT" in line]
+    assert marks == ["base", "new", "H"]
+    table.main([str(tmp_path / "out")])
+    scanned = capsys.readouterr().out
+    assert [line.split()[4] for line in scanned.splitlines() if line.startswith("digits ") and "VPT" in line] == marks
+
+
+def test_new_prompts_are_tested_anew_and_prompts_that_failed_are_not(fake, tmp_path, monkeypatch):
+    fake(*B2N)
+    (tmp_path / "out" / "digits" / "VPT" / "tiny_16shots@base" / "seed1" / "results.json").unlink()
+    assert [run.split("/")[2] for run in fake(*B2N)[3]] == ["tiny_16shots@base", "tiny_16shots@new"]
+    monkeypatch.setenv("FAKE_FAIL", "VPT/tiny_16shots@base")
+    code, out, _, done = fake(*B2N, "--force")
+    assert code == 1 and "new 16 shots seed 1: left out, for its training failed" in out and len(done) == 3
+
+
+def test_images_of_ones_own_are_swept_under_the_name_of_their_folder(fake, tmp_path):
+    words = ["--recipe", "coop", "--dataset-dir", tmp_path / "my set", "--config", "tiny", "--shots", "4",
+             "--template", "a {}."]
+    (tmp_path / "my set").mkdir()
+    code, _, err, done = fake(*words)
+    assert code == 0 and done == ["my set/ZeroshotCLIP/tiny/seed1", "my set/CoOp/tiny_4shots/seed1"], err
+    record = json.loads((tmp_path / "out" / done[1] / "inputs.json").read_text())
+    assert record["flags"]["dataset_dir"] == str(tmp_path / "my set") and record["flags"]["template"] == "a {}."
+    assert fake(*words)[3] == []
+    (tmp_path / "my set" / "new.png").touch()
+    code, _, err, _ = fake(*words)
+    assert code == 2 and "my set has changed" in err
+
+
+def test_a_sweep_wants_datasets_or_a_folder_and_not_both(fake):
+    for words in ([], ["--datasets", "digits", "--dataset-dir", "x"]):
+        code, _, err, _ = fake("--recipe", "coop", *words)
+        assert code == 2 and "--dataset-dir PATH" in err

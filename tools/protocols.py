@@ -1,0 +1,103 @@
+"""Protocols of the papers: which runs a cell of a recipe becomes.
+
+fewshot: trained and tested on all classes of one dataset.
+base2new: trained on the first half of the classes, tested on them and on the other half, which it has not seen.
+cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
+
+Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell
+
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg")
+HALVES = ("base", "new")
+_CLASSES = "DATASET.SUBSAMPLE_CLASSES"
+
+_IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
+             "dtd", "eurosat", "ucf101")
+_SHIFTS = ("shapes_noise", "shapes_clutter", "shapes_sketch", "shapes_recoloured", "shapes_lowcontrast")
+TARGETS = {
+    "cross": {"imagenet": _IMAGENET, "digits": ("shapes",), "shapes": ("digits",)},
+    "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"), "shapes": _SHIFTS,
+           "digits": ("digits_lowcontrast",)},
+}
+
+
+def targets_of(protocol: str, source: str) -> tuple[str, ...]:
+    """On what a source's prompts are tested unless --targets says otherwise."""
+    if source not in TARGETS[protocol]:
+        raise RecipeError(f"--protocol {protocol} trains on a source and tests on its targets; those of {source} are "
+                          f"for you to name: --targets A B. Known without: {', '.join(TARGETS[protocol])}.")
+    return TARGETS[protocol][source]
+
+
+def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None) -> list[Cell]:
+    """The runs of one cell, trained ones before those that test them.
+
+    Args:
+        cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
+        targets: of cross and dg; None takes those of TARGETS.
+    """
+    if protocol == "fewshot":
+        return [cell.train_on, cell] if cell.train_on else [cell]
+    if protocol == "base2new":
+        return _halves(recipe, cell)
+    settings = recipe.protocol("transfer")
+    source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
+    names = list(targets or targets_of(protocol, cell.dataset))
+    return [source, *(_target(recipe, source, name, settings) for name in names)]
+
+
+def zeroshot(cell: Cell) -> Cell:
+    """The zero-shot run beside a cell of any protocol: over the same classes."""
+    zero, half = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell), cell.tag.removeprefix("@")
+    if half not in HALVES or cell.trainer == ZEROSHOT:
+        return zero
+    return _half(load_recipe("zeroshot"), zero, half)
+
+
+def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
+    base, new = (_half(recipe, cell, half) for half in HALVES)
+    return [base, new if cell.trainer == ZEROSHOT else replace(new, train_on=base, load_epoch=_last_epoch(base))]
+
+
+def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
+    settings = recipe.protocol("base2new")
+    cell = _with(cell, settings, f"@{half}", cell.dataset, HALVES.index(half))
+    return replace(cell, opts={**cell.opts, _CLASSES: half})
+
+
+def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
+    """A dataset that the source's prompts are tested on; a row of the recipe that says so is taken as it is."""
+    if source.trainer == ZEROSHOT:
+        return recipe.cell(name, None, source.seed, source.user_opts, source.config)
+    if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
+        return recipe.cell(name, source.shots, source.seed, source.user_opts, source.config)
+    recipe.row(name)                                            # told here if there is no such dataset
+    cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
+                   load_epoch=_last_epoch(source), published=None, published_from="")
+    return _with(cell, settings, cell.tag, name)
+
+
+def _with(cell: Cell, settings: dict, tag: str, dataset: str, column: int | None = None) -> Cell:
+    """The cell under the protocol's settings, with the value published for it (at 16 shots, on the paper's backbone).
+
+    Args:
+        column: of the published pair; None where it is one value.
+    """
+    published, source = settings.get("published", {}).get(dataset), settings.get("published_from", "")
+    if published is None and column is None and not settings.get("opts"):
+        published, source = cell.published, cell.published_from
+    elif published is None or cell.user_opts or cell.shots not in (None, 16) or cell.config != "vit_b16":
+        published, source = None, ""
+    elif column is not None:
+        published = published[column]
+    return replace(cell, tag=tag, published=published, published_from=source,
+                   opts={**cell.opts, **settings.get("opts", {}), **cell.user_opts})
+
+
+def _last_epoch(cell: Cell) -> int | None:
+    return int(cell.opts["OPTIM.MAX_EPOCH"]) if "OPTIM.MAX_EPOCH" in cell.opts else None
