@@ -1,0 +1,77 @@
+"""Source compatibility: files written for Dassl, CoOp and OpenAI's CLIP run as they are, with the same numbers."""
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+import clip
+from clip import clip as face
+from clip import model as towers
+
+PLUGIN = Path(__file__).with_name("coop_style_trainer.py")
+MODULE_NAMES = {
+    face: ["load", "tokenize", "available_models", "build_model", "_MODELS", "_download", "_tokenizer", "_transform"],
+    towers: ["CLIP", "VisionTransformer", "Transformer", "ResidualAttentionBlock", "LayerNorm", "QuickGELU",
+             "convert_weights", "build_model"],
+    clip: ["load", "tokenize", "available_models", "clip", "model", "simple_tokenizer"],
+}
+PARAMETERS = {
+    "load": ["name", "device", "jit", "download_root"],
+    "tokenize": ["texts", "context_length", "truncate"],
+    "_download": ["url", "root"],
+    "build_model": ["state_dict", "design_details"],
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in MODULE_NAMES.items() for n in names])
+def test_openais_names_are_where_public_code_looks_for_them(module, name):
+    assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_openais_functions_take_openais_arguments(name):
+    assert list(inspect.signature(getattr(face, name)).parameters) == PARAMETERS[name]
+
+
+@pytest.fixture
+def public_trainer(make_cfg, tmp_path, monkeypatch):
+    """public_trainer("fp32") -> the plugin's trainer, built by the engine for two epochs on the toy images."""
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
+    from dassl.engine.plugins import load_plugin
+
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
+
+    def make(precision):
+        cfg = make_cfg("CoOp", "TRAINER.COOP.N_CTX", 4, "OPTIM.NAME", "sgd", "OPTIM.LR", 0.002)
+        load_plugin(str(PLUGIN))
+        assert "CoOpStyle" in TRAINER_REGISTRY
+        cfg.defrost()
+        cfg.TRAINER.NAME, cfg.TRAINER.COOP.PREC = "CoOpStyle", precision
+        cfg.freeze()
+        return build_trainer(cfg)
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_public_trainer_trains_tests_and_saves_in_both_precisions(precision, public_trainer):
+    trainer = public_trainer(precision)
+    before = trainer.model.prompt_learner.ctx.detach().clone()
+    assert before.dtype == (torch.float16 if precision == "fp16" else torch.float32)
+    trainer.train()
+    assert not torch.equal(before, trainer.model.prompt_learner.ctx) and trainer.test() is not None
+    saved = torch.load(Path(trainer.output_dir) / "prompt_learner" / "model.pth.tar-2", weights_only=True)
+    assert {"ctx", "token_prefix", "token_suffix"} <= saved["state_dict"].keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_public_trainer_gives_our_coops_logits(public_trainer, make_cfg):
+    from dassl.engine import build_trainer
+
+    theirs, ours = public_trainer("fp32"), build_trainer(make_cfg("CoOp", "TRAINER.COOP.N_CTX", 4))
+    with torch.no_grad():
+        ours.model.prompt_learner.text.ctx.copy_(theirs.model.prompt_learner.ctx)
+        images = torch.randn(5, 3, 32, 32)
+        torch.testing.assert_close(theirs.model_inference(images), ours.model(images).logits, atol=1e-4, rtol=1e-5)
