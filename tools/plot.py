@@ -1,4 +1,4 @@
-"""Figures of what a run learned. The name of the file is printed.
+"""Figures of what a run learned and how it went. The name of the file is printed.
 
 For programs: `tools.plotting.<figure>.draw(Run(folder), THEMES["light"], ...)` gives a matplotlib Figure.
 """
@@ -29,6 +29,10 @@ examples:
 
   The learned pixels, and an image of your own under them:
     python tools/plot.py prompts RUN --image cat.jpg --style dark
+
+  How a training went; accuracy against shots of all finished runs, with published values where a recipe knows them:
+    python tools/plot.py curves RUN
+    python tools/plot.py curves output
 """
 
 
@@ -64,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
                    help="images of your own instead; the dataset is then not needed")
     add_checkpoint(f)
     add_data(f)
+    f = add("confusion", "which class is taken for which, and the most frequent mistakes; tests the run again")
+    f.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="only these rows and columns")
+    f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
+    add_checkpoint(f)
+    add_data(f)
+    add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots", "FOLDER")
     return p
 
 
@@ -104,8 +114,8 @@ def main(args: argparse.Namespace) -> Path:
     options = {name: value for name, value in vars(args).items() if name not in taken}
     draw = importlib.import_module(f"tools.plotting.{args.figure}").draw
     with context(theme):
-        run = Run(args.source, getattr(args, "epoch", None), getattr(args, "root", ""))
-        save(draw(run, theme, **options), path)
+        source = args.source if args.figure == "curves" else Run(args.source, args.epoch, getattr(args, "root", ""))
+        save(draw(source, theme, **options), path)
     return path
 
 

@@ -52,8 +52,9 @@ def figure(name, folder, **options):
     from tools.plotting.run import Run
     from tools.plotting.style import THEMES, context
 
+    source = folder if name == "curves" else Run(folder)
     with context(THEMES["light"]):
-        return importlib.import_module(f"tools.plotting.{name}").draw(Run(folder), THEMES["light"], **options)
+        return importlib.import_module(f"tools.plotting.{name}").draw(source, THEMES["light"], **options)
 
 
 def axes(fig, gid):
@@ -61,9 +62,14 @@ def axes(fig, gid):
 
 
 def texts(fig):
+    """All text that is drawn: matplotlib keeps ticks beyond the ends of an axis and does not draw them."""
     from matplotlib.text import Text
 
-    return [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    beyond = {id(label) for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()
+              if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+              for label in (tick.label1, tick.label2)}
+    return [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()
+            and id(text) not in beyond]
 
 
 def refused(argv, capsys):
@@ -253,3 +259,137 @@ def test_help_teaches_and_needs_no_matplotlib():
     reply = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert reply.stdout.strip() == "[]", reply.stderr
     assert "examples:" in plot.parser().format_help()
+
+
+LOG = ("epoch [{}/2] batch [{}/2] time 0.1 (0.1) data 0.0 (0.0) loss {} ({}) acc 50.0 ({}) ce 0.5 (0.5) lr {} "
+       "eta 0:00:01\n")
+
+
+@pytest.fixture
+def trained(make_cfg, tmp_path):
+    """Folder of a CoOp run of two epochs; log.txt as tools/train.py has it."""
+    from dassl.engine import build_trainer
+    from dassl.utils import setup_logger
+
+    cfg = make_cfg("CoOp", "TEST.COMPUTE_CMAT", "True")
+    with setup_logger(cfg.OUTPUT_DIR):
+        build_trainer(cfg).train()
+    (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
+    return tmp_path / "run"
+
+
+def test_the_curves_of_a_training_are_those_of_its_log(trained):
+    fig = figure("curves", trained)
+    legible(fig)
+    log = (trained / "log.txt").read_text()
+    lines = [line for line in log.splitlines() if line.startswith("epoch [")]
+    assert len(lines) == 2                                                  # one for each epoch, at its last batch
+    (loss,), (accuracy,), (rate,) = (axes(fig, gid) for gid in ("loss", "accuracy, %", "learning rate"))
+    drawn = {line.get_gid(): line for line in (*loss.lines, *accuracy.lines)}
+    for name, line in (("loss", drawn["loss"]), ("acc", drawn["training batches"])):
+        means = [float(text.split(f" {name} ")[1].split("(")[1].split(")")[0]) for text in lines]
+        assert line.get_ydata() == pytest.approx(means, abs=1e-3) and list(line.get_xdata()) == [1, 2]
+    last = [float(text.split(" loss ")[1].split()[0]) for text in lines]
+    batches = drawn["loss batches"]
+    assert [batches.get_ydata()[i] for i in (len(batches.get_ydata()) // 2 - 1, -1)] == pytest.approx(last, abs=1e-3)
+    assert rate.lines[0].get_ydata()[-1] == pytest.approx(float(lines[-1].split(" lr ")[1].split()[0]), rel=1e-3)
+    assert drawn["test split"].get_ydata() == pytest.approx(
+        [json.loads((trained / "results.json").read_text())["metrics"]["accuracy"]])
+
+
+def test_without_tensorboard_the_log_is_drawn(make_run, capsys):
+    run = make_run("CoOp")
+    (run / "log.txt").write_text("Loaded\n" + LOG.format(1, 2, 2.0, 3.0, 25, 0.2) + LOG.format(2, 2, 1.0, 1.5, 75, 0.1))
+    drawn = {line.get_gid(): line for ax in figure("curves", run).axes for line in ax.lines}
+    assert list(drawn["loss"].get_ydata()) == [3.0, 1.5] and list(drawn["loss batches"].get_ydata()) == [2.0, 1.0]
+    assert list(drawn["training batches"].get_ydata()) == [25, 75] and list(drawn["ce"].get_ydata()) == [0.5, 0.5]
+    (run / "log.txt").write_text("nothing was trained\n")
+    assert "tells of no training" in refused(["curves", run], capsys)
+
+
+def write_result(root, dataset, trainer, variant, seed, accuracy, shots):
+    folder = root / dataset / trainer / variant / f"seed{seed}"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(
+        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots,
+         "learned_parameters": 1}))
+
+
+def test_few_shot_curves_are_means_and_spreads_over_seeds(tmp_path, capsys):
+    from tools.recipes import load_recipe
+
+    write_result(tmp_path, "dtd", "CoOp", "vit_b16_16shots@new", 1, 10, 16)      # another protocol, not in the figure
+    for d, dataset in enumerate(("dtd", "eurosat")):
+        write_result(tmp_path, dataset, "ZeroshotCLIP", "vit_b16", 1, 40.0 + d, 0)
+        for shots in (1, 4, 16):
+            for seed in (1, 2) if (dataset, shots) != ("eurosat", 4) else (1,):
+                write_result(tmp_path, dataset, "CoOp", f"vit_b16_{shots}shots", seed, 50 + shots + 4 * seed + d, shots)
+    fig = figure("curves", tmp_path)
+    legible(fig)
+    (ax,), (eurosat,), (average,) = (axes(fig, gid) for gid in ("dtd", "eurosat", "average"))
+    lines = {line.get_gid(): line for line in ax.lines}
+    assert list(lines["CoOp"].get_xdata()) == [1, 4, 16] and list(lines["CoOp"].get_ydata()) == [57, 60, 72]
+    assert lines["zero-shot"].get_ydata() == [40.0] and lines["zero-shot"].get_xdata() == [0]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {tuple(corner) for corner in band.tolist()} >= {(1.0, 55.0), (1.0, 59.0), (16.0, 70.0), (16.0, 74.0)}
+    known = load_recipe("coop").row("dtd")["published"]
+    known = {shots: value for shots, value in known.items() if value is not None}
+    assert dict(zip(lines["CoOp published"].get_xdata(), lines["CoOp published"].get_ydata())) == known
+    assert [line.get_gid() for line in eurosat.lines if "lacks" in line.get_gid()] == ["CoOp 4 lacks seeds"]
+    assert list({line.get_gid(): line for line in average.lines}["CoOp"].get_ydata()) == [57.5, (60 + 59) / 2, 72.5]
+    assert plot.cli(["curves", str(tmp_path)]) == 0 and (tmp_path / "plots" / "curves.png").is_file()
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    assert "no finished few-shot run" in refused(["curves", tmp_path / "empty"], capsys)
+
+
+def test_confusion_shows_the_runs_own_matrix_and_testing_again_gives_the_same(trained, caplog):
+    from tools.plotting import confusion
+    from tools.plotting.run import Run
+
+    matrix = torch.load(trained / "cmat.pt").float()
+    (trained / "cmat.pt").unlink()
+    names, again = confusion.read(Run(trained))
+    kept = again.sum(0).bool() | again.sum(1).bool()                        # cmat.pt has only labels that occur
+    torch.testing.assert_close(again[kept][:, kept], matrix)
+    assert len(names) == 4 and "Tested again" not in caplog.text
+    fig = figure("confusion", trained)
+    legible(fig)
+    layers = {image.get_gid(): torch.tensor(image.get_array().filled(0)) for ax in fig.axes for image in ax.images
+              if image.get_gid() in ("right", "wrong")}
+    torch.testing.assert_close(layers["right"] + layers["wrong"], again)
+    assert layers["right"].diagonal().sum() == layers["right"].sum() and not layers["wrong"].diagonal().any()
+
+
+def test_confusion_says_when_the_run_no_longer_gives_its_result(trained, caplog):
+    record = json.loads((trained / "results.json").read_text())
+    record["metrics"]["accuracy"] += 1
+    (trained / "results.json").write_text(json.dumps(record))
+    (trained / "cmat.pt").unlink()
+    figure("confusion", trained)
+    assert "Tested again" in caplog.text
+
+
+@pytest.mark.parametrize(("C", "name"), [(2, "{}"), (10, "digit {}"), (100, "{} BMW Silverado 2500HD Regular Cab")])
+def test_the_confusion_of_any_number_of_classes_can_be_read(make_run, C, name):
+    names = [name.format(c) for c in range(C)]
+    run = make_run("CoOp", names=names)
+    matrix = torch.rand(C, C, generator=torch.Generator().manual_seed(C), dtype=torch.float64) ** 9
+    torch.save(matrix / matrix.sum(1, keepdim=True), run / "cmat.pt")
+    fig = figure("confusion", run)
+    legible(fig)
+    labels = [text.get_text() for text in texts(fig)]
+    assert all(labels.count(label) >= 2 for label in names)
+    if C > 2:
+        few = figure("confusion", run, classes=names[1:3], top=3)
+        (layer,) = [image for ax in few.axes for image in ax.images if image.get_gid() == "wrong"]
+        assert layer.get_array()[0, 1] == pytest.approx(float(matrix[1, 2] / matrix[1].sum()))
+
+
+def test_the_readmes_commands_are_understood():
+    import re
+    import shlex
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^python tools/plot\.py .*$", text, re.M)]
+    assert {plot.parser().parse_args(words).figure for words in commands} == {"prm", "prompts", "curves", "confusion"}

@@ -26,6 +26,7 @@ from .style import (
     TINY,
     Page,
     Theme,
+    flow,
     header_height,
     height_of,
     readable_on,
@@ -35,7 +36,8 @@ from .style import (
 )
 
 CLASSES_SHOWN = 8
-WIDTH, GUTTER = 10.0, 0.45              # of the page; between columns; inches
+WIDTH, GUTTER = (10.0, 20.0), 0.45      # of the page, of one with many classes; between columns; inches
+ROWS, COLUMN = 70, 4.3                  # classes in a column, while the page can grow; least width of descriptions
 ROW, CELL = (0.185, 0.155), (0.32, 1.3)      # height of a class, of one among many; least and greatest width of a cell
 BAR, VALUE, GAP = 1.0, 0.46, 0.055      # longest bar; room for its number; between two descriptions
 
@@ -121,7 +123,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     chosen = choose(found.classnames, classes) or found.telling(CLASSES_SHOWN)
     colours = theme.colours(len(found.prompts))
     title = ("Which prompt and which descriptions decide each class", [run.summary])
-    width = max(WIDTH, 2 * MARGIN + widest(found.classnames, SMALL) + 0.1 + len(colours) * CELL[0])
+    width = _width(found)
     overview, details = _Overview(found, theme, colours, width), _Details(found, chosen, top, theme, colours, width)
     start = header_height(*title, width)
     page = Page(width, start + overview.height + details.height + MARGIN, theme)
@@ -129,6 +131,14 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     overview.draw(page, start)
     details.draw(page, start + overview.height)
     return page.figure
+
+
+def _width(found: Decisions) -> float:
+    """Of the page: it grows with many classes, and with a name or prompts that need more."""
+    block = widest(found.classnames, SMALL) + 0.1 + len(found.prompts) * CELL[0]
+    blocks = math.ceil(len(found.classnames) / ROWS)
+    wanted = 2 * MARGIN + blocks * (block + GUTTER) - GUTTER
+    return max(min(max(wanted, WIDTH[0]), WIDTH[1]), 2 * MARGIN + block)
 
 
 class _Overview:
@@ -145,21 +155,16 @@ class _Overview:
         self.rows = math.ceil(C / self.blocks)
         self.step = (room + GUTTER) / self.blocks
         self.cell = min((self.step - GUTTER - self.label) / self.v, CELL[1])
-        self.legend: list[tuple[float, float, str]] = []
-        x, y = MARGIN, 0.0
-        for name, mean in zip(found.prompts, found.shares.mean(0).tolist()):
-            text = f"{name} ({100 * mean:.0f} %)"
-            if x > MARGIN and x + 0.2 + width_of(text, BODY) > width - MARGIN:
-                x, y = MARGIN, y + 0.22
-            self.legend.append((x, y, text))
-            x += 0.5 + width_of(text, BODY)
-        self.top = y + 0.5
+        self.legend = [f"{name} ({100 * mean:.0f} %)" for name, mean in
+                       zip(found.prompts, found.shares.mean(0).tolist())]
+        self.places = flow([0.2 + width_of(text, BODY) for text in self.legend], room)
+        self.top = self.places[-1][1] + 0.5
         self.height = self.top + 0.2 + self.rows * self.row + 0.35
 
     def draw(self, page: Page, y: float) -> None:
-        for (dx, dy, text), colour in zip(self.legend, self.colours):
-            page.box(dx, y + dy + 0.02, 0.13, 0.13, colour)
-            page.text(dx + 0.2, y + dy, text, BODY)
+        for (dx, dy), text, colour in zip(self.places, self.legend, self.colours):
+            page.box(MARGIN + dx, y + dy + 0.02, 0.13, 0.13, colour)
+            page.text(MARGIN + dx + 0.2, y + dy, text, BODY)
         words = "Cells: percent of a class's weight that lies on the prompt; in brackets: mean over all classes"
         page.text(MARGIN, y + self.top - 0.28, words, SMALL, color=self.theme.muted)
         shares = self.found.shares
@@ -198,7 +203,7 @@ class _Details:
     def __init__(self, found: Decisions, chosen: list[int], top: int, theme: Theme, colours: list[str],
                  width: float):
         self.found, self.theme, self.colours = found, theme, colours
-        self.columns = min(2, len(chosen))
+        self.columns = max(1, min(int((width - 2 * MARGIN + GUTTER) // (COLUMN + GUTTER)), len(chosen)))
         self.column = (width - 2 * MARGIN + GUTTER) / self.columns - GUTTER
         self.room = self.column - BAR - VALUE
         self.panels = [(found.classnames[c], [(w, p, wrap(text, self.room, SMALL)) for w, p, text in found.top(c, top)])

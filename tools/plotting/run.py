@@ -116,7 +116,9 @@ class Run:
         if gone:
             logger.warning("%s names settings that this code does not know: %s", self.folder / "config.yaml",
                            ", ".join(gone))
-        cfg.DATASET.ROOT = self.root or cfg.DATASET.ROOT
+        root = Path(self.root or cfg.DATASET.ROOT)
+        below = inputs.ROOT / root                  # a run of the checkout may have named it relative to that
+        cfg.DATASET.ROOT = str(below if not root.exists() and below.is_dir() else root)
         cfg.freeze()
         return cfg
 

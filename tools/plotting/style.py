@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
+from matplotlib.colors import Colormap, LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -24,7 +24,7 @@ TITLE, HEADING, BODY, SMALL, TINY = 13.0, 10.0, 8.5, 7.5, 6.5      # sizes of le
 LINE = 1.32                                                        # height of a line, in sizes of its letters
 MARGIN = 0.45                                                      # around a page, inches
 HINTING = 1.02                                                     # letters that are fitted to pixels grow by this
-PNG_DPI = 200
+PNG_DPI, PNG_PIXELS = 200, 12_000                                   # a longer side than this is drawn more coarsely
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ class Theme:
     hues: tuple[str, ...]
 
     def colours(self, count: int) -> list[str]:
-        """`count` different colours; beyond the palette they are taken evenly from a rainbow of even lightness."""
+        """`count` different colours; beyond the palette they are taken evenly from the colour circle."""
         if count <= len(self.hues):
             return list(self.hues[:count])
-        rainbow = matplotlib.colormaps["turbo"]
-        return [to_hex(rainbow(0.05 + 0.9 * i / (count - 1))) for i in range(count)]
+        return [to_hex(hsv_to_rgb((i / count, 0.75, 0.9 if self.name == "dark" else 0.72))) for i in range(count)]
 
     def ramp(self, hue: str) -> Colormap:
         """From an empty cell to `hue`."""
@@ -178,13 +177,24 @@ def _greedy(text: str, width: float, size: float, weight: str) -> list[str]:
     return [*lines, line] if line or not lines else lines
 
 
+def flow(widths: Sequence[float], room: float, gap: float = 0.3, line: float = 0.22) -> list[tuple[float, float]]:
+    """Places (x, y) of things side by side, from (0, 0); a new line begins where the room ends."""
+    places, x, y = [], 0.0, 0.0
+    for width in widths:
+        if x and x + width > room:
+            x, y = 0.0, y + line
+        places.append((x, y))
+        x += width + gap
+    return places
+
+
 def readable_on(colour: str | Sequence[float]) -> str:
-    """Black or white, whichever is the clearer text on a cell of that colour (WCAG 2 relative luminance)."""
-    channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(colour)]
+    """Near black or white, the clearer text on a cell of that colour; judged by relative luminance as in WCAG 2."""
+    channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-    return "#ffffff" if luminance < 0.179 else "#111111"
+    return "#ffffff" if luminance < 0.25 else "#111111"
 
 
 def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=PNG_DPI)
+    figure.savefig(path, dpi=min(PNG_DPI, PNG_PIXELS / max(figure.get_size_inches())))

@@ -1,0 +1,147 @@
+"""How a training went: its losses, accuracies and learning rate; of a folder of results, accuracy against shots."""
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dassl.utils import UserError
+
+from . import fewshot
+from .run import Run, is_run
+from .style import BODY, HEADING, MARGIN, SMALL, Page, Theme, header_height, height_of
+
+WIDTH, AXIS, NOTES = 8.5, 0.55, 1.5     # of the page, left of a panel, right of it: inches
+PANEL, GAP = 1.75, 0.62                 # height of a panel; between panels
+_BATCH = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/(\d+)\] (.*) lr (\S+) eta")
+_VALUE = re.compile(r"(\S+) (\S+) \((\S+)\)")
+_TIMES = ("time", "data")
+
+
+@dataclass
+class Curve:
+    """One quantity over a training.
+
+    Attributes:
+        batches: (epochs so far, value in that batch). epochs: (epochs so far, mean over the epoch).
+    """
+
+    batches: list[tuple[float, float]] = field(default_factory=list)
+    epochs: list[tuple[float, float]] = field(default_factory=list)
+
+
+def draw(source: Path, theme: Theme) -> Figure:
+    """Of a run its training, of any other folder the few-shot curves of the results below it."""
+    return draw_training(Run(source), theme) if is_run(source) else fewshot.draw(source, theme)
+
+
+def read(run: Run) -> dict[str, Curve]:
+    """Curves by name, "train/loss" or "test/accuracy": from TensorBoard's files, or else from log.txt.
+
+    Raises:
+        UserError: neither tells of a training.
+    """
+    lines = [match.groups() for path in sorted(run.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+             for match in map(_BATCH.match, path.read_text(encoding="utf-8", errors="replace").splitlines()) if match]
+    events = run.folder / "tensorboard"
+    found = _from_events(events, int(lines[-1][2]) if lines else None, run) if events.is_dir() else {}
+    found = found or _from_log(lines)
+    if not found:
+        raise UserError(f"{run.folder} tells of no training: it has neither TensorBoard's files nor a log.txt with "
+                        f"epochs. {run.trainer} may not train by gradients, or the run only tested.")
+    return found
+
+
+def draw_training(run: Run, theme: Theme) -> Figure:
+    """Loss with its terms, accuracies and learning rate, one below the other over the epochs."""
+    curves = read(run)
+    train = {name.removeprefix("train/"): curve for name, curve in curves.items() if name.startswith("train/")}
+    panels = {"loss": {name: curve for name, curve in train.items() if name not in ("acc", "lr")},
+              "accuracy, %": {**({"training batches": train["acc"]} if "acc" in train else {}),
+                              **{f"{split} split": curves[f"{split}/accuracy"] for split in ("val", "test")
+                                 if f"{split}/accuracy" in curves}},
+              "learning rate": {"": train["lr"]} if "lr" in train else {}}
+    panels = {name: found for name, found in panels.items() if found}
+    title = ("How the training went", [run.summary, "Pale: single batches; full: means over an epoch."])
+    start = header_height(*title, WIDTH)
+    page = Page(WIDTH, start + 0.3 + len(panels) * (PANEL + GAP) + 0.15, theme)
+    page.header(*title)
+    last = max(x for curve in curves.values() for x, _ in curve.batches + curve.epochs)
+    y = start + 0.3
+    for name, found in panels.items():
+        ax = page.axes(MARGIN + AXIS, y, WIDTH - 2 * MARGIN - AXIS - NOTES, PANEL)
+        ax.set_gid(name)
+        page.text(MARGIN, y - 0.25, name, HEADING, weight="bold")
+        _panel(page, ax, found, theme, WIDTH - MARGIN - NOTES + 0.12, y)
+        ax.set_xlim(0, last * 1.01)
+        y += PANEL + GAP
+    ax.set_xlabel("epoch")
+    return page.figure
+
+
+def _panel(page: Page, ax: Axes, found: dict[str, Curve], theme: Theme, x: float, y: float) -> None:
+    """The curves, and beside them their names with their last values."""
+    ax.grid(axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    if ax.get_gid() == "learning rate":
+        ax.yaxis.set_major_formatter(lambda rate, _: f"{rate:.3g}")
+    for (name, curve), colour in zip(found.items(), theme.colours(len(found))):
+        means = curve.epochs or curve.batches
+        if curve.epochs and curve.batches:
+            ax.plot(*zip(*curve.batches), color=colour, alpha=0.35, linewidth=0.8, gid=f"{name} batches")
+        ax.plot(*zip(*means), color=colour, linewidth=1.7, gid=name, marker="o" if len(means) < 3 else "",
+                markersize=4.5, clip_on=False)
+        page.text(x, y, name or "last", BODY, color=colour, weight="bold")
+        page.text(x, y + height_of(1, BODY), f"{means[-1][1]:.4g}", SMALL, color=theme.muted)
+        y += height_of(1, BODY) + height_of(1, SMALL) + 0.05
+
+
+def _from_events(folder: Path, batches: int | None, run: Run) -> dict[str, Curve]:
+    """Training tags hold the running mean of their epoch at every batch; those of a split one value per test."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    found = {}
+    for tag in events.Tags()["scalars"]:
+        values = {event.step: event.value for event in events.Scalars(tag)}       # of a resumed run the later ones
+        if tag.startswith("train/"):
+            per_epoch = batches or max(1, (max(values) + 1) // run.settings["OPTIM"]["MAX_EPOCH"])
+            found[tag] = _of_running_means(values, per_epoch, tag == "train/lr")
+        else:
+            found[tag] = Curve(epochs=[(step + 1.0, value) for step, value in sorted(values.items())])
+    return found
+
+
+def _of_running_means(values: dict[int, float], per_epoch: int, plain: bool) -> Curve:
+    """A curve from values by step; unless they are `plain`, each is the mean of its epoch so far."""
+    curve = Curve()
+    for step, mean in sorted(values.items()):
+        i = step % per_epoch                                                      # batches before it in its epoch
+        before = values.get(step - 1, 0.0) if i else 0.0
+        curve.batches.append(((step + 1) / per_epoch, mean if plain else mean * (i + 1) - before * i))
+        if not plain and (i + 1 == per_epoch or step == max(values)):
+            curve.epochs.append(((step + 1) / per_epoch, mean))
+    return curve
+
+
+def _from_log(lines: list[tuple[str, ...]]) -> dict[str, Curve]:
+    """The same from the lines of log.txt, where not every batch has one."""
+    found: dict[str, Curve] = defaultdict(Curve)
+    means: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
+    for epoch, batch, per_epoch, values, lr in lines:
+        at = int(epoch) - 1 + int(batch) / int(per_epoch)
+        found["train/lr"].batches.append((at, float(lr)))
+        for name, value, mean in _VALUE.findall(values):
+            if name not in _TIMES:
+                found[f"train/{name}"].batches.append((at, float(value)))
+                means[f"train/{name}"][int(epoch)] = at, float(mean)
+    for name, by_epoch in means.items():
+        found[name].epochs = list(by_epoch.values())
+    return dict(found)

@@ -1,0 +1,197 @@
+"""Accuracy against shots, a panel per dataset and a line per method: the few-shot figure of CoOp's paper.
+
+Source: the form is that of Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022), main results.
+"""
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dassl.utils import UserError
+from tools import recipes, table
+from tools.recipes import CONFIGS, RecipeError, load_recipe
+
+from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, width_of
+
+AVERAGE = "average"
+COLUMNS, PANEL, AXIS, GAP = 4, (2.15, 1.8), 0.5, 0.75          # panels in a line; their size, left and below: inches
+LEAST_WIDTH = 6.4
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of shots: mean and spread over seeds, percent; `complete` where no seed is missing."""
+
+    shots: int
+    mean: float
+    spread: float
+    complete: bool = True
+
+
+@dataclass
+class Results:
+    """What was measured, and what was published.
+
+    Attributes:
+        curves, published: {dataset: {method: points by rising shots}}.
+        zero_shot, zero_shot_published: {dataset: percent}.
+    """
+
+    curves: dict[str, dict[str, list[Point]]]
+    published: dict[str, dict[str, list[Point]]]
+    zero_shot: dict[str, float]
+    zero_shot_published: dict[str, float]
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(name for own in self.curves.values() for name in own))
+
+
+def read(folder: Path) -> Results:
+    """The finished runs below a folder of results, but for those of other protocols, whose folders have an "@".
+
+    Raises:
+        UserError: there is none with shots.
+    """
+    rows = [row for row in table.scan(folder) if row.mean is not None and "@" not in row.folder.name]
+    few = [row for row in rows if row.shots is not None and row.shots > 0]
+    if not few:
+        raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"
+                        f"results.json) below {folder}. Name the folder that was given as OUTPUT, or a run folder.")
+    configs = {trainer: {row.config for row in few if row.trainer == trainer} for trainer in {r.trainer for r in few}}
+    found = Results({}, {}, {}, {})
+    seeds = max(len(row.found) for row in few)
+    for row in sorted(few, key=lambda row: row.shots):
+        name = row.trainer if len(configs[row.trainer]) == 1 else f"{row.trainer} {row.config}"
+        point = Point(row.shots, row.mean, row.spread or 0.0, len(row.found) == seeds)
+        found.curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
+        if points := _published(row):
+            found.published.setdefault(row.dataset, {})[name] = points
+    for row in rows:
+        if row.trainer == recipes.ZEROSHOT and row.dataset in found.curves:
+            found.zero_shot[row.dataset] = row.mean
+            if points := _published(row):
+                found.zero_shot_published[row.dataset] = points[0].mean
+    return found
+
+
+def average(found: Results) -> Results:
+    """The same with a panel for the mean over datasets, where a method has some shots on every one of them."""
+    if len(found.curves) < 2:
+        return found
+
+    def means(by_dataset: dict[str, dict[str, list[Point]]]) -> dict[str, list[Point]]:
+        averaged = {}
+        for name in found.methods:
+            columns = [{p.shots: p for p in by_dataset.get(d, {}).get(name, [])} for d in found.curves]
+            shared = sorted(set.intersection(*map(set, columns)))
+            if shared:
+                averaged[name] = [Point(k, statistics.fmean(c[k].mean for c in columns), 0.0,
+                                        all(c[k].complete for c in columns)) for k in shared]
+        return averaged
+
+    def mean_of(values: dict[str, float]) -> dict[str, float]:
+        return {AVERAGE: statistics.fmean(values.values()), **values} if set(values) == set(found.curves) else values
+
+    measured, published = means(found.curves), means(found.published)
+    if not measured:
+        return found
+    return Results({AVERAGE: measured, **found.curves},
+                   {**({AVERAGE: published} if published else {}), **found.published},
+                   mean_of(found.zero_shot), mean_of(found.zero_shot_published))
+
+
+def draw(folder: Path, theme: Theme) -> Figure:
+    found = average(read(folder))
+    colours = dict(zip(found.methods, theme.colours(len(found.methods))))
+    columns = min(COLUMNS, len(found.curves))
+    width = max(LEAST_WIDTH, 2 * MARGIN + columns * (PANEL[0] + AXIS) + (columns - 1) * 0.1)
+    legend = _legend(found, colours, theme)
+    places = flow([0.38 + width_of(text, BODY) for text, *_ in legend], width - 2 * MARGIN)
+    incomplete = any(not p.complete for own in found.curves.values() for points in own.values() for p in points)
+    lines = ["Accuracy on the test split against training images per class. Bands: standard deviation over seeds."
+             + " Hollow points lack seeds that other points have." * incomplete]
+    start = header_height("Few-shot accuracy", lines, width)
+    top = start + places[-1][1] + 0.65
+    page = Page(width, top + math.ceil(len(found.curves) / columns) * (PANEL[1] + GAP) + 0.1, theme)
+    page.header("Few-shot accuracy", lines)
+    for (x, y), entry in zip(places, legend):
+        _legend_entry(page, MARGIN + x, start + y, *entry)
+    each = (width - 2 * MARGIN + 0.1) / columns - 0.1
+    for i, dataset in enumerate(found.curves):
+        x, y = MARGIN + i % columns * (each + 0.1), top + i // columns * (PANEL[1] + GAP)
+        page.text(x + AXIS - 0.02, y - 0.24, dataset, HEADING, weight="bold")
+        ax = page.axes(x + AXIS, y, each - AXIS, PANEL[1])
+        ax.set_gid(dataset)
+        _panel(ax, found, dataset, colours, theme)
+        if i % columns == 0:
+            ax.set_ylabel("accuracy, %")
+        if i + columns >= len(found.curves):
+            ax.set_xlabel("shots")
+    return page.figure
+
+
+def _panel(ax: Axes, found: Results, dataset: str, colours: dict[str, str], theme: Theme) -> None:
+    ax.grid(axis="y")
+    for name, points in found.curves[dataset].items():
+        shots, means = [p.shots for p in points], [p.mean for p in points]
+        ax.plot(shots, means, color=colours[name], linewidth=1.6, gid=name)
+        ax.fill_between(shots, [p.mean - p.spread for p in points], [p.mean + p.spread for p in points],
+                        color=colours[name], alpha=0.18, linewidth=0, gid=f"{name} band")
+        for p in points:
+            ax.plot(p.shots, p.mean, "o", markersize=4, color=colours[name],
+                    markerfacecolor=colours[name] if p.complete else theme.page,
+                    gid=f"{name} {p.shots}{'' if p.complete else ' lacks seeds'}")
+    for name, points in found.published.get(dataset, {}).items():
+        ax.plot([p.shots for p in points], [p.mean for p in points], "--D", color=colours[name], linewidth=1.1,
+                markersize=3.6, markerfacecolor=theme.page, gid=f"{name} published")
+    for values, gid, face in ((found.zero_shot, "zero-shot", theme.ink),
+                              (found.zero_shot_published, "zero-shot published", theme.page)):
+        if dataset in values:
+            ax.plot(0, values[dataset], "*", markersize=10, color=theme.ink, markerfacecolor=face, gid=gid,
+                    clip_on=False, zorder=5)
+    ticks = sorted({0, *(p.shots for points in found.curves[dataset].values() for p in points)})
+    ax.set_xticks(ticks)
+    ax.set_xlim(-0.03 * ticks[-1], 1.04 * ticks[-1])
+    ax.margins(y=0.12)
+
+
+def _legend(found: Results, colours: dict[str, str], theme: Theme) -> list[tuple[str, str, str]]:
+    """(text, colour, mark) of each entry."""
+    entries = [(name, colour, "-") for name, colour in colours.items()]
+    if found.zero_shot:
+        entries.append(("zero-shot", theme.ink, "*"))
+    if found.published or found.zero_shot_published:
+        entries.append(("published (configs/recipes)", theme.muted, "--D"))
+    return entries
+
+
+def _legend_entry(page: Page, x: float, y: float, text: str, colour: str, mark: str) -> None:
+    ax = page.axes(x, y, 0.28, 0.16, bare=True)
+    ax.plot([0.5] if mark == "*" else [0, 1], [0.5] if mark == "*" else [0.5, 0.5], mark, color=colour, linewidth=1.8,
+            markersize=9 if mark == "*" else 3.6, markerfacecolor=page.theme.page if mark == "--D" else colour,
+            clip_on=False)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    page.text(x + 0.38, y, text, BODY)
+
+
+def _published(row: table.Row) -> list[Point]:
+    """What recipes know of the same trainer, config and dataset."""
+    points: dict[int, float] = {}
+    for path in sorted((CONFIGS / "recipes").glob("*.yaml")):
+        recipe = load_recipe(path.stem)
+        if recipe.trainer != row.trainer or row.dataset not in recipe.datasets:
+            continue
+        for shots in recipe.table["shots"] or [0]:
+            try:
+                value = recipe.cell(row.dataset, shots, 1, config=row.config).published
+            except RecipeError:                     # options of the user are part of the row's config
+                continue
+            if value is not None:
+                points.setdefault(shots, value)
+    return [Point(shots, value, 0.0) for shots, value in sorted(points.items())]
