@@ -44,10 +44,10 @@ BAR, VALUE, ROW = 0.9, 0.42, 0.2         # longest bar, room for its number, hei
 def read(run: Run) -> tuple[list[str], Tensor]:
     """Class names, and (C, C) shares of the true classes' images; rows sum to 1, or 0 where a class has no image.
 
-    From cmat.pt, which a run with TEST.COMPUTE_CMAT leaves, or else by testing the run's prompts again.
+    From cmat.pt, which a run with TEST.COMPUTE_CMAT leaves, or else by testing the prompts again; so for an epoch.
     """
     saved = run.folder / "cmat.pt"
-    if saved.is_file():
+    if saved.is_file() and run.epoch is None:
         matrix = load_checkpoint(str(saved)).float()
         if len(matrix) == len(run.classnames):         # else classes without any image are not in it
             return run.classnames, matrix
