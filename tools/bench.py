@@ -161,6 +161,8 @@ def cli(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"\n{error}", file=sys.stderr)
         return 2
+    finally:
+        logging.disable(logging.NOTSET)
     if args.json != "-":
         print(report.table(result))
     if args.json:
