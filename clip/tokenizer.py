@@ -1,8 +1,11 @@
 """CLIP's byte-pair tokenizer (open_clip's), with OpenAI's `tokenize` around it."""
 from __future__ import annotations
 
+import contextlib
 import re
 from functools import lru_cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +24,13 @@ class TextTooLong(InputError, RuntimeError):
 
 @lru_cache(maxsize=1)
 def simple_tokenizer():
-    """The one tokenizer of this process; open_clip takes seconds to import, so only on first use."""
+    """The one tokenizer of this process: open_clip's, from its file alone, for the whole package takes seconds."""
+    if package := find_spec("open_clip"):
+        spec = spec_from_file_location("clip._tokenizer", Path(package.submodule_search_locations[0], "tokenizer.py"))
+        module = module_from_spec(spec)
+        with contextlib.suppress(ImportError):          # a version whose file needs others of its package
+            spec.loader.exec_module(module)
+            return module.SimpleTokenizer()
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()

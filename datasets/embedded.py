@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,20 @@ SHAPES_PER_CLASS = {"train": 20, "val": 10, "test": 50}
 
 def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """The UCI digits: (1797, 8, 8) uint8, 0 background to 255 ink, and labels (1797,)."""
-    from sklearn.datasets import load_digits  # here, because it takes longer to import than everything else
-
-    images, labels = load_digits(return_X_y=True)
+    images, labels = _scikit_learns_digits()
     return np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), labels.astype(int)
+
+
+def _scikit_learns_digits() -> tuple[np.ndarray, np.ndarray]:
+    """`load_digits(return_X_y=True)`, read from its file, because scikit-learn takes long to import."""
+    package = find_spec("sklearn")
+    file = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz") if package else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits
+
+        return load_digits(return_X_y=True)
+    table = np.loadtxt(file, delimiter=",")
+    return table[:, :-1], table[:, -1]
 
 
 def digit_splits() -> dict[str, np.ndarray]:

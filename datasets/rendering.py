@@ -8,7 +8,6 @@ import functools
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
 
 FIELD = 64  # pixels per side of a stored distance field
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "crescent")
@@ -34,6 +33,8 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     Returns:
         (FIELD, FIELD) float32, in units of half the side: the canvas spans [-1, 1].
     """
+    from scipy.ndimage import distance_transform_edt  # here, because most runs draw nothing
+
     side = len(mask)
     distance = distance_transform_edt(mask) - distance_transform_edt(~mask)  # (M, M) pixels
     step = side // FIELD
