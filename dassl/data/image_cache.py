@@ -34,9 +34,11 @@ class ImageCache:
         return image
 
     def has_room_for(self, paths: Sequence[str], sample: int = 64) -> bool:
-        """Whether all these images would fit, estimated by the sizes of `sample` of them."""
-        chosen = paths[::max(1, len(paths) // sample)]
-        return bool(chosen) and sum(map(_bytes_of_file, chosen)) / len(chosen) * len(paths) <= self.limit - self.used
+        """Whether all these images fit, or are there; estimated by the sizes of `sample` of those that are not."""
+        absent = [path for path in dict.fromkeys(paths) if path not in self._images]
+        chosen = absent[::max(1, len(absent) // sample)]
+        mean = sum(map(_bytes_of_file, chosen)) / max(len(chosen), 1)
+        return mean * len(absent) <= self.limit - self.used
 
     def _keep(self, path: str, image: Image.Image) -> None:
         worker = get_worker_info()

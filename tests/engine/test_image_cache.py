@@ -160,7 +160,7 @@ def test_the_limit_counts_decoded_bytes_and_images_beyond_it_are_read_again(tmp_
     assert cache.read(paths[0]) is first[0] and cache.read(paths[4]) is not first[4]
     assert cache.read(paths[4]).tobytes() == first[4].tobytes()
     assert ImageCache(5 * 800).has_room_for(paths) and not ImageCache(5 * 800 - 1).has_room_for(paths)
-    assert not ImageCache(100).has_room_for([])
+    assert cache.has_room_for(paths[:3]) and not cache.has_room_for(paths)      # full of the first three
     assert len(pickle.loads(pickle.dumps(cache))) == 0                          # a spawned worker fills its own
 
 
