@@ -14,6 +14,7 @@ from datasets import extend_cfg
 
 sys.path.insert(0, str(Path(__file__).parent))
 from local_server import serving  # noqa: E402
+from trees import touch, write  # noqa: E402
 
 BREEDS = re.findall(r"\w+", """
 Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer
@@ -21,17 +22,6 @@ British_Shorthair chihuahua Egyptian_Mau english_cocker_spaniel english_setter g
 havanese japanese_chin keeshond leonberger Maine_Coon miniature_pinscher newfoundland Persian pomeranian pug Ragdoll
 Russian_Blue saint_bernard samoyed scottish_terrier shiba_inu Siamese Sphynx staffordshire_bull_terrier wheaten_terrier
 yorkshire_terrier""")
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def write(path: Path, *lines: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
 
 
 def make_pets(root: Path) -> Path:
