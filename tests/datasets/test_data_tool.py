@@ -161,3 +161,16 @@ def test_the_readme_is_up_to_date_and_has_every_card():
     text = data.README.read_text(encoding="utf-8")
     assert text == data.readme(), "run `python tools/data.py readme`"
     assert all(f"## {name}\n" in text and card.template in text for name, card in CARDS.items())
+
+
+def test_a_folder_of_ones_own_is_checked_as_training_would_read_it(tmp_path, capsys):
+    content = image_bytes(tmp_path)
+    for name in ("cat", "dog"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "mine" / name / f"{i}.jpg").write_bytes(content)
+    code, out, _ = run(capsys, "check", tmp_path / "mine")
+    assert code == 0 and "cat/ (10), dog/ (10)" in out and "20 images, 30 to 30 pixels wide" in out
+    (tmp_path / "mine" / "dog" / "3.jpg").write_bytes(b"")
+    code, _, err = run(capsys, "check", tmp_path / "mine")
+    assert code == 2 and "dog/3.jpg is not a readable image (it is empty (0 bytes))" in err

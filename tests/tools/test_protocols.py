@@ -190,3 +190,11 @@ def test_a_sweep_wants_datasets_or_a_folder_and_not_both(fake):
     for words in ([], ["--datasets", "digits", "--dataset-dir", "x"]):
         code, _, err, _ = fake("--recipe", "coop", *words)
         assert code == 2 and "--dataset-dir PATH" in err
+
+
+def test_a_misspelt_protocol_in_a_recipe_is_told(tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "configs" / "recipes" / "cocoop.yaml").read_text()
+    for wrong, near in (("  base2new:", "  base2neew:"), ("    published_from:", "    published_form:")):
+        (tmp_path / "mine.yaml").write_text(text.replace(wrong, near))
+        with pytest.raises(RecipeError, match="unknown key .* Did you mean"):
+            load_recipe(str(tmp_path / "mine.yaml"))
