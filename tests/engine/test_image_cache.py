@@ -1,5 +1,6 @@
 """Images kept in memory and transformed in batches give the numbers of images read and transformed one by one."""
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -130,9 +131,23 @@ def test_training_and_validation_images_are_decoded_once_and_test_images_each_ti
     assert sum("/test/" in path for path in read) == 3 * 12 and len(read) == 27 + 3 * 12
 
 
-def test_an_abandoned_epoch_leaves_no_thread_and_an_error_reaches_the_loop(engine_cfg, monkeypatch):
-    import threading
+def test_pairs_of_labelled_and_unlabelled_batches_do_not_depend_on_threads(engine_cfg, monkeypatch):
+    from dassl.engine.trainer import _endless
 
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    def pairs(workers):
+        set_random_seed(3)
+        manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=workers, DATASET__ALL_AS_UNLABELED=True))
+        return [pair for _ in range(2) for pair in zip(  # the unlabelled loader is the shorter one and begins again
+            range(4), _endless(manager.train_loader_x), _endless(manager.train_loader_u), [torch.rand(2)] * 4)]
+
+    for one, other in zip(pairs(0), pairs(2), strict=True):
+        assert_equal(list(one), list(other))
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+def test_an_abandoned_epoch_leaves_no_thread_and_an_error_reaches_the_loop(engine_cfg, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2))
     epoch = iter(manager.train_loader_x)
