@@ -154,7 +154,8 @@ def test_an_abandoned_epoch_leaves_no_thread_and_an_error_reaches_the_loop(engin
     next(epoch)
     epoch.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
-    manager.dataset.train_x[0]._impath = "nowhere.png"
+    for item in manager.dataset.train_x:         # all, as an epoch leaves some out
+        item._impath = "nowhere.png"
     with pytest.raises(UserError, match="No image at nowhere.png"):
         list(manager.train_loader_x)
 
