@@ -54,7 +54,7 @@ def public_trainer(make_cfg, tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_public_trainer_trains_tests_and_saves_in_both_precisions(precision, public_trainer):
     trainer = public_trainer(precision)
@@ -66,7 +66,7 @@ def test_a_public_trainer_trains_tests_and_saves_in_both_precisions(precision, p
     assert {"ctx", "token_prefix", "token_suffix"} <= saved["state_dict"].keys()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
 def test_a_public_trainer_gives_our_coops_logits(public_trainer, make_cfg):
     from dassl.engine import build_trainer
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from clip.tokenizer import encode
 from tools import bench
@@ -17,6 +17,12 @@ from tools.benchmark.workload import batch_of, build_trainer
 from tools.train import ROOT
 
 SETTINGS = Settings()
+ATTENTION = {                                # unknown to the counter of PyTorch 2.5
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+        lambda q, k, v, *rest, out_shape=None, **options: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        lambda out, q, k, v, *rest, out_shape=None, **options: sdpa_backward_flop_count(out, q, k, v),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,7 @@ def both(name, folder, C=6, B=3):
 
 
 def operations(step) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         step(Watch())
     return counter.get_total_flops()
 
