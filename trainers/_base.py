@@ -155,8 +155,8 @@ class PromptTrainer(TrainerX):
         self.scaler.load_state_dict(state.get("scaler", {}))
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, C)."""
-        with self._autocast():
+        """(B, 3, H, W) -> logits (B, C); without gradients."""
+        with torch.inference_mode(), self._autocast():
             return self.model(images).logits
 
     def training_images(self, view: str = "train") -> Iterator[tuple[Tensor, Tensor]]:
@@ -177,6 +177,10 @@ class PromptTrainer(TrainerX):
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
                 "backbone": {"name": clip.name, "sha256": clip.sha256}, "precision": self.precision}
 
+    def classifier_fields(self) -> dict:
+        clip = self.model.clip
+        return {**super().classifier_fields(), "backbone": {"name": clip.name, "sha256": clip.sha256}}
+
     def _check_image_size(self, clip: FrozenCLIP) -> None:
         if set(self.cfg.INPUT.SIZE) != {clip.image_size}:
             raise UserError(f"{clip.name} takes {clip.image_size} x {clip.image_size} images and INPUT.SIZE is "
@@ -188,9 +192,9 @@ class PromptTrainer(TrainerX):
                            cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
 
     def _set_precision(self, clip: FrozenCLIP) -> None:
-        """fp16 and amp run the towers in float16 under autocast on a GPU; prompts and losses stay float32."""
+        """Half precision runs the towers under autocast; prompts and losses stay float32. A CPU knows bf16 alone."""
         asked = self.options.get("PREC", "fp32") if self.section else "fp32"
-        self.precision = asked if self.device.type == "cuda" else "fp32"
+        self.precision = asked if self.device.type == "cuda" or asked == "bf16" else "fp32"
         self._dtype = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
         scaled = self._dtype == torch.float16 and self.half_towers
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)

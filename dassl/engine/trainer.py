@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
+from dassl.evaluation.predictions import FILE as PREDICTIONS
+from dassl.evaluation.predictions import Predictions
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils.classes_file import write_classes
 from dassl.utils.errors import UserError
 from dassl.utils.logger import CONSOLE
 from dassl.utils.meters import AverageMeter, MetricMeter
@@ -132,6 +135,7 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         mkdir_if_missing(self.output_dir)
         if self.max_epoch > self.start_epoch:
+            self._write_classes()
             self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self._phase, self.time_start, self._started = "training", time.time(), time.monotonic()
         self._progress = None
@@ -184,7 +188,8 @@ class SimpleTrainer(TrainerBase):
         """Evaluate on a split, TEST.SPLIT by default.
 
         Returns:
-            The evaluator's first value: accuracy, percent. After training (or without any) results.json is written.
+            The evaluator's first value: accuracy, percent. After training (or without any) results.json and
+            predictions.csv are written.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -196,15 +201,20 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
         logger.info("Evaluate on the *%s* set", split)
-        start, count = time.monotonic(), 0
+        start, count, predictions = time.monotonic(), 0, Predictions()
         for batch in progress.over(loader, f"{split} split"):
             input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+            output = self.model_inference(input)
+            self.evaluator.process(output, label)
             count += len(label)
+            if self._phase != "training":
+                predictions.add(batch, output, label)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if self._phase != "training":
+            predictions.write(osp.join(self.output_dir, PREDICTIONS), self.lab2cname)
+            self._write_classes()
             self._record(split, results, count, time.monotonic() - start)
         return next(iter(results.values()))
 
@@ -212,6 +222,14 @@ class SimpleTrainer(TrainerBase):
         """What else results.json should say; extend it with `{**super().run_record_fields(), ...}`."""
         learned = [p for m in self._models.values() if m is not None for p in m.parameters() if p.requires_grad]
         return {"learned_parameters": count_num_param(params=learned)}
+
+    def classifier_fields(self) -> dict:
+        """What else classes.json should say, from which a run predicts without its dataset."""
+        return {}
+
+    def _write_classes(self) -> None:
+        if (data := getattr(self, "dm", None)) is not None:         # a trainer may load its data without a manager
+            write_classes(self.output_dir, self.cfg, data.dataset, **self.classifier_fields())
 
     def _record(self, split: str, results: dict, count: int, test_seconds: float) -> None:
         best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._phase == "trained"

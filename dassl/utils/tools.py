@@ -39,10 +39,20 @@ def read_json(fpath: str):
 
 def write_json(obj, fpath: str) -> None:
     """Whole or not at all: written beside and renamed."""
+    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+
+
+def write_text(text: str, fpath: str) -> None:
+    """UTF-8, whole or not at all: written beside and renamed. What UTF-8 cannot say of a file's name is escaped."""
     mkdir_if_missing(osp.dirname(fpath) or ".")
-    text = json.dumps(obj, indent=4, separators=(",", ": "))      # before a file exists that could be left behind
-    with tempfile.NamedTemporaryFile("w", dir=osp.dirname(fpath) or ".", delete=False, encoding="utf-8") as file:
-        file.write(text)
+    with tempfile.NamedTemporaryFile("w", dir=osp.dirname(fpath) or ".", delete=False, encoding="utf-8", newline="",
+                                     errors="backslashreplace") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:
+            os.unlink(file.name)
+            raise
     os.chmod(file.name, 0o644)
     os.replace(file.name, fpath)
 
