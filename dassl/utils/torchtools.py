@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .errors import UserError
+from .safe_files import SUFFIX, read_safe
 from .tools import mkdir_if_missing, tolist_if_not
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class restricted_pickle:  # noqa: N801 - stands where torch expects the module `
 
 
 def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu") -> dict:
-    """The content of a checkpoint file: ours, or one that Dassl wrote with a scheduler object in it.
+    """The content of a checkpoint file: ours, one that Dassl wrote with a scheduler object in it, or a .safetensors.
 
     Raises:
         UserError: no such file, a damaged one, or one that holds code.
@@ -116,6 +117,8 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
         raise ValueError("File path is None")
     if not osp.exists(fpath):
         raise FileNotFoundError(f'No checkpoint at "{fpath}"')
+    if osp.splitext(fpath)[1] == SUFFIX:
+        return read_safe(fpath)
     try:
         return torch.load(fpath, map_location=map_location, weights_only=True)
     except Exception:  # an old checkpoint, or a damaged one: the next reader tells them apart
