@@ -7,6 +7,7 @@ Source: CLIP (Radford et al., ICML 2021); causal reading at the end-of-text toke
 """
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -126,6 +127,7 @@ class FrozenCLIP(nn.Module):
     Attributes:
         name, sha256: where the weights come from (set by `load_clip`).
         mean, std: per channel, with which images are normalised before `encode_image`.
+        matrix_dtype: of the large matrices, see `half_weights`.
         known_tokens: BPE ids with a learned embedding, where that is not all of them; else None.
         max_tokens: how many text tokens go through the tower at once, which bounds the memory; 0 (initially): all. What
             goes in pieces is computed again for the gradient. Results are the same. May be set at any time.
@@ -150,7 +152,7 @@ class FrozenCLIP(nn.Module):
         self.text_projection = nn.Parameter(torch.empty_like(text["text_projection"]))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.name, self.sha256, self.known_tokens, self.max_tokens = "", "", None, 0
-        self.mean, self.std = PIXEL_MEAN, PIXEL_STD
+        self.mean, self.std, self.matrix_dtype = PIXEL_MEAN, PIXEL_STD, torch.float32
         self.text_width, self.embed_dim = W, self.text_projection.shape[1]
         self.text_depth, self.context_length = depth, len(self.positional_embedding)
         is_vit = isinstance(visual, VisionTransformer)
@@ -211,10 +213,11 @@ class FrozenCLIP(nn.Module):
             raise InputError(f"{self.name or 'This CLIP'} takes {self.image_size} x {self.image_size} images and got "
                              f"{images.shape[-2]} x {images.shape[-1]}. "
                              f"Set INPUT.SIZE ({self.image_size}, {self.image_size}).")
-        if prompt is None:
-            return F.normalize(self.visual(images).float(), dim=-1)
-        self.require_tokens("A visual prompt")
-        return F.normalize(self.visual(images, prompt).float(), dim=-1)
+        if prompt is not None:
+            self.require_tokens("A visual prompt")
+        with self._own_precision():
+            features = self.visual(images) if prompt is None else self.visual(images, prompt)
+        return F.normalize(features.float(), dim=-1)
 
     def require_tokens(self, who: str) -> None:
         """Raises InputError unless the image tower is a vision transformer, whose tokens a prompt can join."""
@@ -248,7 +251,8 @@ class FrozenCLIP(nn.Module):
                 return self._encode_text(piece, prompt)
             return checkpoint(self._encode_text, piece, prompt, use_reentrant=False)
 
-        return torch.cat([torch.cat([encode(piece) for piece in row], dim=-2) for row in pieces])
+        with self._own_precision():
+            return torch.cat([torch.cat([encode(piece) for piece in row], dim=-2) for row in pieces])
 
     def _encode_text(self, tokens: TextTokens, prompt: Injector | None) -> Tensor:
         enter = prompt.inject if prompt is not None else _unchanged
@@ -282,11 +286,19 @@ class FrozenCLIP(nn.Module):
         return F.normalize((self.ln_final(x) @ self.text_projection).float(), dim=-1)
 
     def half_weights(self, dtype: torch.dtype = torch.float16) -> FrozenCLIP:
-        """Stores the towers' large matrices in `dtype` (for use under autocast); norms and embeddings stay float32."""
+        """Stores the towers' large matrices in `dtype`, in which they then compute (under autocast, wherever they are
+        called from); norms, embeddings and features stay float32.
+        """
+        self.matrix_dtype = dtype
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, Attention)):
                 module.to(dtype)
         return self
+
+    def _own_precision(self):
+        if self.matrix_dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.logit_scale.device.type, dtype=self.matrix_dtype)
 
 
 _NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "transformer.attn_mask", "attn_mask"}

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seconds", type=float, default=60.0,
                    help="for the rounds of a row; three are always done (default: 60)")
     p.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: cuda where there is a GPU")
-    p.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32", help="the others need a GPU")
+    p.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32", help="fp16 needs a GPU")
     p.add_argument("--threads", type=int, default=None, help="of PyTorch (default: physical cores)")
     p.add_argument("--seed", type=int, default=1, help="of weights, prompts and images (default: 1)")
     p.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which needs more processes")
@@ -96,8 +96,8 @@ def setup(args: argparse.Namespace) -> Settings:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("PyTorch sees no GPU here, and --device is cuda. Leave the flag out, or install a PyTorch that "
                         "fits the driver.")
-    if device == "cpu" and args.precision != "fp32":
-        raise UserError(f"A CPU runs fp32; got --precision {args.precision}. Use --device cuda, or leave it out.")
+    if device == "cpu" and args.precision == "fp16":
+        raise UserError("A CPU runs fp32 or bf16; got --precision fp16. Use --device cuda, or one of these.")
     threads = args.threads or physical_cores()
     torch.set_num_threads(threads)
     return Settings(device, args.precision, threads, args.seed)

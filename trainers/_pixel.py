@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_pixel_options(c: CfgNode) -> None:
-    c.PREC = "amp"                      # amp, bf16: training under autocast (GPU), testing in float32; or fp32
+    c.PREC = "amp"                      # fp32; amp, bf16: training under autocast, testing in float32 (a CPU: bf16)
     c.TEST_EVERY_EPOCH = False          # also record the best test epoch, as the authors do; costs a test per epoch
 
 
@@ -60,7 +60,8 @@ class PixelPromptTrainer(PromptTrainer):
                                                 cache=getattr(self.dm, "image_cache", None))
 
     def model_inference(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
+        with torch.inference_mode():
+            return self.model(images).logits
 
     def after_epoch(self) -> None:
         test = self.cfg.TEST

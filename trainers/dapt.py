@@ -33,7 +33,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.VIS_BETA = 10.0                   # weight of the intra-dispersion (image); larger pulls harder to the prototypes
     c.PROTOTYPE_VIEW = "train"          # transform of their images: "train" (random crops, published) or "test" (clean)
     c.PROTOTYPE_GEN = False             # the authors' separate prototype run; not needed here and must stay False
-    c.PREC = "fp16"                     # fp16, amp, bf16 (GPU, autocast) or fp32; a CPU always runs fp32
+    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 
 @TRAINER_REGISTRY.register()

@@ -18,7 +18,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.DROPOUT = 0.0                     # on the tokens, in training
     c.PLACEMENT = "end"                 # "end" (MaPLe: behind the patches, before ln_pre) or "after_cls" (DAPT)
     c.CTX_INIT = "a photo of a"         # fixed words before the class name; "" takes the dataset's own template
-    c.PREC = "fp32"                     # fp16, amp, bf16 (GPU, autocast) or fp32; a CPU always runs fp32
+    c.PREC = "fp32"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 
 @TRAINER_REGISTRY.register()

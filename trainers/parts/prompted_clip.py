@@ -100,7 +100,8 @@ class PromptedCLIP(nn.Module):
             return self.clip.encode_text(prompt())
         state = tuple((p.data_ptr(), p._version) for p in prompt.parameters())
         if self._cached is None or self._cached[0] != state:
-            self._cached = state, self.clip.encode_text(prompt())
+            with torch.inference_mode(False), torch.no_grad():       # kept, so it may meet a gradient later
+                self._cached = state, self.clip.encode_text(prompt())
         return self._cached[1]
 
     def image_features(self, images: Tensor) -> Tensor:
