@@ -70,7 +70,8 @@ class Planned:
     def name(self) -> str:
         shots = "" if self.cell.shots is None else f" {self.cell.shots} shots seed {self.cell.seed}"
         tag = self.cell.tag.replace("@", " ").replace("_", " ")
-        return f"{self.cell.trainer} {self.cell.dataset}{tag}{shots}"
+        variant = f" ({self.cell.variant})" if self.cell.variant else ""
+        return f"{self.cell.trainer}{variant} {self.cell.dataset}{tag}{shots}"
 
     def command_line(self) -> str:
         """The run as one may type it: relative names inside the checkout, `python` where that is this interpreter."""

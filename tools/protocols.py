@@ -3,6 +3,7 @@
 fewshot: trained and tested on all classes of one dataset.
 base2new: trained on the first half of the classes, tested on them and on the other half, which it has not seen.
 cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
+ablation: as fewshot, once for each variant of the method that the recipe names.
 
 Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
 """
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ablation")
 HALVES = ("base", "new")
 _CLASSES = "DATASET.SUBSAMPLE_CLASSES"
 
@@ -45,6 +46,8 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
         return [cell.train_on, cell] if cell.train_on else [cell]
     if protocol == "base2new":
         return _halves(recipe, cell)
+    if protocol == "ablation":
+        return _variants(recipe, cell)
     settings = recipe.protocol("transfer")
     source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
     names = list(targets or targets_of(protocol, cell.dataset))
@@ -68,6 +71,24 @@ def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
     settings = recipe.protocol("base2new")
     cell = _with(cell, settings, f"@{half}", cell.dataset, HALVES.index(half))
     return replace(cell, opts={**cell.opts, _CLASSES: half})
+
+
+def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
+    """The recipe's variants of a cell, in its order; each is the same method with a few options more."""
+    settings, found = recipe.protocol("ablation"), []
+    if not recipe.variants:
+        raise RecipeError(f"The recipe {recipe.name} names no variants for an ablation (protocols: ablation: variants: "
+                          "in its yaml). Options KEY VALUE make one too: tools/table.py has a line for each.")
+    if twice := sorted({key for opts in recipe.variants.values() for key in opts} & set(cell.user_opts)):
+        raise RecipeError(f"{twice[0]} is what the ablation of {recipe.name} changes; leave it out.")
+    published = settings.get("published", {}).get(cell.dataset) or [None] * len(recipe.variants)
+    for (name, opts), value in zip(recipe.variants.items(), published, strict=True):
+        made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, cell.config, cell.own)
+        made = replace(made, variant=name)
+        if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
+            made = replace(made, published=value, published_from=settings.get("published_from", ""))
+        found += [made.train_on, made] if made.train_on else [made]
+    return found
 
 
 def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:

@@ -18,8 +18,9 @@ ZEROSHOT = "ZeroshotCLIP"
 
 _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epochs", "opts", "published_from", "default",
                 "datasets", "protocols"}
-_PROTOCOLS = {"base2new", "transfer"}
-_PROTOCOL_KEYS = {"opts", "published", "published_from"}
+_PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
+                  "transfer": {"opts", "published", "published_from"},
+                  "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _SUFFIX_LENGTH = 80
 
@@ -49,6 +50,7 @@ class Cell:
         load_epoch: epoch of that cell's checkpoint.
         published: percent, or None where unknown; published_from says where it was read and with what reserve.
         tag: what a protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
+        variant: its name in an ablation ("CE + inter"); the options that make it stand in `user_opts`.
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
     """
 
@@ -65,6 +67,7 @@ class Cell:
     published: float | None = None
     published_from: str = ""
     tag: str = ""
+    variant: str = ""
     own: tuple[str, ...] = ()
 
     @property
@@ -132,7 +135,7 @@ class Recipe:
         return epochs[listed[-1]]
 
     def protocol(self, name: str) -> dict:
-        """What the recipe sets otherwise for "base2new" or "transfer" (training on one dataset, testing on others).
+        """What the recipe sets otherwise for "base2new", "transfer" (tests on other datasets) or "ablation".
 
         Raises:
             RecipeError: the method cannot be tested on classes that it was not trained on.
@@ -141,6 +144,12 @@ class Recipe:
         if isinstance(found, str):
             raise RecipeError(f"{self.trainer} cannot run the protocol {name}: {found} Use --protocol fewshot.")
         return found
+
+    @property
+    def variants(self) -> dict[str, dict]:
+        """Name -> the options that make it, of each line of the recipe's ablation; {} where it has none."""
+        ablation = (self.table.get("protocols") or {}).get("ablation", {})
+        return {} if isinstance(ablation, str) else ablation.get("variants", {})
 
     def cell(self, dataset: str, shots: int | None, seed: int, user_opts: dict | None = None,
              config: str | None = None, own: tuple[str, ...] = ()) -> Cell:
@@ -201,9 +210,15 @@ def load_recipe(name: str) -> Recipe:
     if missing:
         raise RecipeError(f"{path} lacks {', '.join(sorted(missing))}.")
     _check_keys(path, "", table, _RECIPE_KEYS)
-    _check_keys(path, " in protocols", table.get("protocols") or {}, _PROTOCOLS)
+    _check_keys(path, " in protocols", table.get("protocols") or {}, set(_PROTOCOL_KEYS))
     for name, settings in (table.get("protocols") or {}).items():
-        _check_keys(path, f" in the protocol {name}", {} if isinstance(settings, str) else settings, _PROTOCOL_KEYS)
+        settings = {} if isinstance(settings, str) else settings
+        _check_keys(path, f" in the protocol {name}", settings, _PROTOCOL_KEYS[name])
+        for dataset, values in (settings.get("published") or {}).items():
+            wanted = len(settings.get("variants", {})) if name == "ablation" else 2
+            if name != "transfer" and len(values) != wanted:
+                raise RecipeError(f"{path} publishes {len(values)} values for {dataset} in the protocol {name}; "
+                                  f"that takes {wanted}.")
     for dataset, row in {**table["datasets"], "default": table.get("default")}.items():
         _check_keys(path, f" in the row {dataset}", row or {}, _ROW_KEYS)
     return Recipe(path.stem, table)

@@ -30,6 +30,7 @@ examples:
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
   python tools/sweep.py --recipe coop --datasets digits --shots 16 --protocol base2new     base, new and harmonic mean
   python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
+  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
   python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
 
 environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
@@ -48,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classnames", metavar="FILE", help="file of their class names")
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
-                        "datasets, test on the targets (default: fewshot)")
+                        "datasets, test on the targets; ablation: every variant that the recipe names "
+                        "(default: fewshot)")
     p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
     p.add_argument("--shots", nargs="+", type=int, help="training images per class (default: all of the recipe's)")
     p.add_argument("--seeds", nargs="+", type=int, help="default: $SEEDS, else the recipe's")
