@@ -1,8 +1,13 @@
-"""Precision: bf16 is honoured on a CPU, float16 needs a GPU, and what is learned stays float32."""
+"""Precision and compilation: bf16 is honoured on a CPU, float16 needs a GPU, and what is learned stays float32."""
+import shutil
+
 import pytest
 import torch
 
+from clip import load_clip
 from dassl.engine import build_trainer
+from trainers import _precision
+from trainers._base import PromptTrainer
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "DAPT", "AR"]
 
@@ -32,6 +37,19 @@ def test_float16_is_float32_on_a_cpu(precision, make_cfg):
     assert built(make_cfg, "CoOp", precision).precision == "fp32"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
+def test_who_asks_for_half_precision_on_a_cpu_hears_of_bf16_where_it_is_faster(make_cfg, monkeypatch, caplog):
+    monkeypatch.setattr("trainers._base._LARGE", 0)
+    caplog.set_level("INFO")
+    for gain, told in ((0.9, False), (3.0, True)):
+        caplog.clear()
+        monkeypatch.setattr(_precision, "bf16_gain", lambda gain=gain: gain)
+        trainer = PromptTrainer.__new__(PromptTrainer)
+        trainer.cfg, trainer.device, trainer.section = make_cfg("CoOp"), torch.device("cpu"), "COOP"
+        trainer._set_precision(load_clip("tiny"))
+        assert ("TRAINER.COOP.PREC bf16" in caplog.text) == told
+
+
 def test_scores_of_inference_do_not_keep_text_features_from_training(make_cfg):
     trainer = build_trainer(make_cfg("CoOp"))
     images = next(iter(trainer.test_loader))["img"]
@@ -41,3 +59,20 @@ def test_scores_of_inference_do_not_keep_text_features_from_training(make_cfg):
     scale = torch.ones((), requires_grad=True)
     (kept * scale).sum().backward()                       # would raise for a tensor made in inference mode
     assert scale.grad is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs a C++ compiler")
+@pytest.mark.parametrize("name", ["CoOp", "DAPT"])
+def test_a_compiled_image_tower_gives_the_same_loss_and_gradients(name, make_cfg):
+    losses, gradients = [], []
+    for compiled in (False, True):
+        trainer = build_trainer(make_cfg(name, "TRAIN.COMPILE", compiled))
+        assert [block._compiled_call_impl is not None for block in trainer.model.clip.visual.transformer.resblocks] == \
+            [compiled] * trainer.model.clip.depth
+        batch = next(iter(trainer.train_loader_x))
+        trainer.num_batches = 10
+        losses.append(trainer.forward_backward(batch)["loss"])
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.prompt_learner.parameters()]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)

@@ -14,18 +14,22 @@ from torch.optim.lr_scheduler import LRScheduler
 from clip import FrozenCLIP, InputError, load_clip
 from clip.templates import DEFAULT
 from dassl.data.data_manager import build_data_loader
+from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
+from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from dassl.utils.logger import CONSOLE
 from trainers import MAX_TOKENS
 from trainers._memory import with_less_memory_if_need_be
+from trainers._precision import DTYPES, PRECISIONS, hint_of_bf16, precision_on
 from trainers.parts.prompted_clip import Output, PromptedCLIP
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "fp16", "amp", "bf16")
+_LARGE = 512                            # width of a text tower from which precision matters to who waits
 
 
 @contextlib.contextmanager
@@ -35,6 +39,13 @@ def told_to_the_user() -> Iterator[None]:
         yield
     except InputError as error:
         raise UserError(str(error)) from error
+
+
+def compile_image_tower(clip: FrozenCLIP) -> None:
+    """Fuse the elementwise work between the products of every block (of the whole tower, if it is a ResNet)."""
+    blocks = [clip.visual] if clip.vision_width is None else clip.visual.transformer.resblocks
+    for block in blocks:
+        block.compile()
 
 
 class PromptTrainer(TrainerX):
@@ -100,6 +111,8 @@ class PromptTrainer(TrainerX):
             clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
             self._check_image_size(clip)
             self._set_precision(clip)
+            if self.cfg.TRAIN.get("COMPILE", False):
+                compile_image_tower(clip)
             self.model = self.build_classifier(clip).to(self.device)
         learner = self.model.prompt_learner
         self.learned_parameters = count_num_param(learner)
@@ -126,6 +139,7 @@ class PromptTrainer(TrainerX):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
         out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self._gradients(images, label, batch))
+        average_gradients(self)
         for optim in filter(None, self._optims.values()):
             self.scaler.step(optim)
         self.scaler.update()
@@ -159,18 +173,20 @@ class PromptTrainer(TrainerX):
         with torch.inference_mode(), self._autocast():
             return self.model(images).logits
 
-    def training_images(self, view: str = "train") -> Iterator[tuple[Tensor, Tensor]]:
+    def training_images(self, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """The labelled training images in their order, nothing dropped: (images (B, 3, H, W), labels (B,)).
 
         Args:
             view: "train" for the training transform (random crops), "test" for the test transform.
+            shared: each of several processes sees its part of the batches; otherwise every one sees all.
         """
         loader = build_data_loader(self.cfg, sampler_type="SequentialSampler", data_source=self.dm.dataset.train_x,
                                    batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                    tfm=build_transform(self.cfg, is_train=view == "train"),
                                    cache=getattr(self.dm, "image_cache", None))
-        for batch in loader:
-            yield batch["img"].to(self.device), batch["label"].to(self.device)
+        with in_turns(loader) if shared else contextlib.nullcontext():
+            for batch in loader:
+                yield batch["img"].to(self.device), batch["label"].to(self.device)
 
     def run_record_fields(self) -> dict:
         clip = self.model.clip
@@ -194,8 +210,10 @@ class PromptTrainer(TrainerX):
     def _set_precision(self, clip: FrozenCLIP) -> None:
         """Half precision runs the towers under autocast; prompts and losses stay float32. A CPU knows bf16 alone."""
         asked = self.options.get("PREC", "fp32") if self.section else "fp32"
-        self.precision = asked if self.device.type == "cuda" or asked == "bf16" else "fp32"
-        self._dtype = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
+        self.precision = precision_on(self.device, asked)
+        if self.precision != asked and clip.text_width >= _LARGE and (hint := hint_of_bf16(f"{self.section}.PREC")):
+            logger.info(hint, extra=CONSOLE)
+        self._dtype = DTYPES.get(self.precision)
         scaled = self._dtype == torch.float16 and self.half_towers
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         if self._dtype is not None and self.half_towers:
