@@ -21,7 +21,7 @@ class Predictions:
 
     Attributes:
         rows: (index in the split, path, true label, predicted label, confidence) of every image so far. Confidence is
-            the largest softmax of the scores, in [0, 1].
+            the softmax of the scores at the predicted label, in [0, 1].
     """
 
     def __init__(self):
@@ -42,7 +42,8 @@ class Predictions:
                 and len(paths) == len(scores) == len(label)):
             self._whole = False
             return
-        confidence, predicted = scores.float().softmax(dim=1).max(dim=1)          # (B,), (B,)
+        predicted = scores.argmax(dim=1)                                          # (B,), as the evaluator decides
+        confidence = scores.float().softmax(dim=1).gather(1, predicted[:, None]).squeeze(1)       # (B,)
         index = batch.get("index", range(len(self.rows), len(self.rows) + len(paths)))
         numbers = [index.tolist() if isinstance(index, Tensor) else list(index)]
         numbers += [values.tolist() for values in (label, predicted, confidence)]

@@ -78,7 +78,7 @@ def read_image(path: str) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return _rgb(image)
+            return to_rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"No image at {path}. Check DATASET.ROOT and that the dataset is complete.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -97,7 +97,9 @@ def why_unreadable(path: str) -> str:
         return _reason(path, error)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """What `read_image` makes of an open image; the argument stays as it is. Raises what PIL raises for a damaged one.
+    """
     _refuse_float(image)
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1

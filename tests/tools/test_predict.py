@@ -1,0 +1,159 @@
+"""A run predicts without its dataset what it predicted in its test; what it cannot do is told in one paragraph."""
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dassl.engine import TRAINER_REGISTRY, plugins
+from dassl.utils import UserError
+from tools.predict import load
+
+plugins.discover("trainers")
+OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
+              if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
+SERVES_OTHERS = {"AR": True, "AttrVR": False, "CoCoOp": True, "CoOp": True, "DAPT": True, "DVPcls": False,
+                 "DVPcse": False, "LinearProbe": False, "VP": True, "VPT": True, "ZeroshotCLIP": True}
+
+
+def finished_run(cfg, moved_to):
+    """Train, then move the folder away; its config names a root of datasets that does not exist."""
+    from dassl.engine import build_trainer
+
+    build_trainer(cfg).train()
+    settings = cfg.clone()
+    settings.defrost()
+    settings.DATASET.ROOT = str(moved_to.with_name("no_data"))
+    Path(cfg.OUTPUT_DIR, "config.yaml").write_text(settings.dump())
+    shutil.move(cfg.OUTPUT_DIR, moved_to)
+    return moved_to
+
+
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """runs(make_cfg, "CoOp") -> folder of that trainer's finished run, made once for this file."""
+    made = {}
+
+    def get(make_cfg, trainer, *opts):
+        key = (trainer, *opts)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("runs")
+            made[key] = finished_run(make_cfg(trainer, *opts, output=folder / "first"), folder / "moved")
+        return made[key]
+
+    return get
+
+
+def answers_of(folder):
+    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("trainer", OURS)
+def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(trainer, runs, make_cfg):
+    folder = runs(make_cfg, trainer)
+    rows = answers_of(folder)
+    found = load(folder, device="cpu").predict([row["path"] for row in rows], topk=1)
+    assert len(rows) == 24 and [a.label for a in found] == [row["predicted"] for row in rows]
+    assert [a.confidence for a in found] == pytest.approx([float(row["confidence"]) for row in rows], abs=2e-5)
+
+
+def test_the_matrix_sees_the_trainers():
+    assert set(SERVES_OTHERS) <= set(OURS)
+
+
+@pytest.mark.parametrize("trainer", SERVES_OTHERS)
+def test_other_classes_are_served_or_refused_with_the_reason(trainer, runs, make_cfg):
+    folder, path = runs(make_cfg, trainer), answers_of(runs(make_cfg, trainer))[0]["path"]
+    for names in (["blue", "red", "grey"], ["blue", "red", "grey", "green"]):       # fewer, and as many as the run's
+        if SERVES_OTHERS[trainer]:
+            answer = load(folder, classes=names).predict(path)[0]
+            assert {name for name, _ in answer.top} == set(names)
+            assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
+        else:
+            with pytest.raises(UserError, match="learned something for each of its own classes.*red_square"):
+                load(folder, classes=names)
+
+
+def test_class_specific_contexts_refuse_other_classes(runs, make_cfg):
+    folder = runs(make_cfg, "CoOp", "TRAINER.COOP.CSC", "True")
+    with pytest.raises(UserError, match="so it serves these and no others"):
+        load(folder, classes=["a", "b", "c", "d"])
+
+
+def test_paths_images_and_arrays_of_all_kinds_give_the_same_answer(runs, make_cfg):
+    classifier = load(runs(make_cfg, "CoOp"))
+    path = answers_of(runs(make_cfg, "CoOp"))[0]["path"]
+    image = Image.open(path).convert("RGB")
+    pixels = np.asarray(image)
+    with_alpha = np.dstack([pixels, np.full(pixels.shape[:2], 7, np.uint8)])
+    kinds = [path, Path(path), image, pixels, pixels / 255.0, (pixels / 255.0).astype(np.float32), with_alpha]
+    found = [classifier.predict(kind)[0] for kind in kinds] + classifier.predict(np.stack([pixels, pixels]))
+    assert {answer.label for answer in found} == {found[0].label} and len(found) == 9
+    assert all(dict(answer.top) == pytest.approx(dict(found[0].top), abs=1e-6) for answer in found)
+    assert (found[0].image, found[3].image) == (path, "image 0")
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4, 2), np.uint8), np.full((4, 4), 7.0), np.zeros((0, 4), np.uint8),
+                                 np.array([[np.nan]]), np.zeros((4, 4), np.int64), 3, torch.zeros(3, 4, 4)])
+def test_what_is_no_image_is_named(bad, runs, make_cfg):
+    with pytest.raises(UserError, match="image 1 is not a readable image"):
+        load(runs(make_cfg, "CoOp")).predict([np.zeros((4, 4), np.uint8), bad])
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 24])
+def test_answers_do_not_depend_on_the_batch(batch_size, runs, make_cfg):
+    folder = runs(make_cfg, "CoCoOp")
+    paths = [row["path"] for row in answers_of(folder)]
+    whole, pieces = (load(folder).predict(paths, topk=4, batch_size=b) for b in (24, batch_size))
+    for a, b in zip(whole, pieces, strict=True):
+        assert a.image == b.image and dict(a.top) == pytest.approx(dict(b.top), abs=1e-5)
+
+
+def test_other_weights_than_the_runs_are_an_error(runs, make_cfg, tmp_path, tiny_clip_weights):
+    other = tmp_path / "other.pt"
+    torch.save({**tiny_clip_weights, "logit_scale": tiny_clip_weights["logit_scale"] + 0.1}, other)
+    with pytest.raises(UserError, match="sha256.*--backbone FILE"):
+        load(runs(make_cfg, "CoOp"), backbone=str(other))
+
+
+def test_weights_that_moved_are_asked_for_and_taken(runs, make_cfg, tmp_path, tiny_clip_file):
+    folder = tmp_path / "run"
+    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    text = (folder / "config.yaml").read_text().replace(str(tiny_clip_file), "/gone/clip.pt")
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="/gone/clip.pt.*--backbone FILE"):
+        load(folder)
+    moved = shutil.copy(tiny_clip_file, tmp_path / "moved.pt")
+    path = answers_of(folder)[0]["path"]
+    assert load(folder, backbone=str(moved)).predict(path)[0].label == answers_of(folder)[0]["predicted"]
+
+
+def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_path):
+    folder, plugin = tmp_path / "run", tmp_path / "mine.py"
+    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    plugin.write_text("raise SystemExit('this ran')")
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("NAME: CoOp", "NAME: MineOwn"))
+    (folder / "inputs.json").write_text(json.dumps({"flags": {"plugin": [str(plugin)]}}))
+    with pytest.raises(UserError, match="is not run unasked.*--plugin .*mine.py"):
+        load(folder)
+    with pytest.raises(SystemExit, match="this ran"):
+        load(folder, plugins=[str(plugin)])
+
+
+def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cfg, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    own = json.loads((folder / "classes.json").read_text())["classnames"]
+    (folder / "classes.json").unlink()
+    row = answers_of(folder)[3]
+    assert load(folder, classes=own).predict(row["path"])[0].label == row["predicted"]
+    assert load(folder).classnames == own                                # its dataset still says them
+    text = (folder / "config.yaml").read_text().replace("NAME: Toy", "NAME: OxfordPets")
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="Give them with --classes"):
+        load(folder)

@@ -1,0 +1,129 @@
+"""tools/predict.py at the command line: what is printed where, and the exit code."""
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import predict
+from tools.prediction.images import find
+from tools.recipes import ROOT
+
+ZERO_SHOT = ["--backbone", "tiny", "--classes", "circle, square, =star"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four images, one of them in a folder below, and files that are none."""
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for i, name in enumerate(["b.png", "a[1].jpg", "below/c.PNG", "ä.webp", ".hidden/d.png"]):
+        Image.fromarray(np.full((40, 30, 3), 60 * i, np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def run(argv, capsys):
+    code = predict.cli([str(word) for word in argv])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_files_folders_and_patterns_name_each_image_once_in_order(photos):
+    paths, nothing = find([str(photos / "b.png"), str(photos), str(photos / "*.png"), str(photos / "a[1].jpg")])
+    assert [Path(p).relative_to(photos).as_posix() for p in paths] == ["b.png", "a[1].jpg", "ä.webp", "below/c.PNG"]
+    assert not nothing
+    paths, nothing = find([str(photos / "**" / "*.PNG"), str(photos / "gone.png"), str(photos / "*.gif")])
+    assert sorted(Path(p).name for p in paths) == ["c.PNG"] and len(nothing) == 2
+
+
+def test_the_table_names_class_and_confidence(photos, capsys):
+    code, out, err = run([*ZERO_SHOT, photos], capsys)
+    head, _, *rows = out.splitlines()
+    assert code == 0 and head.split() == ["image", "class", "confidence", "then"] and len(rows) == 4
+    assert all(" %" in row for row in rows) and "bel" in rows[3]
+
+
+def test_json_holds_every_image_with_all_its_classes(photos, capsys):
+    code, out, _ = run([*ZERO_SHOT, "--json", photos], capsys)
+    rows = json.loads(out)
+    assert code == 0 and len(rows) == 4
+    for row in rows:
+        assert {answer["class"] for answer in row["top"]} == {"circle", "square", "=star"}
+        assert row["class"] == row["top"][0]["class"] and 1 / 3 <= row["confidence"] <= 1
+        assert sum(answer["confidence"] for answer in row["top"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_csv_has_a_row_per_image_and_no_formula(photos, capsys):
+    code, out, _ = run([*ZERO_SHOT, "--csv", "--topk", 2, photos], capsys)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0 and len(rows) == 4
+    assert list(rows[0]) == ["path", "predicted", "confidence", "predicted_2", "confidence_2", "error"]
+    assert not any(cell.startswith("=") for row in rows for cell in row.values())
+
+
+def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos, capsys):
+    (photos / "cut.png").write_bytes((photos / "b.png").read_bytes()[:40])
+    (photos / "empty.jpg").touch()
+    code, out, err = run([*ZERO_SHOT, "--json", photos, photos / "gone.png"], capsys)
+    rows = {Path(row["image"]).name: row for row in json.loads(out)}
+    assert code == 1 and len(rows) == 6
+    assert {name for name, row in rows.items() if "error" in row} == {"cut.png", "empty.jpg"}
+    assert all(name in err for name in ("cut.png", "empty.jpg", "gone.png")) and "4 images predicted; 3 not" in err
+
+
+@pytest.mark.parametrize(("argv", "told"), [
+    ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
+    (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' stands there twice"),
+    (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*ZERO_SHOT, "--topk", "0", "IMAGE"], "1 or more"),
+    (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),
+    ([*ZERO_SHOT, "--template", "no place", "IMAGE"], "one {}"), (["--run", "/nowhere", "IMAGE"], "does not exist"),
+    ([*ZERO_SHOT, "--device", "cuda", "IMAGE"], "doctor.py")])
+def test_what_the_user_can_mend_is_one_paragraph_and_code_2(argv, told, photos, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, out, err = run([str(photos / "b.png") if word == "IMAGE" else word for word in argv], capsys)
+    assert code == 2 and not out and told in err and len(err.strip().splitlines()) == 1
+
+
+def test_class_names_come_from_a_file_too(photos, capsys, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\ufeffcircle\n\n a square, filled \nstar\n", encoding="utf-8")
+    _, out, _ = run(["--backbone", "tiny", "--classes", names, "--json", photos / "b.png"], capsys)
+    assert {top["class"] for top in json.loads(out)[0]["top"]} == {"circle", "a square, filled", "star"}
+
+
+def test_a_run_that_only_tested_predicts_with_the_prompts_it_tested(make_cfg, tmp_path, capsys):
+    """As tools/sweep.py lays them out: <results>/<dataset>/<trainer>/<variant>/<seed>, then moved as a whole."""
+    from dassl.engine import build_trainer
+    from tools import inputs, train
+    from tools.predict import load
+
+    first, second = (tmp_path / "results" / name / "CoOp" / "tiny" / "seed1" for name in ("toy", "toy_other"))
+    cfg = make_cfg("CoOp", output=first)
+    build_trainer(cfg).train()
+    (first / "config.yaml").write_text(cfg.dump())
+    cfg = make_cfg("CoOp", output=second, dataset="ToyOther")
+    tester = build_trainer(cfg)
+    tester.load_model(str(first))
+    tester.test()
+    (second / "config.yaml").write_text(cfg.dump())
+    inputs.write(second, train.parser().parse_args(["--eval-only", "--model-dir", str(first)]))
+    (tmp_path / "results").rename(tmp_path / "elsewhere")
+    with open(tmp_path / "elsewhere/toy_other/CoOp/tiny/seed1/predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = load(tmp_path / "elsewhere/toy_other/CoOp/tiny/seed1").predict([row["path"] for row in rows])
+    assert [answer.label for answer in found] == [row["predicted"] for row in rows]
+
+
+def test_help_teaches_and_imports_nothing_heavy():
+    code = "import sys; from tools import predict; predict.parser().format_help(); print('torch' in sys.modules)"
+    reply = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert reply.stdout.strip() == "False"
+    assert "--serve" in predict.parser().format_help() and "exit codes" in predict.parser().format_help()

@@ -1,0 +1,179 @@
+"""Say what images show, with what a run learned or with zero-shot CLIP.
+
+In Python:
+
+    from tools.predict import load
+    for answer in load("output/digits/DAPT/tiny_16shots/seed1").predict(["a.png", "b.png"]):
+        print(answer.image, answer.label, answer.confidence)
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+EXAMPLES = """
+examples:
+  Images, a folder with all below it, a pattern; a run is named by its folder, wherever that lies now:
+    python tools/predict.py --run output/digits/DAPT/tiny_16shots/seed1 a.png photos/ "scans/*.jpg"
+
+  Other classes than those it was trained on, where its prompts serve any:
+    python tools/predict.py --run RUN --classes "cat, dog, bird" photos/
+
+  Without a run: zero-shot CLIP, here with the embedded model, which downloads nothing:
+    python tools/predict.py --backbone tiny --classes "circle, square, star" --template "a photo of a {}." photos/
+
+  For programs: confidences in [0, 1], all of the five likeliest classes, images that cannot be read with the reason:
+    python tools/predict.py --run RUN photos/ --json > answers.json
+    python tools/predict.py --run RUN photos/ --csv --topk 1 > answers.csv
+
+  A page in the browser where one drops an image (this machine only; needs: pip install starlette uvicorn):
+    python tools/predict.py --run RUN --serve
+
+exit codes: 0 all images were read; 1 some were not, and they are named; 2 nothing was done, and a paragraph says why
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/predict.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders (with all below them), patterns")
+    p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
+    p.add_argument("--classes", default="", metavar="NAMES",
+                   help='"a, b, c", or a text file with one name per line (default: those of the run)')
+    p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
+    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
+                   "weights are now")
+    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
+    p.add_argument("--topk", type=int, default=5, metavar="K", help="classes to name for each image (default: 5)")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a JSON list instead of the table")
+    form.add_argument("--csv", action="store_true", help="CSV instead of the table")
+    p.add_argument("--batch-size", type=int, metavar="B", help="images at once (default: as in the run's test)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
+    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="defines the run's trainer, where it is none of this checkout; repeatable")
+    p.add_argument("--serve", action="store_true", help="show a page on this machine instead")
+    p.add_argument("--port", type=int, default=8000, help="of the page; 0 takes a free one (default: 8000)")
+    p.add_argument("--host", default="127.0.0.1", help="address of the page; another one than this machine's own lets "
+                   "others use it")
+    return p
+
+
+def load(run: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,
+         backbone: str = "", device: str = "auto", plugins: Sequence[str] = ()):
+    """The classifier of a run folder; the dataset is not needed, and the folder may have moved.
+
+    Args:
+        run: the folder, as tools/train.py leaves it.
+        classes: other class names, for prompts that serve any.
+        template: other sentence for class names, for runs of ZeroshotCLIP.
+        epoch: of the checkpoint; None: the one that the run was tested with.
+        backbone: file of CLIP's weights, where it has moved; it has to be the same file.
+        device: "auto", "cpu" or "cuda".
+        plugins: files or modules that define the run's trainer.
+    Returns:
+        `tools.prediction.classifier.Classifier`: `.predict(images, topk=5)` takes paths, PIL images and NumPy arrays
+        and gives a list of `Prediction` (`image`, `label`, `confidence`, `top`); `.classnames`, `.facts`.
+    Raises:
+        dassl.utils.UserError: no run, other weights, classes that its prompts do not serve.
+    """
+    _register(plugins)
+    from tools.prediction.rebuild import from_run
+
+    return from_run(run, classes=classes, template=template, epoch=epoch, backbone=backbone, device=device,
+                    plugins=plugins)
+
+
+def classifier_of(args: argparse.Namespace):
+    """The classifier that the flags describe."""
+    _register(args.plugin)
+    from dassl.utils import UserError
+    from tools.prediction.rebuild import from_run, zero_shot
+
+    classes = _names(args.classes)
+    if args.run:
+        return from_run(args.run, classes=classes, template=args.template, epoch=args.epoch, backbone=args.backbone,
+                        device=args.device, root=args.root, plugins=args.plugin)
+    if not (args.backbone and classes):
+        raise UserError("What is known of the classes comes from a run (--run FOLDER) or, for zero-shot CLIP, from "
+                        '--backbone and --classes, as in --backbone tiny --classes "circle, square, star".')
+    return zero_shot(args.backbone, classes, args.template, args.device)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Predict and print, or serve. Returns 0, or 1 where images could not be read."""
+    if args.serve:
+        from tools.serve.server import serve
+
+        return serve(lambda: classifier_of(args), args)
+    from dassl.utils import UserError
+    from tools.prediction import images, show
+
+    paths, nothing = images.find(args.images)
+    for word, why in nothing.items():
+        print(f"{word}: {why}", file=sys.stderr)
+    if not paths:
+        raise UserError("There is no image to look at. Name files, folders or patterns after the flags.")
+    answers = _answers(classifier_of(args), paths, args)
+    shown = show.as_json(answers) if args.json else show.as_csv(answers) if args.csv else show.as_table(answers)
+    if shown:
+        print(shown)
+    unread = [answer for answer in answers if hasattr(answer, "reason")]
+    for answer in unread:
+        print(answer.reason, file=sys.stderr)
+    if unread or nothing:
+        print(f"{len(answers) - len(unread):,} images predicted; {len(unread) + len(nothing):,} not read, named above.",
+              file=sys.stderr)
+    return 1 if unread or nothing else 0
+
+
+def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return main(args)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from dassl.utils import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+
+
+def _register(plugins: Sequence[str]) -> None:
+    from tools import train
+
+    train.register(list(plugins))       # this checkout's packages first, whatever else is installed under their names
+
+
+def _names(text: str) -> list[str]:
+    """Class names of a comma-separated list, or of a text file with one in each line."""
+    if text and "," not in text and Path(text).expanduser().is_file():
+        lines = Path(text).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    return [name.strip() for name in text.split(",")] if text.strip() else []
+
+
+def _answers(classifier, paths: list[str], args: argparse.Namespace) -> list:
+    from tqdm import tqdm
+
+    stream = classifier.stream(paths, args.topk, args.batch_size)
+    return list(tqdm(stream, total=len(paths), desc="predicting", unit=" images", file=sys.stderr, leave=False,
+                     dynamic_ncols=True, mininterval=0.1 if sys.stderr.isatty() else 10, delay=1))
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
