@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .errors import UserError
-from .safe_files import SUFFIX, read_safe
+from .portable import ENDING
+from .safe_files import read_safe
 from .tools import mkdir_if_missing, tolist_if_not
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
         raise ValueError("File path is None")
     if not osp.exists(fpath):
         raise FileNotFoundError(f'No checkpoint at "{fpath}"')
-    if osp.splitext(fpath)[1] == SUFFIX:
+    if osp.splitext(fpath)[1] == ENDING:
         return read_safe(fpath)
     try:
         return torch.load(fpath, map_location=map_location, weights_only=True)

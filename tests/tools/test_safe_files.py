@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dassl.utils import UserError, load_checkpoint
+from dassl.utils.portable import write_portable
 from dassl.utils.safe_files import read_safe, write_safe
 
 numbers = st.integers(-2**60, 2**60) | st.floats(allow_nan=False) | st.booleans() | st.none() | st.text(max_size=5)
@@ -53,7 +54,7 @@ def test_weights_lie_under_their_own_names_for_other_programs(tmp_path):
     shared = torch.randn(3)
     write_safe({"state_dict": {"ctx": shared, "meta.weight": shared[:2]}, "epoch": 2}, tmp_path / "x.safetensors")
     assert set(load_file(tmp_path / "x.safetensors")) == {"ctx", "meta.weight"}
-    assert json.loads((tmp_path / "x.json").read_text())["epoch"] == 2
+    assert json.loads((tmp_path / "x.json").read_text())["checkpoint"]["epoch"] == 2
     (tmp_path / "x.json").unlink()
     assert set(read_safe(tmp_path / "x.safetensors")["state_dict"]) == {"ctx", "meta.weight"}
 
@@ -71,14 +72,21 @@ def test_damage_and_absence_are_told_with_the_file(tmp_path):
     whole, notes = path.read_bytes(), (tmp_path / "x.json").read_text()
     for content in (b"", whole[:20], whole[:-3]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="x.safetensors.*cannot be read"):
+        with pytest.raises(UserError, match="x.safetensors"):
             load_checkpoint(str(path))
     path.write_bytes(whole)
-    for text in ("", "[1]", notes.replace('"$tensor": "w"', '"$tensor": "v"'), notes.replace("$tensor", "$code")):
+    for text in ("", "[1]", '{"checkpoint": [1]}', notes.replace('"$tensor": "w"', '"$tensor": "v"'),
+                 notes.replace("$tensor", "$code")):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(UserError, match="x.safetensors.*cannot be read"):
+        with pytest.raises(UserError, match="x.(safetensors|json)"):
             read_safe(path)
     with pytest.raises(UserError, match="ends in .safetensors; got .*x.pt"):
         write_safe({}, tmp_path / "x.pt")
-    with pytest.raises(UserError, match="No file at"):
+    with pytest.raises(UserError, match="nothing.safetensors"):
         read_safe(tmp_path / "nothing.safetensors")
+
+
+def test_tensors_with_facts_of_another_kind_are_a_checkpoint_with_these_facts(tmp_path):
+    write_portable(tmp_path / "x", {"ctx": torch.ones(2)}, {"epoch": 7, "model": "prompt_learner"})
+    state = load_checkpoint(str(tmp_path / "x.safetensors"))
+    assert state.keys() == {"epoch", "model", "state_dict"} and state["epoch"] == 7
