@@ -33,6 +33,17 @@ examples:
   How a training went; accuracy against shots of all finished runs, with published values where a recipe knows them:
     python tools/plot.py curves RUN
     python tools/plot.py curves output
+
+  Images and class texts on a map, zero-shot beside trained, with uniformity and compactness (also as JSON beside it):
+    python tools/plot.py embeddings RUN --classes zero one two --images 100
+
+  The vocabulary's words nearest to a learned context: in the console, as CSV, as a figure:
+    python tools/plot.py words RUN
+    python tools/plot.py words RUN --class "red plain circle" --top 8 --out words.csv
+
+  A whole folder of results as one page, which opens without network and prints:
+    python tools/plot.py report output
+    python tools/plot.py report output -o report.html --runs RUN1 RUN2
 """
 
 
@@ -41,13 +52,16 @@ def parser() -> argparse.ArgumentParser:
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
 
-    def add(name: str, shows: str, source: str = "RUN") -> argparse.ArgumentParser:
+    def add(name: str, shows: str, source: str = "RUN", formats: tuple = FORMATS,
+            out: str = "where the figure goes (default: into the run folder)") -> argparse.ArgumentParser:
         f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False)
-        f.add_argument("source", metavar=source, type=Path, help="folder of a run" if source == "RUN" else
-                       "folder of a run, or of all results")
-        f.add_argument("--out", type=Path, metavar="FILE", help="where the figure goes (default: into the run folder)")
-        f.add_argument("--format", choices=FORMATS, help="default: that of --out, else png")
-        f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
+        f.add_argument("source", metavar=source, type=Path, help={"RUN": "folder of a run", "OUTPUT":
+                       "folder of all results"}.get(source, "folder of a run, or of all results"))
+        f.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
+        if len(formats) > 1:
+            f.add_argument("--format", choices=formats, help="default: that of --out, else png")
+            f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
+        f.set_defaults(formats=formats)
         return f
 
     def add_checkpoint(f: argparse.ArgumentParser) -> None:
@@ -74,31 +88,60 @@ def parser() -> argparse.ArgumentParser:
     add_checkpoint(f)
     add_data(f)
     add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots", "FOLDER")
+    f = add("embeddings", "t-SNE of images and class texts, zero-shot beside trained, with uniformity and compactness")
+    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
+                   help="whose images are drawn, up to 24 (default: all, or 24 evenly among them)")
+    f.add_argument("--images", type=int, default=50, metavar="N", help="of each class at most (default: 50)")
+    f.add_argument("--keep-gap", action="store_true",
+                   help="leave images and texts apart as CLIP has them; by default their means are laid together")
+    add_checkpoint(f)
+    add_data(f)
+    f = add("words", "the vocabulary's words nearest to a learned context (CoOp, CoCoOp, DAPT); prints a table",
+            formats=(*FORMATS, "csv"), out="write a figure or, as .csv, the rows (default: only the console)")
+    f.add_argument("--class", nargs="+", default=(), metavar="NAME", dest="classes",
+                   help="whose context, where every class has its own (default: three classes)")
+    f.add_argument("--top", type=int, default=5, metavar="N", help="words for each context word (default: 5)")
+    add_checkpoint(f)
+    f = add("report", "one HTML page of a folder of results: tables, curves, chosen runs, config, environment, what is "
+            "missing", "OUTPUT", ("html",), "the page (default: OUTPUT/report.html)")
+    f.add_argument("--runs", nargs="+", type=Path, default=(), metavar="RUN",
+                   help="run folders to look into (default: of each trained method its most shots, up to 6 runs)")
+    f.add_argument("--no-test", action="store_true",
+                   help="leave out what has to load the model and the dataset (embeddings, confusion); fast")
+    f.add_argument("--title", default="", help="of the page (default: names the folder)")
+    add_data(f)
     return p
 
 
-def target(args: argparse.Namespace) -> Path:
-    """The file to write.
+def target(args: argparse.Namespace) -> Path | None:
+    """The file to write; None where the console is enough.
 
     Raises:
         UserError: --out and --format disagree, or the format is none that is written.
     """
     from dassl.utils import UserError
 
-    if args.out is None:
+    if args.figure == "report":
+        args.format, default = "html", args.source / "report.html"
+    elif args.figure == "words" and args.out is None and args.format is None:
+        return None
+    else:
         dark = "-dark" if args.style == "dark" else ""
-        return args.source / "plots" / f"{args.figure}{dark}.{args.format or 'png'}"
+        default = args.source / "plots" / f"{args.figure}{dark}.{args.format or 'png'}"
+    if args.out is None:
+        return default
     ending = args.out.suffix.lstrip(".").lower()
     if not ending:
         return args.out.with_suffix(f".{args.format or 'png'}")
-    if ending not in FORMATS:
-        raise UserError(f"Figures are written as {', '.join(FORMATS)}; --out {args.out} ends in .{ending}.")
+    if ending not in args.formats:
+        raise UserError(f"{'Reports' if args.figure == 'report' else 'Figures'} are written as "
+                        f"{', '.join(args.formats)}; --out {args.out} ends in .{ending}.")
     if args.format not in (None, ending):
         raise UserError(f"--out {args.out} ends in .{ending} and --format says {args.format}. Give one of the two.")
     return args.out
 
 
-def main(args: argparse.Namespace) -> Path:
+def main(args: argparse.Namespace) -> Path | None:
     """Draw one figure and write it; returns its file. Raises UserError for what the user can mend."""
     from dassl.utils import UserError
     from tools import train
@@ -109,13 +152,38 @@ def main(args: argparse.Namespace) -> Path:
 
     if getattr(args, "top", 1) < 1:
         raise UserError(f"--top takes 1 or more; got {args.top}.")
-    path, theme = target(args), THEMES[args.style]
-    taken = {"source", "figure", "out", "format", "style", "epoch", "root"}
+    path = target(args)
+    if args.figure == "report":
+        from tools.plotting.report import write_report
+
+        return write_report(args.source, path, args.runs, not args.no_test, args.title, args.root)
+    source = args.source if args.figure == "curves" else Run(args.source, args.epoch, getattr(args, "root", ""))
+    theme = THEMES[args.style]
+    if args.figure == "words":
+        return _words(source, args, path, theme)
+    taken = {"source", "figure", "out", "format", "formats", "style", "epoch", "root"}
     options = {name: value for name, value in vars(args).items() if name not in taken}
+    if args.figure == "embeddings":
+        options["numbers"] = path.with_suffix(".json")
     draw = importlib.import_module(f"tools.plotting.{args.figure}").draw
     with context(theme):
-        source = args.source if args.figure == "curves" else Run(args.source, args.epoch, getattr(args, "root", ""))
         save(draw(source, theme, **options), path)
+    return path
+
+
+def _words(run, args: argparse.Namespace, path: Path | None, theme) -> Path | None:
+    from tools.plotting import words
+    from tools.plotting.style import context, save
+
+    found = words.read(run, args.classes, args.top)
+    print(words.as_text(found, run))
+    if path is None:
+        return None
+    if path.suffix.lower() == ".csv":
+        words.write_csv(found, path)
+    else:
+        with context(theme):
+            save(words.draw_found(found, run, theme), path)
     return path
 
 
@@ -123,7 +191,7 @@ def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, or 2 for what the user can mend."""
     args = parser().parse_args(argv)
     try:
-        print(main(args))
+        path = main(args)
     except Exception as error:
         from dassl.utils import UserError
 
@@ -131,6 +199,8 @@ def cli(argv: list[str] | None = None) -> int:
             raise
         print(f"\n{error}", file=sys.stderr)
         return 2
+    if path is not None:
+        print(path)
     return 0
 
 

@@ -349,7 +349,10 @@ def test_confusion_shows_the_runs_own_matrix_and_testing_again_gives_the_same(tr
 
     matrix = torch.load(trained / "cmat.pt").float()
     (trained / "cmat.pt").unlink()
+    from_predictions = confusion.read(Run(trained))[1]
+    (trained / "predictions.csv").unlink()
     names, again = confusion.read(Run(trained))
+    torch.testing.assert_close(from_predictions, again)
     kept = again.sum(0).bool() | again.sum(1).bool()                        # cmat.pt has only labels that occur
     torch.testing.assert_close(again[kept][:, kept], matrix)
     assert len(names) == 4 and "Tested again" not in caplog.text
@@ -366,6 +369,7 @@ def test_confusion_says_when_the_run_no_longer_gives_its_result(trained, caplog)
     record["metrics"]["accuracy"] += 1
     (trained / "results.json").write_text(json.dumps(record))
     (trained / "cmat.pt").unlink()
+    (trained / "predictions.csv").unlink()
     figure("confusion", trained)
     assert "Tested again" in caplog.text
 

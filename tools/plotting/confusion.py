@@ -1,9 +1,9 @@
 """What a run takes for what: for each true class the share of its images that went to each class."""
 from __future__ import annotations
 
+import csv
 import logging
 import math
-import shlex
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dassl.engine import build_trainer
-from dassl.utils import UserError, load_checkpoint
-from tools import train
+from dassl.evaluation.predictions import FILE as PREDICTIONS
+from dassl.utils import load_checkpoint
 
 from .run import Run, choose
 from .style import (
@@ -32,6 +31,7 @@ from .style import (
     width_of,
     wrap,
 )
+from .tested import rebuild, split_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,30 +44,37 @@ BAR, VALUE, ROW = 0.9, 0.42, 0.2         # longest bar, room for its number, hei
 def read(run: Run) -> tuple[list[str], Tensor]:
     """Class names, and (C, C) shares of the true classes' images; rows sum to 1, or 0 where a class has no image.
 
-    From cmat.pt, which a run with TEST.COMPUTE_CMAT leaves, or else by testing the prompts again; so for an epoch.
+    From cmat.pt, which a run with TEST.COMPUTE_CMAT leaves, or predictions.csv, or else by testing the prompts again;
+    so for an epoch.
     """
     saved = run.folder / "cmat.pt"
     if saved.is_file() and run.epoch is None:
         matrix = load_checkpoint(str(saved)).float()
         if len(matrix) == len(run.classnames):         # else classes without any image are not in it
             return run.classnames, matrix
-    counts, names = evaluate(run)
+    counts, names = predicted(run) or evaluate(run)
     return names, counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+def predicted(run: Run) -> tuple[Tensor, list[str]] | None:
+    """What `evaluate` gives, from the run's predictions.csv; None without one that can tell the classes apart."""
+    path = run.folder / PREDICTIONS
+    if run.epoch is not None or not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        pairs = [[row[side].removeprefix("'") for side in ("true", "predicted")] for row in csv.DictReader(file)]
+    label = {name.removeprefix("'"): c for c, name in enumerate(run.classnames)}      # the file marks some with a '
+    if len(label) < len(run.classnames) or not {name for pair in pairs for name in pair} <= label.keys():
+        return None
+    C = len(label)
+    places = torch.tensor([label[true] * C + label[guess] for true, guess in pairs], dtype=torch.int64)
+    return torch.bincount(places, minlength=C * C).view(C, C).float(), run.classnames
 
 
 def evaluate(run: Run) -> tuple[Tensor, list[str]]:
     """(C, C) numbers of test images by true and predicted class, and the class names."""
-    folder, epoch = run.folder, run.epoch
-    if run.record.get("mode") == "eval-only":          # its prompts are another run's
-        then = train.parser().parse_args(shlex.split(run.record["command"])[2:])
-        folder, epoch = then.model_dir or folder, then.load_epoch
-    trainer = build_trainer(run.cfg)
-    trainer.load_model(str(folder), epoch)
-    trainer.set_model_mode("eval")
-    split = run.record.get("split", run.cfg.TEST.SPLIT)
-    loader = trainer.val_loader if split == "val" else trainer.test_loader
-    if loader is None:
-        raise UserError(f"{run.dataset} has no {split} split to test on.")
+    trainer = rebuild(run)
+    _, loader = split_of(run, trainer)
     C = trainer.num_classes
     counts = torch.zeros(C, C)
     with torch.no_grad():

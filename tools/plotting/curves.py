@@ -18,6 +18,7 @@ from .style import BODY, HEADING, MARGIN, SMALL, Page, Theme, header_height, hei
 
 WIDTH, AXIS, NOTES = 8.5, 0.55, 1.5     # of the page, left of a panel, right of it: inches
 PANEL, GAP = 1.75, 0.62                 # height of a panel; between panels
+SMALL_TERM = 0.1                        # of the largest term: below it a term has a panel of its own
 _BATCH = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/(\d+)\] (.*) lr (\S+) eta")
 _VALUE = re.compile(r"(\S+) (\S+) \((\S+)\)")
 _TIMES = ("time", "data")
@@ -61,7 +62,8 @@ def draw_training(run: Run, theme: Theme) -> Figure:
     """Loss with its terms, accuracies and learning rate, one below the other over the epochs."""
     curves = read(run)
     train = {name.removeprefix("train/"): curve for name, curve in curves.items() if name.startswith("train/")}
-    panels = {"loss": {name: curve for name, curve in train.items() if name not in ("acc", "lr")},
+    large, small = _by_size({name: curve for name, curve in train.items() if name not in ("acc", "lr")})
+    panels = {"loss": large, "small loss terms": small,
               "accuracy, %": {**({"training batches": train["acc"]} if "acc" in train else {}),
                               **{f"{split} split": curves[f"{split}/accuracy"] for split in ("val", "test")
                                  if f"{split}/accuracy" in curves}},
@@ -84,11 +86,18 @@ def draw_training(run: Run, theme: Theme) -> Figure:
     return page.figure
 
 
+def _by_size(terms: dict[str, Curve]) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """The terms that show on the scale of the largest, and those that would lie flat on its zero."""
+    sizes = {name: max(abs(value) for _, value in curve.epochs or curve.batches) for name, curve in terms.items()}
+    large = {name: curve for name, curve in terms.items() if sizes[name] >= SMALL_TERM * max(sizes.values())}
+    return large, {name: curve for name, curve in terms.items() if name not in large}
+
+
 def _panel(page: Page, ax: Axes, found: dict[str, Curve], theme: Theme, x: float, y: float) -> None:
     """The curves, and beside them their names with their last values."""
     ax.grid(axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
     if ax.get_gid() == "learning rate":
         ax.yaxis.set_major_formatter(lambda rate, _: f"{rate:.3g}")
     for (name, curve), colour in zip(found.items(), theme.colours(len(found))):

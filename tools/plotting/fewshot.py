@@ -19,6 +19,7 @@ from tools.recipes import CONFIGS, RecipeError, load_recipe
 from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, width_of
 
 AVERAGE = "average"
+MARKS = "osvP"                          # with the theme's hues, what tells methods apart
 COLUMNS, PANEL, AXIS, GAP = 4, (2.15, 1.8), 0.5, 0.75          # panels in a line; their size, left and below: inches
 LEAST_WIDTH = 6.4
 
@@ -108,10 +109,11 @@ def average(found: Results) -> Results:
 
 def draw(folder: Path, theme: Theme) -> Figure:
     found = average(read(folder))
-    colours = dict(zip(found.methods, theme.colours(len(found.methods))))
+    looks = {name: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues) % len(MARKS)])
+             for i, name in enumerate(found.methods)}
     columns = min(COLUMNS, len(found.curves))
     width = max(LEAST_WIDTH, 2 * MARGIN + columns * (PANEL[0] + AXIS) + (columns - 1) * 0.1)
-    legend = _legend(found, colours, theme)
+    legend = _legend(found, looks, theme)
     places = flow([0.38 + width_of(text, BODY) for text, *_ in legend], width - 2 * MARGIN)
     incomplete = any(not p.complete for own in found.curves.values() for points in own.values() for p in points)
     lines = ["Accuracy on the test split against training images per class. Bands: standard deviation over seeds."
@@ -128,7 +130,7 @@ def draw(folder: Path, theme: Theme) -> Figure:
         page.text(x + AXIS - 0.02, y - 0.24, dataset, HEADING, weight="bold")
         ax = page.axes(x + AXIS, y, each - AXIS, PANEL[1])
         ax.set_gid(dataset)
-        _panel(ax, found, dataset, colours, theme)
+        _panel(ax, found, dataset, looks, theme)
         if i % columns == 0:
             ax.set_ylabel("accuracy, %")
         if i + columns >= len(found.curves):
@@ -136,19 +138,20 @@ def draw(folder: Path, theme: Theme) -> Figure:
     return page.figure
 
 
-def _panel(ax: Axes, found: Results, dataset: str, colours: dict[str, str], theme: Theme) -> None:
+def _panel(ax: Axes, found: Results, dataset: str, looks: dict[str, tuple[str, str]], theme: Theme) -> None:
     ax.grid(axis="y")
     for name, points in found.curves[dataset].items():
         shots, means = [p.shots for p in points], [p.mean for p in points]
-        ax.plot(shots, means, color=colours[name], linewidth=1.6, gid=name)
+        colour, mark = looks[name]
+        ax.plot(shots, means, color=colour, linewidth=1.6, gid=name)
         ax.fill_between(shots, [p.mean - p.spread for p in points], [p.mean + p.spread for p in points],
-                        color=colours[name], alpha=0.18, linewidth=0, gid=f"{name} band")
+                        color=colour, alpha=0.18, linewidth=0, gid=f"{name} band")
         for p in points:
-            ax.plot(p.shots, p.mean, "o", markersize=4, color=colours[name],
-                    markerfacecolor=colours[name] if p.complete else theme.page,
+            ax.plot(p.shots, p.mean, mark, markersize=4, color=colour,
+                    markerfacecolor=colour if p.complete else theme.page,
                     gid=f"{name} {p.shots}{'' if p.complete else ' lacks seeds'}")
     for name, points in found.published.get(dataset, {}).items():
-        ax.plot([p.shots for p in points], [p.mean for p in points], "--D", color=colours[name], linewidth=1.1,
+        ax.plot([p.shots for p in points], [p.mean for p in points], "--D", color=looks[name][0], linewidth=1.1,
                 markersize=3.6, markerfacecolor=theme.page, gid=f"{name} published")
     for values, gid, face in ((found.zero_shot, "zero-shot", theme.ink),
                               (found.zero_shot_published, "zero-shot published", theme.page)):
@@ -161,9 +164,9 @@ def _panel(ax: Axes, found: Results, dataset: str, colours: dict[str, str], them
     ax.margins(y=0.12)
 
 
-def _legend(found: Results, colours: dict[str, str], theme: Theme) -> list[tuple[str, str, str]]:
+def _legend(found: Results, looks: dict[str, tuple[str, str]], theme: Theme) -> list[tuple[str, str, str]]:
     """(text, colour, mark) of each entry."""
-    entries = [(name, colour, "-") for name, colour in colours.items()]
+    entries = [(name, colour, f"-{mark}") for name, (colour, mark) in looks.items()]
     if found.zero_shot:
         entries.append(("zero-shot", theme.ink, "*"))
     if found.published or found.zero_shot_published:
@@ -173,9 +176,10 @@ def _legend(found: Results, colours: dict[str, str], theme: Theme) -> list[tuple
 
 def _legend_entry(page: Page, x: float, y: float, text: str, colour: str, mark: str) -> None:
     ax = page.axes(x, y, 0.28, 0.16, bare=True)
-    ax.plot([0.5] if mark == "*" else [0, 1], [0.5] if mark == "*" else [0.5, 0.5], mark, color=colour, linewidth=1.8,
-            markersize=9 if mark == "*" else 3.6, markerfacecolor=page.theme.page if mark == "--D" else colour,
-            clip_on=False)
+    if mark != "*":
+        ax.plot([0, 1], [0.5, 0.5], "--" if mark.startswith("--") else "-", color=colour, linewidth=1.6)
+    ax.plot([0.5], [0.5], mark[-1], color=colour, markersize=9 if mark == "*" else 4.5,
+            markerfacecolor=page.theme.page if mark == "--D" else colour, clip_on=False)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     page.text(x + 0.38, y, text, BODY)
 

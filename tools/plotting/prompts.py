@@ -144,8 +144,7 @@ class _Table:
         if self.found.in_pixel_space:
             border = self.found.border(p)
             opaque = (~border[:1].isnan()).float()
-            ax = self._picture(page, next(place), y, torch.cat([border.nan_to_num(), opaque]), f"border {p}")
-            ax.set_facecolor(self.theme.cell)
+            self._picture(page, next(place), y, torch.cat([border.nan_to_num(), opaque]), f"border {p}")
         for channel, values in zip(CHANNELS, change):
             ax = self._axes(page, next(place), y, f"{channel} {p}")
             ax.imshow(values.numpy(), cmap=self.theme.diverging, vmin=-most, vmax=most, interpolation="nearest",

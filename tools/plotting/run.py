@@ -13,6 +13,7 @@ from dassl.config import get_cfg_default, merge_opts
 from dassl.data.datasets import build_dataset
 from dassl.engine.plugins import extend_all
 from dassl.utils import UserError, load_checkpoint, nearest
+from dassl.utils.classes_file import FILE as CLASSES
 from dassl.utils.torchtools import BEST
 from tools import inputs, train
 
@@ -99,9 +100,10 @@ class Run:
 
     @cached_property
     def classnames(self) -> list[str]:
-        """As the run's descriptions.json names them, or else its dataset."""
+        """As the run's descriptions.json or classes.json names them, or else its dataset."""
         described = inputs.read_json(self.folder / "descriptions.json")
-        return list(described) if described else list(self.built_dataset.classnames)
+        told = (inputs.read_json(self.folder / CLASSES) or {}).get("classnames")
+        return list(described or told or self.built_dataset.classnames)
 
     def register(self) -> list:
         """Have datasets and trainers registered, the run's own plugins too; returns their modules."""

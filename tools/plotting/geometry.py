@@ -1,0 +1,51 @@
+"""How features lie on the unit sphere: how far class texts spread, how close the images of a class stay together.
+
+Source: uniformity is Wang and Isola's (ICML 2020, eq. 2); spread texts and compact images are what Distribution-Aware
+Prompt Tuning (Cho et al., ICCV 2023) trains for; the gap is Liang et al.'s (NeurIPS 2022, section 4).
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainers.parts.losses import inter_dispersion
+
+BANDWIDTH = 2.0                         # of the Gaussian, in Wang and Isola's measurements and in DAPT's loss
+
+MEANINGS = {
+    "text_uniformity": "logarithm of the inter-dispersion of the class texts; lower: the classes spread more evenly",
+    "text_inter_dispersion": "mean of exp(-2 d^2) over all pairs of class texts, d their distance; lower: more spread",
+    "image_within": "mean distance of an image to the mean of its class; lower: more compact classes",
+    "image_between": "mean distance of two class means; higher: classes farther apart",
+    "image_ratio": "image_between / image_within; higher: better separated classes",
+    "modality_gap": "distance between the mean image and the mean class text",
+}
+
+
+def measure(images: Tensor, labels: Tensor, texts: Tensor) -> dict[str, float | None]:
+    """The numbers that MEANINGS explains; None where there are too few classes or images for one.
+
+    Args:
+        images: (N, D), unit norm. labels: (N,). texts: (C, D), unit norm.
+    """
+    dispersion = float(inter_dispersion(texts, BANDWIDTH)) if len(texts) > 1 else None
+    within, between = compactness(images, labels)
+    return {"text_uniformity": None if dispersion is None else float(torch.tensor(dispersion).log()),
+            "text_inter_dispersion": dispersion, "image_within": within, "image_between": between,
+            "image_ratio": between / within if within and between is not None else None,
+            "modality_gap": float((images.mean(0) - texts.mean(0)).norm())}
+
+
+def compactness(images: Tensor, labels: Tensor) -> tuple[float | None, float | None]:
+    """Mean distance of an image to the mean of its class, and mean distance between two class means.
+
+    A class of one image is its own mean and tells nothing of compactness; it is left out of the first number.
+
+    Args:
+        images: (N, D). labels: (N,).
+    """
+    classes, place, sizes = labels.unique(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(classes), images.shape[1]).index_add_(0, place, images) / sizes[:, None]
+    several = sizes[place] > 1
+    within = float((images - means[place])[several].norm(dim=1).mean()) if several.any() else None
+    return within, float(torch.pdist(means).mean()) if len(means) > 1 else None

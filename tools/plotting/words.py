@@ -1,0 +1,233 @@
+"""The vocabulary's words nearest to each learned context word, by Euclidean distance between token embeddings.
+
+Source: as in Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022), section 4.2, and CoOp's
+interpret_prompt.py.
+"""
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from tabulate import tabulate
+from torch import Tensor
+
+from clip import load_clip
+from clip.tokenizer import END, START, simple_tokenizer
+from dassl.utils import UserError
+from trainers._base import told_to_the_user
+
+from .run import Run, choose
+from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, header_height, readable_on, width_of
+
+CLASSES_SHOWN = 3
+SAMPLE = 400                            # vocabulary rows for the distance that is usual among words
+WIDTH, ROW, LABEL = 8.5, 0.34, 0.45     # of the page; height of a context word; room for its number: inches
+
+
+@dataclass(frozen=True)
+class Word:
+    """A row of the vocabulary; `whole` where it ends a word, not where more letters follow."""
+
+    token: int
+    text: str
+    whole: bool
+    distance: float
+
+    def __str__(self) -> str:
+        return self.text if self.whole else f"{self.text}-"
+
+
+@dataclass(frozen=True)
+class Context:
+    """Learned context words: `name` says whose, `nearest` has the closest words of each, nearest first."""
+
+    name: str
+    nearest: list[list[Word]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Attributes: usual: median distance of a vocabulary row to its nearest other one. notes: what to know."""
+
+    contexts: list[Context]
+    usual: float
+    notes: list[str]
+
+
+def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
+    """The nearest words.
+
+    Args:
+        classes: whose contexts, where every class has its own; () takes three classes.
+        top: how many words for each context word.
+    Raises:
+        UserError: the run learned no context words; classes of a run whose context all classes share.
+    """
+    vectors = learned_context(run)
+    with told_to_the_user():
+        clip = load_clip(run.settings["MODEL"]["BACKBONE"]["NAME"])
+    table = clip.token_embedding.weight.detach().float()                                  # (V, W)
+    if vectors.shape[-1] != table.shape[1]:
+        raise UserError(f"The context of {run.checkpoint} is {vectors.shape[-1]} wide and the token embedding of "
+                        f"{clip.name} {table.shape[1]}: it was learned with another backbone.")
+    ids = torch.tensor(sorted(clip.known_tokens)) if clip.known_tokens else torch.arange(len(table))
+    notes = [f"Only the {len(ids)} tokens that the embedded CLIP was trained on are looked at."] * bool(
+        clip.known_tokens)
+    if run.trainer == "CoCoOp":
+        notes.append("Every image shifts these words; what is shown is the part that all images share.")
+    named = _named(run, vectors, classes)
+    if vectors.dim() == 3 and len(vectors) > len(named) and not classes:
+        notes.append(f"{len(named)} of {len(vectors)} classes; --class NAME shows others.")
+    contexts = [Context(name, nearest(own, table[ids], ids, top)) for name, own in named]
+    return Found(contexts, usual_distance(table[ids]), notes)
+
+
+def learned_context(run: Run) -> Tensor:
+    """(n, W), or (C or P, n, W) where classes or prompts have contexts of their own.
+
+    Raises:
+        UserError: there is none.
+    """
+    for key in ("ctx", "txt_ctx", "text.ctx"):
+        if run.holds(key):
+            return run.learned[key].float()
+    raise UserError(f"words reads learned context words, as CoOp, CoCoOp and DAPT have them; {run.folder} is a run of "
+                    f"{run.trainer}, which keeps none. Draw it with another figure: tools/plot.py --help.")
+
+
+def nearest(vectors: Tensor, table: Tensor, ids: Tensor, top: int) -> list[list[Word]]:
+    """For each of n vectors the `top` closest rows of the table.
+
+    Args:
+        vectors: (n, W). table: (V, W). ids: (V,) which token each row is.
+    """
+    distances = torch.cdist(vectors, table, compute_mode="donot_use_mm_for_euclid_dist")      # (n, V)
+    found = distances.sort(dim=1, stable=True)
+    return [[Word(int(ids[row]), *spell(int(ids[row])), float(d)) for d, row in zip(own[:top], rows[:top])]
+            for own, rows in zip(found.values, found.indices)]
+
+
+def usual_distance(table: Tensor) -> float:
+    """Median distance of a row to its nearest other one, over a fixed sample."""
+    rows = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:SAMPLE]
+    distances = torch.cdist(table[rows], table)                                               # (s, V)
+    return float(distances.scatter(1, rows[:, None], float("inf")).amin(1).median())
+
+
+def spell(token: int) -> tuple[str, bool]:
+    """Letters of a token, and whether a word ends with it; bytes that are no letter are written as \\x.."""
+    tokenizer = simple_tokenizer()
+    piece = tokenizer.decoder[token]
+    whole = piece.endswith("</w>") or token in (START, END)
+    letters = bytes(tokenizer.byte_decoder[letter] for letter in piece.removesuffix("</w>"))
+    text = letters.decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text), whole
+
+
+def as_text(found: Found, run: Run) -> str:
+    """The table for a console."""
+    top = max(len(row) for context in found.contexts for row in context.nearest)
+    head = ["", *(part for i in range(top) for part in ((f"{i + 1}", "distance") if i else ("nearest", "distance")))]
+    lines = [run.summary, ""]
+    for context in found.contexts:
+        rows = [[i, *(part for word in row for part in (str(word), f"{word.distance:.3f}"))]
+                for i, row in enumerate(context.nearest, 1)]
+        lines += [f"{context.name}:", tabulate(rows, headers=head, disable_numparse=True,
+                                               colalign=["right", *["left", "right"] * top]), ""]
+    return "\n".join([*lines, _scale(found), *found.notes])
+
+
+def write_csv(found: Found, path: Path) -> None:
+    """One row for each context word and rank."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["context", "position", "rank", "word", "whole_word", "token", "distance"])
+        for context in found.contexts:
+            for i, row in enumerate(context.nearest, 1):
+                out.writerows([context.name, i, rank, word.text, int(word.whole), word.token, f"{word.distance:.6f}"]
+                              for rank, word in enumerate(row, 1))
+
+
+def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> Figure:
+    """The same table as a figure; the nearer a word, the fuller its cell."""
+    return draw_found(read(run, classes, top), run, theme)
+
+
+def draw_found(found: Found, run: Run, theme: Theme) -> Figure:
+    title = ("Words nearest to the learned context", [run.summary, _scale(found), *found.notes])
+    top = max(len(row) for context in found.contexts for row in context.nearest)
+    cell = (WIDTH - 2 * MARGIN - LABEL) / min(top, 6)
+    width = 2 * MARGIN + LABEL + top * cell
+    start = header_height(*title, width)
+    heights = [0.32 + len(context.nearest) * ROW + 0.2 for context in found.contexts]
+    page = Page(width, start + sum(heights) + 0.25, theme)
+    page.header(*title)
+    y, distances = start, [w.distance for c in found.contexts for row in c.nearest for w in row]
+    low, high = min(distances), max(distances)
+    ramp = theme.ramp(theme.hues[0])
+    for context, height in zip(found.contexts, heights):
+        page.text(MARGIN, y, _fit(context.name, width - 2 * MARGIN, HEADING), HEADING, weight="bold")
+        for i, row in enumerate(context.nearest):
+            at = y + 0.32 + i * ROW
+            page.text(MARGIN + LABEL - 0.12, at + ROW / 2, str(i + 1), SMALL, ha="right", va="center",
+                      color=theme.muted)
+            for k, word in enumerate(row):
+                x = MARGIN + LABEL + k * cell
+                colour = ramp(0.85 * (high - word.distance) / (high - low or 1))
+                page.box(x, at, cell - 0.03, ROW - 0.03, colour)
+                ink = readable_on(colour)
+                number = f"{word.distance:.3f}"
+                room = cell - 0.19 - width_of(number, TINY)
+                page.text(x + 0.06, at + ROW / 2 - 0.015, _fit(str(word), room, BODY), BODY, va="center", color=ink)
+                page.text(x + cell - 0.09, at + ROW / 2 - 0.015, number, TINY, ha="right", va="center", color=ink)
+        y += height
+    return page.figure
+
+
+def _named(run: Run, vectors: Tensor, classes: Sequence[str]) -> list[tuple[str, Tensor]]:
+    own = class_specific(run)
+    if classes and not own:
+        raise UserError(f"All classes of {run.folder} share one context, so --class has nothing to choose. Leave it "
+                        "out; contexts of each class are learned with TRAINER.COOP.CSC True.")
+    if vectors.dim() == 2:
+        return [("learned context", vectors)]
+    if not own:
+        return [(f"prompt {i}", prompt) for i, prompt in enumerate(vectors, 1)]
+    names = run.classnames
+    if len(names) != len(vectors):
+        raise UserError(f"The checkpoint {run.checkpoint} has contexts of {len(vectors)} classes, and the run names "
+                        f"{len(names)}. Has the dataset changed? Train again.")
+    places = choose(names, classes) or range(min(CLASSES_SHOWN, len(names)))
+    return [(names[c], vectors[c]) for c in places]
+
+
+def class_specific(run: Run) -> bool:
+    return any(options.get("CSC") for name, options in run.settings["TRAINER"].items()
+               if isinstance(options, dict) and name.upper() == run.trainer.upper())
+
+
+def _scale(found: Found) -> str:
+    return (f"Euclidean distance between token embeddings; a usual word has its nearest other one at "
+            f"{found.usual:.3f}. A word with - goes on with more letters.")
+
+
+def _fit(text: str, room: float, size: float) -> str:
+    """Letters that the figures' font has, the others as \\u..., cut with … where they would not fit."""
+    text = "".join(c if _drawable(c) else f"\\u{ord(c):04x}" for c in text)
+    if width_of(text, size) <= room:
+        return text
+    while text and width_of(f"{text}…", size) > room:
+        text = text[:-1]
+    return f"{text}…"
+
+
+@lru_cache(maxsize=4096)
+def _drawable(letter: str) -> bool:
+    return bool(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_char_index(ord(letter)))
