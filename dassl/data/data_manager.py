@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from dassl.utils.errors import UserError
 from dassl.utils.tools import read_image
@@ -19,7 +19,7 @@ from dassl.utils.tools import read_image
 from .check import check_dataset
 from .datasets import Datum, build_dataset
 from .image_cache import ImageCache, build_cache
-from .loader import ThreadedLoader
+from .loader import Loader, MadeBatch, ThreadedLoader, collate
 from .samplers import SeededSampler, build_sampler
 from .transforms import build_transform, plain_transform
 from .transforms.steps import Batched, batched
@@ -54,7 +54,7 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     if ours and cache is not None and cache.has_room_for([item.impath for item in data_source]):
         dataset.cache = cache
     in_threads = workers and ours and dataset.cache is not None and dataset.batched_slots() is not None
-    loader = (ThreadedLoader if in_threads else DataLoader)(
+    loader = (ThreadedLoader if in_threads else Loader)(
         dataset, batch_size=batch_size, sampler=SeededSampler(sampler, fixed), num_workers=workers,
         persistent_workers=workers > 0, drop_last=drop_last, generator=own_stream, collate_fn=collate,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
@@ -162,7 +162,7 @@ class DatasetWrapper(Dataset):
                 output["img0"] = self.to_tensor(img0)
         return output
 
-    def __getitems__(self, indices: Sequence[int]) -> dict | list[dict]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[dict]:
         """A batch, for `collate`, equal to the collated `[self[i] for i in indices]`; several threads may ask."""
         slots = self.batched_slots() if all(hasattr(i, "seed") for i in indices) else None
         if slots is None:
@@ -180,7 +180,7 @@ class DatasetWrapper(Dataset):
         images = defaultdict(list)
         for (name, view), arrays in zip(slots, pixels, strict=True):
             images[name].append(view.finish(arrays))
-        return {**batch, **{name: copies if len(copies) > 1 else copies[0] for name, copies in images.items()}}
+        return MadeBatch({**batch, **{name: v if len(v) > 1 else v[0] for name, v in images.items()}})
 
     def batched_slots(self) -> list[tuple[str, Batched]] | None:
         """(name in the batch, transform) of all that is made of one image, as drawn; None if one is not batched."""
@@ -197,11 +197,6 @@ class DatasetWrapper(Dataset):
     def _transform_image(self, tfm, img0):
         copies = [tfm(img0) for _ in range(self.k_tfm)]
         return copies[0] if len(copies) == 1 else copies
-
-
-def collate(batch: dict | list):
-    """What a dataset gave for the indices of a batch -> the batch."""
-    return batch if isinstance(batch, dict) else default_collate(batch)
 
 
 def _view_name(i: int) -> str:

@@ -1,22 +1,77 @@
-"""Batches made ahead by threads of this process, for images that are in memory already."""
+"""Data loaders whose workers stay between epochs, and batches that are made as a whole."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 
-class ThreadedLoader(DataLoader):
+class MadeBatch(Sequence):
+    """A batch that was made as a whole; as a sequence, its images one by one, for whom it may concern.
+
+    Args:
+        whole: {name: B values, as a tensor or a list}; a list of tensors holds several copies of every image.
+    """
+
+    def __init__(self, whole: dict):
+        self.whole = whole
+
+    def __len__(self) -> int:
+        return len(self.whole["label"])
+
+    def __getitem__(self, i: int) -> dict:
+        return {name: _of_image(values, i) for name, values in self.whole.items()}
+
+
+def _of_image(values, i: int):
+    if isinstance(values, list) and isinstance(values[0], Tensor):
+        return [copy[i] for copy in values]
+    return values[i].item() if isinstance(values, Tensor) and values.ndim == 1 else values[i]
+
+
+def collate(batch: Sequence):
+    """What a dataset gave for the indices of a batch -> the batch."""
+    return batch.whole if isinstance(batch, MadeBatch) else default_collate(batch)
+
+
+class Loader(DataLoader):
+    """A DataLoader that starts new workers when its dataset was changed, and that can be copied while it has some.
+
+    Public code sets `loader.dataset.transform` between epochs, and copies loaders that it has iterated.
+    """
+
+    _known: dict | None = None
+
+    def __iter__(self) -> Iterator:
+        now = dict(vars(self.dataset)) if hasattr(self.dataset, "__dict__") else {}
+        if self._known is not None and _differ(self._known, now):
+            self._iterator = None
+        self._known = now
+        return super().__iter__()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_iterator": None}
+
+
+def _differ(before: dict, now: dict) -> bool:
+    return before.keys() != now.keys() or any(before[name] is not now[name] for name in now)
+
+
+class ThreadedLoader(Loader):
     """The same batches in the same order as DataLoader's; `num_workers` threads make them instead of processes.
 
-    Nothing is copied between processes and the images are decoded once for all threads. Worthwhile only for datasets
-    that leave the interpreter's lock, as Pillow and numpy do, and which draw from no global random stream.
+    Nothing is copied between processes and the images are decoded once for all threads. Only for datasets that leave
+    the interpreter's lock, as Pillow and numpy do, and which draw from no global random stream: where the transform
+    was replaced by one that does, processes take over.
     """
 
     def __iter__(self) -> Iterator[dict]:
+        return self._threaded() if self.dataset.batched_slots() is not None else super().__iter__()
+
+    def _threaded(self) -> Iterator[dict]:
         ahead, pool = deque(), ThreadPoolExecutor(self.num_workers, thread_name_prefix="batches")
         try:
             for indices in self.batch_sampler:

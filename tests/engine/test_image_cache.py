@@ -11,7 +11,7 @@ from torchvision import transforms as T
 
 from dassl.data import DataManager, DatasetWrapper, data_manager, image_cache
 from dassl.data.image_cache import ImageCache, build_cache
-from dassl.data.loader import ThreadedLoader
+from dassl.data.loader import Loader, ThreadedLoader
 from dassl.data.samplers import SeededIndex
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform, steps
 from dassl.utils import UserError, set_random_seed
@@ -116,8 +116,8 @@ def test_threads_serve_where_images_fit_and_processes_where_a_step_draws_globall
     for changes, threads in (({}, True), ({"DATALOADER__CACHE_MB": 0}, False), ({"INPUT__TRANSFORMS": foreign}, False)):
         manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2, **changes))
         assert isinstance(manager.train_loader_x, ThreadedLoader) is threads
-        assert manager.test_loader.dataset.cache is None and type(manager.test_loader) is DataLoader
-    assert type(DataManager(engine_cfg()).train_loader_x) is DataLoader         # NUM_WORKERS 0
+        assert manager.test_loader.dataset.cache is None and type(manager.test_loader) is Loader
+    assert type(DataManager(engine_cfg()).train_loader_x) is Loader         # NUM_WORKERS 0
 
 
 def test_training_and_validation_images_are_decoded_once_and_test_images_each_time(engine_cfg, monkeypatch):

@@ -1,0 +1,94 @@
+"""What public code does to the loaders: copies them, builds its own over our dataset, exchanges the transform."""
+import copy
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from dassl.data import DataManager
+from dassl.data.loader import MadeBatch
+
+ONE_PASS, FOREIGN = ("random_resized_crop", "random_flip", "normalize"), ("random_resized_crop", "randaugment")
+WORKERS = [0, 2]
+
+
+@pytest.fixture
+def loader(engine_cfg, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    def make(transforms=ONE_PASS, workers=0, **changes):
+        manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=workers, INPUT__TRANSFORMS=transforms, **changes))
+        return manager.train_loader_x
+
+    return make
+
+
+def pixels(loader):
+    return torch.cat([batch["img"] for batch in loader])
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("transforms", [ONE_PASS, FOREIGN])
+@pytest.mark.parametrize("sampler", ["RandomSampler", "SequentialSampler"])
+def test_a_loader_of_ones_own_over_dataset_and_sampler_gives_every_image(loader, transforms, workers, sampler):
+    ours = loader(transforms, workers, DATALOADER__TRAIN_X__SAMPLER=sampler)
+    theirs = DataLoader(copy.deepcopy(ours.dataset), batch_size=ours.batch_size, sampler=ours.sampler,
+                        num_workers=ours.num_workers, drop_last=False, pin_memory=ours.pin_memory)
+    batches = list(theirs)
+    assert sorted(i for batch in batches for i in batch["index"].tolist()) == list(range(18))
+    assert all(len(batch["img"]) == len(batch["label"]) for batch in batches)
+    if sampler == "SequentialSampler":                  # the same order and, by the fixed seed, the same draws
+        for batch, expected in zip(batches, ours, strict=False):
+            assert batch.keys() == expected.keys() and batch["impath"] == expected["impath"]
+            assert all(torch.equal(batch[key], expected[key]) for key in ("img", "label", "domain", "index"))
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("transforms", [ONE_PASS, FOREIGN])
+def test_a_loader_that_was_iterated_can_be_copied(loader, transforms, workers):
+    ours = loader(transforms, workers)
+    next(iter(ours))
+    twin = copy.deepcopy(ours)
+    assert twin.dataset is not ours.dataset and len(pixels(twin)) == len(pixels(ours)) == 16
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("before", [ONE_PASS, FOREIGN])
+def test_a_transform_exchanged_between_epochs_is_the_one_that_is_used(loader, before, workers):
+    ours = loader(before, workers)
+    pixels(ours)
+    ours.dataset.transform = lambda image: torch.full((3, 2, 2), 7.0)
+    assert torch.equal(pixels(ours), torch.full((16, 3, 2, 2), 7.0))
+
+
+def test_after_an_exchange_processes_take_over_where_threads_would_draw_from_one_stream(loader):
+    def noisy(image):
+        return torch.rand(3, 2, 2)
+
+    draws = []
+    for workers in WORKERS:
+        ours = loader(ONE_PASS, workers)
+        ours.dataset.transform = noisy
+        torch.manual_seed(3)
+        draws.append(pixels(ours))
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_made_batch_is_also_the_list_of_its_images(loader, copies):
+    ours = loader(DATALOADER__K_TRANSFORMS=copies, DATALOADER__RETURN_IMG0=True)
+    batch = ours.dataset.__getitems__(next(iter(ours.batch_sampler)))
+    assert isinstance(batch, MadeBatch) and len(batch) == 4
+    for i, image in enumerate(batch):
+        assert isinstance(image["label"], int) and image["impath"] == batch.whole["impath"][i]
+        assert torch.equal(image["img0"], batch.whole["img0"][i])
+        views = image["img"] if copies > 1 else [image["img"]]
+        wholes = batch.whole["img"] if copies > 1 else [batch.whole["img"]]
+        assert len(views) == copies and all(torch.equal(v, w[i]) for v, w in zip(views, wholes, strict=True))
+
+
+def test_a_subset_and_plain_indices_give_single_images(loader):
+    dataset = loader().dataset
+    assert dataset[3]["img"].shape == (3, 8, 8)
+    batches = list(DataLoader(Subset(dataset, range(5)), batch_size=2))
+    assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
