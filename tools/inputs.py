@@ -12,9 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "inputs.json"
-_NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config"}     # where, not what
+_NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config", "allow_cpu_shim"}     # where, not what
 _YAMLS = ("config_file", "dataset_config_file")
-_FILES = (*_YAMLS, "dataset_dir", "classnames")                            # what they hold counts
+_FILES = (*_YAMLS, "dataset_dir", "classnames", "extend_cfg")                            # what they hold counts
 
 
 def describe(args: argparse.Namespace) -> dict:

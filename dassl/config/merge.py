@@ -11,11 +11,15 @@ from yacs.config import CfgNode
 from dassl.utils.errors import UserError
 
 
+class UnknownKey(UserError):
+    """A config key that neither the engine nor a plugin has."""
+
+
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge one YAML file, read safely.
 
     Raises:
-        UserError: no such file, no YAML, an unknown key, or a value of another type.
+        UserError: no such file, no YAML, an unknown key (UnknownKey), or a value of another type.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -50,7 +54,7 @@ def _set(cfg: CfgNode, key: str, value, where: str) -> None:
     for part in path:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or name not in node:
-        raise UserError(f"{where}unknown config key {key}.{_nearest_key(cfg, key)}")
+        raise UnknownKey(f"{where}unknown config key {key}.{_nearest_key(cfg, key)}")
     if isinstance(node[name], CfgNode):
         raise UserError(f"{where}{key} is a section, not a value; set one of its keys: "
                         f"{', '.join(f'{key}.{k}' for k in list(node[name])[:4])} ...")

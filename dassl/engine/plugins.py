@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from dassl.config.extend import extend as extend_config
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -83,4 +84,4 @@ def extend_all(cfg, modules: Iterable[ModuleType]) -> None:
         extend = getattr(module, "extend_cfg", None)
         if extend is not None and extend not in done and extend.__module__ == module.__name__:
             done.add(extend)
-            extend(cfg)
+            extend_config(cfg, extend, getattr(module, "__file__", None) or module.__name__)
