@@ -16,7 +16,7 @@ from tools.benchmark.rows import Row, Settings  # noqa: E402
 
 EXAMPLES = """
 rows:
-  CoOp, VPT, DAPT, CoCoOp   a training step
+  CoOp, VPT, DAPT, CoCoOp, VP, AR, AttrVR, DVPcse   a training step
   CoOp-test                 a test batch with learned prompts: text once here, for every batch in the field
   ZeroshotCLIP              a test batch with fixed sentences
   DVP-PRM                   scores of 60 descriptions a class to logits, by the counted reweighting matrix
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for number, row in enumerate(rows, 1):
             say = _teller(f"[{number}/{len(rows)}] {row}")
-            key = (row.image_size, row.batch)
+            key = (row.input_size, row.batch)
             if row.trainer in known.TRAINING and not args.no_data and key not in data:
                 say("data")
                 data[key] = loading.measure(row, settings, Path(folder))

@@ -15,6 +15,7 @@ from tools.benchmark.rows import BACKBONES, MOST_CLASSES, TESTING, TRAINERS, TRA
 from tools.benchmark.timing import PARTS, Watch
 from tools.benchmark.workload import batch_of, build_trainer
 from tools.train import ROOT
+from trainers.parts.pixel_prompt import PixelPrompt
 
 SETTINGS = Settings()
 ATTENTION = {                                # unknown to the counter of PyTorch 2.5
@@ -100,6 +101,23 @@ def test_the_floor_of_the_image_tower_is_what_a_counter_counts(n):
         if n:
             out.sum().backward()
     assert counter.get_total_flops() == floor.vision(P, patch, W, hidden, depth, D, n).total
+
+
+def test_the_floor_of_learned_pixels_is_what_a_counter_counts():
+    P, touched, patch, W, hidden, depth, D = 9, 4, 2, 8, 20, 4, 6
+    pixels = torch.randn(touched, 3 * patch ** 2, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        rest = torch.randn(P - touched, 3 * patch ** 2) @ torch.randn(3 * patch ** 2, W)
+        parts = [pixels @ torch.randn(3 * patch ** 2, W), torch.cat([torch.randn(1, W), rest])]
+        for _ in range(depth - 1):
+            parts = [plain_block(parts, parts, random_weights(W, hidden))]
+        (plain_block(parts, parts, random_weights(W, hidden), read=1) @ torch.randn(W, D)).sum().backward()
+    assert counter.get_total_flops() == floor.framed(P, touched, patch, W, hidden, depth, D).total
+
+
+@pytest.mark.parametrize(("size", "inner", "patch", "touched"), [(8, 4, 2, 12), (9, 8, 3, 5)])
+def test_patches_with_a_learned_pixel_are_counted(size, inner, patch, touched):
+    assert floor.touched_patches(PixelPrompt(size, inner), patch) == touched
 
 
 @pytest.mark.parametrize("R", [1, 3])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import tokenize
+from tools.benchmark import field_pixels
 from tools.benchmark.field import FieldCLIP
 from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
 from tools.benchmark.timing import Watch
@@ -201,4 +202,4 @@ def prm_scores(row: Row, device: str) -> Tensor:
 
 
 STEPS = {"CoOp": CoOpStep, "CoCoOp": CoCoOpStep, "VPT": VPTStep, "DAPT": DAPTStep, "CoOp-test": CoOpTest,
-         "ZeroshotCLIP": ZeroshotTest}
+         "ZeroshotCLIP": ZeroshotTest, **field_pixels.STEPS}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from clip.tokenizer import encode
 from tools.benchmark.rows import PRM_DESCRIPTIONS, TESTING, Row
@@ -63,6 +64,16 @@ def vision(patches: int, patch_size: int, W: int, hidden: int, depth: int, D: in
     return product(patches, 3 * patch_size ** 2, W) + first + middle * (depth - 2) + last + product(1, W, D, g)
 
 
+def framed(patches: int, touched: int, patch_size: int, W: int, hidden: int, depth: int, D: int) -> Operations:
+    """One image of which some patches hold learned pixels: as `vision`, where these patches stand for learned tokens.
+
+    Args:
+        touched: patches with a learned pixel in them.
+    """
+    tower = vision(patches - touched, patch_size, W, hidden, depth, D, touched)
+    return tower + product(touched, 3 * patch_size ** 2, W, 1)
+
+
 def text(prefix: int, own: Sequence[int], W: int, hidden: int, depth: int, D: int, prefixes: int = 1) -> Operations:
     """All classes behind a learned prefix, through a text transformer of `depth` >= 2 blocks.
 
@@ -95,6 +106,8 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     if trainer is None:
         return {"logits": product(B, PRM_DESCRIPTIONS, C, 1)}
     clip, learner = trainer.model.clip, trainer.model.prompt_learner
+    if "pixel" in learner:
+        return _pixel_operations(row, trainer)
     learned = learner["visual"].n_tokens if "visual" in learner else 0
     image = image_operations(clip, learned) * B
     D, learns_text = clip.embed_dim, "text" in learner and row.trainer not in TESTING
@@ -111,16 +124,42 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     return {"image": image, "text": tower, "logits": logits}
 
 
-def image_operations(clip, learned: int = 0) -> Operations:
-    """One image through the image tower of a CLIP; that of a ResNet is counted on the tower itself."""
+def _pixel_operations(row: Row, trainer) -> dict[str, Operations]:
+    clip, learner, B = trainer.model.clip, trainer.model.prompt_learner, row.batch
+    frames = list(learner["pixel"]) if isinstance(learner["pixel"], nn.ModuleList) else [learner["pixel"]]
+    texts = learner["bank"].prompt_of.numel() if "bank" in learner else row.classes
+    if clip.vision_width is None:
+        image = image_operations(clip, learns_pixels=True)
+    else:
+        image = framed((clip.image_size // clip.patch_size) ** 2, touched_patches(frames[0], clip.patch_size),
+                       clip.patch_size, clip.vision_width, _hidden(clip.visual), clip.depth, clip.embed_dim)
+    return {"image": image * (B * len(frames)), "text": Operations(), "logits": product(B, clip.embed_dim, texts, 1)}
+
+
+def touched_patches(frame, patch_size: int) -> int:
+    """Patches of an image with a learned pixel in them."""
+    learned = frame.on_canvas(torch.ones_like(frame.program))[:1]                             # (1, S, S)
+    return int(F.max_pool2d(learned, patch_size).sum())
+
+
+def image_operations(clip, learned: int = 0, learns_pixels: bool = False) -> Operations:
+    """One image through the image tower of a CLIP; that of a ResNet is counted on the tower itself.
+
+    Args:
+        learned: visual tokens. learns_pixels: the gradient goes on to the image (a ResNet's; a ViT's is `framed`).
+    """
     visual = clip.visual
     if clip.vision_width is None:
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            visual(torch.zeros(1, 3, clip.image_size, clip.image_size, device=clip.logit_scale.device,
-                               dtype=next(visual.parameters()).dtype))
-        return Operations(counter.get_total_flops())
+        image = torch.zeros(1, 3, clip.image_size, clip.image_size, device=clip.logit_scale.device,
+                            dtype=next(visual.parameters()).dtype, requires_grad=learns_pixels)
+        with FlopCounterMode(display=False) as counter:
+            features = visual(image)
+            forward = counter.get_total_flops()
+            if learns_pixels:
+                features.sum().backward()
+        return Operations(forward, counter.get_total_flops() - forward)
     return vision((clip.image_size // clip.patch_size) ** 2, clip.patch_size, clip.vision_width,
                   _hidden(visual), clip.depth, clip.embed_dim, learned)
 

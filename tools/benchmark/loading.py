@@ -65,7 +65,7 @@ def measure(row: Row, settings: Settings, folder: Path, images: int = 512, epoch
     manager = DataManager(cfg)
     mine = manager.train_loader_x
     workers = min(FIELD_WORKERS, os.cpu_count() or 1)
-    field = DataLoader(FieldImages(manager.dataset.train_x, row.image_size), batch_size=row.batch,
+    field = DataLoader(FieldImages(manager.dataset.train_x, row.input_size), batch_size=row.batch,
                        shuffle=True, num_workers=workers, drop_last=True, pin_memory=settings.device == "cuda")
     _epoch(mine, settings.device)
     times = [(_epoch(field, settings.device), _epoch(mine, settings.device)) for _ in range(epochs)]

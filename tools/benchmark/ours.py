@@ -23,8 +23,8 @@ class Parts:
         model.register_forward_hook(self._leave_model)
         model.clip.visual.register_forward_pre_hook(self._enter_images)
         model.clip.visual.register_forward_hook(self._leave_images)
-        if trainer.get_model_names():
-            trainer.optim.register_step_pre_hook(self._enter_update)
+        for optim in filter(None, map(trainer._optims.get, trainer.get_model_names()[:1])):
+            optim.register_step_pre_hook(self._enter_update)
 
     def _enter_model(self, *_) -> None:
         self.forward = True
@@ -58,7 +58,8 @@ class TrainingStep:
         return loss
 
     def gradients(self) -> dict[str, Tensor]:
-        return {name: value.grad for name, value in self.trainer.model.prompt_learner.named_parameters()}
+        learner = self.trainer.model.prompt_learner
+        return {name: value.grad for name, value in learner.named_parameters()}
 
 
 class InferenceStep:

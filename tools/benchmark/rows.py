@@ -3,7 +3,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TRAINING, TESTING, PRM = ("CoOp", "VPT", "DAPT", "CoCoOp"), ("CoOp-test", "ZeroshotCLIP"), "DVP-PRM"
+DESCRIBED = ("AttrVR", "DVPcse")                # compares with descriptions of classes
+PADDING = ("AR", *DESCRIBED)                    # a border around a smaller image
+PIXELS = ("VP", *PADDING)
+TRAINING = ("CoOp", "VPT", "DAPT", "CoCoOp", *PIXELS)
+TESTING, PRM = ("CoOp-test", "ZeroshotCLIP"), "DVP-PRM"
 TRAINERS = (*TRAINING, *TESTING, PRM)
 CLASSES_MATTER = ("CoOp", "DAPT", "CoCoOp")     # the others are measured at the largest number of classes only
 NEED_A_VIT = ("VPT", "DAPT")
@@ -44,6 +48,11 @@ class Row:
     @property
     def image_size(self) -> int:
         return 32 if self.backbone == "tiny" else 224
+
+    @property
+    def input_size(self) -> int:
+        """Side of the images from the loader."""
+        return self.image_size * 6 // 7 if self.trainer in PADDING else self.image_size
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tools import train
-from tools.benchmark.rows import BACKBONES, TRAINING, Row, Settings, class_names
+from tools.benchmark.rows import BACKBONES, DESCRIBED, PADDING, TRAINING, Row, Settings, class_names
 
+KINDS = ("des", "dist", "cse_1", "cse_2", "cse_3")
 CONFIGS = train.ROOT / "configs" / "trainers"
 
 
@@ -35,14 +36,15 @@ def write_images(folder: Path, items: int, C: int, files: int, size: tuple[int, 
 
 def build_config(row: Row, settings: Settings, images: Path, *opts: str):
     """The frozen config of the row's trainer over the images of a folder, registered under "BenchImages"."""
-    name, size = row.trainer.removesuffix("-test"), row.image_size
+    name, size = row.trainer.removesuffix("-test"), row.input_size
     precision = [] if name == "ZeroshotCLIP" else [f"TRAINER.{name.upper()}.PREC", settings.precision]
+    frame = ["TRAINER.VP.WIDTH", str(row.image_size * 30 // 224)] if name == "VP" else []
     args = train.parser().parse_args([
         "--root", str(images), "--trainer", name, "--seed", str(settings.seed), "--output-dir", str(images / "run"),
         "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
         "MODEL.BACKBONE.NAME", BACKBONES[row.backbone], "INPUT.SIZE", f"({size}, {size})", "VERBOSE", "False",
         "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"), *precision,
-        *opts])
+        *frame, *opts])
     _register_images()
     return train.setup_cfg(args)
 
@@ -56,18 +58,25 @@ def build_trainer(row: Row, settings: Settings, folder: Path):
     cfg = build_config(row, settings, images, "DATALOADER.NUM_WORKERS", "0")
     set_random_seed(settings.seed)
     trainer = engine.build_trainer(cfg)
+
+    def unit_vectors(n: int) -> Tensor:
+        return F.normalize(torch.randn(n, trainer.model.clip.embed_dim), dim=1).to(trainer.device)
+
     if row.trainer == "DAPT":           # built once before training, not in a step: any unit vectors cost the same
-        prototypes = torch.randn(row.classes, trainer.model.clip.embed_dim)
-        trainer.prototypes = F.normalize(prototypes, dim=1).to(trainer.device)
+        trainer.prototypes = unit_vectors(row.classes)
+    if row.trainer in DESCRIBED:        # likewise
+        trainer.bank.encode = lambda sentences: unit_vectors(len(sentences))
+        trainer.bank.fill()
     trainer.set_model_mode("train" if row.trainer in TRAINING else "eval")
     return trainer
 
 
 def batch_of(row: Row, settings: Settings) -> dict[str, Tensor]:
-    """One batch as the loader gives it: random normalised images, labels over all classes."""
+    """One batch as the loader gives it: random images, normalised or in [0, 1], labels over all classes."""
     generator = torch.Generator().manual_seed(settings.seed)
-    size = row.image_size
-    return {"img": torch.randn(row.batch, 3, size, size, generator=generator).to(settings.device),
+    size = row.input_size
+    draw = torch.rand if row.trainer in PADDING else torch.randn
+    return {"img": draw(row.batch, 3, size, size, generator=generator).to(settings.device),
             "label": torch.randint(row.classes, (row.batch,), generator=generator).to(settings.device),
             "domain": torch.zeros(row.batch, dtype=torch.int64), "impath": ["synthetic"] * row.batch,
             "index": torch.arange(row.batch)}
@@ -85,5 +94,7 @@ def _register_images() -> None:
             root = Path(cfg.DATASET.ROOT)
             entries = json.loads((root / "items.json").read_text(encoding="utf-8"))
             super().__init__(train_x=[Datum(str(root / file), label, 0, name) for file, label, name in entries])
+            self.descriptions = {kind: {name: [f"{name}, sentence {i} about its {kind}" for i in range(20)]
+                                        for _, _, name in entries} for kind in KINDS}
 
     DATASET_REGISTRY.register(BenchImages)
