@@ -48,6 +48,10 @@ examples:
     python tools/train.py --plugin mine.py --trainer Mine ...
     python tools/train.py --list
 
+  A trainer of somebody else's repository (CoOp's kind), with the config keys of its train.py, on a machine without GPU:
+    python tools/train.py --plugin theirs/trainers/maple.py --extend-cfg theirs/train.py --allow-cpu-shim \
+        --trainer MaPLe --config-file theirs/configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml ...
+
 A published table, cell by cell, with means over seeds: scripts/*.sh and tools/sweep.py.
 """
 
@@ -81,6 +85,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-train", action="store_true", help="build everything and stop")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--extend-cfg", default="", metavar="FILE",
+                   help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
+                        "nothing else of the file is run")
+    p.add_argument("--allow-cpu-shim", action="store_true",
+                   help="where there is no CUDA, run .cuda() and device \"cuda\" of other people's code on the CPU")
     p.add_argument("--list", action="store_true", help="print the registered trainers and datasets, and stop")
     p.add_argument("--print-config", action="store_true", help="print the merged config as yaml, and stop")
     p.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, e.g. OPTIM.LR 0.01")
@@ -88,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def setup_cfg(args: argparse.Namespace):
-    """The frozen config: defaults < extend_cfg of every plugin < dataset yaml < trainer yaml < flags < KEY VALUE.
+    """The frozen config: defaults < extend_cfg of plugins, --extend-cfg < dataset yaml < trainer yaml < flags < opts.
 
     Trainers and datasets are registered when it returns, so `dassl.engine.build_trainer(cfg)` works at once.
 
@@ -96,24 +105,38 @@ def setup_cfg(args: argparse.Namespace):
         UserError: an unknown key, file, plugin or type of value, named with the nearest known one.
     """
     modules = register(args.plugin)
-    from dassl.config import get_cfg_default, merge_file, merge_opts
+    from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
     from dassl.utils import UserError
 
     cfg = get_cfg_default()
     extend_all(cfg, modules)
+    if args.extend_cfg:
+        from dassl.config.extend import extend
+        from tools.foreign import load_extend_cfg
+
+        extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
-    for path in (args.dataset_config_file or own, args.config_file):
-        if path:
-            merge_file(cfg, inputs.existing(path))
-    _merge_flags(cfg, args)
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
-    merge_opts(cfg, args.opts)
+    try:
+        for path in (args.dataset_config_file or own, args.config_file):
+            if path:
+                merge_file(cfg, inputs.existing(path))
+        _merge_flags(cfg, args)
+        merge_opts(cfg, args.opts)
+    except UnknownKey as error:
+        raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
+
+
+def _where_keys_come_from(args: argparse.Namespace) -> str:
+    given = [*args.plugin, *([args.extend_cfg] if args.extend_cfg else [])]
+    return (" A key of somebody else's trainer comes from the extend_cfg(cfg) of --plugin path/to/trainer.py or of "
+            f"--extend-cfg path/to/train.py{'; given: ' + ', '.join(given) if given else ''}.")
 
 
 def register(plugins: list[str] = ()) -> list:
@@ -126,13 +149,17 @@ def register(plugins: list[str] = ()) -> list:
 
 def main(args: argparse.Namespace) -> None:
     """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
-    cfg = setup_cfg(args)
+    _own_packages_first()
+    from dassl.utils.cpu_shim import cuda_of_others
+
+    with cuda_of_others(args.allow_cpu_shim):
+        cfg = setup_cfg(args)
     if args.print_config:
         print(cfg.dump())
         return
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY, build_trainer
-    from dassl.utils import UserError, collect_env_info, set_random_seed, setup_logger
+    from dassl.utils import UserError, collect_env_info, cpu_shim, set_random_seed, setup_logger
     from dassl.utils.logger import CONSOLE
     from tools.first_look import first_look
 
@@ -142,12 +169,14 @@ def main(args: argparse.Namespace) -> None:
         cfg = _in_folder_of_its_own(cfg, args)
     folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
     try:
-        with setup_logger(cfg.OUTPUT_DIR) as log:
+        with setup_logger(cfg.OUTPUT_DIR) as log, cuda_of_others(args.allow_cpu_shim):
             try:
                 inputs.write(folder, args)
                 (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
+                if cpu_shim.is_on():
+                    logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
                 logger.info("%s\n%s", cfg, collect_env_info())
                 if cfg.SEED >= 0:
                     set_random_seed(cfg.SEED)
