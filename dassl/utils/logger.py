@@ -23,6 +23,14 @@ class _ConsoleHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.__stdout__)
 
 
+class _WithoutLog(logging.Handler):
+    """The CONSOLE lines of programs that open no log and configure no logging: printed, as Dassl prints them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "console", False) and not _open and not logging.getLogger().handlers:
+            print(self.format(record), flush=True)
+
+
 class _Tee:
     """A stream that writes to another and to a file; whatever else is asked of it, the other stream answers."""
 
@@ -86,6 +94,40 @@ class RunLog:
 
 
 _open: dict[str, RunLog] = {}
+logging.getLogger("dassl").setLevel(logging.INFO)
+logging.getLogger("dassl").addHandler(_WithoutLog())
+
+
+class Logger:
+    """A stream that writes to the console and to a file, for `sys.stdout = Logger(path)`; runs use `setup_logger`."""
+
+    def __init__(self, fpath: str | None = None):
+        self.console, self.file = sys.stdout, None
+        if fpath is not None:
+            mkdir_if_missing(osp.dirname(fpath) or ".")
+            self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115 - until close()
+
+    def write(self, msg: str) -> int:
+        if self.file is not None:
+            self.file.write(msg)
+        return self.console.write(msg)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def close(self) -> None:
+        """Ends the file; the console stays open."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
 def setup_logger(output: str | None = None) -> RunLog | None:

@@ -94,3 +94,33 @@ def test_an_unreadable_image_is_named(tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(UserError, match="a.png is not a readable image"):
         read_image(str(path))
+
+
+def _printed_by(code):
+    start = ("import logging, sys, torch\nfrom dassl.config import get_cfg_default\n"
+             "from dassl.evaluation import build_evaluator\nevaluator = build_evaluator(get_cfg_default())\n"
+             "evaluator.process(torch.eye(2), torch.tensor([0, 1]))\n")
+    return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, timeout=120, check=True)
+
+
+def test_results_are_printed_where_no_log_is_open_and_no_logging_configured():
+    assert "=> result\n* total: 2\n* correct: 2\n* accuracy: 100.0%" in _printed_by("evaluator.evaluate()").stdout
+    theirs = _printed_by("logging.basicConfig(level='INFO', stream=sys.stderr)\nevaluator.evaluate()")
+    assert not theirs.stdout and theirs.stderr.count("* accuracy: 100.0%") == 1
+
+
+def test_another_projects_stdout_gets_the_results_too(tmp_path):
+    code = f"sys.stdout = open({str(tmp_path / 'log.txt')!r}, 'w')\nevaluator.evaluate()\nsys.stdout.close()"
+    assert _printed_by(code).stdout == ""
+    assert "* accuracy: 100.0%" in (tmp_path / "log.txt").read_text()
+
+
+def test_dassls_logger_class_writes_to_console_and_file(tmp_path, capsys):
+    from dassl.utils.logger import Logger
+
+    with Logger(str(tmp_path / "new" / "log.txt")) as stream:
+        stream.write("seen twice\n")
+        stream.flush()
+    stream.write("console only\n")
+    assert capsys.readouterr().out == "seen twice\nconsole only\n"
+    assert (tmp_path / "new" / "log.txt").read_text() == "seen twice\n"
