@@ -104,7 +104,7 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor, prompt: Injector | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, D), not normalised."""
         x = self.conv1(images).flatten(2).transpose(1, 2)                                     # (B, P, W)
-        cls = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)                          # (B, 1, W)
+        cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)                      # (B, 1, W)
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)                # (B, 1+P, W)
         enter = prompt.inject if prompt is not None else _unchanged
         x = self.ln_pre(enter(-1, x))

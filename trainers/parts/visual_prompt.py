@@ -67,4 +67,5 @@ class VisualPrompt(nn.Module):
         return x
 
     def _expand(self, layer: int, x: Tensor) -> Tensor:
-        return self.dropout(self.tokens[layer].to(x.dtype).expand(len(x), -1, -1))            # (B, n, W)
+        # An export to ONNX would take len(x) for a constant.
+        return self.dropout(self.tokens[layer].to(x.dtype).expand(x.shape[0], -1, -1))        # (B, n, W)

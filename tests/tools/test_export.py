@@ -1,0 +1,88 @@
+"""An ONNX file says what the run says, to a program that knows nothing of the run; what cannot be one is refused."""
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dassl.engine import build_trainer
+from tools import export
+from tools.predict import load
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+
+
+def finished(cfg) -> Path:
+    build_trainer(cfg).train()
+    folder = Path(cfg.OUTPUT_DIR)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+def logits_by_hand(file, paths):
+    """What a reader of the metadata does: Pillow, NumPy and ONNX Runtime, nothing of this project."""
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    side, batch = int(facts["image_size"]), []
+    for path in paths:
+        image = Image.open(path).convert("RGB")
+        factor = side / min(image.size)
+        kind = Image.Resampling[facts["interpolation"].upper()]
+        image = image.resize([int(length * factor) for length in image.size], kind)
+        left, top = (round((length - side) / 2) for length in image.size)
+        pixels = np.asarray(image.crop((left, top, left + side, top + side)), dtype=np.float32) / 255
+        if json.loads(facts["normalised"]):
+            pixels = (pixels - np.float32(json.loads(facts["mean"]))) / np.float32(json.loads(facts["std"]))
+        batch.append(pixels.transpose(2, 0, 1))
+    return session.run(None, {"images": np.stack(batch).astype(np.float32)})[0], json.loads(facts["classnames"])
+
+
+@pytest.mark.parametrize("trainer", ["DAPT", pytest.param("AR", marks=pytest.mark.slow),
+                                     pytest.param("DVPcse", marks=pytest.mark.slow)])
+def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, make_cfg, tmp_path):
+    folder = finished(make_cfg(trainer))
+    file = tmp_path / "out" / "model.onnx"
+    assert export.cli(["--run", str(folder), str(file)]) == 0
+    assert [path.name for path in file.parent.iterdir()] == ["model.onnx"]
+    paths = sorted(str(path) for path in Path(make_cfg(trainer).DATASET.ROOT, "toy").glob("test_*.png"))
+    logits, names = logits_by_hand(file, paths)
+    wanted = load(folder, device="cpu").predict(paths, topk=4)
+    assert len(wanted) == 24
+    for row, answer in zip(logits, wanted, strict=True):
+        shares = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        assert dict(zip(names, shares, strict=True)) == pytest.approx(dict(answer.top), abs=1e-4)
+
+
+def test_text_that_depends_on_the_image_is_refused(make_cfg, tmp_path, capsys):
+    folder = finished(make_cfg("CoCoOp", "OPTIM.MAX_EPOCH", 1))
+    assert export.cli(["--run", str(folder), str(tmp_path / "model.onnx")]) == 2
+    assert "another for each image (CoCoOp)" in capsys.readouterr().err and not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_that_says_something_else_is_not_kept(make_cfg, tmp_path, monkeypatch, capsys):
+    import onnx
+
+    folder = finished(make_cfg("ZeroshotCLIP"))
+    nothing = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
+    monkeypatch.setattr("torch.onnx.export", lambda *args, **kwargs: SimpleNamespace(model_proto=nothing))
+    (tmp_path / "model.onnx").write_text("an older one")
+    monkeypatch.setattr(export, "run_file", lambda file, images: [float("nan") for _ in images])
+    assert export.cli(["--run", str(folder), str(tmp_path / "model.onnx")]) == 2
+    assert "was not kept" in capsys.readouterr().err
+    assert (tmp_path / "model.onnx").read_text() == "an older one"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_missing_packages_are_named_before_anything_is_read(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
+    assert export.cli(["--run", "/gone", "model.onnx"]) == 2
+    assert "pip install onnxscript" in capsys.readouterr().err
+
+
+def test_only_onnx_files_are_written(capsys):
+    assert export.cli(["--run", "/gone", "model.pt"]) == 2 and "ends in .onnx" in capsys.readouterr().err
