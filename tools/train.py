@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-train", action="store_true", help="build everything and stop")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--replace", action="store_true",
+                   help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
     p.add_argument("--extend-cfg", default="", metavar="FILE",
                    help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
                         "nothing else of the file is run")
@@ -104,7 +106,7 @@ def setup_cfg(args: argparse.Namespace):
     Raises:
         UserError: an unknown key, file, plugin or type of value, named with the nearest known one.
     """
-    modules = register(args.plugin)
+    modules = register(args.plugin, args.replace)
     from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
@@ -139,12 +141,17 @@ def _where_keys_come_from(args: argparse.Namespace) -> str:
             f"--extend-cfg path/to/train.py{'; given: ' + ', '.join(given) if given else ''}.")
 
 
-def register(plugins: list[str] = ()) -> list:
-    """Import all trainers and datasets: the checkout's, installed packages' and `plugins`; returns the modules."""
+def register(plugins: list[str] = (), replace: bool = False) -> list:
+    """Import all trainers and datasets: the checkout's, installed packages' and `plugins`; returns the modules.
+
+    Args:
+        replace: `plugins` may take over names that are registered by others.
+    """
     _own_packages_first()
     from dassl.engine.plugins import discover, load_entry_points, load_plugin
 
-    return [*discover("datasets"), *discover("trainers"), *load_entry_points(), *map(load_plugin, plugins)]
+    return [*discover("datasets"), *discover("trainers"), *load_entry_points(),
+            *(load_plugin(plugin, replace) for plugin in plugins)]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -256,7 +263,7 @@ def _own_packages_first() -> None:
 
 def _list(args: argparse.Namespace) -> int:
     """Print name, module and paper of everything registered."""
-    register(args.plugin)
+    register(args.plugin, args.replace)
     from tabulate import tabulate
 
     from dassl.data.datasets import DATASET_REGISTRY

@@ -1,23 +1,26 @@
 """Find modules that register trainers or datasets, import them, and let them add their config keys."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import logging
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 from dassl.config.extend import extend as extend_config
 from dassl.utils.errors import UserError
+from dassl.utils.registry import Registry
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUPS = ("dassl.trainers", "dassl.datasets")
+_HOUSES = ("trainers", "datasets")          # packages that public files expect their neighbours in
 
 
 def discover(package: str) -> list[ModuleType]:
@@ -30,36 +33,93 @@ def discover(package: str) -> list[ModuleType]:
     return [folder, *(importlib.import_module(f"{package}.{name}") for name in sorted(names))]
 
 
-def load_plugin(plugin: str) -> ModuleType:
-    """Import a file (path/to/mine.py) or a dotted module.
+def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
+    """Import a file (path/to/mine.py), a dotted module, or an installed plugin by the name of its entry point.
 
+    A file of somebody's repository finds its neighbours as it does there: `from .other import x`, and `trainers.other`
+    or `other` where nothing here has that name.
+
+    Args:
+        replace: names that the plugin registers and that are taken become its own; otherwise that is an error.
     Raises:
-        UserError: there is no such file or module.
+        UserError: there is no such file or module, or a name is taken.
     """
     path = Path(plugin).expanduser()
     if path.suffix != ".py":
-        try:
-            return importlib.import_module(plugin)
-        except ModuleNotFoundError as error:
-            if error.name and plugin.startswith(error.name):
-                raise UserError(f"--plugin takes a path ending in .py or a module that can be imported; got "
-                                f"{plugin!r}.") from error
-            raise
+        with _names_of(plugin, replace):
+            return _load_module(plugin)
     if not path.is_file():
         raise UserError(f"No plugin file at {path.absolute()}.")
     path = path.resolve()
-    name = f"dassl_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    package = f"dassl_plugin_{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
+    name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
+    if package not in sys.modules:
+        sys.modules[package] = importlib.util.module_from_spec(
+            importlib.machinery.ModuleSpec(package, None, is_package=True))
+        sys.modules[package].__path__ = [str(path.parent)]
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _names_of(name, replace), _neighbours(path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def _load_module(plugin: str) -> ModuleType:
+    try:
+        return importlib.import_module(plugin)
+    except ModuleNotFoundError as error:
+        if not error.name or not plugin.startswith(error.name):
+            raise
+        for entry in (e for group in ENTRY_POINT_GROUPS for e in entry_points(group=group) if e.name == plugin):
+            return _module_of(entry)
+        raise UserError(f"--plugin takes a path ending in .py, a module that can be imported, or the name of an "
+                        f"installed plugin; got {plugin!r}.") from error
+
+
+@contextlib.contextmanager
+def _names_of(plugin: str, replace: bool) -> Iterator[None]:
+    """What becomes of names that are taken: the plugin's own are refused or replace ours; its neighbours' stay ours."""
+
+    def rule(registry: str, name: str, newcomer: type, owner: type) -> bool:
+        if newcomer.__module__ != plugin:
+            logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, newcomer.__module__)
+            return False
+        if replace:
+            logger.warning("%s %s is that of %s in this run, not that of %s", registry, name, _place(newcomer),
+                           owner.__module__)
+            return True
+        raise UserError(f"{registry} {name} of {_place(newcomer)} is already registered by {owner.__module__}. Give "
+                        "one of them another class name, or let the plugin have the name in this run with --replace.")
+
+    with Registry.clashes(rule):
+        yield
+
+
+def _place(cls: type) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+
+
+@contextlib.contextmanager
+def _neighbours(folder: Path) -> Iterator[None]:
+    """Modules beside a plugin file, and in the repository around its trainers/ folder, are found after all of ours."""
+    folders = [folder, folder.parent] if folder.name in _HOUSES else [folder]
+    sys.path += [str(f) for f in folders if str(f) not in sys.path]
+    house = sys.modules.get(folder.name) if folder.name in _HOUSES else None
+    if house is None or str(folder) in house.__path__:
+        yield
+        return
+    house.__path__.append(str(folder))
+    try:
+        yield
+    finally:
+        house.__path__.remove(str(folder))
 
 
 def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[ModuleType]:
@@ -68,13 +128,16 @@ def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[Module
     for group in groups:
         for entry in entry_points(group=group):
             try:
-                loaded = entry.load()
-            except Exception as error:  # somebody else's package must not stop this run
-                logger.warning("Skipped the installed plugin %s of %s: %s: %s", entry.name, group,
-                               type(error).__name__, error)
-                continue
-            modules.append(loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__])
+                modules.append(_module_of(entry))
+            except (Exception, SystemExit) as error:  # somebody else's package must not stop this run
+                logger.warning("Skipped the installed plugin %s of %s: %s: %s. --plugin %s shows why.", entry.name,
+                               group, type(error).__name__, str(error).rstrip("."), entry.name)
     return modules
+
+
+def _module_of(entry) -> ModuleType:
+    loaded = entry.load()
+    return loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__]
 
 
 def extend_all(cfg, modules: Iterable[ModuleType]) -> None:

@@ -1,7 +1,8 @@
 """Names to classes, with a suggestion for a name that is not there."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 
 from .errors import UserError
@@ -27,6 +28,8 @@ class Registry:
         name: what the table is of, for messages ("TRAINER").
     """
 
+    _clash: Callable | None = None
+
     def __init__(self, name: str):
         self._name = name
         self._obj_map: dict[str, object] = {}
@@ -43,14 +46,29 @@ class Registry:
         if obj is None:
             return lambda wrapped: self.register(wrapped, force, aliases)
         for name in (obj.__name__, *aliases):
-            if name in self and not force:
-                taken = self.get(name)
-                raise UserError(f"{self._name} {name} of {obj.__module__} is already registered by {taken.__module__}. "
-                                "Give one of them another class name, or register with force=True.")
+            if name in self and not force and not self._may_take(name, obj):
+                return obj
         self._aliases.pop(obj.__name__, None)
         self._obj_map[obj.__name__] = obj
         self._aliases.update(dict.fromkeys(aliases, obj.__name__))
         return obj
+
+    def _may_take(self, name: str, obj: Callable) -> bool:
+        taken = self.get(name)
+        if Registry._clash is not None:
+            return Registry._clash(self._name, name, obj, taken)
+        raise UserError(f"{self._name} {name} of {obj.__module__} is already registered by {taken.__module__}. "
+                        "Give one of them another class name, or register with force=True.")
+
+    @classmethod
+    @contextlib.contextmanager
+    def clashes(cls, rule: Callable[[str, str, object, object], bool]) -> Iterator[None]:
+        """Inside, `rule(this registry's name, taken name, newcomer, owner)` says whether the newcomer has the name."""
+        before, cls._clash = cls._clash, staticmethod(rule)
+        try:
+            yield
+        finally:
+            cls._clash = before
 
     def get(self, name: str):
         name = self.canonical(name)

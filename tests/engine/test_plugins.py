@@ -94,3 +94,105 @@ def test_an_installed_plugin_that_is_broken_is_named_and_skipped(monkeypatch, ca
                         lambda group: [Entry("bad", None), Entry("good", good)])
     assert load_entry_points(["dassl.trainers"]) == [good]
     assert "Skipped the installed plugin bad of dassl.trainers: RuntimeError: built for another version" in caplog.text
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """repository(**{"trainers/mine.py": source}) -> a folder like a public repository, with the engine's names."""
+    path = list(sys.path)
+
+    def make(**files):
+        for name, source in files.items():
+            (tmp_path / "theirs" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "theirs" / name).write_text(source)
+        return tmp_path / "theirs"
+
+    yield make
+    sys.path[:] = path
+    for name in [n for n in sys.modules if n.startswith(("dassl_plugin_", "words_beside", "helpers", "trainers.only"))]:
+        del sys.modules[name]
+
+
+TRAINER = "from dassl.engine import TRAINER_REGISTRY\n@TRAINER_REGISTRY.register()\nclass {}:\n    pass\n"
+
+
+@pytest.fixture
+def taken():
+    """The registry of trainers, with TakenOfThisTest until the test has ended."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    TRAINER_REGISTRY.register(type("TakenOfThisTest", (), {"__module__": "dassl.ours"}))
+    yield TRAINER_REGISTRY
+    for name in [n for n in TRAINER_REGISTRY.registered_names() if n.endswith("OfThisTest")]:
+        del TRAINER_REGISTRY._obj_map[name]
+
+
+def test_a_file_of_a_repository_finds_its_neighbours_and_ours_come_first(repository, taken):
+    theirs = repository(**{
+        "trainers/mine.py": "from .words import A\nfrom . import words\nimport words_beside\n"
+                            "from helpers.deep import C\nfrom trainers.only_theirs import D\n"
+                            "import dassl.engine as engine\n",
+        "trainers/__init__.py": "raise SystemExit('their package is not run')",
+        "trainers/words.py": "A = 1", "trainers/words_beside.py": "B = 2", "helpers/deep.py": "C = 3",
+        "trainers/only_theirs.py": "D = 4", "dassl/engine.py": "raise SystemExit('theirs')"})
+    import trainers
+
+    before = list(trainers.__path__)
+    module = load_plugin(str(theirs / "trainers" / "mine.py"))
+    assert (module.A, module.words.A, module.words_beside.B, module.C, module.D) == (1, 1, 2, 3, 4)
+    assert trainers.__path__ == before
+    assert discover("trainers")[0] is trainers and "only_theirs" not in {m.__name__ for m in discover("trainers")}
+
+
+def test_a_taken_name_is_an_error_that_names_both_places_and_a_neighbours_is_left_to_its_owner(repository, taken):
+    theirs = repository(**{
+        "trainers/taken.py": TRAINER.format("TakenOfThisTest"),
+        "trainers/new.py": "from .taken import TakenOfThisTest as Parent\n" + TRAINER.format("NewOfThisTest(Parent)")})
+    owner = taken.get("TakenOfThisTest")
+    with pytest.raises(UserError, match="TRAINER TakenOfThisTest of .*taken.py is already .* by dassl.ours.*--replace"):
+        load_plugin(str(theirs / "trainers" / "taken.py"))
+    load_plugin(str(theirs / "trainers" / "new.py"))
+    assert taken.get("TakenOfThisTest") is owner and taken.get("NewOfThisTest").__mro__[1] is not owner
+
+
+def test_a_plugin_may_take_a_name_over_when_asked_to(repository, taken, caplog):
+    theirs = repository(**{"taken.py": TRAINER.format("TakenOfThisTest")})
+    module = load_plugin(str(theirs / "taken.py"), replace=True)
+    assert taken.get("TakenOfThisTest") is module.TakenOfThisTest
+    assert "taken.py in this run, not that of dassl.ours" in caplog.text
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """installed(group, **{name: source}) -> a package on the path as `pip install --target` leaves it."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+    def make(group, **modules):
+        package, facts = tmp_path / "site" / "tiny_plugin_of_this_test", tmp_path / "site" / "tiny_plugin-1.0.dist-info"
+        package.mkdir(parents=True)
+        facts.mkdir()
+        (package / "__init__.py").write_text("")
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.0\n")
+        points = "\n".join(f"{name} = tiny_plugin_of_this_test.{name}" for name in modules)
+        (facts / "entry_points.txt").write_text(f"[{group}]\n{points}\n")
+        for name, source in modules.items():
+            (package / f"{name}.py").write_text(source)
+
+    yield make
+    for name in [n for n in sys.modules if n.startswith("tiny_plugin_of_this_test")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("group", ["dassl.trainers", "dassl.datasets"])
+def test_an_installed_package_offers_its_modules_and_a_broken_one_is_skipped_until_it_is_asked_for(
+        group, installed, taken, caplog):
+    installed(group, good="extend_cfg = print\n" + TRAINER.format("InstalledOfThisTest"),
+              clash=TRAINER.format("TakenOfThisTest"), broken="1 / 0", leaves="raise SystemExit(3)")
+    modules = [m.__name__ for m in load_entry_points() if "of_this_test" in m.__name__]
+    assert modules == ["tiny_plugin_of_this_test.good"] and "InstalledOfThisTest" in taken
+    for said in ("broken of " + group + ": ZeroDivisionError", "leaves of " + group + ": SystemExit", "--plugin broken",
+                 "TakenOfThisTest of tiny_plugin_of_this_test.clash is already registered by dassl.ours"):
+        assert said in caplog.text
+    with pytest.raises(ZeroDivisionError):
+        load_plugin("broken")
+    assert load_plugin("good").__name__ == "tiny_plugin_of_this_test.good"
