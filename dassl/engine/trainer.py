@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dassl.data import DataManager
+from dassl.data.datasets import DatasetBase
 from dassl.evaluation import build_evaluator
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
@@ -88,8 +89,7 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
         self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
         self.best_result = -np.inf
-        self.time_start, self._created = time.time(), time.monotonic()
-        self._phase, self._train_seconds = "built", 0.0
+        self.time_start = time.time()
         self._check_test_section(cfg)
         self.build_data_loader()
         self.build_model()
@@ -162,8 +162,8 @@ class SimpleTrainer(TrainerBase):
 
         Left to the garbage collector, each worker may cost torch's five seconds of waiting.
         """
-        for loader in (self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader):
-            if getattr(loader, "_iterator", None) is not None:
+        for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+            if getattr(loader := getattr(self, name, None), "_iterator", None) is not None:
                 loader._iterator = None
 
     def after_epoch(self) -> None:
@@ -228,14 +228,19 @@ class SimpleTrainer(TrainerBase):
         return {}
 
     def _write_classes(self) -> None:
-        if (data := getattr(self, "dm", None)) is not None:         # a trainer may load its data without a manager
-            write_classes(self.output_dir, self.cfg, data.dataset, **self.classifier_fields())
+        if (dataset := self._dataset()) is not None:
+            write_classes(self.output_dir, self.cfg, dataset, **self.classifier_fields())
+
+    def _dataset(self) -> DatasetBase | None:
+        """None where a trainer loads data without a manager, or not as a dataset of Dassl's kind."""
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        return dataset if isinstance(dataset, DatasetBase) else None
 
     def _record(self, split: str, results: dict, count: int, test_seconds: float) -> None:
         best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._phase == "trained"
         record = {
             "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
-            **describe_run(self.cfg, self.dm.dataset, self.device),
+            **describe_run(self.cfg, self._dataset(), self.device),
             "split": split, "num_test": count, "metrics": {k: float(v) for k, v in results.items()},
             "epochs": self.max_epoch if self._phase == "trained" else 0,
             "model_selection": "the epoch with the best accuracy on the validation split" if best else
@@ -271,7 +276,7 @@ class SimpleTrainer(TrainerBase):
             batch_time.update(time.monotonic() - end)
             latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
             self._progress.step(self.epoch + 1, self.max_epoch, latest)
-            if (self.batch_idx + 1) % freq == 0 or (num_batches < freq and self.batch_idx + 1 == num_batches):
+            if (self.batch_idx + 1) % freq == 0 or num_batches < freq:
                 self._log_batch(losses, batch_time, data_time)
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, self.epoch * num_batches + self.batch_idx)

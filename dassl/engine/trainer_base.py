@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os.path as osp
 import random
+import time
 import warnings
 from collections import OrderedDict
 
@@ -34,6 +35,8 @@ class TrainerBase:
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
         self._writer = None
+        self._phase, self._train_seconds = "built", 0.0
+        self._created = self._started = time.monotonic()
 
     def register_model(self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None) -> None:
         """Have a model saved, loaded, switched between modes, and its schedule stepped, under `name`."""
@@ -175,7 +178,7 @@ class TrainerBase:
             return
         batch = batch if batch is not None else getattr(self, "_batch", None)
         parts = batch if isinstance(batch, tuple) else (batch or {},)
-        images = [path for part in parts for path in part.get("impath", [])][:4]
+        images = [path for part in parts if isinstance(part, dict) for path in part.get("impath", [])][:4]
         rates = [f"{optim.param_groups[0]['lr']:.3g}" for optim in self._optims.values() if optim is not None]
         raise NotFinite(
             f"The loss is infinite or NaN in its term {', '.join(bad)} at epoch {self.epoch + 1}, batch "
@@ -223,22 +226,22 @@ class TrainerBase:
         pass
 
     def run_epoch(self) -> None:
-        raise TypeError(f"{type(self).__name__} does not define run_epoch().")
+        raise NotImplementedError(f"{type(self).__name__} does not define run_epoch().")
 
     def test(self, *args, **kwargs):
-        raise TypeError(f"{type(self).__name__} does not define test().")
+        raise NotImplementedError(f"{type(self).__name__} does not define test().")
 
     def parse_batch_train(self, batch):
-        raise TypeError(f"{type(self).__name__} does not define parse_batch_train(batch).")
+        raise NotImplementedError(f"{type(self).__name__} does not define parse_batch_train(batch).")
 
     def parse_batch_test(self, batch):
-        raise TypeError(f"{type(self).__name__} does not define parse_batch_test(batch).")
+        raise NotImplementedError(f"{type(self).__name__} does not define parse_batch_test(batch).")
 
     def forward_backward(self, batch):
-        raise TypeError(f"{type(self).__name__} does not define forward_backward(batch).")
+        raise NotImplementedError(f"{type(self).__name__} does not define forward_backward(batch).")
 
     def model_inference(self, input):
-        raise TypeError(f"{type(self).__name__} does not define model_inference(input).")
+        raise NotImplementedError(f"{type(self).__name__} does not define model_inference(input).")
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         for name in self.get_model_names(names):

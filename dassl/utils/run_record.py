@@ -48,11 +48,13 @@ def _sha256(value) -> str:
 
 
 def describe_run(cfg, dataset, device: torch.device) -> dict:
-    """What any run can say of itself: data, settings, versions, machine."""
+    """What any run can say of itself: data, settings, versions, machine; without a dataset, nothing of the data."""
     return {
         "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "num_classes": dataset.num_classes,
-        "split_hash": fewshot_hash(dataset.train_x, cfg.DATASET.ROOT), "class_hash": _sha256(list(dataset.classnames)),
+        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+        "num_classes": dataset and dataset.num_classes,
+        "split_hash": dataset and fewshot_hash(dataset.train_x, cfg.DATASET.ROOT),
+        "class_hash": dataset and _sha256(list(dataset.classnames)),
         "config_hash": config_hash(cfg), "transforms": list(cfg.INPUT.TRANSFORMS),
         "peak_memory_mb": peak_memory_mb(device),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
