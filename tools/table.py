@@ -1,212 +1,184 @@
-"""The table of finished runs: mean and spread over seeds, how many there are, and the published value beside them.
+"""The papers' tables from finished runs, with spread over seeds, what is missing, and the published values beside.
 
-Usage: python tools/table.py [OUTPUT]   (every results.json below that folder; default $OUTPUT, else output)
-Imports nothing heavy.
+Runs are found by their results.json, in any folder. Tables:
+  fewshot   datasets x shots, one per method          base2new  base and new classes and their harmonic mean
+  methods   methods x datasets, one per shots         cross     trained once, tested on other datasets
+  ablation  variants of one method                    dg        trained once, tested on shifted copies
+  runs      every seed, time and folder, a line per method, dataset and number of shots
 """
 from __future__ import annotations
 
 import argparse
 import os
-import re
-import statistics
+import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-
-from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.inputs import read_json  # noqa: E402
+from tools.recipes import RecipeError, nearest  # noqa: E402
+from tools.tables import formats, layouts  # noqa: E402
+from tools.tables.found import scan  # noqa: E402
+from tools.tables.listing import listing, short  # noqa: E402
+from tools.tables.rows import Row, config_of, in_order, row_of  # noqa: E402
 
-BEST_TEST = "best test epoch (selected on test)"
+__all__ = ["Row", "config_of", "in_order", "main", "render", "row_of", "scan", "short"]
 
+FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
+RUNS = "runs"
 
-@dataclass
-class Row:
-    """One method on one dataset at one number of shots.
+EXAMPLES = """
+examples:
+  python tools/table.py                                           every table that the runs in $OUTPUT or output/ make
+  python tools/table.py output --table methods --shots 16         one of them, at 16 shots
+  python tools/table.py output --table base2new --format latex --output base2new.tex
+  python tools/table.py output --trainers CoOp DAPT --datasets dtd eurosat --seeds 1 2 3
+  python tools/table.py output old_output --table runs            two folders; equal rows say where they lie
+  python tools/table.py output --output results.csv               a line per row, unrounded; also .json, .md, .tex
 
-    Attributes:
-        config: name of the trainer yaml, and the options of the user where there are any.
-        seeds: seed -> accuracy in percent, or None where the run is missing.
-        seconds, learned: of the finished runs; seconds are whole runs, loading included.
-        best_tests: accuracy of the best test epoch of each finished run that recorded it; selected on the test split.
-        folder: of the seeds' run folders.
-        published: percent, or None; published_from: where it was read.
-        classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
-    """
+the ablation of DAPT's losses (CE, + inter, + intra, both), made and shown:
+  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation
+  python tools/table.py --table ablation
 
-    dataset: str
-    trainer: str
-    config: str
-    shots: int | None
-    seeds: dict[int, float | None] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    learned: int | None = None
-    best_tests: list[float] = field(default_factory=list)
-    folder: Path | None = None
-    published: float | None = None
-    published_from: str = ""
-    classes: str = ""
-    parts: tuple[Row, Row] | None = None
-
-    def add(self, seed: int, record: dict | None) -> None:
-        """Take one run's results.json in; None is a run that is missing."""
-        self.seeds[seed] = record["metrics"]["accuracy"] if record else None
-        if record:
-            self.seconds.append(record["seconds"]["total"])
-            self.learned = record["learned_parameters"]
-            if "best_test_epoch" in record:
-                self.best_tests.append(record["best_test_epoch"]["accuracy"])
-
-    @property
-    def found(self) -> list[float]:
-        return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
-
-    @property
-    def mean(self) -> float | None:
-        if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
-            return harmonic(*(part.mean for part in self.parts))
-        return statistics.fmean(self.found) if self.found else None
-
-    @property
-    def spread(self) -> float | None:
-        """Population standard deviation, as CoOp's parse_test_res.py prints it; None below two runs."""
-        return statistics.pstdev(self.found) if len(self.found) > 1 else None
+(2/3) marks missing seeds: those of folders that have begun and not ended, and those that other rows have. ! marks a
+collapsed seed: less than 5 points above chance, more than 20 points below the best seed of its row, or less than half
+as far above chance as that. It stays in the mean.
+"""
 
 
-def harmonic(base: float | None, new: float | None) -> float | None:
-    """Harmonic mean of two percentages; None where one is unknown or both are 0."""
-    return 2 * base * new / (base + new) if base is not None and new is not None and base + new else None
-
-
-def with_summaries(rows: list[Row]) -> list[Row]:
-    """Below each pair of base and new classes their harmonic mean, below the targets of one source their average."""
-    found: list[Row] = []
-    for row in rows:
-        found.append(row)
-        key = (row.dataset, row.trainer, row.config, row.shots)
-        base = next((r for r in rows if r.classes == "base" and (r.dataset, r.trainer, r.config, r.shots) == key), None)
-        if row.classes == "new" and base:
-            published = harmonic(base.published, row.published)
-            found.append(Row(*key, seeds={s: harmonic(base.seeds.get(s), row.seeds.get(s))
-                                          for s in sorted({*base.seeds, *row.seeds})},
-                             published=None if published is None else round(published, 2), classes="H",
-                             parts=(base, row)))
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if "@from_" in row.config:
-            groups.setdefault((row.trainer, row.config, row.shots), []).append(row)
-    for (trainer, config, shots), targets in groups.items():
-        seeds = {s: [r.seeds.get(s) for r in targets] for s in sorted({s for r in targets for s in r.seeds})}
-        if len(targets) > 1:
-            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
-                s: None if None in values else statistics.fmean(values) for s, values in seeds.items()}))
-    return found
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/table.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or "output"],
+                   help="folders to look in (default: $OUTPUT, else output)")
+    p.add_argument("--table", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
+                   help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
+    p.add_argument("--trainers", nargs="+", metavar="NAME", help="only these methods")
+    p.add_argument("--datasets", nargs="+", metavar="NAME", help="only these datasets, in this order")
+    p.add_argument("--configs", nargs="+", metavar="TEXT", help="only rows whose config contains one of these texts")
+    p.add_argument("--shots", nargs="+", type=int, help="only these; what needs no shots stays")
+    p.add_argument("--seeds", nargs="+", type=int, help="only these, and each row should have them all")
+    p.add_argument("--format", choices=list(FORMATS), help="default: by the name of --output, else text")
+    p.add_argument("--output", dest="file", metavar="FILE", help="write there; the folder is made")
+    p.add_argument("--digits", type=int, default=1, help="behind the point; csv and json are not rounded (default: 1)")
+    p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")
+    return p
 
 
 def render(rows: list[Row]) -> str:
-    """The table and, below it, the run folders and the sources of the published values."""
-    rows = with_summaries(rows)
-    halves = any(row.classes for row in rows)
-    numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
-    published = any(row.published is not None for row in rows)
-    best = any(row.best_tests for row in rows)
-    head = ["dataset", "shots", "trainer", "config", *(["classes"] if halves else []),
-            *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
-            "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
-    lines = []
-    for row in rows:
-        seeds = [_number(row.seeds.get(n)) if row.shots is not None else "" for n in numbers]
-        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer, row.config,
-                *([row.classes or "all"] if halves else []), *seeds,
-                _number(row.mean), _number(row.spread), f"{len(row.found)}/{len(row.seeds)}",
-                _number(statistics.fmean(row.seconds) if row.seconds else None),
-                "-" if row.learned is None else f"{row.learned:,}"]
-        if best:
-            line.append(_number(statistics.fmean(row.best_tests) if row.best_tests else None))
-        if published:
-            known = row.published is not None and row.mean is not None
-            line += [_number(row.published), f"{row.mean - row.published:+.1f}" if known else "-"]
-        lines.append(line)
-    left = 5 if halves else 4
-    align = ["left", "right", *["left"] * (left - 2), *["right"] * (len(head) - left)]
-    text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True),
-            "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
-    if halves:
-        text.append("H: harmonic mean of the means of base and new classes, as the papers have it")
-    if best:
-        text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
-    text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
-    text += ["", "run folders:"] + [f"  {short(row.folder)}/{_seeds(row)}" for row in rows if row.folder]
-    return "\n".join(text)
+    """The long table of a sweep, and its ablation where it has one."""
+    grids = layouts.build(rows, ("ablation",)) if any(row.variant for row in rows) else []
+    return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 
 
-def scan(output: Path) -> list[Row]:
-    """A row per folder of seeds below `output`, from <dataset>/<trainer>/<variant>/seed<n>/results.json."""
-    rows: dict[Path, Row] = {}
-    for path in sorted(output.glob("*/*/*/seed*/results.json")):
-        record, folder = read_json(path), path.parents[1]
-        if record and record.get("finished"):
-            shots = None if folder.parent.name == "ZeroshotCLIP" else record["shots"]
-            row = rows.setdefault(folder, row_of(folder, shots))
-            row.add(int(path.parent.name.removeprefix("seed")), record)
-    return in_order(list(rows.values()))
+def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
+    """The rows asked for; each gets the seeds that it should have.
+
+    Raises:
+        RecipeError: a trainer or dataset is not among them, or nothing is left.
+    """
+    for name, known in (("trainers", {row.trainer for row in rows}), ("datasets", {row.dataset for row in rows})):
+        wanted = getattr(args, name) or []
+        spelt = {k.lower(): k for k in known}
+        for word in wanted:
+            if word.lower() not in spelt:
+                raise RecipeError(f"There is no run of {word!r} here. {nearest(word, known)}")
+        setattr(args, name, [spelt[word.lower()] for word in wanted])
+    kept = [row for row in rows if (not args.trainers or row.trainer in args.trainers)
+            and (not args.datasets or row.dataset in args.datasets)
+            and (not args.configs or any(text in f"{row.config} {row.where}" for text in args.configs))
+            and (not args.shots or row.shots is None or row.shots in args.shots)]
+    if args.datasets:
+        kept.sort(key=lambda row: args.datasets.index(row.dataset))
+    wanted = set(args.seeds or {seed for row in kept if row.shots is not None for seed in row.seeds if seed >= 0})
+    for row in kept:
+        if row.shots is not None and max(row.seeds) >= 0:
+            only = wanted if args.seeds else {*wanted, *row.seeds}
+            row.seeds = {seed: row.seeds.get(seed) for seed in sorted(only)}
+    kept = [row for row in kept if row.seeds]
+    if not any(row.found for row in kept):
+        raise RecipeError("No finished run is left by --trainers, --datasets, --configs, --shots and --seeds. Without "
+                          "them, --table runs shows all there are.")
+    return kept
 
 
-def row_of(folder: Path, shots: int | None) -> Row:
-    """An empty row for a folder of seeds, named by <dataset>/<trainer>/<variant>."""
-    dataset, trainer, variant = folder.parts[-3:]
-    half = re.search(r"@(base|new)(?=-|$)", variant)
-    config = config_of(variant.replace(half[0], "", 1) if half else variant)
-    return Row(dataset, trainer, config, shots, folder=folder, classes=half[1] if half else "")
+def write(rows: list[Row], args: argparse.Namespace) -> str:
+    """The text of the tables asked for, in the format asked for.
 
-
-def in_order(rows: list[Row]) -> list[Row]:
-    """Datasets together, as they come; zero-shot first, then by shots."""
-    datasets = list(dict.fromkeys(row.dataset for row in rows))
-    return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))
-
-
-def config_of(variant: str) -> str:
-    """"tiny_16shots-OPTIM.LR=0.1" -> "tiny-OPTIM.LR=0.1"; the shots have a column of their own."""
-    return re.sub(r"_\d+shots(?=[-@]|$)", "", variant, count=1)
-
-
-def _one_per_source(rows: list[Row]) -> list[Row]:
-    return list({row.published_from: row for row in reversed(rows)
-                 if row.published is not None and row.published_from}.values())[::-1]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _seeds(row: Row) -> str:
-    seeds = sorted(row.seeds)
-    return f"seed{seeds[0]}" if len(seeds) == 1 else f"seed{{{','.join(map(str, seeds))}}}"
-
-
-def short(path: Path) -> Path:
-    """Relative to the current folder where it lies below it."""
-    path = path.absolute()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    Raises:
+        RecipeError: the runs make no table of that name.
+    """
+    names = tuple(name for name in args.table or () if name != RUNS)
+    grids = layouts.build(rows, names or None) if names or not args.table else []
+    long = RUNS in (args.table or ()) or (not grids and not args.table)
+    if args.format in ("csv", "json"):
+        if args.table and not long:
+            used = {id(row) for grid in grids for row in grid.rows} | {
+                id(part) for grid in grids for row in grid.rows for part in row.parts or ()}
+            rows = [row for row in rows if id(row) in used]
+        if rows:
+            return formats.as_csv(rows) if args.format == "csv" else formats.as_json(grids, rows)
+    elif args.format == "latex" and long:
+        raise RecipeError(f"The table {RUNS} has no LaTeX; name another one with --table, or take --format markdown.")
+    for name in names:
+        if not any(grid.name == name for grid in grids):
+            kinds = sorted({layouts.protocol_of(row) for row in rows})
+            raise RecipeError(f"There is no run for the table {name}; there are runs of {', '.join(kinds)}.")
+    if args.format == "latex":
+        return formats.latex(grids, rows, args.digits, args.standalone)
+    draw, style = (formats.text, "simple") if args.format == "text" else (formats.markdown, "pipe")
+    parts = [draw(grids, rows, args.digits)] if grids else []
+    return "\n\n".join([*parts, *([listing(rows, args.digits, style)] if long else [])])
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", nargs="?", default=os.environ.get("OUTPUT") or "output", help="folder of the runs")
-    output = Path(parser.parse_args(argv).output)
-    rows = scan(output)
-    if not rows:
-        print(f"No finished run (<dataset>/<trainer>/<variant>/seed<s>/results.json) below {output.absolute()}. "
-              "Name the folder that was given as OUTPUT.", file=sys.stderr)
+    """The command line. Returns 0, or 2 for what the user can mend."""
+    args = parser().parse_args(argv)
+    try:
+        args.format = args.format or _format_of(args.file)
+        rows = scan(*_folders(args.output))
+        if not any(row.found for row in rows):
+            raise RecipeError(f"No finished run (a folder with results.json) below "
+                              f"{', '.join(os.path.abspath(f) for f in args.output)}. "
+                              "Name the folder that was given as OUTPUT.")
+        text = write(select(rows, args), args)
+        if args.file:
+            path = Path(args.file)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text + "\n", encoding="utf-8")
+            except OSError as error:
+                raise RecipeError(f"{args.file} cannot be written: {error.strerror}. Name another --output.") from error
+            print(f"Written to {short(path)}.")
+        else:
+            print(text)
+    except RecipeError as error:
+        print(error, file=sys.stderr)
         return 2
-    print(render(rows))
     return 0
 
 
+def _folders(names: list[str]) -> list[Path]:
+    for name in names:
+        if not Path(name).is_dir():
+            raise RecipeError(f"There is no folder {name} ({os.path.abspath(name)}). Name the folder that was given as "
+                              "OUTPUT, or any that holds run folders.")
+    return [Path(name) for name in names]
+
+
+def _format_of(file: str | None) -> str:
+    """By the ending of a file's name."""
+    endings = {ending: name for name, ending in FORMATS.items()}
+    if file is None:
+        return "text"
+    if Path(file).suffix.lower() not in endings:
+        raise RecipeError(f"{file} does not say which format: end its name in {', '.join(endings)}, or give --format.")
+    return endings[Path(file).suffix.lower()]
+
+
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
     sys.exit(main())

@@ -142,7 +142,7 @@ def fake(tmp_path, monkeypatch, capsys):
     def call(*words):
         log.write_text("")
         capsys.readouterr()
-        code = sweep.main(["--seeds", "1", *map(str, words)])
+        code = sweep.main(["--seeds", "1", "--jobs", "1", "--fresh-processes", *map(str, words)])
         out, err = capsys.readouterr()
         return code, out, err, [line.removeprefix(f"{tmp_path}/out/") for line in log.read_text().splitlines()]
 
@@ -158,7 +158,7 @@ def test_a_sweep_of_halves_ends_with_h_and_the_table_tool_shows_the_same(fake, t
         "ZeroshotCLIP/tiny@base", "ZeroshotCLIP/tiny@new", "VPT/tiny_16shots@base", "VPT/tiny_16shots@new")]
     marks = [line.split()[4] for line in out.splitlines() if line.startswith("digits ") and "VPT" in line]
     assert marks == ["base", "new", "H"]
-    table.main([str(tmp_path / "out")])
+    table.main([str(tmp_path / "out"), "--table", "runs"])
     scanned = capsys.readouterr().out
     assert [line.split()[4] for line in scanned.splitlines() if line.startswith("digits ") and "VPT" in line] == marks
 
@@ -169,7 +169,7 @@ def test_new_prompts_are_tested_anew_and_prompts_that_failed_are_not(fake, tmp_p
     assert [run.split("/")[2] for run in fake(*B2N)[3]] == ["tiny_16shots@base", "tiny_16shots@new"]
     monkeypatch.setenv("FAKE_FAIL", "VPT/tiny_16shots@base")
     code, out, _, done = fake(*B2N, "--force")
-    assert code == 1 and "new 16 shots seed 1: left out, for its training failed" in out and len(done) == 3
+    assert code == 1 and "left out, for its training failed: VPT digits new 16 shots seed 1" in out and len(done) == 3
 
 
 def test_images_of_ones_own_are_swept_under_the_name_of_their_folder(fake, tmp_path):

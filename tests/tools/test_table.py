@@ -2,6 +2,7 @@
 import json
 import statistics
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ def test_scan_finds_finished_runs_by_their_folders(tmp_path):
         (tmp_path / path / "results.json").write_text(json.dumps(content))
     assert [r.trainer for r in table.scan(tmp_path)] == ["ZeroshotCLIP", "DAPT"]
     found = {r.trainer: r for r in table.scan(tmp_path)}
-    assert found["DAPT"].seeds == {1: 90.0, 2: 92.0} and found["ZeroshotCLIP"].mean == 77.0
+    assert found["DAPT"].seeds == {1: 90.0, 2: 92.0, 3: None} and found["ZeroshotCLIP"].mean == 77.0
     assert found["ZeroshotCLIP"].shots is None
 
 
@@ -87,5 +88,33 @@ def test_options_of_the_user_stand_in_the_row():
     assert table.config_of("vit_b16_1shots") == "vit_b16" and table.config_of("vit_b16") == "vit_b16"
 
 
-def test_an_empty_folder_is_told(tmp_path, capsys):
+def test_an_empty_folder_and_none_at_all_are_told(tmp_path, capsys):
     assert table.main([str(tmp_path)]) == 2 and f"below {tmp_path}" in capsys.readouterr().err
+    assert table.main([str(tmp_path / "no")]) == 2 and "There is no folder" in capsys.readouterr().err
+
+
+def reasons(*values, num_classes=None):
+    made = row(*values)
+    made.num_classes = num_classes
+    return made.collapsed
+
+
+def test_a_collapsed_seed_is_flagged_and_stays_in_the_mean():
+    # DTD, 47 classes: the three seeds of KaiyangZhou/CoOp issue 24, and those of zhengli97/PromptKD issue 22
+    assert sorted(reasons(12.0, 15.2, 63.4, num_classes=47)) == [1, 2]
+    assert "63.4" in reasons(12.0, 15.2, 63.4)[1]
+    made = row(12.0, 63.4)
+    lines = table.render([made]).splitlines()
+    assert lines[2].split()[4:7] == ["12.0!", "63.4", "37.7"] and made.mean == 37.7
+    assert any(line.startswith("! DAPT vit_b16 dtd 16 shots, seed 1: 12.0 is far below") for line in lines)
+    assert "!" not in table.render([row(90.0, 92.0)])
+
+
+@pytest.mark.parametrize(("values", "num_classes", "flagged"), [
+    ((10.1, 10.0, 9.0), 10, {1, 2, 3}),          # all at chance: no seed is better, each is flagged
+    ((54.9, 55.1), 2, {1}),                      # five points above chance, which is 50 for two classes
+    ((71.9, 92.0, 90.0), 100, {1}), ((72.1, 92.0, 90.0), 100, set()),          # twenty points below the best
+    ((20.0, 40.0, 41.0), 100, {1}), ((21.5, 40.0, 41.0), 100, set()),          # half as far above chance as the best
+    ((94.1, 90.0), 10, set()), ((5.0,), 100, {1}), ((6.1,), 100, set()), ((5.0,), None, set())])
+def test_near_chance_and_far_below_are_what_the_rule_says(values, num_classes, flagged):
+    assert set(reasons(*values, num_classes=num_classes)) == flagged

@@ -1,0 +1,233 @@
+"""The papers' tables: which runs are found, what stands in which line and column, and how each format writes it."""
+import csv
+import io
+import json
+
+import pytest
+
+from tools import table
+from tools.recipes import load_recipe
+from tools.tables import layouts
+from tools.tables.found import scan
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, capsys):
+    """runs(folder, accuracy, ...) writes a run folder; runs.table(...) calls the tool in the folder above output/."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OUTPUT", raising=False)
+
+    def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, **record):
+        path = tmp_path / "output" / folder
+        path.mkdir(parents=True)
+        trainer = trainer or path.parts[-3]
+        seed = int(path.name.removeprefix("seed")) if path.name.startswith("seed") else record.pop("seed", 1)
+        flags = {"trainer": trainer, "seed": seed}
+        if model_dir:
+            flags |= {"eval_only": True, "model_dir": model_dir}
+        (path / "inputs.json").write_text(json.dumps({"flags": flags, "opts": opts or {}, "files": dict.fromkeys(
+            files, "0")}))
+        if accuracy is not None:
+            shots = -1 if trainer == "ZeroshotCLIP" else 16
+            (path / "results.json").write_text(json.dumps({
+                "finished": True, "trainer": trainer, "dataset": dataset, "shots": shots, "seed": seed,
+                "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "learned_parameters": 5, **record}))
+        return path
+
+    def call(*words):
+        code = table.main(list(map(str, words)))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    make.table = call
+    return make
+
+
+def cells(text, start):
+    """The fields, parted by two spaces or more, of the first line that begins with `start`."""
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    return [part.strip() for part in line.split("  ") if part.strip()]
+
+
+def few_shot(runs):
+    for shots, values in {1: (60.0, 62.0, 64.0), 2: (70.0, 72.0, None)}.items():
+        for seed, value in enumerate(values, 1):
+            for dataset, more in (("digits", 0), ("shapes", 10)):
+                runs(f"{dataset}/CoOp/tiny_{shots}shots/seed{seed}", value and value + more, shots=shots)
+    runs("digits/ZeroshotCLIP/tiny/seed1", 50.0)
+
+
+def test_datasets_by_shots_with_average_and_missing_seeds(runs):
+    few_shot(runs)
+    code, out, _ = runs.table("--table", "fewshot")
+    assert code == 0 and cells(out, "dataset") == ["dataset", "zero-shot", "1 shot", "2 shots"]
+    assert cells(out, "digits") == ["digits", "50.0", "62.0 ± 1.6", "71.0 ± 1.0 (2/3)"]
+    assert cells(out, "shapes") == ["shapes", "-", "72.0 ± 1.6", "81.0 ± 1.0 (2/3)"]
+    assert cells(out, "average") == ["average", "-", "67.0", "76.0"]           # no average over what is not there
+    assert "missing: CoOp tiny digits 2 shots, seed 3" in out
+
+
+def test_a_seed_that_other_rows_have_is_missing_and_one_asked_for_too(runs):
+    for seed in (1, 2, 3):
+        runs(f"digits/CoOp/tiny_16shots/seed{seed}", 90.0)
+    runs("digits/VPT/tiny_16shots/seed1", 91.0)
+    runs("digits/ZeroshotCLIP/tiny/seed1", 50.0)
+    out = runs.table()[1]
+    assert cells(out, "VPT") == ["VPT", "91.0 (1/3)"] and cells(out, "ZeroshotCLIP") == ["ZeroshotCLIP", "50.0"]
+    assert cells(runs.table("--seeds", 1, 4)[1], "CoOp") == ["CoOp", "90.0 (1/2)"]
+
+
+def test_methods_by_datasets_have_the_published_value_and_the_difference_below(runs):
+    for seed in (1, 2, 3):
+        runs(f"dtd/CoOp/vit_b16_16shots/seed{seed}", 70.0, opts={"OPTIM.MAX_EPOCH": "200"})
+        runs(f"dtd/CoOp/vit_b16_16shots-OPTIM.LR=1/seed{seed}", 40.0)
+        runs(f"eurosat/CoOp/vit_b16_16shots/seed{seed}", 80.0, opts={"OPTIM.MAX_EPOCH": "3"})
+    code, out, _ = runs.table("--table", "methods")
+    assert cells(out, "method") == ["method", "dtd", "eurosat", "average"]
+    assert cells(out, "CoOp  ") == ["CoOp", "70.0 ± 0.0", "80.0 ± 0.0", "75.0"]
+    assert cells(out, "published") == ["published", "69.7", "-", "-"]        # RVP, Table 8; eurosat ran otherwise
+    assert cells(out, "difference") == ["difference", "+0.3", "-", "-"]
+    assert cells(out, "CoOp LR=1") == ["CoOp LR=1", "40.0 ± 0.0", "-", "-"]
+    assert "published (CoOp): RVP, Table 8" in out
+
+
+def test_base_new_and_h_are_averaged_as_cocoop_averages_them(runs):
+    """The average row of CoCoOp, Table 1, from its rows: 80.47, 71.69 and H = 75.83, which is no mean of the H."""
+    published = load_recipe("cocoop").protocol("base2new")["published"]
+    opts = {"TRAIN.CHECKPOINT_FREQ": "1", "OPTIM.MAX_EPOCH": "10"}
+    for dataset, pair in published.items():
+        for half, value in zip(("base", "new"), pair):
+            runs(f"{dataset}/CoCoOp/vit_b16_16shots@{half}/seed1", value, opts=opts)
+    out = runs.table("--table", "base2new", "--digits", 2)[1]
+    assert cells(out, "dataset") == ["dataset", "method", "base", "new", "H"]
+    assert cells(out, "dtd") == ["dtd", "CoCoOp", "77.01", "56.00", "64.85"]
+    average = cells(out, "average of 11")
+    assert [round(float(x), 2) for x in average[2:]] == pytest.approx([80.47, 71.69, 75.83], abs=0.02)
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[rows.index(next(r for r in rows if r[:1] == ["dtd"])) + 2] == ["difference", "+0.00", "+0.00", "+0.00"]
+
+
+def test_cross_and_dg_have_the_source_first_and_average_the_targets_alone(runs):
+    source = "imagenet/CoOp/vit_b16_16shots@transfer/seed1"
+    runs(source, 71.0)
+    for dataset, value in (("dtd", 40.0), ("caltech101", 94.0)):
+        runs(f"{dataset}/CoOp/vit_b16_16shots@from_imagenet/seed1", value, model_dir=source)
+        runs(f"{dataset}/ZeroshotCLIP/vit_b16/seed1", 44.0)
+    for dataset, value in (("imagenet_r", 75.0), ("imagenetv2", 64.0)):
+        runs(f"{dataset}/CoOp/vit_b16_16shots@from_imagenet/seed1", value, model_dir=source)
+    out = runs.table("--table", "cross")[1]
+    assert cells(out, "method") == ["method", "imagenet", "caltech101", "dtd", "average of targets"]
+    assert cells(out, "ZeroshotCLIP") == ["ZeroshotCLIP", "-", "44.0", "44.0", "44.0"]
+    assert cells(out, "CoOp") == ["CoOp", "71.0", "94.0", "40.0", "67.0"]
+    out = runs.table("--table", "dg")[1]
+    assert cells(out, "method")[1:] == ["imagenet", "imagenetv2", "imagenet_r", "average of targets"]
+    assert cells(out, "CoOp") == ["CoOp", "71.0", "64.0", "75.0", "69.5"]
+
+
+def test_the_variants_of_dapt_stand_in_the_recipes_order_with_their_gain(runs):
+    names = {"-TRAINER.DAPT.TXT_BETA=0.0,TRAINER.DAPT.VIS_BETA=0.0": 80.0, "-TRAINER.DAPT.VIS_BETA=0.0": 81.0,
+             "-TRAINER.DAPT.TXT_BETA=0": 82.5, "": 84.0}
+    for suffix, value in names.items():
+        for seed in (1, 2):
+            runs(f"digits/DAPT/tiny_16shots{suffix}/seed{seed}", value)
+    out = runs.table()[1]
+    lines = [cells(out, name) for name in ("CE  ", "CE + inter  ", "CE + intra", "CE + inter + intra")]
+    assert lines == [["CE", "80.0 ± 0.0", "-"], ["CE + inter", "81.0 ± 0.0", "+1.0"],
+                     ["CE + intra", "82.5 ± 0.0", "+2.5"], ["CE + inter + intra", "84.0 ± 0.0", "+4.0"]]
+    assert cells(out, "DAPT") == ["DAPT", "84.0 ± 0.0"]            # among the methods only the full one
+    assert out.count("84.0") == 2
+
+
+def test_other_options_make_an_ablation_of_any_trainer(runs):
+    for suffix, value in {"-OPTIM.LR=0.1,OPTIM.MAX_EPOCH=2": 70.0, "-OPTIM.MAX_EPOCH=2": 75.0}.items():
+        runs(f"digits/CoOp/tiny_16shots{suffix}/seed1", value)
+    out = runs.table("--table", "ablation")[1]
+    assert "Ablation of CoOp at 16 shots per class (tiny), OPTIM.MAX_EPOCH 2" in out
+    assert cells(out, "as it is")[1] == "75.0" and cells(out, "LR=0.1")[1] == "70.0"
+    assert "Ablation" not in runs.table()[1]                        # unasked they are methods
+
+
+def test_runs_outside_of_a_sweeps_folders_are_known_by_their_contents(runs):
+    files = ("trainers/CoOp/tiny.yaml", "configs/datasets/digits.yaml")
+    opts = {"DATASET.NUM_SHOTS": "16", "OPTIM.LR": "0.5", "DATASET.SUBSAMPLE_CLASSES": "new"}
+    opts["OPTIM.MAX_EPOCH"] = str(load_recipe("coop").cell("digits", 16, 1).opts["OPTIM.MAX_EPOCH"])
+    for seed in (1, 2):
+        runs(f"paper/mine{seed}", 80.0 + seed, "CoOp", "Digits", opts, files, seed=seed, classes="new")
+    runs("paper/again", 70.0, "CoOp", "Digits", opts, files, classes="new")
+    runs("strange", 60.0, "Mine", "Pets of mine")
+    *found, strange = scan(table.Path("output"))
+    assert {(r.dataset, r.trainer, r.base, r.shots, r.classes) for r in found} == {
+        ("digits", "CoOp", "tiny", 16, "new")}
+    assert {tuple(r.options.items()) for r in found} == {(("OPTIM.LR", "0.5"),)}         # the epochs are the recipe's
+    assert sorted((r.mean, len(r.found)) for r in found) == [(70.0, 1), (81.5, 2)]
+    assert len({r.where for r in found}) == 2 and strange.dataset == "Pets of mine" and strange.trainer == "Mine"
+
+
+def test_equal_rows_of_two_folders_say_where_they_lie(runs):
+    for where, value in (("one", 80.0), ("two", 82.0)):
+        for dataset in ("digits", "shapes"):
+            runs(f"{where}/{dataset}/CoOp/tiny_16shots/seed1", value)
+    out = runs.table("output/one", "output/two")[1]
+    assert cells(out, "CoOp in one") == ["CoOp in one", "80.0", "80.0", "80.0"]
+    assert cells(out, "CoOp in two") == ["CoOp in two", "82.0", "82.0", "82.0"]
+    assert " in " not in runs.table("output/one")[1].split("\n\n")[1]
+
+
+def test_filters_leave_what_is_asked_for_and_misspelt_names_are_told(runs):
+    few_shot(runs)
+    runs("digits/VPT/tiny_1shots/seed1", 66.0, shots=1)
+    out = runs.table("--trainers", "vpt", "coop", "--datasets", "digits", "--shots", 1)[1]
+    assert cells(out, "VPT") == ["VPT", "66.0 (1/3)"] and "shapes" not in out and "2 shots" not in out
+    for words, said in ((["--trainers", "CoOpp"], "Did you mean CoOp"), (["--shots", "7"], "No finished run is left"),
+                        (["--table", "dg"], "no run for the table dg"), (["--output", "x.doc"], ".txt, .md, .tex"),
+                        (["--table", "runs", "--format", "latex"], "has no LaTeX")):
+        code, out, err = runs.table("--datasets", "shapes", *words) if "--shots" in words else runs.table(*words)
+        assert code == 2 and said in err and out == "", (words, err)
+
+
+def test_csv_and_json_have_the_numbers_unrounded(runs):
+    for seed, value in ((1, 80.123456), (2, None), (3, 81.5)):
+        runs(f"dtd/CoOp/vit_b16_16shots/seed{seed}", value, num_classes=47)
+    assert runs.table("--output", "a/b/out.csv")[0] == 0
+    (line,) = csv.DictReader(io.StringIO((table.Path("a/b/out.csv")).read_text()))
+    assert float(line["mean"]) == (80.123456 + 81.5) / 2 and line["seeds"] == "1=80.123456 2= 3=81.5"
+    assert (line["protocol"], line["n"], line["n_wanted"], line["missing_seeds"]) == ("fewshot", "2", "3", "2")
+    data = json.loads(runs.table("--format", "json")[1])
+    (row,) = data["rows"]
+    assert row["seeds"] == {"1": 80.123456, "2": None, "3": 81.5} and row["published"] is None
+    (grid,) = data["tables"]
+    assert grid["columns"] == ["method", "dtd"] and grid["lines"][0]["values"] == [row["mean"]]
+
+
+def test_names_are_escaped_in_latex_and_markdown(runs):
+    runs("my_set 100%|&#$/Mine_2/tiny_16shots-A.B={x}~^<1>/seed1", 80.0)
+    out = runs.table("--format", "latex")[1]
+    assert r"my\_set 100\%\textbar{}\&\#\$" in out and r"B=\{x\}\textasciitilde{}\textasciicircum{}\textless{}1" in out
+    for line in out.splitlines():
+        assert line.startswith("%") or "%" not in line.replace(r"\%", "")
+    assert r"my\_set 100%\|&#$" in runs.table("--format", "markdown")[1]
+
+
+def test_latex_tables_are_whole(runs):
+    """Balanced environments and braces, as many fields in every line as columns, nothing that needs another package."""
+    few_shot(runs)
+    for name in "abcdefgh":
+        runs(f"{name}/CoOp/tiny_1shots/seed1", 12.0, shots=1, num_classes=100)
+    words = ("--table", "fewshot", "methods", "--format", "latex", "--standalone")
+    text = runs.table(*words)[1]
+    assert text.startswith("\\documentclass") and text.rstrip().endswith("\\end{document}")
+    for name in ("document", "table", "tabular"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert body.count("{") == body.count("}") and body.count("$") % 2 == 0 and "±" not in body
+    assert body.count("\\resizebox{\\linewidth}{!}{%") == 1 and "(2/3)" in body
+    widths = None
+    for line in body.splitlines():
+        if "\\begin{tabular}" in line:
+            widths = len(line.split("{")[2].split("}")[0])
+        if line.endswith(r" \\"):
+            assert line.count("&") == widths - 1
+
+
+def test_every_table_has_a_name_that_can_be_asked_for():
+    assert set(layouts.NAMES) == {"fewshot", "methods", "base2new", "cross", "dg", "ablation"}

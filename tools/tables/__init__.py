@@ -1,0 +1,1 @@
+"""Tables of finished runs: their rows (rows, found), the tables of the papers (layouts), how these are written."""

@@ -1,0 +1,78 @@
+"""The long table: a line per row with every seed, as a sweep ends with it."""
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from tabulate import tabulate
+
+from .formats import FLAG
+from .rows import Row, with_summaries
+
+BEST_TEST = "best test epoch (selected on test)"
+
+
+def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
+    """The table and, below it, what is missing or looks wrong, the sources of published values and the run folders."""
+    rows = with_summaries(rows)
+    halves = any(row.classes for row in rows)
+    numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
+    published = any(row.published is not None for row in rows)
+    best = any(row.best_tests for row in rows)
+    head = ["dataset", "shots", "trainer", "config", *(["classes"] if halves else []),
+            *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
+            "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
+    lines = []
+    for row in rows:
+        seconds = statistics.fmean(row.seconds) if row.seconds else None
+        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer,
+                f"{row.config} {row.where}".strip(), *([row.classes or "all"] if halves else []),
+                *(_seed(row, n, digits) for n in numbers), _number(row.mean, digits), _number(row.spread, digits),
+                f"{len(row.found)}/{len(row.seeds)}", _number(seconds, 1),
+                "-" if row.learned is None else f"{row.learned:,}"]
+        if best:
+            line.append(_number(statistics.fmean(row.best_tests) if row.best_tests else None, digits))
+        if published:
+            sign = "-" if row.difference is None else f"{row.difference:+.{digits}f}"
+            line += [_number(row.published, digits), sign]
+        lines.append(line)
+    left = 5 if halves else 4
+    align = ["left", "right", *["left"] * (left - 2), *["right"] * (len(head) - left)]
+    text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True, tablefmt=tablefmt),
+            "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
+    if halves:
+        text.append("H: harmonic mean of the means of base and new classes, as the papers have it")
+    if best:
+        text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
+    text += [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
+             for row in rows if not row.parts for seed, reason in row.collapsed.items()]
+    text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
+    return "\n".join([*text, "", "run folders:", *(f"  {_folders(row)}" for row in rows if row.folder)])
+
+
+def short(path: Path) -> Path:
+    """Relative to the current folder where it lies below it."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _seed(row: Row, seed: int, digits: int) -> str:
+    if row.shots is None:
+        return ""
+    return _number(row.seeds.get(seed), digits) + FLAG * (seed in row.collapsed)
+
+
+def _one_per_source(rows: list[Row]) -> list[Row]:
+    return list({row.published_from: row for row in reversed(rows)
+                 if row.published is not None and row.published_from and not row.parts}.values())[::-1]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _folders(row: Row) -> str:
+    names = [row.runs[seed].name if seed in row.runs else f"seed{seed}" for seed in sorted(row.seeds)]
+    if len(names) > 1 and all(name.startswith("seed") for name in names):
+        names = [f"seed{{{','.join(name.removeprefix('seed') for name in names)}}}"]
+    return f"{short(row.folder)}/{names[0] if len(names) == 1 else '{' + ','.join(names) + '}'}"

@@ -1,0 +1,99 @@
+"""What the recipes know of a row: the cell it would be in their table, its published value, its name in an ablation."""
+from __future__ import annotations
+
+from functools import lru_cache
+
+import yaml
+
+from tools import protocols
+from tools.recipes import CONFIGS, ZEROSHOT, Cell, Recipe, RecipeError, load_recipe
+
+from .rows import Row
+
+# Options that change no result.
+WITHOUT_EFFECT = frozenset({"TRAIN.CHECKPOINT_FREQ", "TRAIN.PRINT_FREQ", "DATALOADER.NUM_WORKERS", "VERBOSE",
+                            "USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"})
+
+
+@lru_cache
+def recipes_of(trainer: str) -> list[Recipe]:
+    found = [load_recipe(path.stem) for path in sorted((CONFIGS / "recipes").glob("*.yaml"))]
+    return [recipe for recipe in found if recipe.trainer == trainer]
+
+
+def cells_like(row: Row) -> list[Cell]:
+    """The cells of the recipes that have the row's trainer, yaml, dataset, shots and protocol, without options."""
+    found = []
+    for recipe in recipes_of(row.trainer):
+        try:
+            cells = _expanded(recipe, row)
+        except RecipeError:                 # a dataset, yaml or protocol that this recipe does not have
+            continue
+        found += [c for c in cells if c.dataset == row.dataset and _half(c) == row.classes and _source(c) == row.source]
+    return found
+
+
+def add_published(row: Row, cell: Cell | None) -> None:
+    """The value of a recipe's cell, and the row's name in the recipe's ablation."""
+    if cell is not None and not row.options:
+        row.published, row.published_from = cell.published, cell.published_from
+    for recipe in recipes_of(row.trainer):
+        named = [(name, opts) for name, opts in recipe.variants.items()
+                 if all(key in row.options and same(row.options[key], value) for key, value in opts.items())]
+        if named and not row.classes and not row.source:
+            row.variant = max(named, key=lambda pair: len(pair[1]))[0]
+            _add_published_variant(row, recipe)
+
+
+def variant_options(row: Row) -> dict[str, str]:
+    """The options that make the row its variant; the others it shares with the variants beside it."""
+    for recipe in recipes_of(row.trainer):
+        if row.variant in recipe.variants:
+            return {key: value for key, value in row.options.items() if key in recipe.variants[row.variant]}
+    return {}
+
+
+def variants_of(trainer: str) -> list[str]:
+    """Names in the order of the recipe."""
+    return [name for recipe in recipes_of(trainer) for name in recipe.variants]
+
+
+def same(one: str, other) -> bool:
+    """Whether two options mean the same: 0.0 and 0, True and true."""
+    one, other = (yaml.safe_load(str(value)) for value in (one, other))
+    return one == other
+
+
+def _expanded(recipe: Recipe, row: Row) -> list[Cell]:
+    if row.classes:
+        return protocols.expand(recipe, recipe.cell(row.dataset, row.shots, 1, config=row.base), "base2new", None)
+    if row.source and recipe.row(row.dataset).get("train_on") != row.source:
+        source = recipe.cell(row.source, row.shots, 1, config=row.base)
+        return protocols.expand(recipe, source, "cross", [row.dataset])
+    cell = recipe.cell(row.dataset, row.shots, 1, config=row.base)
+    if "@transfer" in row.config:
+        return protocols.expand(recipe, cell, "cross", [])[:1]
+    return [cell]
+
+
+def _half(cell: Cell) -> str:
+    half = cell.tag.removeprefix("@")
+    return half if half in protocols.HALVES else ""
+
+
+def _source(cell: Cell) -> str:
+    other = cell.train_on is not None and cell.train_on.dataset != cell.dataset and cell.trainer != ZEROSHOT
+    return cell.train_on.dataset if other else ""
+
+
+def _add_published_variant(row: Row, recipe: Recipe) -> None:
+    if row.options != variant_options(row):
+        return
+    try:
+        plain = recipe.cell(row.dataset, row.shots, 1, config=row.base)
+        cells = protocols.expand(recipe, plain, "ablation", None)
+    except RecipeError:
+        return
+    for cell in cells:
+        if cell.variant == row.variant and cell.published is not None:
+            row.published, row.published_from = cell.published, cell.published_from

@@ -1,0 +1,180 @@
+"""A row: one method on one dataset at one number of shots, over its seeds.
+
+A seed is called collapsed, and flagged, where its accuracy is
+  - at chance: less than NEAR_CHANCE = 5 points above 100 / classes; or
+  - far below the best seed of its row: by more than FAR_BELOW = 20 points, or less than half as far above chance.
+The second half of the last rule serves datasets on which even the best seed is low. A flag changes nothing: the seed
+stays in the mean. The rules are ours; a run that did not learn is what they are to find (the seeds of DTD in
+KaiyangZhou/CoOp issue 24 read 12.0, 15.2 and 63.4).
+"""
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NEAR_CHANCE = 5.0
+FAR_BELOW = 20.0
+
+
+@dataclass
+class Row:
+    """One method on one dataset at one number of shots.
+
+    Attributes:
+        config: name of the trainer yaml, and the options of the user where there are any.
+        seeds: seed -> accuracy in percent, or None where the run is missing.
+        seconds, learned: of the finished runs; seconds are whole runs, loading included.
+        best_tests: accuracy of the best test epoch of each finished run that recorded it; selected on the test split.
+        folder: of the seeds' run folders. runs: seed -> its own, where that is not folder/seed<n>.
+        published: percent, or None; published_from: where it was read.
+        classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
+        base, options: the trainer yaml's name alone, and the user's options KEY -> text.
+        source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
+        variant: name in the recipe's ablation, "" where it has none.
+        where: "in <folder>" where rows of several folders would read the same, "on val" for another split than test.
+        num_classes: how many they are, None where no run says it.
+    """
+
+    dataset: str
+    trainer: str
+    config: str
+    shots: int | None
+    seeds: dict[int, float | None] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    learned: int | None = None
+    best_tests: list[float] = field(default_factory=list)
+    folder: Path | None = None
+    runs: dict[int, Path] = field(default_factory=dict)
+    published: float | None = None
+    published_from: str = ""
+    classes: str = ""
+    parts: tuple[Row, Row] | None = None
+    base: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    variant: str = ""
+    where: str = ""
+    num_classes: int | None = None
+
+    def add(self, seed: int, record: dict | None) -> None:
+        """Take one run's results.json in; None is a run that is missing."""
+        self.seeds[seed] = record["metrics"]["accuracy"] if record else None
+        if record:
+            self.seconds.append(record["seconds"]["total"])
+            self.learned = record["learned_parameters"]
+            self.num_classes = record.get("num_classes", self.num_classes)
+            if "best_test_epoch" in record:
+                self.best_tests.append(record["best_test_epoch"]["accuracy"])
+
+    @property
+    def found(self) -> list[float]:
+        return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
+
+    @property
+    def missing(self) -> list[int]:
+        return sorted(seed for seed, accuracy in self.seeds.items() if accuracy is None)
+
+    @property
+    def mean(self) -> float | None:
+        if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
+            return harmonic(*(part.mean for part in self.parts))
+        return statistics.fmean(self.found) if self.found else None
+
+    @property
+    def spread(self) -> float | None:
+        """Population standard deviation, as CoOp's parse_test_res.py prints it; None below two runs."""
+        return statistics.pstdev(self.found) if len(self.found) > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published value, in points."""
+        return None if self.published is None or self.mean is None else self.mean - self.published
+
+    @property
+    def collapsed(self) -> dict[int, str]:
+        """Seed -> why it is taken for collapsed; the rules stand at the top of this file."""
+        if self.parts:
+            return {seed: reason for part in self.parts for seed, reason in part.collapsed.items()}
+        chance, best = 100 / self.num_classes if self.num_classes else None, max(self.found, default=0.0)
+        reasons = {}
+        for seed, accuracy in self.seeds.items():
+            if accuracy is None:
+                continue
+            if chance is not None and accuracy < chance + NEAR_CHANCE:
+                reasons[seed] = f"at chance, which is {chance:.1f} for {self.num_classes} classes"
+            elif accuracy < best - FAR_BELOW or (chance is not None and accuracy - chance < (best - chance) / 2):
+                reasons[seed] = f"far below the row's best seed, {best:.1f}"
+        return reasons
+
+    @property
+    def label(self) -> str:
+        shots = "" if self.shots is None else f" {self.shots} shots"
+        return " ".join(filter(None, [self.trainer, self.config, self.dataset, self.classes, self.where])) + shots
+
+
+def harmonic(base: float | None, new: float | None) -> float | None:
+    """Harmonic mean of two percentages; None where one is unknown or both are 0."""
+    return 2 * base * new / (base + new) if base is not None and new is not None and base + new else None
+
+
+def with_summaries(rows: list[Row]) -> list[Row]:
+    """Below each pair of base and new classes their harmonic mean, below the targets of one source their average."""
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        base = next((r for r in rows if r.classes == "base" and _name(r) == _name(row)), None)
+        if row.classes == "new" and base:
+            found.append(harmonic_row(base, row))
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if "@from_" in row.config:
+            groups.setdefault((row.trainer, row.config, row.shots, row.where), []).append(row)
+    for (trainer, config, shots, where), targets in groups.items():
+        seeds = {s: [r.seeds.get(s) for r in targets] for s in sorted({s for r in targets for s in r.seeds})}
+        if len(targets) > 1:
+            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
+                s: None if None in values else statistics.fmean(values) for s, values in seeds.items()},
+                source=targets[0].source, base=targets[0].base, options=targets[0].options, where=where))
+    return found
+
+
+def harmonic_row(base: Row, new: Row) -> Row:
+    """The row H of two halves: of their means and published values; its seeds are those of each seed's own halves."""
+    published = harmonic(base.published, new.published)
+    return Row(base.dataset, base.trainer, base.config, base.shots, classes="H", parts=(base, new),
+               seeds={s: harmonic(base.seeds.get(s), new.seeds.get(s)) for s in sorted({*base.seeds, *new.seeds})},
+               published=None if published is None else round(published, 2), published_from=new.published_from,
+               base=base.base, options=base.options, where=base.where)
+
+
+def _name(row: Row) -> tuple:
+    return row.dataset, row.trainer, row.config, row.shots, row.where
+
+
+def row_of(folder: Path, shots: int | None) -> Row:
+    """An empty row for a folder of seeds, named by <dataset>/<trainer>/<variant>."""
+    dataset, trainer, variant = folder.parts[-3:]
+    half = re.search(r"@(base|new)(?=-|$)", variant)
+    config = config_of(variant.replace(half[0], "", 1) if half else variant)
+    source = re.search(r"@from_([^@]+?)(?=-[A-Z]|$)", variant)
+    return Row(dataset, trainer, config, shots, folder=folder, classes=half[1] if half else "",
+               base=re.split(r"@|-(?=[A-Z][A-Z_]*\.|USE_CUDA|VERBOSE)", config)[0], options=options_in(variant),
+               source=source[1] if source else "")
+
+
+def options_in(variant: str) -> dict[str, str]:
+    """"tiny_16shots-OPTIM.LR=0.1" -> {"OPTIM.LR": "0.1"}; of a long name, which was cut, what is left of it."""
+    return dict(re.findall(r"(?<=[-,])([A-Z][A-Z0-9_.]*)=(.*?)(?=,[A-Z][A-Z0-9_.]*=|-[0-9a-f]{8}$|$)", variant))
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Datasets together, as they come; zero-shot first, then by shots."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))
+
+
+def config_of(variant: str) -> str:
+    """"tiny_16shots-OPTIM.LR=0.1" -> "tiny-OPTIM.LR=0.1"; the shots have a column of their own."""
+    return re.sub(r"_\d+shots(?=[-@]|$)", "", variant, count=1)
