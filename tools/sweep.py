@@ -1,8 +1,9 @@
-"""Run the cells of a recipe that are not finished, one plain tools/train.py each, and end with the table.
+"""Run the cells of a recipe that are not finished, each as a plain tools/train.py would, and end with the table.
 
 A cell is finished when its results.json says so and inputs.json beside it names the settings that would be used now;
 a folder alone proves nothing. Options of the user are part of the folder's name, so results never replace those of
 other options. Imports nothing heavy: a finished sweep shows its table at once.
+For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> the plan as text; exit codes as `main`.
 """
 from __future__ import annotations
 
@@ -17,8 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import cells, inputs, protocols, table  # noqa: E402
+from tools import cells, inputs, launch, protocols, table  # noqa: E402
+from tools.conductor import Conductor, report  # noqa: E402
+from tools.estimate import Times, plan_table, side_by_side  # noqa: E402
+from tools.overview import duration  # noqa: E402
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe  # noqa: E402
+from tools.slots import Slots, slots  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
@@ -32,6 +37,11 @@ examples:
   python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
   python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
+
+Runs go side by side where that is faster: the embedded model takes one CPU thread per run, alone or in a sweep, so
+results do not depend on --jobs; other models take every core of a CPU, or one GPU each. --jobs N on a CPU gives each of
+those cores/N threads, which may change their last bits; OMP_NUM_THREADS fixes the number. Ctrl-C, a crash or a kill
+loses no finished run: the same command goes on from there.
 
 environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
 """
@@ -58,9 +68,24 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
     p.add_argument("--output", default=os.environ.get("OUTPUT"),
                    help="folder of all runs (default: $OUTPUT, else output/)")
+    p.add_argument("--jobs", type=_jobs, metavar="N|auto",
+                   help="runs side by side; auto (default): as many as the CPU cores or GPUs at hand carry")
+    p.add_argument("--jobs-per-gpu", type=_jobs, metavar="N",
+                   help="most of them on one GPU (default: 4 of the embedded model, else 1)")
+    p.add_argument("--fresh-processes", action="store_true",
+                   help="a fresh process for every run, instead of forks of one that has imported everything")
     p.add_argument("--force", action="store_true", help="run again what is finished")
     p.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     return p
+
+
+def _jobs(text: str) -> int | None:
+    """A number of jobs; None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of runs side by side, 1 or more, or auto; got {text!r}")
+    return int(text)
 
 
 def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -96,38 +121,64 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The sweep. Returns 0; 1 if a cell failed; 2 for what the user can mend; 130 when interrupted."""
+    """The sweep.
+
+    Returns:
+        0 when every run has finished; 2 where all that is missing is the user's to mend; 1 if a run failed otherwise or
+        is being made by another process; 130 when interrupted, 128 + its number when ended by a signal.
+    """
     try:
         flags, options = split_options(sys.argv[1:] if argv is None else argv)
         args = parser().parse_args(flags)
         data, output = (given or _default(name) for given, name in ((args.data, "data"), (args.output, "output")))
         planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
+        todo = _to_do(planned, args.force)
+        places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
+    times = Times.below(output, planned)
     if args.dry_run:
+        print(outline(planned, todo, places, times, output), file=sys.stderr, flush=True)
         print("\n".join(p.command_line() for p in planned))
         return 0
     if not args.force and (other := [p for p in planned if p.state == "other"]):
         print(_other_settings(other), file=sys.stderr)
         return 2
-    todo = _to_do(planned, args.force)
+    print(outline(planned, todo, places, times, output), flush=True)
+    former = {number: signal.signal(number, _leave) for number in launch.interrupt_signals()
+              if signal.getsignal(number) is not signal.SIG_IGN}              # nohup's choice stands
+    try:
+        done = [p for p in planned if p not in todo]
+        outcome = Conductor(todo, done, places, times, args.force, args.fresh_processes).run()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if outcome.stopped_by:
+        finished = sum(p.record is not None for p in planned)
+        print(f"Interrupted; {finished} of {len(planned)} runs are finished. The same command goes on from here.")
+        return outcome.stopped_by
+    if any(p.record for p in planned):
+        print("\n" * bool(todo) + table.render(rows(planned)), flush=True)
+    if words := report(outcome):
+        print(f"\n{words}", file=sys.stderr if outcome.code == 2 else sys.stdout)
+    return outcome.code
+
+
+def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots, times: Times, output: str) -> str:
+    """What will be run, how many at a time, and about how long it takes."""
     done = len(planned) - len(todo)
     if not todo:
-        print(f"All {done} results exist already and follow here; --force runs again.\n")
-    else:
-        count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
-        print(f"{count}. Results go to {table.short(Path(output))}.", flush=True)
-    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        code = _run_all(todo, args.force)
-    finally:
-        signal.signal(signal.SIGTERM, former)
-    if code not in (2, 130, 143):
-        if todo:
-            print()
-        print(table.render(rows(planned)))
-    return code
+        return f"All {done} results exist already and follow here; --force runs again.\n"
+    known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
+    estimate = f"about {duration(side_by_side(known, len(places.devices)))}" if known else ""
+    if not known:
+        estimate = "known after the first runs"
+    elif len(known) < len(todo):
+        estimate += f" for {len(known)} of them, the rest not known yet"
+    count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
+    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}. "
+            f"Results go to {table.short(Path(output))}.")
 
 
 def rows(planned: list[cells.Planned]) -> list[table.Row]:
@@ -136,7 +187,7 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
     for p in planned:
         cell, folder = p.cell, p.folder.parent
         row = found.setdefault(folder, table.row_of(folder, cell.shots))
-        row.published, row.published_from = cell.published, cell.published_from
+        row.published, row.published_from, row.variant = cell.published, cell.published_from, cell.variant
         row.add(cell.seed, p.record)
     return table.in_order(list(found.values()))
 
@@ -151,37 +202,8 @@ def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     return todo
 
 
-def _run_all(todo: list[cells.Planned], force: bool) -> int:
-    runner, failed = cells.Runner(), []
-    for number, p in enumerate(todo, 1):
-        if force:
-            p.state = "new"
-        label = f"[{number}/{len(todo)}] {p.name}"
-        if p.cell.train_on and p.cell.train_on.folder in [other.cell.folder for other, _ in failed]:
-            runner.close(f"{label}: left out, for its training failed")
-            continue
-        try:
-            code, errors = runner.run(p, label)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            runner.close(f"{label}: interrupted. Finished runs are kept; the same command goes on from here.")
-            return 130 if isinstance(stop, KeyboardInterrupt) else 143
-        record = p.record
-        if code == 0 and record:
-            runner.close(f"{label}: {record['metrics']['accuracy']:.1f} % in {record['seconds']['total']:.0f} s")
-        elif code == cells.USER_ERROR:
-            runner.close(f"{label}: not possible")
-            print("\n".join(errors).strip(), file=sys.stderr)
-            return 2
-        elif code == 130:
-            runner.close(f"{label}: interrupted. Finished runs are kept; the same command goes on from here.")
-            return 130
-        else:
-            runner.close(f"{label}: FAILED ({_exit(code)})")
-            failed.append((p, p.log_tail() or errors))
-    for p, lines in failed:
-        log = table.short(p.folder / "log.txt")
-        print(f"\n{p.name} failed; its log is {log} and ends:", *(f"  {line}" for line in lines), sep="\n")
-    return 1 if failed else 0
+def _leave(number: int, _frame) -> None:
+    sys.exit(128 + number)
 
 
 def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> list[tuple[str, tuple[str, ...]]]:
@@ -212,10 +234,6 @@ def _other_settings(other: list[cells.Planned]) -> str:
     changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
     return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than "
             f"would be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
-
-
-def _exit(code: int) -> str:
-    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
 
 
 if __name__ == "__main__":

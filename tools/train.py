@@ -18,9 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from tools import inputs  # noqa: E402
+from tools import inputs, leash  # noqa: E402
 
-SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption
+SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
+ANEW = "anew"                               # with this value they first remove what a former run left in the folder
+PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
+USER_ERROR, IN_USE = 2, 75                  # exit codes: yours to mend; another process writes in the run folder
 
 logger = logging.getLogger("tools.train")
 
@@ -164,19 +167,24 @@ def main(args: argparse.Namespace) -> None:
     if args.print_config:
         print(cfg.dump())
         return
+    import torch
+
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY, build_trainer
     from dassl.utils import UserError, collect_env_info, cpu_shim, set_random_seed, setup_logger
     from dassl.utils.logger import CONSOLE
     from tools.first_look import first_look
+    from tools.slots import threads_of
 
+    if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
+        torch.set_num_threads(threads)
     TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is told before a folder is made
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
         cfg = _in_folder_of_its_own(cfg, args)
     folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
     try:
-        with setup_logger(cfg.OUTPUT_DIR) as log, cuda_of_others(args.allow_cpu_shim):
+        with setup_logger(_ready(cfg.OUTPUT_DIR)) as log, cuda_of_others(args.allow_cpu_shim):
             try:
                 inputs.write(folder, args)
                 (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
@@ -205,7 +213,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 130."""
+    """The command line.
+
+    Returns:
+        0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 75 (another process writes in the
+        run folder; try again later) or 130.
+    """
+    leash.hold()
     args = parser().parse_args(argv)
     try:
         return _list(args) if args.list else main(args) or 0
@@ -215,11 +229,14 @@ def cli(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         from dassl.utils import UserError
+        from dassl.utils.run_lock import FolderInUse
 
         if not isinstance(error, UserError):
             raise
         print(f"\n{_whole_story(error, args)}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
+        if isinstance(error, FolderInUse):
+            return IN_USE
+        return 1 if isinstance(error, FloatingPointError) else USER_ERROR
 
 
 def _merge_flags(cfg, args: argparse.Namespace) -> None:
@@ -310,6 +327,18 @@ def _interrupted(folder: str) -> str:
     if folder and list(Path(folder).glob("*/checkpoint")):
         return f"Interrupted. Continue with the same command and --resume {folder}."
     return "Interrupted." + (f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else "")
+
+
+def _ready(folder: str) -> str:
+    """The run folder, without what a former run left there if a sweep says so; a folder that is not a run's stays."""
+    path = Path(folder)
+    if os.environ.get(SWEEP) == ANEW and ((path / inputs.FILE).exists() or any(path.glob("log.txt*"))):
+        for entry in path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif not entry.name.startswith("run.lock"):
+                entry.unlink()
+    return folder
 
 
 def _first_new(folder: Path) -> Path | None:

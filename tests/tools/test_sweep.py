@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
     def call(*words):
         log.write_text("")
         capsys.readouterr()
-        code = sweep.main([*DIGITS, *words])
+        code = sweep.main([*DIGITS, "--fresh-processes", "--jobs", "1", *words])
         out, err = capsys.readouterr()
         prefix = f"{tmp_path}/out/digits/"
         return code, out, err, [line.removeprefix(prefix) for line in log.read_text().splitlines()]
@@ -90,7 +90,7 @@ def test_missing_data_is_told_once_and_stops_the_sweep_with_nothing_left_behind(
     monkeypatch.setenv("FAKE_FAIL", "digits")
     monkeypatch.setenv("FAKE_HOW", "missing")
     code, out, err, runs = run()
-    assert code == 2 and runs == [ZERO] and err.count("not at home") == 1 and "dataset" not in out
+    assert code == 2 and runs == [ZERO] and err.count("not at home") == 1 and "accuracy" not in out
     assert not list((tmp_path).rglob("results.json")) and not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,275 @@
+"""Runs the cells of a sweep side by side: starts them, listens to them, shows them, ends them when told to."""
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tools import cells, launch, table, train
+from tools.cells import TAIL, Planned
+from tools.estimate import Times, side_by_side
+from tools.overview import Overview, Status, duration
+from tools.schedule import Schedule
+from tools.slots import THREADS, Slots
+
+_RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: ")
+_READERS_SECONDS = 5                        # for a run's last lines to arrive after its end
+
+
+@dataclass
+class Active:
+    """A run that goes on: its process, its place, what it shows and the last lines of its stderr."""
+
+    planned: Planned
+    run: launch.PlainRun | launch.WarmRun
+    place: int
+    status: Status
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        failed: (run, exit code, last lines). left_out: runs that did not start because of these.
+        elsewhere: runs that other processes make. stopped_by: 130 or 143 where the sweep was interrupted, else 0.
+    """
+
+    failed: list[tuple[Planned, int, list[str]]] = field(default_factory=list)
+    left_out: list[Planned] = field(default_factory=list)
+    elsewhere: list[Planned] = field(default_factory=list)
+    stopped_by: int = 0
+
+    @property
+    def code(self) -> int:
+        """Of the command: 0; 2 where all that failed is the user's to mend; 1 where something else did."""
+        if self.stopped_by or not (self.failed or self.elsewhere):
+            return self.stopped_by
+        return 2 if self.failed and all(code == train.USER_ERROR for _, code, _ in self.failed) else 1
+
+
+class Conductor:
+    """One sweep.
+
+    Args:
+        todo: runs to make, in the order of the plan. done: those that had finished before.
+        times: what is known about how long runs take; grows.
+        force: make runs anew, whatever lies in their folders.
+        fresh: a fresh process for every run.
+    """
+
+    def __init__(self, todo: list[Planned], done: list[Planned], slots: Slots, times: Times, force: bool = False,
+                 fresh: bool = False):
+        self.todo, self.slots, self.times, self.force = todo, slots, times, force
+        self.schedule, self.outcome, self.overview = Schedule(todo, done), Outcome(), Overview()
+        self.free = sorted(range(len(slots.devices)), reverse=True)
+        self.active: list[Active] = []
+        self.events: queue.Queue = queue.Queue()
+        self._said: set[str] = set()
+        self.server = None
+        if len(todo) > 1 and launch.can_fork() and not fresh:
+            self.server_environment = slots.environment(todo[0].cell, 0)
+            self.server = launch.WarmServer({k: v for k, v in self.server_environment.items() if k == THREADS},
+                                            lambda server: self.events.put((self._lost_server, server)))
+
+    def run(self) -> Outcome:
+        """Until every run has ended, or the sweep is interrupted; the runs have stopped then too."""
+        try:
+            while self._start() or self.active or self.schedule.look_again():
+                self._show()
+                with contextlib.suppress(queue.Empty):
+                    act, *arguments = self.events.get(timeout=0.2)
+                    act(*arguments)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            self.outcome.stopped_by = 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 143)
+            self._stop(patience=2 if isinstance(stop, KeyboardInterrupt) else 0)
+        finally:
+            self.overview.close()
+            if self.server is not None:
+                self.server.close()
+        self.outcome.elsewhere = [*self.schedule.elsewhere, *self.schedule.waiting]
+        return self.outcome
+
+    def _start(self) -> bool:
+        """Fill the free places; whether anything started or was settled."""
+        acted = False
+        while self.free and (p := self.schedule.next()):
+            acted = True
+            if self.force:
+                p.state = "new"
+            else:
+                p.look()
+            if p.state == "finished":               # another sweep has made it meanwhile
+                self.schedule.succeeded(p)
+                self.overview.say(f"{self._label(p)}: {p.record['metrics']['accuracy']:.1f} %, made elsewhere")
+                continue
+            place = self.free.pop()
+            arguments, environment = p.launch()
+            active = Active(p, self._process(p, arguments, {**environment, **self.slots.environment(p.cell, place)}),
+                            place, Status(self._label(p)))
+            self.active.append(active)
+            self._listen(active)
+        return acted
+
+    def _process(self, p: Planned, arguments: list[str], environment: dict[str, str]):
+        environment = {"PYTHONUNBUFFERED": "1", train.PROGRESS: "0.5", **environment}
+        late = environment.get(THREADS) == getattr(self, "server_environment", {}).get(THREADS)
+        if self.server is not None and self.server.alive and late and \
+                (run := self.server.start(arguments, environment)):
+            return run
+        return launch.PlainRun(cells.train_command(arguments), environment)
+
+    def _listen(self, active: Active) -> None:
+        def read(stream, act) -> None:
+            for line in stream:
+                self.events.put((act, active, line.rstrip()))
+            stream.close()
+
+        readers = [threading.Thread(target=read, args=args, daemon=True)
+                   for args in ((active.run.stdout, self._said_by), (active.run.stderr, self._told_by))]
+
+        def wait() -> None:
+            code = active.run.wait()
+            for reader in readers:
+                reader.join(_READERS_SECONDS)
+            self.events.put((self._ended, active, code))
+
+        for thread in (*readers, threading.Thread(target=wait, daemon=True)):
+            thread.start()
+
+    def _said_by(self, active: Active, line: str) -> None:
+        """Stdout: what a run says beside its results is shown once, not once per seed."""
+        if not _RESULT_LINE.match(line) and line not in self._said:
+            self._said.add(line)
+            self.overview.say(f"  {line}")
+
+    def _told_by(self, active: Active, line: str) -> None:
+        """Stderr: its progress, and its last words."""
+        if active.status.read(line):
+            if active.status.moved:
+                self.schedule.moved(active.planned)
+        else:
+            active.errors[:] = [*active.errors, line][-TAIL:]
+
+    def _ended(self, active: Active, code: int) -> None:
+        p, label, seconds = active.planned, active.status.label, time.monotonic() - active.status.started
+        self.active.remove(active)
+        self.free.append(active.place)
+        if self.outcome.stopped_by:
+            return
+        if code == 0 and (record := p.record):
+            self.schedule.succeeded(p)
+            self.times.add(p.cell.dataset, p.cell.trainer, p.folder.parts[-2],
+                           {**record, "seconds": {**record["seconds"], "total": seconds}})
+            self.overview.say(f"{label}: {record['metrics']['accuracy']:.1f} % in {record['seconds']['total']:.0f} s")
+        elif code == launch.SERVER_GONE:
+            self.schedule.again(p)
+        elif code == train.IN_USE:
+            self.schedule.held(p)
+            self.overview.say(f"{label}: left for now. {' '.join(active.errors).strip()}")
+        else:
+            self._failed(active, code)
+
+    def _failed(self, active: Active, code: int) -> None:
+        p, by_user = active.planned, code == train.USER_ERROR
+        lines = active.errors if by_user else p.log_tail() or active.errors
+        self.outcome.failed.append((p, code, lines))
+        self.overview.say(f"{active.status.label}: {'not possible' if by_user else f'FAILED ({exit_words(code)})'}")
+        left = self.schedule.failed(p, by_user)
+        self.outcome.left_out += [other for other, _ in left]
+        for reason, names in _grouped(left).items():
+            self.overview.say(f"  left out, for {reason}: {names[0]}" +
+                              (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+
+    def _lost_server(self, server: launch.WarmServer) -> None:
+        self.overview.say(f"  The process that runs are forked from has ended ({server.last_words or 'killed'}); "
+                          "from here on each run starts a process of its own.")
+
+    def _show(self) -> None:
+        if not self.active:
+            return
+        finished = len(self.todo) - len(self.schedule.waiting) - len(self.schedule.running)
+        total = f"{finished} of {len(self.todo)} runs done"
+        if self.outcome.failed:
+            total += f", {len(self.outcome.failed)} failed"
+        left = self._seconds_left()
+        total += f"; {duration(time.monotonic() - self.overview.start)} so far, " \
+                 f"{'about ' + duration(left) + ' left' if left is not None else 'time left not known yet'}"
+        self.overview.show([a.status for a in sorted(self.active, key=lambda a: a.place)], total)
+
+    def _seconds_left(self) -> float | None:
+        """None until every run's time is known, at least from others of this sweep."""
+        running = []
+        for active in self.active:
+            whole, gone = self.times.guess(active.planned.cell), time.monotonic() - active.status.started
+            left = max(whole - gone, 0) if whole is not None else None
+            running.append(active.status.eta if active.status.eta is not None else left)
+        waiting = [self.times.guess(p.cell) for p in self.schedule.waiting]
+        if None in running or None in waiting:
+            return None
+        return side_by_side([*running, *waiting], len(self.slots.devices))
+
+    def _label(self, p: Planned) -> str:
+        return f"[{self.schedule.order[p.cell.folder]}/{len(self.todo)}] {p.name}"
+
+    def _stop(self, patience: float) -> None:
+        """End all runs: Ctrl-C reached them too and they may be ending; otherwise tell them, ever less gently."""
+        self.overview.close()
+        steps = ((patience, signal.SIGINT), (10, signal.SIGTERM), (5, getattr(signal, "SIGKILL", signal.SIGTERM)))
+        try:
+            for seconds, number in steps:
+                if self._wait(seconds):
+                    return
+                for active in self.active:
+                    active.run.send(number)
+        except KeyboardInterrupt:                       # in a hurry
+            for active in self.active:
+                active.run.send(steps[-1][1])
+        self._wait(_READERS_SECONDS)
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether all runs have ended within this time."""
+        until = time.monotonic() + seconds
+        while self.active and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                act, *arguments = self.events.get(timeout=min(left, 0.2))
+                act(*arguments)
+        return not self.active
+
+
+def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:
+    """Names by reason."""
+    groups: dict[str, list[str]] = {}
+    for p, reason in left:
+        groups.setdefault(reason, []).append(p.name)
+    return groups
+
+
+def exit_words(code: int) -> str:
+    if code == 0:
+        return "it ended without a result; does TEST.NO_TEST say so?"
+    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+
+
+def report(outcome: Outcome) -> str:
+    """Every failure with its last lines and its log; what several runs say alike is told once."""
+    words: list[str] = []
+    told: dict[tuple[str, ...], str] = {}
+    for p, code, lines in outcome.failed:
+        log = table.short(p.folder / "log.txt")
+        how = "is not possible" if code == train.USER_ERROR else f"failed; its log is {log}"
+        if first := told.get(tuple(lines)):
+            words.append(f"\n{p.name} {how}; it ended as {first} did.")
+            continue
+        told[tuple(lines)] = p.name
+        words.append(f"\n{p.name} {how}:" if code == train.USER_ERROR else f"\n{p.name} {how} and ends:")
+        words += [f"  {line}" for line in lines if line.strip()]
+    if outcome.elsewhere:
+        words.append(f"\n{len(outcome.elsewhere)} of the runs are being made by other processes; the same command "
+                     "shows their results when they have finished.")
+    return "\n".join(words).strip("\n")
