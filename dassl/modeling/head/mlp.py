@@ -1,18 +1,13 @@
-"""MODEL.HEAD.NAME -> layers between backbone and classifier."""
+"""A multi-layer perceptron between backbone and classifier."""
 from itertools import pairwise
 
 from torch import nn
 
 from dassl.utils.errors import UserError
-from dassl.utils.registry import Registry
 
-HEAD_REGISTRY = Registry("HEAD")
+from .build import HEAD_REGISTRY
 
 _ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-
-
-def build_head(name: str, verbose: bool = True, **kwargs):
-    return HEAD_REGISTRY.get(name)(**kwargs)
 
 
 class MLP(nn.Module):
