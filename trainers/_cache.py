@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dassl.utils import cache_dir
+from dassl.utils import cache_dir, distributed
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +23,33 @@ def cached_tensor(kind: str, key: dict, compute: Callable[[], Tensor]) -> Tensor
     Args:
         kind: sub-folder of the cache, e.g. "prototypes".
         key: every input that changes the value, JSON-serialisable.
-        compute: called when nothing valid is stored; a damaged file counts as nothing.
+        compute: called when nothing valid is stored; a damaged file counts as nothing. Of several processes the first
+            one's cache counts, and all compute together or none does.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     path = Path(cache_dir()) / kind / f"{name}.pt"
-    if path.is_file():
-        try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-            logger.info("Read %s from %s", kind, path)
-            return stored
-        except Exception as error:  # whatever is wrong with a cache file, computing again is right
-            logger.warning("Computing %s again: %s is damaged (%s)", kind, path, type(error).__name__)
+    stored = distributed.from_first(_read(kind, path) if distributed.rank() == 0 else None)
+    if stored is not None:
+        return stored
     value = compute()
+    if distributed.rank() == 0:
+        _write(kind, path, value)
+    return value
+
+
+def _read(kind: str, path: Path) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever is wrong with a cache file, computing again is right
+        logger.warning("Computing %s again: %s is damaged (%s)", kind, path, type(error).__name__)
+        return None
+    logger.info("Read %s from %s", kind, path)
+    return stored
+
+
+def _write(kind: str, path: Path, value: Tensor) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -42,7 +57,6 @@ def cached_tensor(kind: str, key: dict, compute: Callable[[], Tensor]) -> Tensor
         os.replace(file.name, path)
     except OSError as error:
         logger.info("Did not keep %s in %s (%s)", kind, path.parent, error)
-    return value
 
 
 def file_facts(paths: list[str]) -> list[tuple[str, int, int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
+from dassl.utils import UserError, distributed
 from trainers._base import PromptTrainer
 from trainers._cache import cached_tensor, file_facts
 from trainers.parts.losses import inter_dispersion, intra_dispersion
@@ -67,7 +67,7 @@ class DAPT(PromptTrainer):
                "precision": self.precision, "images": file_facts([item.impath for item in self.dm.dataset.train_x]),
                "labels": [item.label for item in self.dm.dataset.train_x]}
         return cached_tensor("prototypes", key, lambda: class_prototypes(
-            clip, self.training_images(view), self.num_classes)).to(self.device)
+            clip, self.training_images(view, shared=True), self.num_classes, distributed.sum_)).to(self.device)
 
     def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
         c = self.options

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import distributed
 from trainers._pixel import DescriptionTrainer, add_description_options
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
 from trainers.parts.pixel_prompt import PixelPrompts
@@ -50,14 +51,15 @@ class DVP(DescriptionTrainer):
         if self.epoch < self.counting_epochs:
             logger.info("Epoch %d counts which descriptions match; nothing is trained in it", self.epoch + 1)
             with torch.no_grad():
-                for images, label in map(self.parse_batch_train, self.train_loader_x):
-                    self.bank.mapping.observe(self.model(images).scores, label)
+                for images, label in map(self.parse_batch_train, self.training_batches()):
+                    self.bank.mapping.observe(*self.own(self.model(images).scores, label))
         else:
             super().run_epoch()
+        distributed.sum_(self.bank.mapping.counts)
         self.bank.mapping.update()               # from this epoch's augmented images, for its test and the next epoch
 
     def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
-        self.bank.mapping.observe(out.scores, label)
+        self.bank.mapping.observe(*self.own(out.scores, label))
         return super().loss(out, label)
 
 

@@ -21,6 +21,8 @@ _POWERS, _HALVINGS = (-6, -4, -2, 0, 2, 4, 6), 8
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(PromptTrainer):
+    one_process_only = "its solver takes the features of all images at once"
+
     def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
         self.max_epoch = 1                       # one pass over the features; the solver does the rest
         return LinearHead(clip, self.num_classes)

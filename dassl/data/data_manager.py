@@ -21,6 +21,7 @@ from .datasets import Datum, build_dataset
 from .image_cache import ImageCache, build_cache
 from .loader import Loader, MadeBatch, ThreadedLoader, collate
 from .samplers import SeededSampler, build_sampler
+from .sharing import batches_of
 from .transforms import build_transform, plain_transform
 from .transforms.steps import Batched, batched
 
@@ -34,7 +35,8 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     """Batches of a list of Datum.
 
     The augmentation of an image depends on the seed and on its place in the order, not on the number of workers nor
-    on the cache. Workers are processes, or threads where the images fit into the cache and the transform allows it.
+    on the cache. Workers are processes, or threads where the images fit into the cache and the transform allows it. A
+    run of several processes shares the images of each training batch among them.
 
     Args:
         drop_last: leave a last short batch out; None does so in training, unless it is the only one.
@@ -55,8 +57,8 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
         dataset.cache = cache
     in_threads = workers and ours and dataset.cache is not None and dataset.batched_slots() is not None
     loader = (ThreadedLoader if in_threads else Loader)(
-        dataset, batch_size=batch_size, sampler=SeededSampler(sampler, fixed), num_workers=workers,
-        persistent_workers=workers > 0, drop_last=drop_last, generator=own_stream, collate_fn=collate,
+        dataset, **batches_of(SeededSampler(sampler, fixed), batch_size, drop_last, is_train), num_workers=workers,
+        persistent_workers=workers > 0, generator=own_stream, collate_fn=collate,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
     if not len(loader):
         raise UserError("A data loader without a single batch: the split is empty, or the sampler needs more images.")

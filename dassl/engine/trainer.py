@@ -8,6 +8,7 @@ import datetime
 import logging
 import os.path as osp
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
+from dassl.data.sharing import Share, share_of
 from dassl.evaluation import build_evaluator
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import distributed
 from dassl.utils.classes_file import write_classes
 from dassl.utils.errors import UserError
 from dassl.utils.logger import CONSOLE
@@ -29,7 +32,7 @@ from dassl.utils.run_record import describe_run, write_record
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import BEST, load_pretrained_weights
 
-from . import progress
+from . import parallel, progress
 from .trainer_base import TrainerBase
 
 logger = logging.getLogger(__name__)
@@ -80,19 +83,25 @@ class SimpleTrainer(TrainerBase):
     Attributes:
         cfg, device, output_dir. dm: DataManager; train_loader_x, train_loader_u, val_loader, test_loader,
         num_classes, num_source_domains, lab2cname: its. evaluator. best_result: of the validation split, percent.
+        one_process_only: why a trainer cannot learn in several processes; "" where it can.
+        share: this process's part of the training batch; None in a run of one process.
     """
+
+    one_process_only = ""
+    share: Share | None = None
 
     def __init__(self, cfg):
         super().__init__()
         self.check_cfg(cfg)
-        self.device = torch.device("cuda:0" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = distributed.device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
         self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
         self.best_result = -np.inf
         self.time_start = time.time()
         self._check_test_section(cfg)
-        self.build_data_loader()
-        self.build_model()
+        with distributed.first_then_others():
+            self.build_data_loader()
+            self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
     @staticmethod
@@ -124,6 +133,7 @@ class SimpleTrainer(TrainerBase):
         self.register_model("model", self.model, self.optim, self.sched)
 
     def train(self) -> None:
+        parallel.check(self)
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
@@ -167,6 +177,7 @@ class SimpleTrainer(TrainerBase):
                 loader._iterator = None
 
     def after_epoch(self) -> None:
+        parallel.check_same(self)
         cfg, is_last = self.cfg, self.epoch + 1 == self.max_epoch
         if not cfg.TEST.NO_TEST and cfg.TEST.FINAL_MODEL == "best_val":
             result = self.test(split="val")
@@ -202,9 +213,7 @@ class SimpleTrainer(TrainerBase):
             raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
         logger.info("Evaluate on the *%s* set", split)
         start, count, predictions = time.monotonic(), 0, Predictions()
-        for batch in progress.over(loader, f"{split} split"):
-            input, label = self.parse_batch_test(batch)
-            output = self.model_inference(input)
+        for batch, output, label in parallel.answers(self, loader, f"{split} split"):
             self.evaluator.process(output, label)
             count += len(label)
             if self._phase != "training":
@@ -240,7 +249,7 @@ class SimpleTrainer(TrainerBase):
         best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._phase == "trained"
         record = {
             "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
-            **describe_run(self.cfg, self._dataset(), self.device),
+            **describe_run(self.cfg, self._dataset(), self.device), "world_size": distributed.world_size(),
             "split": split, "num_test": count, "metrics": {k: float(v) for k, v in results.items()},
             "epochs": self.max_epoch if self._phase == "trained" else 0,
             "model_selection": "the epoch with the best accuracy on the validation split" if best else
@@ -272,7 +281,8 @@ class SimpleTrainer(TrainerBase):
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.monotonic() - end)
             self._batch = batch
-            losses.update(self._step(batch))
+            with parallel.draws_of_the_batch(self.share):
+                losses.update(parallel.average(self._step(batch), self.share))
             batch_time.update(time.monotonic() - end)
             latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
             self._progress.step(self.epoch + 1, self.max_epoch, latest)
@@ -305,7 +315,17 @@ class TrainerX(SimpleTrainer):
     """Trains on labelled batches."""
 
     def run_epoch(self) -> None:
-        self._run_batches(self.train_loader_x, len(self.train_loader_x))
+        self._run_batches(self.training_batches(), len(self.train_loader_x))
+
+    def training_batches(self) -> Iterator[dict]:
+        """An epoch's batches; of several processes each sees its share of every one."""
+        for number, batch in enumerate(self.train_loader_x):
+            self.share = share_of(self.train_loader_x, number)
+            yield batch
+
+    def own(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Of values for the images of a training batch, without the image that stands in for an empty share."""
+        return values if self.share is None else tuple(v[:self.share.size] for v in values)
 
     def parse_batch_train(self, batch: dict):
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
@@ -313,6 +333,8 @@ class TrainerX(SimpleTrainer):
 
 class TrainerXU(SimpleTrainer):
     """Trains on pairs of a labelled and an unlabelled batch; the shorter loader starts again when it ends."""
+
+    one_process_only = "its labelled and unlabelled batches may have different sizes"
 
     def run_epoch(self) -> None:
         sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}

@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.tools import tolist_if_not
 from dassl.utils.torchtools import BEST, load_checkpoint, load_weights, save_checkpoint
+
+from . import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +130,7 @@ class TrainerBase:
         if not directory:
             logger.info("Note that load_model() is skipped as no pretrained model is given")
             return
+        directory = distributed.from_first(directory)        # the others have saved nothing that lasts
         for name in self.get_model_names():
             folder = osp.join(directory, name)
             path = osp.join(folder, f"model.pth.tar-{epoch}" if epoch is not None else self._best_or_latest(folder))
@@ -206,6 +210,7 @@ class TrainerBase:
         """The generic loop."""
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         self.before_train()
+        parallel.begin(self)
         for epoch in range(self.start_epoch, self.max_epoch):
             self.epoch = epoch
             self.before_epoch()
@@ -253,6 +258,7 @@ class TrainerBase:
         loss.backward()
 
     def model_update(self, names: str | list[str] | None = None) -> None:
+        parallel.average_gradients(self)
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].step()

@@ -1,0 +1,214 @@
+"""One run in several processes, started by torchrun: who they are, what they tell each other, and how they end.
+
+Nothing here does anything in a program of one process. Plain data goes between processes as torch writes it and is
+read with `weights_only=True`; CPU tensors travel by gloo, those of GPUs by NCCL.
+"""
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import io
+import os
+import random
+import sys
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UserError
+from .tools import set_random_seed
+
+_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PATIENCE = datetime.timedelta(hours=1)     # for the others; the end of a process is seen at once
+_TOLD, _STORY = "dassl/told", "dassl/story"
+
+_started = _alone = False
+
+
+class OtherProcessEnded(UserError):
+    """Another process of this run is gone."""
+
+
+def requested() -> bool:
+    """Whether this program was started as one of several processes."""
+    return all(os.environ.get(name) for name in _NAMES) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def rank() -> int:
+    """This process, from 0; 0 also where there is only one."""
+    return int(os.environ["RANK"]) if _started else 0
+
+
+def world_size() -> int:
+    """Processes of this run."""
+    return int(os.environ["WORLD_SIZE"]) if _started else 1
+
+
+def device(use_cuda: bool) -> torch.device:
+    """The GPU of this process, or the CPU.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
+    """
+    if not (use_cuda and torch.cuda.is_available()):
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", 0)) if _started else 0
+    if local >= (count := torch.cuda.device_count()):
+        raise UserError(f"Each process takes a GPU of its own; this machine shows {count} and has at least {local + 1} "
+                        f"processes. Start torchrun with --nproc_per_node {count}, or set USE_CUDA False.")
+    if _started:
+        torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def quiet() -> None:
+    """Of several processes only the first speaks; `processes` lets another one tell its error."""
+    if requested() and os.environ["RANK"] != "0":
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Joins the processes of a run; of all that fail, the first one's error passes, the others end without a word.
+
+    Raises:
+        SystemExit: 1, where another process told its error before.
+    """
+    global _started
+    if not requested():
+        yield
+        return
+    import torch.distributed as dist
+
+    if not dist.is_initialized():       # once in a program: a second group would find the first one's addresses
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    _started = True
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        atexit.unregister(dist.destroy_process_group)       # it would wait for the others
+        if not _first_to_tell(error):
+            sys.exit(1)
+        sys.stderr = sys.__stderr__
+        raise
+    _started = False
+
+
+@contextlib.contextmanager
+def first_then_others() -> Iterator[None]:
+    """What may fetch or write something shared: the first process does it before the others.
+
+    Inside, no process hears of the others.
+    """
+    global _alone
+    if rank() > 0:
+        sum_(torch.zeros(1))
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+    if rank() == 0:
+        sum_(torch.zeros(1))
+
+
+def sum_(values: Tensor) -> Tensor:
+    """Every process's tensor becomes the sum over all of them, in place."""
+    if _together():
+        import torch.distributed as dist
+
+        with _unless_another_ended():
+            dist.all_reduce(values)
+    return values
+
+
+def from_first(value):
+    """The first process's value: tensors and plain data."""
+    return gather(value if rank() == 0 else None)[0] if _together() else value
+
+
+def gather(value) -> list:
+    """Every process's value, in their order, tensors on the CPU: tensors and plain data."""
+    if not _together():
+        return [value]
+    import torch.distributed as dist
+
+    packed = _pack(value)
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
+    with _unless_another_ended():
+        dist.all_gather(sizes, torch.tensor([len(packed)]))
+        longest = int(max(sizes))
+        padded = torch.cat([packed, packed.new_zeros(longest - len(packed))])
+        found = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(found, padded)
+    return [_unpack(data[:int(size)]) for data, size in zip(found, sizes, strict=True)]
+
+
+def same_state(modules: Iterable[nn.Module]) -> None:
+    """Parameters and buffers become the first process's."""
+    if not _together():
+        return
+    import torch.distributed as dist
+
+    for module in modules:
+        for values in (*module.parameters(), *module.buffers()):
+            with torch.no_grad(), _unless_another_ended():
+                dist.broadcast(values, 0)
+
+
+def same_streams() -> None:
+    """An unseeded run draws the same numbers in all of its processes."""
+    if _together():
+        set_random_seed(from_first(random.SystemRandom().randrange(2 ** 31)))
+
+
+def _together() -> bool:
+    return _started and not _alone
+
+
+def _pack(value) -> Tensor:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
+
+
+def _unpack(data: Tensor):
+    return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _unless_another_ended() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want "
+                                f"of memory; this one, {rank() + 1} of {world_size()}, heard: "
+                                f"{str(error).splitlines()[0]}. --resume goes on from the last checkpoint.") from error
+
+
+def _store():
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    return _get_default_store()
+
+
+def _first_to_tell(error: BaseException) -> bool:
+    try:
+        if _store().add(_TOLD, 1) > 1:
+            return False
+        _store().set(_STORY, f"Process {rank() + 1} of {world_size()} ended: {error or type(error).__name__}")
+    except RuntimeError:                # torchrun itself is gone, and the store with it
+        pass
+    return True
+
+
+def _story() -> str:
+    with contextlib.suppress(RuntimeError):
+        if _store().check([_STORY]):
+            return _store().get(_STORY).decode()
+    return ""
