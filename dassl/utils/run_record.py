@@ -4,6 +4,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import os.path as osp
 import platform
 import shlex
@@ -59,6 +60,7 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "peak_memory_mb": peak_memory_mb(device),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "machine": _machine(),
         **({"cuda_calls": "run on the CPU (--allow-cpu-shim)"} if cpu_shim.is_on() else {}),
         "commit": _commit(), "command": shlex.join([osp.basename(sys.executable), *sys.argv]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -82,6 +84,17 @@ def peak_memory_mb(device: torch.device) -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> (20 if sys.platform == "darwin" else 10)
+
+
+def _machine() -> str:
+    """System, processor and its cores: "Linux-6.1-x86_64, AMD EPYC 7763, 2 cores"."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{platform.platform(terse=True)}, {processor}, {os.cpu_count()} cores"
 
 
 def _version(package: str) -> str | None:
