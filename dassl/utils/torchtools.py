@@ -5,15 +5,16 @@ import collections
 import logging
 import os
 import os.path as osp
-import pickle
 import tempfile
-from typing import Any
+import warnings
+import zipfile
 
 import torch
 from torch import nn
 
 from .errors import UserError
 from .portable import ENDING
+from .restricted_pickle import restricted_pickle
 from .safe_files import read_safe
 from .tools import mkdir_if_missing, tolist_if_not
 
@@ -62,52 +63,6 @@ def _without_module(state_dict: dict) -> dict:
     return collections.OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
 
 
-class _Inert:
-    """Stands for an optimiser or scheduler object of an old checkpoint; keeps nothing."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-    def __setitem__(self, key, value):
-        pass
-
-
-_ALLOWED = {
-    ("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter"),
-    ("builtins", "dict"), ("builtins", "list"), ("builtins", "set"), ("builtins", "frozenset"),
-    ("builtins", "complex"), ("builtins", "bytearray"),
-    ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"), ("torch", "Size"), ("torch", "device"),
-    ("torch.serialization", "_get_layout"),
-    ("_codecs", "encode"), ("numpy", "dtype"), ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "scalar"), ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"), ("numpy._core.multiarray", "_reconstruct"),
-}
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        module = "builtins" if module == "__builtin__" else module      # as protocol 2 spells it
-        if (module, name) in _ALLOWED or is_storage or is_dtype:
-            return super().find_class(module, name)
-        if module.split(".")[0] == "dassl" or module.startswith("torch.optim"):
-            return _Inert
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor plain data")
-
-
-class restricted_pickle:  # noqa: N801 - stands where torch expects the module `pickle`
-    """Reads tensors and plain data; objects of old Dassl and torch schedulers become inert; all else is refused."""
-
-    Unpickler = _RestrictedUnpickler
-    load = staticmethod(lambda file, **kwargs: _RestrictedUnpickler(file, **kwargs).load())
-    __name__ = "restricted_pickle"
-
-
 def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu") -> dict:
     """The content of a checkpoint file: ours, one that Dassl wrote with a scheduler object in it, or a .safetensors.
 
@@ -121,14 +76,35 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
     if osp.splitext(fpath)[1] == ENDING:
         return read_safe(fpath)
     try:
-        return torch.load(fpath, map_location=map_location, weights_only=True)
-    except Exception:  # an old checkpoint, or a damaged one: the next reader tells them apart
+        if _is_program(fpath):
+            raise ValueError("it is a TorchScript program, not a checkpoint")
+        return _load(fpath, map_location)
+    except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"The checkpoint {fpath} cannot be read: {reason}. Only tensors and plain data are loaded. "
+                        "If the file was cut, take an earlier one or train again.") from error
+
+
+def _load(fpath: str, map_location: str | torch.device | None) -> dict:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
         try:
-            return torch.load(fpath, map_location=map_location, pickle_module=restricted_pickle, weights_only=False)
-        except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"The checkpoint {fpath} cannot be read: {reason}. Only tensors and plain data are loaded. "
-                            "If the file was cut, take an earlier one or train again.") from error
+            return torch.load(fpath, map_location=map_location, weights_only=True)
+        except Exception:  # an old checkpoint, or a damaged one: the next reader tells them apart
+            pass
+        arguments = dict(map_location=map_location, pickle_module=restricted_pickle, weights_only=False)
+        try:
+            return torch.load(fpath, **arguments)
+        except UnicodeDecodeError:                      # bytes of Python 2
+            return torch.load(fpath, encoding="latin1", **arguments)
+
+
+def _is_program(fpath: str) -> bool:
+    """torch.load would hand it to torch.jit, which runs what is in it."""
+    if not zipfile.is_zipfile(fpath):
+        return False
+    with zipfile.ZipFile(fpath) as archive:
+        return any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
