@@ -25,7 +25,8 @@ MARKUP = '<img src=x onerror="alert(1)">'
 
 @pytest.fixture(scope="module")
 def classifier():
-    return classifier_of(parser().parse_args(["--backbone", "tiny", "--device", "cpu", "--classes", f"circle, {MARKUP}"]))
+    words = ["--backbone", "tiny", "--device", "cpu", "--classes", f"circle, {MARKUP}"]
+    return classifier_of(parser().parse_args(words))
 
 
 @pytest.fixture(scope="module")
