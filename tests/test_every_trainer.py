@@ -47,10 +47,21 @@ def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     trainer.forward_backward = recorded
     trainer.train()
     first, last = (sum(s["loss"] for s in part) for part in (losses[:4], losses[-4:]))
-    assert last < 0.9 * first
+    assert 0 < last < 0.9 * first
     assert all(torch.equal(v, frozen[k]) for k, v in trainer.model.clip.state_dict().items())
     learned = {id(p) for p in trainer.model.prompt_learner.parameters()}
     assert {id(p) for p in trainer.model.parameters() if p.grad is not None} == learned
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_it_minimises_the_cross_entropy_of_its_logits(name, make_cfg):
+    trainer = build_trainer(make_cfg(name))
+    images, label = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    out = trainer.model(images)
+    terms = trainer.loss(out, label)
+    shares = out.logits.double().exp() / out.logits.double().exp().sum(1, keepdim=True)
+    assert terms["ce"].item() == pytest.approx(-shares[range(len(label)), label].log().mean().item(), rel=1e-5)
+    assert all(term.item() >= 0 for term in terms.values())
 
 
 @pytest.mark.parametrize("name", LEARNING)

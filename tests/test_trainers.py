@@ -2,6 +2,8 @@
 import pytest
 import torch
 
+from clip import encode_texts
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 
@@ -12,6 +14,15 @@ def save(path, state):
     path.mkdir(parents=True)
     torch.save({"state_dict": state, "epoch": 7, "optimizer": None, "scheduler": None, "val_result": None},
                path / "model.pth.tar-7")
+
+
+def test_zero_shot_and_vpt_say_the_datasets_own_sentence(make_cfg, monkeypatch):
+    for name, opts in (("ZeroshotCLIP", ()), ("VPT", ("TRAINER.VPT.CTX_INIT", ""))):
+        cfg = make_cfg(name, *opts)
+        monkeypatch.setattr(DATASET_REGISTRY.get("Toy"), "template", "a {}, painted.", raising=False)
+        trainer = build_trainer(cfg)
+        sentences = [f"a {c.replace('_', ' ')}, painted." for c in trainer.classnames]
+        torch.testing.assert_close(trainer.model.bank, encode_texts(trainer.model.clip, sentences))
 
 
 def test_coop_reads_and_writes_the_authors_checkpoints(make_cfg, tmp_path):
