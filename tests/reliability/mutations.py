@@ -55,8 +55,7 @@ MUTATIONS = (
     Mutation("PRM normalisation", "trainers/parts/label_mapping.py", "(self.counts.double() / total.clamp(min=1))",
              "(self.counts.double() / total.max().clamp(min=1))", PARTS),
     Mutation("PRM votes of other classes", "trainers/parts/label_mapping.py",
-             "return scores[torch.arange(len(labels), device=labels.device), labels].topk(k, dim=1).indices",
-             "return scores[torch.arange(len(labels), device=labels.device), labels - 1].topk(k, dim=1).indices", PARTS),
+             "device=labels.device), labels].topk(", "device=labels.device), labels - 1].topk(", PARTS),
     Mutation("schedule off by one", "dassl/optim/lr_scheduler.py", "if self.last_epoch >= self.warmup_epoch:",
              "if self.last_epoch > self.warmup_epoch:", ("tests/engine/test_lr_scheduler.py",)),
     Mutation("label shift", "dassl/data/data_manager.py", '"label": torch.tensor([item.label for item in items])',
@@ -68,7 +67,8 @@ MUTATIONS = (
              '            drawn = {"train": dataset.generate_fewshot_dataset(train, num_shots=shots)}\n'
              "            if val is not None:\n"
              '                drawn["val"] = dataset.generate_fewshot_dataset(val, num_shots=min(shots, 4))\n',
-             '            drawn = {"val": dataset.generate_fewshot_dataset(val, num_shots=min(shots, 4))} if val else {}\n'
+             "            drawn = {}\n            if val is not None:\n"
+             '                drawn["val"] = dataset.generate_fewshot_dataset(val, num_shots=min(shots, 4))\n'
              '            drawn["train"] = dataset.generate_fewshot_dataset(train, num_shots=shots)\n',
              ("tests/datasets/test_few_shot.py", "tests/datasets/test_few_shot_everywhere.py")),
     Mutation("prototype normalisation", "trainers/parts/prototypes.py", "return sums / counts[:, None]",
