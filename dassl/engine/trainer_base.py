@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.tools import tolist_if_not
-from dassl.utils.torchtools import BEST, load_checkpoint, load_weights, save_checkpoint
+from dassl.utils.torchtools import load_weights, save_checkpoint
 
 from . import parallel
+from .checkpoint_files import find_checkpoint, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +101,11 @@ class TrainerBase:
         for name, pointer in zip(names, pointers, strict=True):
             with open(pointer, encoding="utf-8") as file:
                 paths[name] = osp.join(directory, name, file.readline().strip())
-        states = {name: self._read(path) for name, path in paths.items()}
+        states = {name: read_weights(path) for name, path in paths.items()}
         if len(epochs := {state["epoch"] for state in states.values()}) > 1:
             # The run was stopped between the files of two models: the earlier epoch is the last that all of them have.
             paths = {name: osp.join(directory, name, f"model.pth.tar-{min(epochs)}") for name in names}
-            states = {name: self._read(path) for name, path in paths.items()}
+            states = {name: read_weights(path) for name, path in paths.items()}
         for name, path in paths.items():
             state = states[name]
             load_weights(self._models[name], state["state_dict"], path)
@@ -122,7 +123,7 @@ class TrainerBase:
         """Weights of every model from a run folder.
 
         Args:
-            directory: the folder; "" keeps the models as they are, as Dassl does.
+            directory: the folder, or what else `find_checkpoint` takes; "" keeps the models as they are, as Dassl does.
             epoch: of model.pth.tar-<epoch>; None takes model-best.pth.tar, or else the latest.
         Raises:
             UserError: no such file, or one that does not fit.
@@ -132,30 +133,10 @@ class TrainerBase:
             return
         directory = distributed.from_first(directory)        # the others have saved nothing that lasts
         for name in self.get_model_names():
-            folder = osp.join(directory, name)
-            path = osp.join(folder, f"model.pth.tar-{epoch}" if epoch is not None else self._best_or_latest(folder))
-            state = self._read(path)
+            path = find_checkpoint(directory, name, self._models, epoch)
+            state = read_weights(path)
             load_weights(self._models[name], state["state_dict"], path)
             logger.info("Loaded %s from %s (epoch %s)", name, path, state.get("epoch"))
-
-    @staticmethod
-    def _best_or_latest(folder: str) -> str:
-        pointer = osp.join(folder, "checkpoint")
-        if osp.exists(osp.join(folder, BEST)) or not osp.exists(pointer):
-            return BEST
-        with open(pointer, encoding="utf-8") as file:
-            return file.readline().strip()
-
-    @staticmethod
-    def _read(path: str) -> dict:
-        try:
-            state = load_checkpoint(path)
-        except FileNotFoundError as error:
-            raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved "
-                            "as --load-epoch.") from error
-        if not isinstance(state, dict) or "state_dict" not in state:
-            raise UserError(f"{path} is no checkpoint: it has no state_dict.")
-        return state
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
         """"train", "eval" or "test" (as "eval")."""

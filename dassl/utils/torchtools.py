@@ -136,7 +136,7 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
     try:
         model.load_state_dict(_without_module(state_dict))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"The checkpoint {source} does not fit this model: {reason}. Was it trained with the same "
                         "trainer and settings (context words, depth, class-specific context, backbone)?") from error
 

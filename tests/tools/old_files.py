@@ -34,7 +34,7 @@ class Storage:
 
 def tensor(array, rebuild="torch._utils._rebuild_tensor_v2"):
     """As Tensor.__reduce_ex__ has it; before 0.4 without the last two arguments."""
-    strides = tuple(s // array.itemsize for s in np.ascontiguousarray(array).strides)
+    strides = tuple(s // array.itemsize for s in array.strides)            # of an array in C's order
     more = (False, Call("collections.OrderedDict")) if rebuild.endswith("v2") else ()
     return Call(rebuild, Storage(array), 0, array.shape, strides, *more)
 

@@ -50,6 +50,9 @@ def _to_saved_names(module: PromptLearner, state: dict, prefix: str, _metadata) 
 
 
 def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> None:
+    whole = f"{prefix}prompt_learner."                      # of a file that holds the authors' whole model
+    for name in [name for name in state if name.startswith(whole)]:
+        state.setdefault(prefix + name.removeprefix(whole), state.pop(name))
     for own, saved in module.saved_as.items():
         if isinstance(saved, str) and prefix + saved in state:
             state[prefix + own] = state.pop(prefix + saved)
