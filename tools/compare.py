@@ -1,0 +1,62 @@
+"""What differs between two or more runs, or folders of seeds: settings, data, weights, versions, machine, and results.
+
+Exit code 0: nothing that is recorded differs, and the results are equal; 1: something differs; 2: not to be compared.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools.comparison import report  # noqa: E402
+from tools.comparison.differ import Comparison  # noqa: E402
+from tools.comparison.sides import NoRun, sides_of  # noqa: E402
+
+EXAMPLES = """
+examples:
+  python tools/compare.py output/digits/DAPT/tiny_16shots/seed1 output/digits/CoOp/tiny_16shots/seed1     two runs
+  python tools/compare.py output/digits/DAPT/tiny_16shots other_output/digits/DAPT/tiny_16shots           their seeds
+  python tools/compare.py a/seed1 b/seed1 c/seed1 --json                                                  for programs
+
+Folders of seeds are compared seed by seed where both have it; numbers are mean and population standard deviation.
+Classes are compared where the runs have predictions.csv, or TEST.PER_CLASS_RESULT wrote their accuracies to log.txt.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/compare.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold the seeds of one row")
+    p.add_argument("--classes", type=int, default=10, metavar="N",
+                   help="show the N classes that differ most, 0 for none (default: 10)")
+    p.add_argument("--json", action="store_true", help="print everything as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; exit codes as the module says."""
+    args = parser().parse_args(argv)
+    try:
+        if len(args.runs) < 2:
+            raise NoRun(f"Two or more are compared; only {args.runs[0]} was named.")
+        comparison = Comparison(sides_of(args.runs))
+    except NoRun as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False))
+    else:
+        print(report.text(comparison, args.classes))
+    return 0 if comparison.same and comparison.equal_results else 1
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
+    sys.exit(main())

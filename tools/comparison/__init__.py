@@ -1,0 +1,1 @@
+"""Runs side by side: reading them (sides), what differs (differ), saying it (report)."""

@@ -1,0 +1,194 @@
+"""What differs between the sides, and what their results are."""
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from tools.tables.published import WITHOUT_EFFECT
+
+from .sides import Run, Side
+
+# What results.json says beside the settings: (group, name in words, path in the record).
+RECORDED = (
+    ("data", "dataset", "dataset"), ("data", "few-shot split", "split_hash"), ("data", "class names", "class_hash"),
+    ("data", "number of classes", "num_classes"), ("data", "classes", "classes"), ("data", "tested split", "split"),
+    ("data", "images tested", "num_test"), ("data", "transforms", "transforms"),
+    ("model", "trainer", "trainer"), ("model", "backbone", "backbone.name"),
+    ("model", "weights, sha256", "backbone.sha256"), ("model", "precision", "precision"),
+    ("model", "learned parameters", "learned_parameters"), ("run", "mode", "mode"), ("run", "epochs", "epochs"),
+    ("run", "model selection", "model_selection"), ("machine", "device", "device"), ("machine", "machine", "machine"),
+    ("machine", "CUDA calls", "cuda_calls"), ("software", "commit", "commit"))
+_OPTIONAL = {"cuda_calls"}                                  # is there only where it was used
+_MEASURED = (("seconds of training", "seconds.train"), ("seconds of testing", "seconds.test"),
+             ("peak memory, MiB", "peak_memory_mb"))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """group: "settings", "data", ...; values: a text per side; effect: False for what changes no result."""
+
+    group: str
+    what: str
+    values: list[str]
+    effect: bool = True
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of every side: mean and population spread over its runs, None where it has none."""
+
+    name: str
+    means: list[float | None]
+    spreads: list[float | None]
+
+    @property
+    def differences(self) -> list[float | None]:
+        """From the first side."""
+        first = self.means[0]
+        return [None if mean is None or first is None else mean - first for mean in self.means]
+
+
+class Comparison:
+    """Sides and what follows from them.
+
+    Attributes:
+        differences: what is otherwise, settings first.
+        unknown: names of what one side has not recorded.
+        others: config keys of other trainers that only some of the sides know.
+    """
+
+    def __init__(self, sides: list[Side]):
+        self.sides = sides
+        self.differences: list[Difference] = []
+        self.unknown: list[str] = []
+        self.others: list[str] = []
+        self.seeds = sorted(set.intersection(*(set(side.runs) for side in sides)))
+        self.several = any(side.several for side in sides)
+        if self.several and len({tuple(side.runs) for side in sides}) > 1:
+            self._differ("seeds", "seeds", [" ".join(map(str, sorted(side.runs))) for side in sides])
+        self._settings()
+        for group, what, path in RECORDED:
+            self._recorded(group, what, path)
+        for package in self._names(lambda run: run.record.get("versions", {})):
+            self._recorded("software", package, f"versions.{package}")
+        for flag in self._names(lambda run: run.flags):
+            self._compare("run", f"--{flag.replace('_', '-')}", lambda run, flag=flag: run.flags.get(flag, "not given"))
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs that can change a result."""
+        return not any(difference.effect for difference in self.differences)
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [f"{side.name}{f' seed {seed}' if side.several else ''}" for side in self.sides
+                for seed, run in side.runs.items() if not run.metrics]
+
+    @cached_property
+    def equal_results(self) -> bool:
+        """Whether every metric of every seed is the same to the last digit; not where one has none."""
+        metrics = [[run.metrics for _, run in sorted(side.runs.items())] for side in self.sides]
+        return not self.unfinished and all(own == metrics[0] for own in metrics)
+
+    @cached_property
+    def metrics(self) -> list[Measure]:
+        return [self._measure(name, lambda run, name=name: run.metrics.get(name))
+                for name in self._names(lambda run: run.metrics)]
+
+    @cached_property
+    def measured(self) -> list[Measure]:
+        found = [self._measure(what, lambda run, path=path: _at(run.record, path)) for what, path in _MEASURED]
+        return [measure for measure in found if any(mean is not None for mean in measure.means)]
+
+    @cached_property
+    def per_class(self) -> list[Measure]:
+        """Classes that every side has and whose accuracies differ; the greatest differences first."""
+        found = [self._measure(name, lambda run, name=name: run.per_class.get(name))
+                 for name in self._names(lambda run: run.per_class)]
+        found = [measure for measure in found if None not in measure.means and len(set(measure.means)) > 1]
+        return sorted(found, key=lambda measure: -max(map(abs, measure.differences)))
+
+    @cached_property
+    def images(self) -> dict[str, int] | None:
+        """Of two runs on the same images: how many were answered otherwise; None where that cannot be said."""
+        if self.several or len(self.sides) != 2:
+            return None
+        one, other = (next(iter(side.runs.values())).predictions for side in self.sides)
+        if not one or set(one) != set(other):
+            return None
+        pairs = [(*one[path], other[path][1]) for path in one]             # true, predicted, predicted
+        return {"images": len(pairs), "otherwise": sum(a != b for _, a, b in pairs),
+                "now right": sum(a != true == b for true, a, b in pairs),
+                "now wrong": sum(a == true != b for true, a, b in pairs)}
+
+    def _settings(self) -> None:
+        known = [set(run.config) for side in self.sides for run in side.runs.values() if run.config]
+        if len(known) < sum(len(side.runs) for side in self.sides):
+            self.unknown.append("config.yaml")
+            return
+        for key in self._names(lambda run: run.config):
+            if key == "SEED" and self.several:
+                continue
+            if key.startswith("TRAINER.") and key != "TRAINER.NAME" and not all(key in keys for keys in known) \
+                    and not self._own_key(key):
+                self.others.append(key)
+                continue
+            self._compare("settings", key, lambda run, key=key: run.config.get(key, "not there"),
+                          effect=key not in WITHOUT_EFFECT or key == "USE_CUDA")
+
+    def _own_key(self, key: str) -> bool:
+        """Whether a key is in the section of a trainer that was run."""
+        runs = [run for side in self.sides for run in side.runs.values()]
+        return key.split(".")[1].lower() in {str(run.config.get("TRAINER.NAME", "")).lower() for run in runs}
+
+    def _recorded(self, group: str, what: str, path: str) -> None:
+        key = {"dataset": "DATASET.NAME", "trainer": "TRAINER.NAME", "classes": "DATASET.SUBSAMPLE_CLASSES",
+               "transforms": "INPUT.TRANSFORMS", "epochs": "OPTIM.MAX_EPOCH"}.get(path)
+        if any(difference.what == key for difference in self.differences):
+            return                                                  # said already, as a setting
+        default = "not used" if path in _OPTIONAL else None
+        self._compare(group, what, lambda run: _at(run.record, path) if _at(run.record, path) is not None else default)
+
+    def _compare(self, group: str, what: str, get: Callable[[Run], object], effect: bool = True) -> None:
+        """Seed by seed where all sides have it, else what one side has against what the other has."""
+        values = [{seed: get(run) for seed, run in side.runs.items()} for side in self.sides]
+        seeds = self.seeds if self.several else []
+        if any(value is None for own in values for value in own.values()):
+            if any(value is not None for own in values for value in own.values()):
+                self.unknown.append(what)
+            return
+        if seeds:
+            at = [seed for seed in seeds if len({repr(own[seed]) for own in values}) > 1]
+            if at:
+                self._differ(group, what, [_text({seed: own[seed] for seed in at}) for own in values], effect)
+            return
+        sets = [set(map(repr, own.values())) for own in values]
+        apart = any(own.isdisjoint(sets[0]) for own in sets[1:])
+        if apart and (not self.several or all(len(own) == 1 for own in sets)):
+            self._differ(group, what, [_text(own) for own in values], effect)
+
+    def _differ(self, group: str, what: str, values: list[str], effect: bool = True) -> None:
+        self.differences.append(Difference(group, what, values, effect))
+
+    def _names(self, get: Callable[[Run], dict]) -> list[str]:
+        return list(dict.fromkeys(name for side in self.sides for run in side.runs.values() for name in get(run)))
+
+    def _measure(self, name: str, get: Callable[[Run], float | None]) -> Measure:
+        values = [[v for v in map(get, side.runs.values()) if v is not None] for side in self.sides]
+        return Measure(name, [statistics.fmean(own) if own else None for own in values],
+                       [statistics.pstdev(own) if len(own) > 1 else None for own in values])
+
+
+def _text(values: dict[int, object]) -> str:
+    """One value, or "seed 1: a, seed 2: b"."""
+    if len({repr(value) for value in values.values()}) == 1:
+        return str(next(iter(values.values()))) or "(empty)"
+    return ", ".join(f"seed {seed}: {value}" for seed, value in values.items())
+
+
+def _at(record: dict, path: str):
+    for part in path.split("."):
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
