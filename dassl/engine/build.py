@@ -1,7 +1,10 @@
 """TRAINER.NAME -> a trainer."""
 from dassl.utils.registry import Registry
 
-TRAINER_REGISTRY = Registry("TRAINER")
+LATER = {"Vanilla": "dassl.engine.dg.vanilla", "DomainMix": "dassl.engine.dg.domain_mix",
+         "CrossGrad": "dassl.engine.dg.crossgrad", "SourceOnly": "dassl.engine.da.source_only",
+         "SupBaseline": "dassl.engine.ssl.sup_baseline", "FixMatch": "dassl.engine.ssl.fixmatch"}
+TRAINER_REGISTRY = Registry("TRAINER", LATER)
 
 
 def build_trainer(cfg):

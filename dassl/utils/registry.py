@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from .errors import UserError
@@ -26,12 +27,13 @@ class Registry:
 
     Args:
         name: what the table is of, for messages ("TRAINER").
+        later: {name: module that registers it}, imported when that name is asked for; until then it is free.
     """
 
     _clash: Callable | None = None
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, later: Mapping[str, str] | None = None):
+        self._name, self._later = name, dict(later or {})
         self._obj_map: dict[str, object] = {}
         self._aliases: dict[str, str] = {}
 
@@ -72,8 +74,11 @@ class Registry:
 
     def get(self, name: str):
         name = self.canonical(name)
+        if name not in self._obj_map and name in self._later:
+            importlib.import_module(self._later[name])
         if name not in self._obj_map:
-            raise UnknownName(f"Unknown {self._name.lower()} {name!r}.{nearest(name, self._obj_map)} "
+            hint = nearest(name, {**self._later, **self._obj_map})
+            raise UnknownName(f"Unknown {self._name.lower()} {name!r}.{hint} "
                               f"Registered: {', '.join(sorted(self._obj_map)) or 'none'}.")
         return self._obj_map[name]
 

@@ -3,7 +3,11 @@ from __future__ import annotations
 
 from dassl.utils.registry import Registry
 
-DATASET_REGISTRY = Registry("DATASET")
+_DG = ("PACS", "VLCS", "DigitsDG", "OfficeHomeDG", "DomainNetDG")
+_DA = ("Office31", "OfficeHome", "VisDA17", "DomainNet", "miniDomainNet")
+
+LATER = {**dict.fromkeys(_DG, "dassl.data.datasets.dg"), **dict.fromkeys(_DA, "dassl.data.datasets.da")}
+DATASET_REGISTRY = Registry("DATASET", LATER)
 
 
 def build_dataset(cfg):

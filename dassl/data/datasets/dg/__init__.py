@@ -1,0 +1,12 @@
+"""Datasets of domain generalisation: trained on source domains, tested on others."""
+from dassl.utils.left_out import refuse
+
+from .digits_dg import DigitsDG
+from .domainnet import DomainNetDG
+from .office_home_dg import OfficeHomeDG
+from .pacs import PACS
+from .vlcs import VLCS
+
+__all__ = ["PACS", "VLCS", "DigitsDG", "DomainNetDG", "OfficeHomeDG"]
+
+__getattr__ = refuse(__name__, ("CIFAR10C", "CIFAR100C", "Camelyon17", "DigitSingle", "FMoW", "IWildCam"), __all__)

@@ -1,0 +1,60 @@
+"""CrossGrad: a label and a domain classifier, each trained on images that fool the other.
+
+Source: Shankar et al., ICLR 2018, algorithm 1; gradients are clipped at 0.1 per pixel as in Dassl 0.6.3.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dassl.engine.build import TRAINER_REGISTRY
+from dassl.engine.trainer import SimpleNet, TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+
+
+@TRAINER_REGISTRY.register()
+class CrossGrad(TrainerX):
+    """Registers the models "F" (labels, the one that is tested) and "D" (source domains)."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        c = cfg.TRAINER.CROSSGRAD
+        self.eps_f, self.eps_d, self.alpha_f, self.alpha_d = c.EPS_F, c.EPS_D, c.ALPHA_F, c.ALPHA_D
+
+    def build_model(self) -> None:
+        self.F, self.optim_F, self.sched_F = self._registered("F", self.num_classes)
+        self.D, self.optim_D, self.sched_D = self._registered("D", self.num_source_domains)
+        self.model = self.F
+
+    def _registered(self, name: str, outputs: int):
+        model = SimpleNet(self.cfg, self.cfg.MODEL, outputs).to(self.device)
+        optim = build_optimizer(model, self.cfg.OPTIM)
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM)
+        self.register_model(name, model, optim, sched)
+        return model, optim, sched
+
+    def forward_backward(self, batch: dict) -> dict:
+        images, labels, domains = self.parse_batch_train(batch)
+        for_f = images + self.eps_f * _clipped_gradient(self.D, images, domains)        # another domain, same label
+        for_d = images + self.eps_d * _clipped_gradient(self.F, images, labels)
+        losses = {}
+        for name, own, other, target in (("F", self.alpha_f, for_f, labels), ("D", self.alpha_d, for_d, domains)):
+            model = self._models[name]
+            loss = (1 - own) * F.cross_entropy(model(images), target) + own * F.cross_entropy(model(other), target)
+            self.model_backward_and_update(loss, name)
+            losses[f"loss_{name.lower()}"] = loss.item()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return losses
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        return self.F(input)
+
+
+def _clipped_gradient(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+    """Of the model's loss by the pixels, within [-0.1, 0.1]."""
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        gradient, = torch.autograd.grad(F.cross_entropy(model(images), target), images)
+    return gradient.clamp(-0.1, 0.1)

@@ -1,0 +1,25 @@
+"""Cross-entropy on all source domains together: the baseline of domain generalisation."""
+from __future__ import annotations
+
+from torch.nn import functional as F
+
+from dassl.engine.build import TRAINER_REGISTRY
+from dassl.engine.trainer import TrainerX
+from dassl.metrics import compute_accuracy
+
+
+@TRAINER_REGISTRY.register()
+class Vanilla(TrainerX):
+    """SimpleNet over MODEL.BACKBONE and MODEL.HEAD."""
+
+    def forward_backward(self, batch: dict) -> dict:
+        images, labels = self.parse_batch_train(batch)
+        logits = self.model(images)                                                     # (B, C)
+        loss = F.cross_entropy(logits, labels)
+        self.model_backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def parse_batch_train(self, batch: dict):
+        return batch["img"].to(self.device), batch["label"].to(self.device)

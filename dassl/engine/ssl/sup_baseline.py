@@ -1,0 +1,8 @@
+"""Cross-entropy on labelled images alone: the baseline of semi-supervised learning."""
+from dassl.engine.build import TRAINER_REGISTRY
+from dassl.engine.da.source_only import SourceOnly
+
+
+@TRAINER_REGISTRY.register()
+class SupBaseline(SourceOnly):
+    """As SourceOnly, on labelled and unlabelled images of one domain."""
