@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from tools import cells, launch, table, train
 from tools.cells import TAIL, Planned
 from tools.estimate import Times, side_by_side
+from tools.inputs import read_json
 from tools.overview import Overview, Status, duration
 from tools.schedule import Schedule
 from tools.slots import THREADS, Slots
 
-_RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: ")
+_RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
 _READERS_SECONDS = 5                        # for a run's last lines to arrive after its end
 
 
@@ -171,7 +172,7 @@ class Conductor:
             self.schedule.again(p)
         elif code == train.IN_USE:
             self.schedule.held(p)
-            self.overview.say(f"{label}: left for now. {' '.join(active.errors).strip()}")
+            self.overview.say(f"{label}: left for now; {_owner(p)} works on it")
         else:
             self._failed(active, code)
 
@@ -193,14 +194,13 @@ class Conductor:
     def _show(self) -> None:
         if not self.active:
             return
-        finished = len(self.todo) - len(self.schedule.waiting) - len(self.schedule.running)
-        total = f"{finished} of {len(self.todo)} runs done"
+        total = f"{self.schedule.finished} of {len(self.todo)} runs done"
         if self.outcome.failed:
             total += f", {len(self.outcome.failed)} failed"
         left = self._seconds_left()
         total += f"; {duration(time.monotonic() - self.overview.start)} so far, " \
                  f"{'about ' + duration(left) + ' left' if left is not None else 'time left not known yet'}"
-        self.overview.show([a.status for a in sorted(self.active, key=lambda a: a.place)], total)
+        self.overview.show([a.status for a in sorted(self.active, key=lambda a: self._number(a.planned))], total)
 
     def _seconds_left(self) -> float | None:
         """None until every run's time is known, at least from others of this sweep."""
@@ -215,7 +215,10 @@ class Conductor:
         return side_by_side([*running, *waiting], len(self.slots.devices))
 
     def _label(self, p: Planned) -> str:
-        return f"[{self.schedule.order[p.cell.folder]}/{len(self.todo)}] {p.name}"
+        return f"[{self._number(p)}/{len(self.todo)}] {p.name}"
+
+    def _number(self, p: Planned) -> int:
+        return self.schedule.order[p.cell.folder]
 
     def _stop(self, patience: float) -> None:
         """End all runs: Ctrl-C reached them too and they may be ending; otherwise tell them, ever less gently."""
@@ -240,6 +243,12 @@ class Conductor:
                 act, *arguments = self.events.get(timeout=min(left, 0.2))
                 act(*arguments)
         return not self.active
+
+
+def _owner(p: Planned) -> str:
+    """Who holds the run folder."""
+    owner = read_json(p.folder / "run.lock")
+    return "process {pid} of {user} on {host}, since {started},".format(**owner) if owner else "another process"
 
 
 def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:

@@ -37,7 +37,8 @@ class Status:
             self.doing, self.values = f"epoch {found['epoch']}", found["values"]
             self.eta, self.moved = _seconds(found["eta"]), True
         elif found := _TESTING.match(line):
-            self.doing, self.eta, self.moved = f"{found['split']} batch {found['batch']}", None, True
+            self.doing, self.values = f"{found['split']} batch {found['batch']}", ""
+            self.eta, self.moved = None, True
         elif found := _FETCHING.match(line):
             self.doing, self.values = f"{found['what']} {found['share']} %", ""
         else:

@@ -23,7 +23,7 @@ class Schedule:
         self.waiting, self.running, self.elsewhere = list(todo), [], []
         self.order = {p.cell.folder: number for number, p in enumerate(self.waiting, 1)}
         self._proved = {need for p in done for need in _needs(p)}
-        self._looked_again = False
+        self.finished, self._looked_again = 0, False
 
     def next(self) -> Planned | None:
         """Take the next run that may start now out of the waiting ones; None where each must wait."""
@@ -42,6 +42,7 @@ class Schedule:
 
     def succeeded(self, p: Planned) -> None:
         self.running.remove(p)
+        self.finished += 1
         self.moved(p)
 
     def again(self, p: Planned) -> None:

@@ -177,7 +177,7 @@ def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slo
     elif len(known) < len(todo):
         estimate += f" for {len(known)} of them, the rest not known yet"
     count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
-    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}. "
+    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}.\n"
             f"Results go to {table.short(Path(output))}.")
 
 

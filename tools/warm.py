@@ -1,12 +1,14 @@
 """The warm server of a sweep: imports what every run imports, once, and forks one child per run.
 
 A child is a run of tools/train.py in everything but its start: stdin, stdout, stderr, working folder, environment, name
-and arguments are the run's own. The server itself starts no thread, touches no GPU and draws no random number, so that
-a child stands where a fresh process would stand after the same imports. Linux only; talks JSON over a socket pair
-with tools/launch.py, which starts it.
+and arguments are the run's own. The server only imports: it computes nothing, touches no GPU and draws no random
+number, so that a child stands where a fresh process stands after the same imports. (NumPy's BLAS starts threads when it
+is imported, and ends them before every fork by itself.) Linux only; talks JSON over a socket pair with tools/launch.py.
 """
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import gc
 import json
@@ -15,9 +17,12 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -29,15 +34,22 @@ _GRACE_SECONDS = 10                         # for the runs to end when the sweep
 
 
 def import_everything() -> None:
-    """What a run of tools/train.py imports until its first step, which PyTorch's optimisers delay until then."""
+    """What a run of tools/train.py imports until its end, and the tokenizer's vocabulary."""
     from tools import train
 
     train.register()
     import torch._dynamo  # noqa: F401 - every optimiser imports it at its first step
+    from PIL import Image
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
-    import dassl.engine.trainer  # noqa: F401
+    import dassl.engine.trainer
+    import dassl.utils.run_lock  # noqa: F401
     import tools.first_look  # noqa: F401
+    import tools.slots  # noqa: F401
+    from clip.tokenizer import simple_tokenizer
+
+    Image.init()
+    simple_tokenizer()
 
 
 def serve(channel: socket.socket) -> list[str] | None:
@@ -141,7 +153,24 @@ def main(run: Callable[[list[str]], int] | None = None, prepare: Callable[[], No
         return 0
     if run is None:
         from tools.train import cli as run
-    return run(arguments)
+    try:
+        code = run(arguments)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    return _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a child as the interpreter ends, but for taking every module apart, which lasts longer than a small run."""
+    threading._shutdown()                   # as multiprocessing ends its forks: threads first, then the exit handlers
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
