@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools import command  # noqa: E402
+
 OPSET = 18
 TOLERANCE = 2e-3                        # of logits, which are cosines times a scale of about 100
 LARGEST = 2 ** 31                       # bytes of one ONNX file
@@ -176,20 +178,7 @@ def main(args: argparse.Namespace) -> int:
 
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 2 (yours to mend) or 130."""
-    args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        return main(args)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from dassl.utils import UserError
-
-        if not isinstance(error, UserError):
-            raise
-        print(f"\n{error}", file=sys.stderr)
-        return 2
+    return command.run(main, parser().parse_args(argv))
 
 
 def _need_packages() -> None:

@@ -9,7 +9,6 @@ In Python:
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+from tools import command  # noqa: E402
 
 EXAMPLES = """
 examples:
@@ -137,20 +138,7 @@ def main(args: argparse.Namespace) -> int:
 
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
-    args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        return main(args)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from dassl.utils import UserError
-
-        if not isinstance(error, UserError):
-            raise
-        print(f"\n{error}", file=sys.stderr)
-        return 2
+    return command.run(main, parser().parse_args(argv))
 
 
 def _register(plugins: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from tools.prediction.images import find
 from tools.recipes import ROOT
 
 ZERO_SHOT = ["--backbone", "tiny", "--classes", "circle, square, =star"]
+KNOWN = ["--backbone", "tiny", "--classes", "circle, square"]
 
 
 @pytest.fixture
@@ -82,10 +83,10 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
 @pytest.mark.parametrize(("argv", "told"), [
     ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
     (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' stands there twice"),
-    (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*ZERO_SHOT, "--topk", "0", "IMAGE"], "1 or more"),
+    (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "1 or more"),
     (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),
-    ([*ZERO_SHOT, "--template", "no place", "IMAGE"], "one {}"), (["--run", "/nowhere", "IMAGE"], "does not exist"),
-    ([*ZERO_SHOT, "--device", "cuda", "IMAGE"], "doctor.py")])
+    ([*KNOWN, "--template", "no place", "IMAGE"], "one {}"), (["--run", "/nowhere", "IMAGE"], "does not exist"),
+    ([*KNOWN, "--device", "cuda", "IMAGE"], "doctor.py")])
 def test_what_the_user_can_mend_is_one_paragraph_and_code_2(argv, told, photos, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code, out, err = run([str(photos / "b.png") if word == "IMAGE" else word for word in argv], capsys)

@@ -34,7 +34,7 @@ async function describe() {
   const test = about.accuracy === null ? "" : `, ${about.accuracy.toFixed(1)} % right in its test`;
   const learned = about.dataset ? `${about.trainer} on ${about.dataset}${test}` : about.trainer;
   document.getElementById("about").textContent =
-    `${learned} · CLIP ${about.backbone} · ${about.classes.length} classes`;
+    `${learned} · backbone ${about.backbone} · ${about.classes.length} classes`;
   document.title = `${about.trainer} ${about.dataset}`.trim();
   document.getElementById("hint").textContent =
     `${about.formats.join(", ")}, up to ${about.max_bytes / 2 ** 20} MiB. Pasting works too.` +
