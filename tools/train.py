@@ -5,6 +5,7 @@ For programs: `parser()`, `setup_cfg(args)` -> frozen config for `dassl.engine.b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -46,6 +47,10 @@ examples:
   Images of your own, in folders of classes or in a CSV (path, label, classname); no Python, no yaml:
     python tools/train.py --dataset-dir my_images --template "a photo of a {}." --trainer CoOp --seed 1 \\
         --config-file configs/trainers/CoOp/tiny.yaml DATASET.NUM_SHOTS 16
+
+  One big run on four GPUs of this machine, the same result and files as on one (docs/scaling.md):
+    torchrun --nproc_per_node 4 tools/train.py --trainer CoOp --seed 1 --output-dir output/imagenet \\
+        --dataset-config-file configs/datasets/imagenet.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
 
   A trainer of your own, from a file; and all that is there:
     python tools/train.py --plugin mine.py --trainer Mine ...
@@ -160,6 +165,13 @@ def register(plugins: list[str] = (), replace: bool = False) -> list:
 def main(args: argparse.Namespace) -> None:
     """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
     _own_packages_first()
+    from dassl.utils import distributed
+
+    with distributed.processes(), contextlib.ExitStack() as stack:
+        _run(args, stack)
+
+
+def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.utils.cpu_shim import cuda_of_others
 
     with cuda_of_others(args.allow_cpu_shim):
@@ -170,9 +182,10 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY, build_trainer
-    from dassl.utils import UserError, collect_env_info, cpu_shim, set_random_seed, setup_logger
+    from dassl.engine import TRAINER_REGISTRY, build_trainer, parallel
+    from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, set_random_seed, setup_logger
     from dassl.utils.logger import CONSOLE
+    from dassl.utils.run_lock import RunLock
     from tools.first_look import first_look
     from tools.slots import threads_of
 
@@ -182,10 +195,14 @@ def main(args: argparse.Namespace) -> None:
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
         cfg = _in_folder_of_its_own(cfg, args)
+    cfg = stack.enter_context(parallel.own_folder(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
     try:
-        with setup_logger(_ready(cfg.OUTPUT_DIR)) as log, cuda_of_others(args.allow_cpu_shim):
+        with RunLock(folder) as lock, setup_logger(_ready(cfg.OUTPUT_DIR)) as log, cuda_of_others(args.allow_cpu_shim):
             try:
+                if lock.taken_over_from:
+                    logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
+                                   lock.taken_over_from)
                 inputs.write(folder, args)
                 (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
@@ -195,6 +212,8 @@ def main(args: argparse.Namespace) -> None:
                 logger.info("%s\n%s", cfg, collect_env_info())
                 if cfg.SEED >= 0:
                     set_random_seed(cfg.SEED)
+                else:
+                    distributed.same_streams()
                 trainer = build_trainer(cfg)
                 if args.eval_only:
                     trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -220,6 +239,11 @@ def cli(argv: list[str] | None = None) -> int:
         run folder; try again later) or 130.
     """
     leash.hold()
+    if "RANK" in os.environ:                    # started by torchrun
+        _own_packages_first()
+        from dassl.utils import distributed
+
+        distributed.quiet()
     args = parser().parse_args(argv)
     try:
         return _list(args) if args.list else main(args) or 0

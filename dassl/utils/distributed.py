@@ -12,6 +12,7 @@ import io
 import os
 import random
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -22,6 +23,7 @@ from .tools import set_random_seed
 
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = datetime.timedelta(hours=1)     # for the others; the end of a process is seen at once
+_TIME_TO_SPEAK = 2.0                        # seconds, for the one that tells
 _TOLD, _STORY = "dassl/told", "dassl/story"
 
 _started = _alone = False
@@ -93,6 +95,7 @@ def processes() -> Iterator[None]:
     except (KeyboardInterrupt, Exception) as error:
         atexit.unregister(dist.destroy_process_group)       # it would wait for the others
         if not _first_to_tell(error):
+            time.sleep(_TIME_TO_SPEAK)      # torchrun ends all of them as soon as one is gone
             sys.exit(1)
         sys.stderr = sys.__stderr__
         raise
@@ -187,8 +190,8 @@ def _unless_another_ended() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want "
-                                f"of memory; this one, {rank() + 1} of {world_size()}, heard: "
-                                f"{str(error).splitlines()[0]}. --resume goes on from the last checkpoint.") from error
+                                f"of memory; so process {rank() + 1} of {world_size()} ends, too. --resume with the "
+                                "same command goes on from the last checkpoint.") from error
 
 
 def _store():
