@@ -92,16 +92,25 @@ def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
             and (not args.shots or row.shots is None or row.shots in args.shots)]
     if args.datasets:
         kept.sort(key=lambda row: args.datasets.index(row.dataset))
-    wanted = set(args.seeds or {seed for row in kept if row.shots is not None for seed in row.seeds if seed >= 0})
-    for row in kept:
-        if row.shots is not None and max(row.seeds) >= 0:
-            only = wanted if args.seeds else {*wanted, *row.seeds}
-            row.seeds = {seed: row.seeds.get(seed) for seed in sorted(only)}
+    _add_missing(kept, args.seeds)
     kept = [row for row in kept if row.seeds]
     if not any(row.found for row in kept):
         raise RecipeError("No finished run is left by --trainers, --datasets, --configs, --shots and --seeds. Without "
                           "them, --table runs shows all there are.")
     return kept
+
+
+def _add_missing(rows: list[Row], seeds: list[int] | None) -> None:
+    """Give rows the seeds that they should have: those asked for, else those that others of the same protocol have."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.shots is not None and max(row.seeds) >= 0:
+            transfer = row.source or "@transfer" in row.config
+            groups.setdefault("transfer" if transfer else "base2new" if row.classes else "", []).append(row)
+    for own in groups.values():
+        wanted = set(seeds or {seed for row in own for seed in row.seeds if seed >= 0})
+        for row in own:
+            row.seeds = {seed: row.seeds.get(seed) for seed in sorted(wanted)}
 
 
 def write(rows: list[Row], args: argparse.Namespace) -> str:

@@ -8,13 +8,15 @@ import yaml
 from tools import compare
 
 CONFIG = {"SEED": 1, "OUTPUT_DIR": "a", "OPTIM": {"LR": 0.02, "MAX_EPOCH": 5},
-          "DATASET": {"NAME": "Digits", "ROOT": "x"}, "TRAINER": {"NAME": "CoOp", "COOP": {"CTX_INIT": ""}}, "TRAIN": {"PRINT_FREQ": 5}}
+          "DATASET": {"NAME": "Digits", "ROOT": "x"},
+          "TRAINER": {"NAME": "CoOp", "COOP": {"CTX_INIT": ""}}, "TRAIN": {"PRINT_FREQ": 5}}
 RECORD = {"finished": True, "mode": "train", "trainer": "CoOp", "dataset": "Digits", "seed": 1, "split_hash": "5" * 64,
           "class_hash": "c" * 64, "num_classes": 3, "split": "test", "num_test": 4, "transforms": ["normalize"],
           "backbone": {"name": "tiny", "sha256": "b" * 64}, "precision": "fp32", "learned_parameters": 7, "epochs": 5,
           "versions": {"python": "3.11.7", "torch": "2.15.0"}, "device": "cpu", "machine": "Linux, one",
-          "commit": "f" * 40, "model_selection": "the last epoch", "seconds": {"train": 1.0, "test": 1.0}, "peak_memory_mb": 100,
-          "metrics": {"accuracy": 93.1, "macro_f1": 92.0}, "date": "2026-01-01", "command": "python a"}
+          "commit": "f" * 40, "model_selection": "the last epoch", "seconds": {"train": 1.0, "test": 1.0},
+          "peak_memory_mb": 100, "metrics": {"accuracy": 93.1, "macro_f1": 92.0}, "date": "2026-01-01",
+          "command": "python a"}
 
 
 @pytest.fixture

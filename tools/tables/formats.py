@@ -19,7 +19,7 @@ _WIDE = 8                       # columns from which a LaTeX table is scaled to 
 _ESCAPES = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "$": r"\$",
             "#": r"\#", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
             ">": r"\textgreater{}", "±": r"$\pm$", "|": r"\textbar{}", '"': "''"}
-PREAMBLE = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n" \
+PREAMBLE = "\\documentclass{article}\n\\usepackage[utf8]{inputenc}\n" \
            "\\usepackage{booktabs}\n\\usepackage{graphicx}\n\\usepackage[margin=2cm]{geometry}\n\\begin{document}\n"
 
 

@@ -15,7 +15,7 @@ from tools.recipes import ZEROSHOT
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
 from .published import variant_options, variants_of
-from .rows import Row, harmonic, harmonic_row
+from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
 NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
 
@@ -32,7 +32,7 @@ def protocol_of(row: Row) -> str:
     if row.classes:
         return "base2new"
     if row.source:
-        return "dg" if row.dataset in TARGETS["dg"].get(row.source, ()) else "cross"
+        return kind_of_transfer(row)
     return "ablation" if variant_options(row) else "fewshot"
 
 
@@ -116,7 +116,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
         columns = list(dict.fromkeys(row.dataset for row in here))
         known = TARGETS[name].get(source, ())
         columns.sort(key=lambda d: known.index(d) if d in known else len(known))
-        title = f"{'Other datasets' if name == 'cross' else 'Domain generalisation'}: trained on {source}, " \
+        title = f"{'Cross-dataset transfer' if name == 'cross' else 'Domain generalisation'}: trained on {source}, " \
                 f"{_shots(shots)} per class{_yamls(here)}"
         grid = Grid(name, title, ["method", source, *columns])
         zero = {r.dataset: r for r in rows if r.trainer == ZEROSHOT and not r.classes and not r.options

@@ -14,6 +14,8 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.protocols import TARGETS
+
 NEAR_CHANCE = 5.0
 FAR_BELOW = 20.0
 
@@ -32,6 +34,7 @@ class Row:
         classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
         base, options: the trainer yaml's name alone, and the user's options KEY -> text.
         source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
+        transfer: "cross" or "dg" of an average over targets; of other rows `kind_of_transfer` tells it.
         variant: name in the recipe's ablation, "" where it has none.
         where: "in <folder>" where rows of several folders would read the same, "on val" for another split than test.
         num_classes: how many they are, None where no run says it.
@@ -54,6 +57,7 @@ class Row:
     base: str = ""
     options: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    transfer: str = ""
     variant: str = ""
     where: str = ""
     num_classes: int | None = None
@@ -129,15 +133,21 @@ def with_summaries(rows: list[Row]) -> list[Row]:
             found.append(harmonic_row(base, row))
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        if "@from_" in row.config:
-            groups.setdefault((row.trainer, row.config, row.shots, row.where), []).append(row)
-    for (trainer, config, shots, where), targets in groups.items():
+        if row.source:
+            key = (row.source, kind_of_transfer(row), row.trainer, row.config, row.shots, row.where)
+            groups.setdefault(key, []).append(row)
+    for (source, kind, trainer, config, shots, where), targets in groups.items():
         seeds = {s: [r.seeds.get(s) for r in targets] for s in sorted({s for r in targets for s in r.seeds})}
         if len(targets) > 1:
             found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
                 s: None if None in values else statistics.fmean(values) for s, values in seeds.items()},
-                source=targets[0].source, base=targets[0].base, options=targets[0].options, where=where))
+                source=source, transfer=kind, base=targets[0].base, options=targets[0].options, where=where))
     return found
+
+
+def kind_of_transfer(row: Row) -> str:
+    """"dg" for a known shift of the source, "cross" for any other dataset."""
+    return row.transfer or ("dg" if row.dataset in TARGETS["dg"].get(row.source, ()) else "cross")
 
 
 def harmonic_row(base: Row, new: Row) -> Row:
