@@ -20,7 +20,12 @@ REQUIRES = [
     "safetensors>=0.4",
     "tensorboard>=2.15",
 ]
-EXTRAS = {"test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"]}
+EXTRAS = {
+    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"],
+    "serve": ["starlette>=0.40", "uvicorn>=0.30"],                          # tools/predict.py --serve
+    "onnx": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],         # tools/export.py
+    "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
+}
 
 if __name__ == "__main__":
     from setuptools import find_packages, setup
