@@ -32,7 +32,7 @@ examples:
 
   How a training went; accuracy against shots of all finished runs, with published values where a recipe knows them:
     python tools/plot.py curves RUN
-    python tools/plot.py curves output
+    python tools/plot.py curves output --published all
 
   Images and class texts on a map, zero-shot beside trained, with uniformity and compactness (also as JSON beside it):
     python tools/plot.py embeddings RUN --classes zero one two --images 100
@@ -87,7 +87,11 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
     add_checkpoint(f)
     add_data(f)
-    add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots", "FOLDER")
+    f = add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots",
+            "FOLDER")
+    f.add_argument("--published", choices=("own", "all", "none"), default="own",
+                   help="of a folder of results: published values of its methods, of every method that a recipe of the "
+                        "same config knows, or none (default: own)")
     f = add("embeddings", "t-SNE of images and class texts, zero-shot beside trained, with uniformity and compactness")
     f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
                    help="whose images are drawn, up to 24 (default: all, or 24 evenly among them)")

@@ -1,38 +1,20 @@
 """What is drawn are the run's numbers; every name can be read; what cannot be drawn is told in one paragraph."""
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from tools import inputs, plot, train
+from tools import plot
 from tools.recipes import ROOT
 
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import axes, figure, legible, refused, texts, write_result  # noqa: E402
+
 SENTENCE = "a wide chromed grille with round lamps, seen from the side in front of a hedge, "
-
-
-@pytest.fixture
-def make_run(make_cfg, tmp_path):
-    """make_run("DVPcse", state) -> folder of a run as tools/train.py leaves it, with that as its learned prompts."""
-    def make(trainer, state=None, names=None, epoch=2, record=True, folder="run", opts=()):
-        cfg = make_cfg(trainer, *opts, output=tmp_path / folder)
-        path = tmp_path / folder
-        path.mkdir()
-        (path / "config.yaml").write_text(cfg.dump())
-        inputs.write(path, train.parser().parse_args(["--trainer", trainer, "--seed", "1"]))
-        if state is not None:
-            (path / "prompt_learner").mkdir()
-            torch.save({"state_dict": state, "epoch": epoch}, path / "prompt_learner" / f"model.pth.tar-{epoch}")
-            (path / "prompt_learner" / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
-        if names:
-            (path / "descriptions.json").write_text(json.dumps({name: [] for name in names}))
-        if record:
-            (path / "results.json").write_text(json.dumps(
-                {"finished": True, "mode": "train", "split": "test", "metrics": {"accuracy": 81.25}}))
-        return path
-
-    return make
 
 
 def dvp_state(C, m=6, v=3, sentences=None, side=32, inner=24):
@@ -44,39 +26,6 @@ def dvp_state(C, m=6, v=3, sentences=None, side=32, inner=24):
             "bank.prompt_of": torch.arange(v).repeat_interleave(m).repeat(C, 1),
             "bank.text": torch.frombuffer(bytearray(json.dumps(sentences).encode()), dtype=torch.uint8),
             "bank.mapping.weights": weights / weights.sum(1, keepdim=True)}
-
-
-def figure(name, folder, **options):
-    import importlib
-
-    from tools.plotting.run import Run
-    from tools.plotting.style import THEMES, context
-
-    source = folder if name == "curves" else Run(folder)
-    with context(THEMES["light"]):
-        return importlib.import_module(f"tools.plotting.{name}").draw(source, THEMES["light"], **options)
-
-
-def axes(fig, gid):
-    return [ax for ax in fig.axes if ax.get_gid() == gid]
-
-
-def texts(fig):
-    """All text that is drawn: matplotlib keeps ticks beyond the ends of an axis and does not draw them."""
-    from matplotlib.text import Text
-
-    beyond = {id(label) for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()
-              if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-              for label in (tick.label1, tick.label2)}
-    return [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()
-            and id(text) not in beyond]
-
-
-def refused(argv, capsys):
-    assert plot.cli([str(word) for word in argv]) == 2
-    out, err = capsys.readouterr()
-    assert not out and "Traceback" not in err and len(err.strip().splitlines()) == 1
-    return err
 
 
 def test_a_trained_run_is_drawn_into_its_folder(make_cfg, capsys, tmp_path):
@@ -169,24 +118,6 @@ def test_every_class_is_named_and_no_text_is_cut_off_or_drawn_over_another(make_
     assert all(label in labels for label in names)
 
 
-def legible(fig):
-    """All text lies on the page, and no two overlap by more than a hair."""
-    renderer = fig.canvas.get_renderer()
-    fig.draw(renderer)
-    boxes = [(text.get_window_extent(renderer), text.get_text()) for text in texts(fig)]
-    wide, high = fig.bbox.width, fig.bbox.height
-    outside = [word for box, word in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > wide or box.y1 > high]
-    assert not outside, outside
-    boxes.sort(key=lambda pair: pair[0].x0)
-    for i, (box, word) in enumerate(boxes):
-        for other, second in boxes[i + 1:]:
-            if other.x0 > box.x1:
-                break
-            across, up = min(box.x1, other.x1) - other.x0, min(box.y1, other.y1) - max(box.y0, other.y0)
-            assert across < 1.5 or up < 0.3 * min(box.height, other.height), (word, second)
-    assert len(boxes) > 3
-
-
 def test_the_border_is_what_the_prompt_learned_in_pixel_space(make_run):
     state = dvp_state(4)
     fig = figure("prompts", make_run("DVPcse", state))
@@ -265,25 +196,12 @@ LOG = ("epoch [{}/2] batch [{}/2] time 0.1 (0.1) data 0.0 (0.0) loss {} ({}) acc
        "eta 0:00:01\n")
 
 
-@pytest.fixture
-def trained(make_cfg, tmp_path):
-    """Folder of a CoOp run of two epochs; log.txt as tools/train.py has it."""
-    from dassl.engine import build_trainer
-    from dassl.utils import setup_logger
-
-    cfg = make_cfg("CoOp", "TEST.COMPUTE_CMAT", "True")
-    with setup_logger(cfg.OUTPUT_DIR):
-        build_trainer(cfg).train()
-    (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
-    return tmp_path / "run"
-
-
 def test_the_curves_of_a_training_are_those_of_its_log(trained):
     fig = figure("curves", trained)
     legible(fig)
     log = (trained / "log.txt").read_text()
-    lines = [line for line in log.splitlines() if line.startswith("epoch [")]
-    assert len(lines) == 2                                                  # one for each epoch, at its last batch
+    lines = [line for line in log.splitlines() if re.match(r"epoch \[\d+/2\] batch \[(\d+)/\1\] ", line)]
+    assert len(lines) == 2                                                  # of the last batch of each epoch
     (loss,), (accuracy,), (rate,) = (axes(fig, gid) for gid in ("loss", "accuracy, %", "learning rate"))
     drawn = {line.get_gid(): line for line in (*loss.lines, *accuracy.lines)}
     for name, line in (("loss", drawn["loss"]), ("acc", drawn["training batches"])):
@@ -305,14 +223,6 @@ def test_without_tensorboard_the_log_is_drawn(make_run, capsys):
     assert list(drawn["training batches"].get_ydata()) == [25, 75] and list(drawn["ce"].get_ydata()) == [0.5, 0.5]
     (run / "log.txt").write_text("nothing was trained\n")
     assert "tells of no training" in refused(["curves", run], capsys)
-
-
-def write_result(root, dataset, trainer, variant, seed, accuracy, shots):
-    folder = root / dataset / trainer / variant / f"seed{seed}"
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(
-        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots,
-         "learned_parameters": 1}))
 
 
 def test_few_shot_curves_are_means_and_spreads_over_seeds(tmp_path, capsys):
@@ -391,7 +301,6 @@ def test_the_confusion_of_any_number_of_classes_can_be_read(make_run, C, name):
 
 
 def test_the_readmes_commands_are_understood():
-    import re
     import shlex
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")

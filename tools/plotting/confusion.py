@@ -95,7 +95,11 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 12) -> 
         classes: rows and columns to show; () takes all. Images that went to other classes are then not seen.
         top: most frequent mistakes that are listed.
     """
-    names, matrix = read(run)
+    return draw_found(*read(run), run, theme, classes, top)
+
+
+def draw_found(names: list[str], matrix: Tensor, run: Run, theme: Theme, classes: Sequence[str] = (),
+               top: int = 12) -> Figure:
     chosen = choose(names, classes) or list(range(len(names)))
     names, matrix = [names[c] for c in chosen], matrix[chosen][:, chosen]
     wrong = matrix.clone().fill_diagonal_(0)

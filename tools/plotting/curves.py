@@ -36,9 +36,13 @@ class Curve:
     epochs: list[tuple[float, float]] = field(default_factory=list)
 
 
-def draw(source: Path, theme: Theme) -> Figure:
-    """Of a run its training, of any other folder the few-shot curves of the results below it."""
-    return draw_training(Run(source), theme) if is_run(source) else fewshot.draw(source, theme)
+def draw(source: Path, theme: Theme, published: str = "own") -> Figure:
+    """Of a run its training, of any other folder the few-shot curves of the results below it.
+
+    Args:
+        published: for few-shot curves, see `fewshot.read`.
+    """
+    return draw_training(Run(source), theme) if is_run(source) else fewshot.draw(source, theme, published)
 
 
 def read(run: Run) -> dict[str, Curve]:

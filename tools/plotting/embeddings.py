@@ -67,10 +67,11 @@ def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeA
     return read(run, classes, MOST_CLASSES, images)
 
 
-def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = False,
-               numbers: Path | None = None) -> Figure:
-    sides = [("before", "Before: zero-shot CLIP", found.before), ("after", f"After: {run.trainer}", found.after)]
-    values = {key: measure(side.images, found.labels, side.texts) for key, _, side in sides}
+def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = False, numbers: Path | None = None,
+               places: list[np.ndarray] | None = None) -> Figure:
+    """The figure; `places` are those of `lay_out`, where they are known already."""
+    sides = [("before", "Before: zero-shot CLIP"), ("after", f"After: {run.trainer}")]
+    values = measure_both(found)
     if numbers is not None:
         write_numbers(numbers, found, run, values)
     looks = {c: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues)]) for i, c in enumerate(found.shown)}
@@ -79,17 +80,15 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     title = ("Images and class texts, before and after training", [run.summary, *_explain(found, keep_gap)])
     start = header_height(*title, WIDTH)
     names = [wrap(name, WIDTH - 2 * MARGIN - 0.3, BODY)[0] for name in names]
-    places = flow([0.2 + width_of(name, BODY) for name in names], WIDTH - 2 * MARGIN, gap=0.25)
-    top = start + places[-1][1] + 0.42
+    marks = flow([0.2 + width_of(name, BODY) for name in names], WIDTH - 2 * MARGIN, gap=0.25)
+    top = start + marks[-1][1] + 0.42
     below = top + 0.28 + side_length + 0.12
     page = Page(WIDTH, below + height_of(len(NUMBERS), BODY) + MARGIN, theme)
     page.header(*title)
-    for (x, y), name, look in zip(places, names, looks.values()):
+    for (x, y), name, look in zip(marks, names, looks.values()):
         _legend_entry(page, MARGIN + x, start + y, name, *look)
-    positions = None
-    for i, (key, heading, side) in enumerate(sides):
+    for i, ((key, heading), positions) in enumerate(zip(sides, places or lay_out(found, keep_gap))):
         x = MARGIN + i * (side_length + GAP)
-        positions = tsne(side if keep_gap else centred(side), found.shown, positions)
         page.text(x, top, heading, HEADING, weight="bold")
         ax = page.axes(x, top + 0.28, side_length, side_length, bare=True)
         ax.set_gid(key)
@@ -99,17 +98,34 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     return page.figure
 
 
-def tsne(side: Features, shown: Sequence[int], start: np.ndarray | None = None) -> np.ndarray:
-    """Places (N + c, 2) of the images and then of the texts of the c shown classes, the same at every call.
+def measure_both(found: BeforeAndAfter) -> dict[str, dict[str, float | None]]:
+    """What `measure` gives "before" and "after"."""
+    return {key: measure(side.images, found.labels, side.texts)
+            for key, side in (("before", found.before), ("after", found.after))}
 
-    Args:
-        start: places to begin from, so that two maps of the same things lie the same way round.
+
+def lay_out(found: BeforeAndAfter, keep_gap: bool = False) -> list[np.ndarray]:
+    """Places before and after, see `tsne`; the second map is turned as the first lies."""
+    before, after = (tsne(side if keep_gap else centred(side), found.shown) for side in (found.before, found.after))
+    return [before, turned(after, before)]
+
+
+def turned(places: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Places (n, 2) turned and mirrored to lie closest to others of the same things; distances stay as they are.
+
+    Source: orthogonal Procrustes (Schoenemann, 1966).
     """
+    places, like = places - places.mean(0), like - like.mean(0)
+    left, _, right = np.linalg.svd(places.T @ like)
+    return places @ left @ right
+
+
+def tsne(side: Features, shown: Sequence[int]) -> np.ndarray:
+    """Places (N + c, 2) of the images and then of the texts of the c shown classes, the same at every call."""
     from sklearn.manifold import TSNE
 
     points = torch.cat([side.images, side.texts[list(shown)]]).numpy()
-    begin = "pca" if start is None else (start / start.std() * 1e-4).astype(np.float32)
-    return TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init=begin, random_state=SEED).fit_transform(points)
+    return TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init="pca", random_state=SEED).fit_transform(points)
 
 
 def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -50,16 +51,25 @@ class Results:
 
     @property
     def methods(self) -> list[str]:
-        return list(dict.fromkeys(name for own in self.curves.values() for name in own))
+        """Those that were run, then those of which only published values are known."""
+        return list(dict.fromkeys(name for by_dataset in (self.curves, self.published) for own in by_dataset.values()
+                                  for name in own))
+
+    @property
+    def measured(self) -> set[str]:
+        return {name for own in self.curves.values() for name in own}
 
 
-def read(folder: Path) -> Results:
-    """The finished runs below a folder of results, but for those of other protocols, whose folders have an "@".
+def read(folder: Path, published: str = "own") -> Results:
+    """The finished runs below a folder of results, but for those of other protocols; datasets in the papers' order.
 
+    Args:
+        published: values of the methods that were run ("own"), of every recipe ("all"), or "none".
     Raises:
         UserError: there is none with shots.
     """
-    rows = [row for row in table.scan(folder) if row.mean is not None and "@" not in row.folder.name]
+    rows = [row for row in table.scan(folder) if row.mean is not None and not row.classes and not row.source
+            and "@" not in row.config]
     few = [row for row in rows if row.shots is not None and row.shots > 0]
     if not few:
         raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"
@@ -67,16 +77,19 @@ def read(folder: Path) -> Results:
     configs = {trainer: {row.config for row in few if row.trainer == trainer} for trainer in {r.trainer for r in few}}
     found = Results({}, {}, {}, {})
     seeds = max(len(row.found) for row in few)
-    for row in sorted(few, key=lambda row: row.shots):
+    order = {dataset: place for place, dataset in enumerate(load_recipe("coop").datasets)}
+    for row in sorted(few, key=lambda row: (order.get(row.dataset, len(order)), row.shots)):
         name = row.trainer if len(configs[row.trainer]) == 1 else f"{row.trainer} {row.config}"
         point = Point(row.shots, row.mean, row.spread or 0.0, len(row.found) == seeds)
         found.curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
-        if points := _published(row):
+        if published != "none" and (points := _published(row)):
             found.published.setdefault(row.dataset, {})[name] = points
+        if published == "all":
+            _add_others(found, row)
     for row in rows:
         if row.trainer == recipes.ZEROSHOT and row.dataset in found.curves:
             found.zero_shot[row.dataset] = row.mean
-            if points := _published(row):
+            if published != "none" and (points := _published(row)):
                 found.zero_shot_published[row.dataset] = points[0].mean
     return found
 
@@ -107,8 +120,11 @@ def average(found: Results) -> Results:
                    mean_of(found.zero_shot), mean_of(found.zero_shot_published))
 
 
-def draw(folder: Path, theme: Theme) -> Figure:
-    found = average(read(folder))
+def draw(folder: Path, theme: Theme, published: str = "own") -> Figure:
+    return draw_found(average(read(folder, published)), theme)
+
+
+def draw_found(found: Results, theme: Theme) -> Figure:
     looks = {name: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues) % len(MARKS)])
              for i, name in enumerate(found.methods)}
     columns = min(COLUMNS, len(found.curves))
@@ -166,7 +182,8 @@ def _panel(ax: Axes, found: Results, dataset: str, looks: dict[str, tuple[str, s
 
 def _legend(found: Results, looks: dict[str, tuple[str, str]], theme: Theme) -> list[tuple[str, str, str]]:
     """(text, colour, mark) of each entry."""
-    entries = [(name, colour, f"-{mark}") for name, (colour, mark) in looks.items()]
+    entries = [(name, colour, f"-{mark}") if name in found.measured else (f"{name}, published", colour, "--D")
+               for name, (colour, mark) in looks.items()]
     if found.zero_shot:
         entries.append(("zero-shot", theme.ink, "*"))
     if found.published or found.zero_shot_published:
@@ -184,11 +201,24 @@ def _legend_entry(page: Page, x: float, y: float, text: str, colour: str, mark: 
     page.text(x + 0.38, y, text, BODY)
 
 
+def _add_others(found: Results, row: table.Row) -> None:
+    """What is published of methods that were not run, on the row's dataset with the same config's name."""
+    here = found.published.setdefault(row.dataset, {})
+    for recipe in _recipes():
+        if recipe.trainer not in {recipes.ZEROSHOT, *here} and (
+                points := _published(table.Row(row.dataset, recipe.trainer, row.config, row.shots))):
+            here[recipe.trainer] = points
+
+
+@lru_cache
+def _recipes() -> list[recipes.Recipe]:
+    return [load_recipe(path.stem) for path in sorted((CONFIGS / "recipes").glob("*.yaml"))]
+
+
 def _published(row: table.Row) -> list[Point]:
     """What recipes know of the same trainer, config and dataset."""
     points: dict[int, float] = {}
-    for path in sorted((CONFIGS / "recipes").glob("*.yaml")):
-        recipe = load_recipe(path.stem)
+    for recipe in _recipes():
         if recipe.trainer != row.trainer or row.dataset not in recipe.datasets:
             continue
         for shots in recipe.table["shots"] or [0]:

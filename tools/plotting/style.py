@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 
@@ -24,6 +24,9 @@ TITLE, HEADING, BODY, SMALL, TINY = 13.0, 10.0, 8.5, 7.5, 6.5      # sizes of le
 LINE = 1.32                                                        # height of a line, in sizes of its letters
 MARGIN = 0.45                                                      # around a page, inches
 HINTING = 1.02                                                     # letters that are fitted to pixels grow by this
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
+                 "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic",
+                 "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS")
 PNG_DPI, PNG_PIXELS = 200, 12_000                                   # a longer side than this is drawn more coarsely
 
 
@@ -71,7 +74,7 @@ THEMES = {
 def context(theme: Theme) -> AbstractContextManager:
     """matplotlib's settings while a figure is drawn and saved."""
     return matplotlib.rc_context({
-        "font.family": "DejaVu Sans", "font.size": BODY, "text.color": theme.ink, "text.parse_math": False,
+        "font.family": list(families()), "font.size": BODY, "text.color": theme.ink, "text.parse_math": False,
         "figure.facecolor": theme.page, "savefig.facecolor": theme.page, "axes.facecolor": theme.page,
         "axes.edgecolor": theme.line, "axes.labelcolor": theme.ink, "axes.labelsize": BODY, "axes.linewidth": 0.8,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": HEADING, "axes.titleweight": "bold",
@@ -105,6 +108,7 @@ class Page:
     def text(self, x: float, y: float, text: str | Sequence[str], size: float = BODY, **look) -> None:
         """One or more lines, the first of which begins at y; with `va` that point is the text's middle, bottom ..."""
         for i, line in enumerate([text] if isinstance(text, str) else text):
+            line = drawable(line)
             at = y if "va" in look else y + height_of(i, size) + 0.95 * size / 72      # to its baseline
             self.figure.text(x / self.width, 1 - at / self.height, line, size=size, **look)
 
@@ -117,13 +121,16 @@ class Page:
         self.box(MARGIN, y, self.width - 2 * MARGIN, 0.008, self.theme.line)
 
     def header(self, title: str, lines: Sequence[str]) -> float:
-        """Title and secondary lines, wrapped; returns where they end (see `header_height`)."""
+        """Title and secondary lines, wrapped; returns where they end (see `header_height`).
+
+        Their texts have the gid "title", "line 0", "line 1" ...
+        """
         y, room = MARGIN, self.width - 2 * MARGIN
         for line in wrap(title, room, TITLE, "bold"):
-            self.text(MARGIN, y, line, TITLE, weight="bold")
+            self.text(MARGIN, y, line, TITLE, weight="bold", gid="title")
             y += height_of(1, TITLE)
-        for line in (part for text in lines for part in wrap(text, room, BODY)):
-            self.text(MARGIN, y + 0.03, line, BODY, color=self.theme.muted)
+        for i, line in ((i, part) for i, text in enumerate(lines) for part in wrap(text, room, BODY)):
+            self.text(MARGIN, y + 0.03, line, BODY, color=self.theme.muted, gid=f"line {i}")
             y += height_of(1, BODY)
         return y + 0.15
 
@@ -143,8 +150,25 @@ def height_of(lines: int, size: float) -> float:
 @lru_cache(maxsize=8192)
 def width_of(text: str, size: float = BODY, weight: str = "normal") -> float:
     """Width of one line, inches."""
-    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
-    return HINTING * text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+    font = FontProperties(family=list(families()), size=size, weight=weight)
+    return HINTING * text_to_path.get_text_width_height_descent(drawable(text), font, ismath=False)[0] / 72
+
+
+@lru_cache(maxsize=1)
+def families() -> tuple[str, ...]:
+    """The figures' font, and the fonts of this machine that have other scripts' letters."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed))
+
+
+def drawable(text: str) -> str:
+    """The text with \\u.... in place of letters that no font here has; they would all look the same."""
+    return "".join(letter if ord(letter) < 128 or _has_glyph(letter) else f"\\u{ord(letter):04x}" for letter in text)
+
+
+@lru_cache(maxsize=65536)
+def _has_glyph(letter: str) -> bool:
+    return any(get_font(findfont(FontProperties(family=name))).get_char_index(ord(letter)) for name in families())
 
 
 def widest(texts: Sequence[str], size: float = BODY, weight: str = "normal") -> float:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from tabulate import tabulate
 from torch import Tensor
 
@@ -23,7 +21,7 @@ from dassl.utils import UserError
 from trainers._base import told_to_the_user
 
 from .run import Run, choose
-from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, header_height, readable_on, width_of
+from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, drawable, header_height, readable_on, width_of
 
 CLASSES_SHOWN = 3
 SAMPLE = 400                            # vocabulary rows for the distance that is usual among words
@@ -140,7 +138,7 @@ def as_text(found: Found, run: Run) -> str:
                 for i, row in enumerate(context.nearest, 1)]
         lines += [f"{context.name}:", tabulate(rows, headers=head, disable_numparse=True,
                                                colalign=["right", *["left", "right"] * top]), ""]
-    return "\n".join([*lines, _scale(found), *found.notes])
+    return "\n".join([*lines, scale(found), *found.notes])
 
 
 def write_csv(found: Found, path: Path) -> None:
@@ -161,7 +159,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
 
 
 def draw_found(found: Found, run: Run, theme: Theme) -> Figure:
-    title = ("Words nearest to the learned context", [run.summary, _scale(found), *found.notes])
+    title = ("Words nearest to the learned context", [run.summary, scale(found), *found.notes])
     top = max(len(row) for context in found.contexts for row in context.nearest)
     cell = (WIDTH - 2 * MARGIN - LABEL) / min(top, 6)
     width = 2 * MARGIN + LABEL + top * cell
@@ -213,21 +211,17 @@ def class_specific(run: Run) -> bool:
                if isinstance(options, dict) and name.upper() == run.trainer.upper())
 
 
-def _scale(found: Found) -> str:
+def scale(found: Found) -> str:
+    """What the distances are, beside one that says something."""
     return (f"Euclidean distance between token embeddings; a usual word has its nearest other one at "
             f"{found.usual:.3f}. A word with - goes on with more letters.")
 
 
 def _fit(text: str, room: float, size: float) -> str:
-    """Letters that the figures' font has, the others as \\u..., cut with … where they would not fit."""
-    text = "".join(c if _drawable(c) else f"\\u{ord(c):04x}" for c in text)
+    """Cut with … where it would not fit."""
+    text = drawable(text)
     if width_of(text, size) <= room:
         return text
     while text and width_of(f"{text}…", size) > room:
         text = text[:-1]
     return f"{text}…"
-
-
-@lru_cache(maxsize=4096)
-def _drawable(letter: str) -> bool:
-    return bool(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_char_index(ord(letter)))

@@ -1,0 +1,62 @@
+"""What tests of figures share: drawing one, finding its parts, reading what stands on it."""
+import importlib
+import json
+
+from tools import plot
+
+
+def figure(name, folder, **options):
+    from tools.plotting.run import Run
+    from tools.plotting.style import THEMES, context
+
+    source = folder if name == "curves" else Run(folder)
+    with context(THEMES["light"]):
+        return importlib.import_module(f"tools.plotting.{name}").draw(source, THEMES["light"], **options)
+
+
+def axes(fig, gid):
+    return [ax for ax in fig.axes if ax.get_gid() == gid]
+
+
+def texts(fig):
+    """All text that is drawn: matplotlib keeps ticks beyond the ends of an axis and does not draw them."""
+    from matplotlib.text import Text
+
+    beyond = {id(label) for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()
+              if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+              for label in (tick.label1, tick.label2)}
+    return [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()
+            and id(text) not in beyond]
+
+
+def refused(argv, capsys):
+    assert plot.cli([str(word) for word in argv]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "Traceback" not in err and len(err.strip().splitlines()) == 1
+    return err
+
+
+def legible(fig):
+    """All text lies on the page, and no two overlap by more than a hair."""
+    renderer = fig.canvas.get_renderer()
+    fig.draw(renderer)
+    boxes = [(text.get_window_extent(renderer), text.get_text()) for text in texts(fig)]
+    wide, high = fig.bbox.width, fig.bbox.height
+    outside = [word for box, word in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > wide or box.y1 > high]
+    assert not outside, outside
+    boxes.sort(key=lambda pair: pair[0].x0)
+    for i, (box, word) in enumerate(boxes):
+        for other, second in boxes[i + 1:]:
+            if other.x0 > box.x1:
+                break
+            across, up = min(box.x1, other.x1) - other.x0, min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert across < 1.5 or up < 0.3 * min(box.height, other.height), (word, second)
+    assert len(boxes) > 3
+
+
+def write_result(root, dataset, trainer, variant, seed, accuracy, shots):
+    folder = root / dataset / trainer / variant / f"seed{seed}"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(
+        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots,
+         "learned_parameters": 1}))

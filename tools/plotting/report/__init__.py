@@ -1,0 +1,102 @@
+"""One page of a folder of results: a single HTML file that needs no network and nothing beside it."""
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dassl.utils import UserError
+from dassl.utils.tools import write_text
+from tools import table
+from tools.tables import formats, layouts
+from tools.tables.rows import Row
+
+from .. import fewshot
+from . import runs, tables
+from .pictures import Picture, picture
+
+HERE = Path(__file__).parent
+
+
+def write_report(output: Path, path: Path, given: Sequence[Path] = (), test: bool = True, title: str = "",
+                 root: str = "") -> Path:
+    """Write the page; returns its file.
+
+    Args:
+        output: folder of results. path: the page. given: run folders to look into; () chooses.
+        test: also draw what has to load models and datasets.
+        title: of the page. root: folder of the datasets, where they have moved.
+    Raises:
+        UserError: there is no result below `output`, or a given folder is no run's.
+    """
+    rows = read(output)
+    chosen = runs.choose_runs(rows, given)
+    looked = []
+    for number, folder in enumerate(chosen, 1):
+        looked.append(runs.look_into(folder, number, test, root,
+                                     lambda words, n=number: _say(f"[{n}/{len(chosen)}] {words}")))
+    write_text(render(output, rows, looked, test, title), str(path))
+    return path
+
+
+def read(output: Path) -> list[Row]:
+    """The rows that tools/table.py shows, with the seeds that each should have.
+
+    Raises:
+        UserError: there is no result.
+    """
+    rows = table.scan(output) if output.is_dir() else []
+    if not any(row.found for row in rows):
+        raise UserError(f"There is no finished run (a results.json) below {output}. Name the folder that was given as "
+                        "OUTPUT.")
+    return table.select(rows, table.parser().parse_args([str(output)]))
+
+
+def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool = True, title: str = "") -> str:
+    """The page as HTML; whatever comes from names, paths and logs is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folders = [runs.folder_of(row, seed) for row in rows for seed in row.seeds if seed not in row.missing]
+    records = [tables.record_of(folder) for folder in folders]
+    grids = layouts.build(rows)
+    page = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                       undefined=StrictUndefined, keep_trailing_newline=True).get_template("page.html")
+    return page.render(
+        title=title or f"Results in {output.name or output.absolute().name}", output=str(output.absolute()),
+        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),     # noqa: S704 (a file of ours)
+        finished=len(folders), methods=len({(r.trainer, r.config) for r in rows if r.found}),
+        datasets=len({r.dataset for r in rows if r.found}), hours=_duration(rows),
+        grids=[tables.of_grid(grid) for grid in grids], notes=formats.notes(grids, rows, tables.DIGITS),
+        fewshot=_fewshot(output), looked=looked, test=test, unfinished=tables.unfinished(rows),
+        settings=tables.settings_that_differ(folders), environments=tables.environments(records), runs=len(folders))
+
+
+def _fewshot(output: Path) -> Picture | None:
+    """The few-shot curves; None where no run has shots."""
+    try:
+        found = fewshot.average(fewshot.read(output))
+    except UserError:
+        return None
+    said = "; ".join(f"{name} on {dataset} from {points[0].mean:.1f} % at {points[0].shots} to {points[-1].mean:.1f} % "
+                     f"at {points[-1].shots} shots" for dataset, own in found.curves.items()
+                     for name, points in own.items() if dataset == next(iter(found.curves)))
+    return picture(lambda theme: fewshot.draw_found(found, theme),
+                   f"Accuracy against shots, a panel per dataset and a line per method. {said}. All numbers stand in "
+                   "the tables above.")
+
+
+def _duration(rows: list[Row]) -> str:
+    minutes = round(sum(second for row in rows for second in row.seconds) / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+
+
+def _say(words: str) -> None:
+    if sys.stderr.isatty():
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        print(f"\r\033[K{words[:columns - 1]}", end="", file=sys.stderr, flush=True)
+    else:
+        print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,193 @@
+"""The runs that the page looks into: which ones, and for each its pictures and tables."""
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from torch import Tensor
+
+from dassl.utils import UserError
+from tools import inputs
+from tools.tables import layouts
+from tools.tables.rows import Row
+
+from .. import confusion, curves, embeddings, prm, prompts, words
+from ..geometry import MEANINGS
+from ..run import Run, is_run
+from .pictures import Picture, picture
+from .tables import Cell, Table
+
+logger = logging.getLogger(__name__)
+
+MOST_RUNS = 6
+IMAGES = 30                             # of each class, in the maps
+HEADER = ("title", "line 0")            # of a run's figures: the page says what is drawn and of which run
+WORST, WORDS = 10, 5                    # classes in the list of mistakes; nearest words
+
+
+@dataclass
+class Looked:
+    """What the page shows of one run.
+
+    Attributes:
+        parts: (heading, picture or None, tables, remark).
+        config, command: as text.
+    """
+
+    anchor: str
+    title: str
+    folder: str
+    parts: list[tuple[str, Picture | None, list[Table], str]] = field(default_factory=list)
+    config: str = ""
+    command: str = ""
+    record: str = ""
+
+
+def choose_runs(rows: list[Row], given: Sequence[Path]) -> list[Path]:
+    """Folders of the given runs, or of each method on each dataset the one with most shots and the first seed.
+
+    Every method comes with its first dataset before any comes with its second.
+    """
+    if given:
+        return list(given)
+    best: dict[tuple, Row] = {}
+    for row in rows:
+        key = (row.trainer, row.config, row.dataset)
+        if row.shots is not None and row.found and layouts.protocol_of(row) == "fewshot" and \
+                row.shots > (best[key].shots if key in best else -1):
+            best[key] = row
+    turns: dict[tuple, int] = {}
+    queue = []
+    for number, ((trainer, config, _), row) in enumerate(best.items()):
+        turn = turns[trainer, config] = turns.get((trainer, config), -1) + 1
+        queue.append((turn, number, row))
+    folders = [folder_of(row, min(set(row.seeds) - set(row.missing)))
+               for _, _, row in sorted(queue, key=lambda entry: entry[:2])]
+    return [folder for folder in folders if is_run(folder)][:MOST_RUNS]
+
+
+def folder_of(row: Row, seed: int) -> Path:
+    return row.runs.get(seed) or row.folder / f"seed{seed}"
+
+
+def look_into(folder: Path, number: int, test: bool, root: str, say: Callable[[str], None]) -> Looked:
+    """All that can be drawn of a run; what cannot be is told in its place.
+
+    Args:
+        test: also what needs the model and the dataset.
+    Raises:
+        UserError: it is no run folder.
+    """
+    run = Run(folder, root=root)
+    looked = Looked(f"run-{number}", run.summary, str(folder), config=_config(run),
+                    command=str(run.record.get("command", "")),
+                    record=json.dumps(run.record, indent=2, ensure_ascii=False))
+    steps: list[tuple[str, bool, Callable[[], tuple]]] = [
+        ("How the training went", True, lambda: _training(run)),
+        ("Images and class texts, before and after training", test, lambda: _embeddings(run)),
+        ("What is taken for what", test or _has_matrix(run), lambda: _confusion(run)),
+        ("Words nearest to the learned context", run.holds("ctx") or run.holds("txt_ctx"), lambda: _words(run)),
+        ("Which prompt and which descriptions decide", run.holds("bank.mapping.weights"), lambda: _prm(run)),
+        ("The learned pixels", test and run.holds("pixel."), lambda: _prompts(run))]
+    for heading, wanted, make in steps:
+        if not wanted:
+            continue
+        say(f"{run.trainer} on {run.dataset}: {heading[0].lower()}{heading[1:]}")
+        try:
+            drawn, tables = make()
+            looked.parts.append((heading, drawn, tables, ""))
+        except UserError as error:
+            looked.parts.append((heading, None, [], str(error)))
+    return looked
+
+
+def _training(run: Run) -> tuple[Picture, list[Table]]:
+    found = curves.read(run)
+    last = ", ".join(f"{name} {(curve.epochs or curve.batches)[-1][1]:.4g}" for name, curve in found.items())
+    return picture(lambda theme: curves.draw_training(run, theme), f"Curves over the epochs of {run.summary}. "
+                   f"Last values: {last}.", HEADER), []
+
+
+def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
+    found = embeddings.find(run, images=IMAGES)
+    values, places = embeddings.measure_both(found), embeddings.lay_out(found)
+    table = Table("Measured on these features", ["measurement", "before", "after", "change", "meaning"],
+                  texts=(3,))
+    for key, name, _ in embeddings.NUMBERS:
+        before, after = values["before"][key], values["after"][key]
+        change = None if before is None or after is None else after - before
+        table.lines.append(([name], [_number(before), _number(after), _number(change, "+"), Cell(MEANINGS[key])],
+                            "measured"))
+    drawn = picture(lambda theme: embeddings.draw_found(found, run, theme, places=places),
+                    f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP beside "
+                    f"{run.trainer}. The table below has the measurements.", HEADER)
+    return drawn, [table]
+
+
+def _confusion(run: Run) -> tuple[Picture, list[Table]]:
+    names, matrix = confusion.read(run)
+    drawn = picture(lambda theme: confusion.draw_found(names, matrix, run, theme),
+                    f"Confusion matrix of {len(names)} classes; the table below lists the worst.", HEADER)
+    return drawn, [worst_classes(names, matrix)]
+
+
+def worst_classes(names: Sequence[str], matrix: Tensor) -> Table:
+    """The classes that are recognised least, and what they are taken for.
+
+    Args:
+        matrix: (C, C) shares by true and predicted class; a class without images is a row of zeros.
+    """
+    table = Table("Worst classes", ["class", "right, %", "most often taken for", "share, %"], texts=(1,))
+    seen = [c for c in range(len(names)) if matrix[c].sum() > 0]
+    for c in sorted(seen, key=lambda c: float(matrix[c, c]))[:WORST]:
+        wrong = matrix[c].clone()
+        wrong[c] = 0
+        most = int(wrong.argmax())
+        if float(wrong[most]) == 0:
+            continue
+        table.lines.append(([names[c]], [Cell(f"{100 * float(matrix[c, c]):.1f}"), Cell(names[most]),
+                                         Cell(f"{100 * float(wrong[most]):.1f}")], "measured"))
+    if not table.lines:
+        table.notes.append("No image was taken for another class.")
+    return table
+
+
+def _words(run: Run) -> tuple[None, list[Table]]:
+    found = words.read(run, top=WORDS)
+    tables = []
+    for context in found.contexts:
+        table = Table(context.name, ["position", *(f"{i}." for i in range(1, WORDS + 1))],
+                      texts=tuple(range(WORDS)))
+        for i, row in enumerate(context.nearest, 1):
+            table.lines.append(([str(i)], [Cell(str(word), f"{word.distance:.3f}") for word in row], "measured"))
+        tables.append(table)
+    tables[-1].notes += [words.scale(found), *found.notes]
+    return None, tables
+
+
+def _prm(run: Run) -> tuple[Picture, list[Table]]:
+    return picture(lambda theme: prm.draw(run, theme), f"Weight of every class on every prompt of {run.trainer}, and "
+                   "the descriptions that weigh most.", HEADER), []
+
+
+def _prompts(run: Run) -> tuple[Picture, list[Table]]:
+    return picture(lambda theme: prompts.draw(run, theme), f"The pixels that {run.trainer} learned, and images under "
+                   "them.", HEADER), []
+
+
+def _has_matrix(run: Run) -> bool:
+    return (run.folder / "cmat.pt").is_file() or (run.folder / confusion.PREDICTIONS).is_file()
+
+
+def _config(run: Run) -> str:
+    given = inputs.read(run.folder)
+    parts = [] if given is None else [f"# {inputs.FILE}: what the command set", yaml.safe_dump(given, sort_keys=False)]
+    return "\n".join([*parts, "# config.yaml: all settings", yaml.safe_dump(run.settings, sort_keys=True)])
+
+
+def _number(value: float | None, sign: str = "") -> Cell:
+    return Cell("–" if value is None else f"{value:{sign}.3f}".replace("-", "−"))

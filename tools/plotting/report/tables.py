@@ -1,0 +1,174 @@
+"""What the page says in tables: the papers' tables, what is missing, settings that differ, environments."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tools import inputs
+from tools.tables import layouts
+from tools.tables.grid import Grid, Value
+from tools.tables.rows import Row
+
+DIGITS = 1
+LAST_LINES = 6                          # of the log of a run that did not finish
+_NOT_SETTINGS = {"OUTPUT_DIR", "RESUME", "SEED", "DATASET.ROOT", "DATASET.NAME", "DATASET.NUM_SHOTS", "TRAINER.NAME"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table. mark: a short sign after the text; hint: what it means. best: the highest of its column."""
+
+    text: str
+    spread: str = ""
+    mark: str = ""
+    hint: str = ""
+    best: bool = False
+
+
+@dataclass
+class Table:
+    """A table of the page.
+
+    Attributes:
+        head: names of all columns. left: how many of them are labels. texts: places of the cells that are words.
+        lines: (labels, cells, kind).
+    """
+
+    title: str
+    head: list[str]
+    left: int = 1
+    texts: tuple[int, ...] = ()
+    lines: list[tuple[list[str], list[Cell], str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def wide(self) -> bool:
+        return len(self.head) > 8
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that has no result. state: "failed", "not finished" or "not begun"; log: its last lines."""
+
+    name: str
+    seed: int
+    state: str
+    folder: str
+    log: tuple[str, ...] = ()
+
+
+def of_grid(grid: Grid) -> Table:
+    """A paper's table; where lines are methods, the best of each column stands out."""
+    labels = len(grid.lines[0].labels)
+    best = {}
+    if grid.head[0] in ("method", "variant"):
+        for i in range(len(grid.head) - labels):
+            numbers = [line.values[i].number for line in grid.lines if line.kind == "measured"
+                       and not line.values[i].signed and line.values[i].number is not None]
+            best[i] = max(numbers, default=None) if len(numbers) > 1 else None
+    table = Table(grid.title, grid.head, labels, notes=list(grid.notes))
+    for line in grid.lines:
+        measured = line.kind == "measured"
+        cells = [_cell(value, measured and value.number is not None and value.number == best.get(i))
+                 for i, value in enumerate(line.values)]
+        table.lines.append(([label.strip() for label in line.labels], cells, line.kind))
+    return table
+
+
+def _cell(value: Value, best: bool) -> Cell:
+    row, number = value.row, value.number
+    if number is None:
+        none = f"0 of {len(row.seeds)} seeds" if row and row.seeds else ""
+        return Cell("–", mark=f"0/{len(row.seeds)}" if none else "", hint=none)
+    text = f"{number:{'+' if value.signed else ''}.{DIGITS}f}".replace("-", "−")
+    marks, hints = [], []
+    if row and row.missing:
+        marks.append(f"{len(row.found)}/{len(row.seeds)}")
+        hints.append(f"{len(row.found)} of {len(row.seeds)} seeds finished")
+    if row and row.collapsed:
+        marks.append("!")
+        hints += [f"seed {seed}: {row.seeds[seed]:.{DIGITS}f} is {reason}" for seed, reason in row.collapsed.items()]
+    spread = f"± {row.spread:.{DIGITS}f}" if row and row.spread is not None else ""
+    return Cell(text, spread, " ".join(marks), "; ".join(hints), best)
+
+
+def unfinished(rows: list[Row]) -> list[Unfinished]:
+    """Runs without a result: missing seeds, and datasets and shots of a method that its other cells make one expect."""
+    found = [_state(row, seed) for row in rows for seed in row.missing]
+    methods: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if layouts.protocol_of(row) == "fewshot" and row.shots is not None:
+            methods.setdefault((row.trainer, row.config), []).append(row)
+    for (trainer, config), own in methods.items():
+        seeds, there = sorted({seed for row in own for seed in row.seeds}), {(row.dataset, row.shots) for row in own}
+        for dataset in dict.fromkeys(row.dataset for row in own):
+            for shots in sorted({row.shots for row in own} - {k for d, k in there if d == dataset}):
+                label = Row(dataset, trainer, config, shots).label
+                found += [Unfinished(label, seed, "not begun", "") for seed in seeds]
+    return found
+
+
+def _state(row: Row, seed: int) -> Unfinished:
+    folder = row.runs.get(seed) or row.folder / f"seed{seed}"
+    if not folder.exists():
+        return Unfinished(row.label, seed, "not begun", "")
+    logs = sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+    text = logs[-1].read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if logs else []
+    stopped = any(line.startswith("Stopped:") for line in text)
+    return Unfinished(row.label, seed, "failed" if stopped else "not finished", str(folder),
+                      tuple(text[-LAST_LINES:]))
+
+
+def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """(what, [(value, number of runs)]) of versions, machines, commits and weights."""
+    found: dict[str, dict[str, int]] = {}
+    for record in records:
+        backbone = record.get("backbone") or {}
+        facts = {**record.get("versions", {}), "device": record.get("device"), "precision": record.get("precision"),
+                 "commit": record.get("commit"), "backbone": backbone.get("name"),
+                 "sha256 of its weights": backbone.get("sha256")}
+        for name, value in facts.items():
+            if value:
+                counts = found.setdefault(name, {})
+                counts[str(value)] = counts.get(str(value), 0) + 1
+    return [(name, sorted(counts.items(), key=lambda item: -item[1])) for name, counts in found.items()]
+
+
+def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(KEY, [(value, trainers that have it)]) of the settings that are not the same in all runs."""
+    by_key: dict[str, dict[str, dict[str, None]]] = {}
+    count = 0
+    for folder in folders:
+        settings = settings_of(folder)
+        if settings is None:
+            continue
+        count += 1
+        trainer = str(settings.get("TRAINER", {}).get("NAME", ""))
+        for key, value in _flat(settings):
+            by_key.setdefault(key, {}).setdefault(str(value), {})[trainer] = None
+    return [(key, [(value, ", ".join(trainers)) for value, trainers in values.items()])
+            for key, values in sorted(by_key.items()) if len(values) > 1 and key not in _NOT_SETTINGS]
+
+
+def settings_of(folder: Path) -> dict | None:
+    """config.yaml as plain data; None where there is none that can be read."""
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def record_of(folder: Path) -> dict:
+    return inputs.read_json(folder / "results.json") or {}
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterable[tuple[str, object]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
