@@ -8,7 +8,6 @@ import os.path as osp
 import platform
 import random
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UserError
+from .whole_files import write_whole
 
 _ORIENTATION = 0x0112                           # EXIF's tag
 
@@ -44,17 +44,7 @@ def write_json(obj, fpath: str) -> None:
 
 def write_text(text: str, fpath: str) -> None:
     """UTF-8, whole or not at all: written beside and renamed. What UTF-8 cannot say of a file's name is escaped."""
-    mkdir_if_missing(osp.dirname(fpath) or ".")
-    with tempfile.NamedTemporaryFile("w", dir=osp.dirname(fpath) or ".", delete=False, encoding="utf-8", newline="",
-                                     errors="backslashreplace") as file:
-        try:
-            file.write(text)
-            file.flush()
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, fpath)
+    write_whole(fpath, text.encode(errors="backslashreplace"))
 
 
 def cache_dir() -> Path:
@@ -146,6 +136,26 @@ def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
 def get_most_similar_str_to_a_from_b(a: str, b) -> str:
     """The string of `b` most like `a`."""
     return max(b, key=lambda s: difflib.SequenceMatcher(None, a, s).ratio())
+
+
+def check_availability(requested: str, available) -> None:
+    """Raises UserError, with the nearest one, for a name that is not among those."""
+    if requested not in available:
+        raise UserError(f"{requested!r} is not one of {', '.join(available)}. Did you mean "
+                        f"{get_most_similar_str_to_a_from_b(requested, available)}?")
+
+
+def download_url(url: str, dst: str) -> None:
+    """Fetch a file to `dst`, whole or not at all, with a progress line.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    mkdir_if_missing(osp.dirname(dst) or ".")
+    try:
+        torch.hub.download_url_to_file(url, dst)
+    except (OSError, ValueError) as error:              # URLError and HTTPError are OSErrors
+        raise UserError(f"{url} cannot be fetched ({error}). Download it by hand and place it at {dst}.") from error
 
 
 def tolist_if_not(x) -> list:

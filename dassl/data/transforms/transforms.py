@@ -11,6 +11,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
 from . import steps as T
+from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 
 logger = logging.getLogger(__name__)
@@ -123,9 +124,9 @@ def _train_steps(c, choices) -> list:
         "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING),
         "random_resized_crop": lambda: T.RandomResizedCrop(size, c.RRCROP_SCALE, interpolation=interpolation),
         "random_flip": T.RandomHorizontalFlip,
-        "imagenet_policy": lambda: _policy("imagenet"),
-        "cifar10_policy": lambda: _policy("cifar10"),
-        "svhn_policy": lambda: _policy("svhn"),
+        "imagenet_policy": ImageNetPolicy,
+        "cifar10_policy": CIFAR10Policy,
+        "svhn_policy": SVHNPolicy,
         "randaugment": lambda: RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M),
         "randaugment_fixmatch": lambda: RandAugmentFixMatch(c.RANDAUGMENT_N),
         "randaugment2": lambda: RandAugment2(c.RANDAUGMENT_N),
@@ -157,10 +158,6 @@ def plain_transform(cfg):
     """Resize to INPUT.SIZE, both sides, without augmentation or crop: what "img0" is (DATALOADER.RETURN_IMG0)."""
     steps = [T.Resize(tuple(cfg.INPUT.SIZE), _FILTERS[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
     return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
-
-
-def _policy(name: str):
-    return _torchvision().AutoAugment(_torchvision().AutoAugmentPolicy(name))
 
 
 def _normalisation(c, choices) -> list:
