@@ -38,16 +38,17 @@ def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_mo
     if remove_module_from_keys:
         state["state_dict"] = _without_module(state["state_dict"])
     name = model_name or f"model.pth.tar-{state['epoch']}"
-    _write(state, osp.join(save_dir, name))
+    write_checkpoint(state, osp.join(save_dir, name))
     logger.info("Checkpoint saved to %s", osp.join(save_dir, name))
     with tempfile.NamedTemporaryFile("w", dir=save_dir, delete=False) as file:
         file.write(f"{name}\n")
     os.replace(file.name, osp.join(save_dir, "checkpoint"))
     if is_best:
-        _write(state, osp.join(save_dir, BEST))
+        write_checkpoint(state, osp.join(save_dir, BEST))
 
 
-def _write(state: dict, path: str) -> None:
+def write_checkpoint(state: dict, path: str) -> None:
+    """One file, whole or not at all."""
     with tempfile.NamedTemporaryFile(dir=osp.dirname(path), delete=False) as file:
         try:
             torch.save(state, file)
@@ -81,7 +82,7 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
             raise ValueError("it is a TorchScript program, not a checkpoint")
         return _load(fpath, map_location)
     except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise UserError(f"The checkpoint {fpath} cannot be read: {reason}. Only tensors and plain data are loaded. "
                         "If the file was cut, take an earlier one or train again.") from error
 

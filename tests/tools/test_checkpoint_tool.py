@@ -1,0 +1,146 @@
+"""tools/checkpoint.py: what is in a file, ours or the authors', and the same file in other formats."""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dassl.engine import build_trainer
+from tools import checkpoint
+from tools.checkpoint_kinds import kind_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from old_files import Call, tensor, write_legacy, write_tar  # noqa: E402
+
+Z = torch.zeros
+WORDS = {"token_prefix": Z(3, 1, 8), "token_suffix": Z(3, 60, 8)}
+TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder.ln_final.bias": Z(8)}
+
+
+@pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
+    ({"ctx": Z(16, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False"),
+    ({"module.ctx": Z(3, 4, 8)}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True"),
+    ({"ctx": Z(4, 8), "meta_net.linear1.weight": Z(1, 8), **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
+    ({"txt_ctx": Z(5, 8), "vis_ctx": Z(2, 7, 8), **WORDS}, "DAPT", "DAPT",
+     "TRAINER.DAPT.TXT_NUM_TOKENS 5 TRAINER.DAPT.VIS_NUM_TOKENS 7 TRAINER.DAPT.VIS_DEPTH 2"),
+    ({"image_encoder.VPT": Z(6, 8), "image_encoder.transformer.resblocks.1.VPT_shallow": Z(6, 8), **TOWERS},
+     "VPT", "VPT", "TRAINER.VPT.N_CTX_VISION 6 TRAINER.VPT.PROMPT_DEPTH_VISION 2"),
+    ({"prompt_learner.ctx": Z(2, 8), "prompt_learner.compound_prompts_text.0": Z(2, 8),
+      "prompt_learner.proj.weight": Z(8, 8), **TOWERS}, "MaPLe", "", "2 context words, depth 2"),
+    ({"prompt_learner.ctx": Z(4, 8), "image_encoder.VPT": Z(4, 8), "text_encoder.resblocks.1.VPT_shallow": Z(4, 8)},
+     "IVLP or PromptSRC", "", "4 context words, 2 prompted text blocks, 1 image"),
+    ({"pixel.program": Z(3, 9)}, "VP or AR", "VP or AR", ""),
+    ({"weight": Z(10, 8), "bias": Z(10)}, "LinearProbe", "LinearProbe", "10 classes"),
+    ({"visual.proj": Z(8, 8), "token_embedding.weight": Z(9, 8)}, "CLIP", "", "MODEL.BACKBONE.NAME"),
+    ({"something": Z(2)}, "no method that is known here", "", ""),
+])
+def test_a_method_is_known_by_its_names_and_shapes(weights, method, trainer, told):
+    kind = kind_of(weights)
+    assert (kind.method, kind.trainer) == (method, trainer)
+    assert told in " ".join([*kind.options, kind.remark])
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls",
+                                  "LinearProbe"])
+def test_each_of_our_own_checkpoints_is_known_as_its_trainers(name, make_cfg):
+    model = build_trainer(make_cfg(name))._models["prompt_learner"]
+    assert name in kind_of(model.state_dict()).trainer.split(" or ")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A file of PyTorch 1.4 with a schedule object, fixed words, and a NaN."""
+    ctx = np.arange(12, dtype=np.float32).reshape(3, 4)
+    ctx[0, 0] = np.nan
+    weights = {"ctx": tensor(ctx), "token_prefix": tensor(np.ones((2, 1, 4), np.float32))}
+    path = tmp_path / "run" / "prompt_learner" / "model.pth.tar-50"
+    path.parent.mkdir(parents=True)
+    state = Call("collections.OrderedDict", [list(item) for item in weights.items()])
+    write_legacy(path, {"state_dict": state, "epoch": 50, "optimizer": None, "val_result": None,
+                        "scheduler": {"successor": Call("dassl.optim.lr_scheduler.X"), "last_epoch": 50}})
+    return path
+
+
+def said(capsys, *words):
+    code = checkpoint.cli([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+def test_show_tells_method_epoch_numbers_and_what_was_not_read(theirs, capsys):
+    code, text = said(capsys, "show", theirs)
+    assert code == 0
+    for part in ("PyTorch, pickles in a row", "epoch 50", "looks like CoOp, with the authors' names",
+                 "--trainer CoOp with TRAINER.COOP.N_CTX 3", "(1 objects, not read)", "1 numbers are infinite or NaN",
+                 "fixed, not loaded", "3x4"):
+        assert part in text
+    code, of_run = said(capsys, "show", theirs.parents[1])
+    assert code == 0 and of_run == text
+
+
+def test_show_as_json_has_the_numbers_of_every_weight(tmp_path, capsys):
+    torch.save({"state_dict": {"w": torch.tensor([[3.0, -4.0]]), "n": torch.tensor([], dtype=torch.int64),
+                               "c": torch.tensor([3 + 4j])}, "epoch": 1}, tmp_path / "x.pth")
+    code, text = said(capsys, "show", tmp_path / "x.pth", "--json")
+    weights = {w.pop("name"): w for w in json.loads(text)[0]["weights"]}
+    assert weights["w"] == {"shape": [1, 2], "dtype": "float32", "min": -4, "mean": -0.5, "max": 3, "norm": 5,
+                            "not_finite": 0, "fixed": False}
+    assert weights["n"]["shape"] == [0] and "min" not in weights["n"] and weights["c"]["norm"] == 5
+
+
+def test_show_of_a_run_with_two_models_shows_both_of_that_epoch(tmp_path, capsys):
+    for name in ("a", "b"):
+        for epoch in (1, 2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            path = tmp_path / name / f"model.pth.tar-{epoch}"
+            torch.save({"state_dict": {f"{name}{epoch}": Z(1)}, "epoch": epoch}, path)
+    assert [f"{n}2" in said(capsys, "show", tmp_path)[1] for n in "ab"] == [True, True]
+    code, text = said(capsys, "show", tmp_path, "--epoch", 1)
+    assert code == 0 and "a1" in text and "b1" in text and "b2" not in text
+    code, text = said(capsys, "convert", tmp_path, tmp_path / "out.safetensors")
+    assert code == 2 and "several models" in text and not (tmp_path / "out.safetensors").exists()
+
+
+def test_there_and_back_a_file_that_dassl_reads_has_the_same_content(theirs, tmp_path, capsys):
+    safe, back = tmp_path / "x.safetensors", tmp_path / "new" / "model.pth.tar-50"
+    assert said(capsys, "convert", theirs, safe)[0] == 0 and (tmp_path / "x.json").exists()
+    assert said(capsys, "convert", safe, back)[0] == 0
+    content = torch.load(back, weights_only=True)
+    assert content["state_dict"].keys() == {"ctx", "token_prefix"} and content["epoch"] == 50
+    assert content["state_dict"]["ctx"][1:].tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    assert content["scheduler"] == {"successor": None, "last_epoch": 50}
+    assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result"} == content.keys()
+
+
+def test_only_what_was_learned_is_kept_when_asked_for(theirs, tmp_path, capsys):
+    assert said(capsys, "convert", theirs, tmp_path / "x.safetensors", "--learned-only")[0] == 0
+    from safetensors.torch import load_file
+
+    assert load_file(tmp_path / "x.safetensors").keys() == {"ctx"}
+    assert json.loads((tmp_path / "x.json").read_text())["checkpoint"].keys() == {"state_dict", "epoch", "val_result"}
+
+
+def test_nothing_is_replaced_unless_forced_and_nothing_is_run(theirs, tmp_path, capsys):
+    out = tmp_path / "x.safetensors"
+    (tmp_path / "x.json").write_text("mine")
+    code, text = said(capsys, "convert", theirs, out)
+    assert code == 2 and "x.json exists" in text and not out.exists() and (tmp_path / "x.json").read_text() == "mine"
+    assert said(capsys, "convert", theirs, out, "--force")[0] == 0
+    write_tar(tmp_path / "evil", [], lambda t: {"state_dict": Call("os.mkdir", str(tmp_path / "ran"))})
+    for words in (["show", tmp_path / "evil"], ["convert", tmp_path / "evil", tmp_path / "y.pth"]):
+        code, text = said(capsys, *words)
+        assert code == 2 and "asks for os.mkdir" in text and len(text.strip().splitlines()) == 1
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "y.pth").exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["show", "nowhere"], "nothing at"), (["show", "empty"], "No checkpoint at"), (["show", "text"], "cannot be read"),
+    (["convert", "nowhere", "x.safetensors"], "nothing at"), (["show", "run", "--epoch", "7"], "were saved there: 50")])
+def test_mistakes_are_one_paragraph(words, message, theirs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text").write_text("404")
+    code, text = said(capsys, *words)
+    assert code == 2 and message in text and len(text.strip().splitlines()) == 1
