@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import inputs, train
+from tools import inputs, restart, train
 from tools.inputs import read_json
 from tools.recipes import Cell
 
@@ -44,7 +44,7 @@ class Planned:
         self.state, self.changes = "new", ()
         if record and record.get("finished"):
             self.state, self.changes = ("other", tuple(changes)) if changes else ("finished", ())
-        elif not changes and any(self.folder.glob("*/checkpoint")):
+        elif not changes and restart.has_state(self.folder):
             self.state = "resume"
 
     @property

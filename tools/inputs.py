@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "inputs.json"
-_NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config", "allow_cpu_shim"}     # where, not what
+_NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config", "allow_cpu_shim", "anew"}      # where, not what
 _YAMLS = ("config_file", "dataset_config_file")
 _FILES = (*_YAMLS, "dataset_dir", "classnames", "extend_cfg")                            # what they hold counts
 
@@ -47,9 +47,13 @@ def differences(then: dict, now: dict) -> list[str]:
     return found + [f"{name} was not used" for name in new if name not in old]
 
 
-def write(folder: str | Path, args: argparse.Namespace) -> None:
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / FILE).write_text(json.dumps(describe(args), indent=2) + "\n", encoding="utf-8")
+def write(folder: str | Path, args: argparse.Namespace, **more: str) -> None:
+    """inputs.json, whole or not at all; `more` stands in it beside what `differences` compares."""
+    path = Path(folder, FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{FILE}.part")
+    beside.write_text(json.dumps({**describe(args), **more}, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 def read(folder: str | Path) -> dict | None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from tools import inputs, leash  # noqa: E402
+from tools import inputs, leash, restart  # noqa: E402
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they first remove what a former run left in the folder
@@ -70,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else ./data)")
     p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
-    p.add_argument("--resume", default="", metavar="DIR", help="continue from the checkpoint in this run folder")
+    p.add_argument("--resume", default="", metavar="DIR",
+                   help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
+                        "the same command does")
+    p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
     p.add_argument("--seed", type=int, default=None,
                    help="0 is a seed too; without the flag, or with -1, the run is unseeded (as in Dassl)")
     p.add_argument("--source-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
@@ -165,9 +168,9 @@ def register(plugins: list[str] = (), replace: bool = False) -> list:
 def main(args: argparse.Namespace) -> None:
     """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
     _own_packages_first()
-    from dassl.utils import distributed
+    from dassl.utils import distributed, stop
 
-    with distributed.processes(), contextlib.ExitStack() as stack:
+    with stop.on_signals(), distributed.processes(), contextlib.ExitStack() as stack:
         _run(args, stack)
 
 
@@ -186,6 +189,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, set_random_seed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
+    from dassl.utils.whole_files import write_whole
     from tools.first_look import first_look
     from tools.slots import threads_of
 
@@ -203,8 +207,9 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if lock.taken_over_from:
                     logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
                                    lock.taken_over_from)
-                inputs.write(folder, args)
-                (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+                resume = distributed.from_first(restart.begin(folder, args, cfg.RESUME))
+                write_whole(folder / "config.yaml", cfg.dump())
+                cfg = _with(cfg, RESUME=resume)
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
                 if cpu_shim.is_on():
@@ -236,7 +241,7 @@ def cli(argv: list[str] | None = None) -> int:
 
     Returns:
         0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 75 (another process writes in the
-        run folder; try again later) or 130.
+        run folder; try again later), 130 (Ctrl-C), 143 (SIGTERM: the state is saved first) or 129 (SIGHUP: likewise).
     """
     leash.hold()
     if "RANK" in os.environ:                    # started by torchrun
@@ -248,9 +253,11 @@ def cli(argv: list[str] | None = None) -> int:
     try:
         return _list(args) if args.list else main(args) or 0
     except KeyboardInterrupt:
-        if SWEEP not in os.environ:
-            print(_interrupted(args.output_dir), file=sys.stderr)
-        return 130
+        return _interrupted("Interrupted", 130, args)
+    except SystemExit as end:
+        if not hasattr(end, "name"):
+            raise
+        return _interrupted(f"Ended by {end.name}", end.code, args)
     except Exception as error:
         from dassl.utils import UserError
         from dassl.utils.run_lock import FolderInUse
@@ -284,9 +291,15 @@ def _in_folder_of_its_own(cfg, args: argparse.Namespace):
     """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do."""
     shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
     variant = f"{Path(args.config_file).stem or 'default'}{shots}"
+    folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
+    return _with(cfg, OUTPUT_DIR=str(folder))
+
+
+def _with(cfg, **values):
+    """A frozen config of the same values but these."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.OUTPUT_DIR = str(Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}"))
+    cfg.update(values)
     cfg.freeze()
     return cfg
 
@@ -347,10 +360,14 @@ def _whole_story(error: Exception, args: argparse.Namespace) -> str:
             "without network place it there by hand.")
 
 
-def _interrupted(folder: str) -> str:
-    if folder and list(Path(folder).glob("*/checkpoint")):
-        return f"Interrupted. Continue with the same command and --resume {folder}."
-    return "Interrupted." + (f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else "")
+def _interrupted(how: str, code: int, args: argparse.Namespace) -> int:
+    """Say how a run ended and what to do, except to a sweep, which has words of its own; returns the code."""
+    folder = args.output_dir
+    if SWEEP not in os.environ:
+        on = f" The same command goes on from what {folder} holds." if folder and restart.has_state(Path(folder)) else \
+            f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else ""
+        print(f"{how}.{on}", file=sys.stderr)
+    return code
 
 
 def _ready(folder: str) -> str:

@@ -47,6 +47,18 @@ class DVP(DescriptionTrainer):
             self.register_learner(f"pixel_prompt_{number}", prompt)
         self.register_model("prompt_learner", learner)     # all of it once more, with weights and sentences
 
+    @property
+    def resumes_within_epoch(self) -> bool:
+        return distributed.world_size() == 1     # each process has counts of its own until the epoch ends
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "counts": self.bank.mapping.counts}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        if "counts" in state:
+            self.bank.mapping.counts.copy_(state["counts"])
+
     def run_epoch(self) -> None:
         if self.epoch < self.counting_epochs:
             logger.info("Epoch %d counts which descriptions match; nothing is trained in it", self.epoch + 1)

@@ -22,7 +22,7 @@ from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import distributed
+from dassl.utils import distributed, stop
 from dassl.utils.classes_file import write_classes
 from dassl.utils.errors import UserError
 from dassl.utils.logger import CONSOLE
@@ -86,9 +86,12 @@ class SimpleTrainer(TrainerBase):
         one_process_only: why a trainer cannot learn in several processes; "" where it can.
         share: this process's part of the training batch; None in a run of one process.
     """
+        resumes_within_epoch: whether models, optimisers, schedules, random streams and `training_state()` are all that
+            a step depends on, so that a stopped run goes on in the middle of an epoch; otherwise after the last whole.
 
     one_process_only = ""
     share: Share | None = None
+    resumes_within_epoch = False
 
     def __init__(self, cfg):
         super().__init__()
@@ -137,12 +140,13 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
+        self.autosave.remove()
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
             raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
                             f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. "
                             "Set TEST.FINAL_MODEL last_step.")
         if self.cfg.RESUME:
-            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            self.start_epoch = self.autosave.load(self.cfg.RESUME, self.resume_model_if_exist(self.cfg.RESUME))
         mkdir_if_missing(self.output_dir)
         if self.max_epoch > self.start_epoch:
             self._write_classes()
@@ -151,6 +155,10 @@ class SimpleTrainer(TrainerBase):
         self._progress = None
 
     def after_train(self) -> None:
+        self.autosave.start()
+
+    def safe_point(self, epoch: int, batch: int) -> None:
+        self.autosave.safe_point(epoch, batch)
         self._train_seconds = time.monotonic() - self._started
         self._end_progress()
         self._phase = "trained"
@@ -269,16 +277,20 @@ class SimpleTrainer(TrainerBase):
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
 
-    def _run_batches(self, batches, num_batches: int) -> None:
-        """Train on each of `batches`; a line to log.txt every PRINT_FREQ, one line to the console for all."""
+    def _run_batches(self, batches, num_batches: int, first: int = 0) -> None:
+        """Train on each of `batches`; a line to log.txt every PRINT_FREQ, one line to the console for all.
+
+        Args:
+            first: number of the first batch in its epoch, from 0: those before were trained by an earlier process.
+        """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches, freq = num_batches, max(self.cfg.TRAIN.PRINT_FREQ, 1)
         if getattr(self, "_progress", None) is None:
             label = f"{self.cfg.TRAINER.NAME} {self.cfg.DATASET.NAME} seed {self.cfg.SEED}"
-            self._progress = progress.Progress(self.max_epoch * num_batches, self.epoch * num_batches, label)
+            self._progress = progress.Progress(self.max_epoch * num_batches, self.epoch * num_batches + first, label)
         end = time.monotonic()
-        for self.batch_idx, batch in enumerate(batches):
+        for self.batch_idx, batch in enumerate(batches, first):
             data_time.update(time.monotonic() - end)
             self._batch = batch
             with parallel.draws_of_the_batch(self.share):
@@ -294,6 +306,8 @@ class SimpleTrainer(TrainerBase):
                 self.write_scalar("train/lr", self.get_current_lr(), self.epoch * num_batches + self.batch_idx)
             end = time.monotonic()
 
+            if self.batch_idx + 1 < num_batches:
+                self.safe_point(self.epoch, self.batch_idx + 1)
     def _step(self, batch) -> dict:
         return self.forward_backward(batch)
 
@@ -315,11 +329,13 @@ class TrainerX(SimpleTrainer):
     """Trains on labelled batches."""
 
     def run_epoch(self) -> None:
-        self._run_batches(self.training_batches(), len(self.train_loader_x))
+        with stop.at_safe_points():
+            self._run_batches(self.training_batches(), len(self.train_loader_x), self.autosave.finished_batches)
 
     def training_batches(self) -> Iterator[dict]:
         """An epoch's batches; of several processes each sees its share of every one."""
-        for number, batch in enumerate(self.train_loader_x):
+        for number, batch in enumerate(self.train_loader_x, self.autosave.begin_epoch()):
+            self.autosave.go_on()
             self.share = share_of(self.train_loader_x, number)
             yield batch
 

@@ -3,22 +3,22 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-import random
 import time
 import warnings
 from collections import OrderedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dassl.utils import distributed
+from dassl.utils import distributed, stop
 from dassl.utils.errors import UserError
 from dassl.utils.tools import tolist_if_not
 from dassl.utils.torchtools import load_weights, save_checkpoint
 
 from . import parallel
+from .autosave import Autosave
 from .checkpoint_files import find_checkpoint, read_weights
+from .streams import random_streams, set_random_streams
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class TrainerBase:
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
         self._writer = None
+        self.autosave = Autosave(self)
         self._phase, self._train_seconds = "built", 0.0
         self._created = self._started = time.monotonic()
 
@@ -72,19 +73,10 @@ class TrainerBase:
 
     def training_state(self) -> dict:
         """What a resumed run needs beside models, optimisers and schedules: the random streams. Plain data only."""
-        kind, keys, *rest = np.random.get_state()
-        return {"torch": torch.get_rng_state(), "python": random.getstate(),
-                "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+        return random_streams()
 
     def load_training_state(self, state: dict) -> None:
-        torch.set_rng_state(state["torch"].cpu())
-        version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        set_random_streams(state)
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Continue from the latest checkpoint of all models, exactly: weights, optimisers, schedules, random streams.
@@ -105,6 +97,9 @@ class TrainerBase:
         if len(epochs := {state["epoch"] for state in states.values()}) > 1:
             # The run was stopped between the files of two models: the earlier epoch is the last that all of them have.
             paths = {name: osp.join(directory, name, f"model.pth.tar-{min(epochs)}") for name in names}
+            if not all(map(osp.exists, paths.values())):
+                logger.info("The checkpoints in %s are of different epochs, training from scratch", directory)
+                return 0
             states = {name: read_weights(path) for name, path in paths.items()}
         for name, path in paths.items():
             state = states[name]
@@ -197,7 +192,12 @@ class TrainerBase:
             self.before_epoch()
             self.run_epoch()
             self.after_epoch()
+            self.safe_point(epoch + 1, 0)
         self.after_train()
+
+    def safe_point(self, epoch: int, batch: int) -> None:
+        """Between two steps, after `epoch` epochs and `batch` batches of the next: ends the run if it is asked to."""
+        stop.check()
 
     def before_train(self) -> None:
         pass

@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 import collections
+import io
 import logging
-import os
 import os.path as osp
-import tempfile
 import warnings
 import zipfile
 
@@ -18,6 +17,7 @@ from .portable import ENDING
 from .restricted_pickle import restricted_pickle
 from .safe_files import read_safe
 from .tools import count_num_param, mkdir_if_missing, tolist_if_not  # noqa: F401 - Dassl has the first one here
+from .whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +40,16 @@ def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_mo
     name = model_name or f"model.pth.tar-{state['epoch']}"
     write_checkpoint(state, osp.join(save_dir, name))
     logger.info("Checkpoint saved to %s", osp.join(save_dir, name))
-    with tempfile.NamedTemporaryFile("w", dir=save_dir, delete=False) as file:
-        file.write(f"{name}\n")
-    os.replace(file.name, osp.join(save_dir, "checkpoint"))
+    write_whole(osp.join(save_dir, "checkpoint"), f"{name}\n")
     if is_best:
         write_checkpoint(state, osp.join(save_dir, BEST))
 
 
 def write_checkpoint(state: dict, path: str) -> None:
     """One file, whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=osp.dirname(path), delete=False) as file:
-        try:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    file = io.BytesIO()                 # torch turns a full disk into an error of its own; a file of Python's says it
+    torch.save(state, file)
+    write_whole(path, file.getvalue())
 
 
 def _without_module(state_dict: dict) -> dict:

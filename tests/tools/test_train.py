@@ -179,7 +179,7 @@ def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys, tmp_path):
     (tmp_path / "prompt_learner").mkdir()
     (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1")
     assert train.cli([*COOP, "--output-dir", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == f"Interrupted. Continue with the same command and --resume {tmp_path}.\n"
+    assert capsys.readouterr().err == f"Interrupted. The same command goes on from what {tmp_path} holds.\n"
 
 
 def test_inputs_tell_runs_apart_by_what_makes_a_result_and_by_nothing_else(tmp_path):

@@ -5,6 +5,7 @@ import copy
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -35,14 +36,18 @@ class SeededSampler(Sampler):
     Args:
         sampler: gives the order.
         seed: of every pass; None takes a new one from torch's global stream at the start of each.
+
+    Attributes:
+        skip: draws that the next pass, and only that, leaves out at its beginning.
     """
 
     def __init__(self, sampler: Sampler, seed: int | None = None):
-        self.sampler, self.seed = sampler, seed
+        self.sampler, self.seed, self.skip = sampler, seed, 0
 
     def __iter__(self) -> Iterator[SeededIndex]:
         start = int(torch.empty((), dtype=torch.int64).random_()) if self.seed is None else self.seed
-        for position, index in enumerate(self.sampler):
+        first, self.skip = self.skip, 0
+        for position, index in islice(enumerate(self.sampler), first, None):
             yield SeededIndex(index, (start * 1_000_003 + position * 7_919 + int(index)) % 2 ** 63)
 
     def __len__(self) -> int:

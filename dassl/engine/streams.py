@@ -1,0 +1,26 @@
+"""The random streams of Python, NumPy and torch, as plain data that a checkpoint can hold."""
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+
+def random_streams() -> dict:
+    """Where they are."""
+    kind, keys, *rest = np.random.get_state()
+    return {"torch": torch.get_rng_state(), "python": random.getstate(),
+            "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_streams(state: dict) -> None:
+    """Put them where `random_streams` found them; those of GPUs only if there are as many."""
+    torch.set_rng_state(state["torch"].cpu())
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

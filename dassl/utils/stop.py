@@ -1,0 +1,88 @@
+"""SIGTERM, and a terminal that goes away, end a training at its next safe point; a second signal ends it at once.
+
+Where nobody reaches safe points (while data and model are built, in a test) the first signal ends it at once, too.
+"""
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from .errors import UserError
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_signal: int | None = None          # the first that came
+_reason = ""                        # why nothing may be written any more
+_deferring = 0
+
+
+class Terminated(SystemExit):
+    """The run was asked to end; exits with 128 + the signal's number, as shells count."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def on_signals() -> Iterator[None]:
+    """Inside, the signals ask this process to end; one that the caller ignores (nohup) stays ignored."""
+    global _signal, _reason
+    _signal, _reason = None, ""
+    former = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number, handler in former.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, _receive)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def at_safe_points() -> Iterator[None]:
+    """Inside, a first signal waits for `check`."""
+    global _deferring
+    _deferring += 1
+    try:
+        yield
+    finally:
+        _deferring -= 1
+
+
+def requested() -> bool:
+    """Whether the run was asked to end."""
+    return _signal is not None
+
+
+def abandon(reason: str) -> None:
+    """Have the run end at its next safe point without writing anything, from any thread."""
+    global _reason
+    _reason = reason
+
+
+def check(after_saving: bool = True) -> None:
+    """A safe point.
+
+    Args:
+        after_saving: False before there was a chance to save, where only `abandon` ends the run.
+    Raises:
+        Terminated: after a signal. UserError: after `abandon`.
+    """
+    if _reason:
+        raise UserError(_reason)
+    if after_saving and _signal is not None:
+        raise Terminated(_signal)
+
+
+def _receive(number: int, frame) -> None:
+    global _signal
+    first = _signal is None
+    _signal = number
+    if not (first and _deferring):
+        raise Terminated(number)

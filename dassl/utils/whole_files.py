@@ -1,0 +1,32 @@
+"""Files that are written whole or not at all, also when the process is killed or the disk is full."""
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+_ENDING = ".part"
+
+
+def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
+    """Write beside and rename; text in UTF-8. Makes the folder if need be. What was there stays if that fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=_ENDING, delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove what killed processes were writing in a folder and in its folders."""
+    for pattern in (f".*{_ENDING}", f"*/.*{_ENDING}"):
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)
