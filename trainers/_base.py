@@ -66,13 +66,13 @@ class PromptTrainer(TrainerX):
     section = ""
     saved_as: dict = {}
     normalised, schedule_per, half_towers = True, "epoch", True
+    resumes_within_epoch = True
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:
         """Arguments of `PromptedCLIP` other than the towers, e.g. {"text": TextPrompt(...)}."""
         raise TypeError(f"{type(self).__name__} does not say what it learns; define build_prompts(self, clip).")
 
     def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
-    resumes_within_epoch = True
         """Maps images to an `Output`; has the towers as `clip` and what learns as `prompt_learner`."""
         prompts = self.build_prompts(clip)
         return PromptedCLIP(clip, **prompts, saved_as=self.saved_as)

@@ -85,13 +85,13 @@ class SimpleTrainer(TrainerBase):
         num_classes, num_source_domains, lab2cname: its. evaluator. best_result: of the validation split, percent.
         one_process_only: why a trainer cannot learn in several processes; "" where it can.
         share: this process's part of the training batch; None in a run of one process.
-    """
         resumes_within_epoch: whether models, optimisers, schedules, random streams and `training_state()` are all that
             a step depends on, so that a stopped run goes on in the middle of an epoch; otherwise after the last whole.
+    """
 
     one_process_only = ""
-    share: Share | None = None
     resumes_within_epoch = False
+    share: Share | None = None
 
     def __init__(self, cfg):
         super().__init__()
@@ -138,9 +138,9 @@ class SimpleTrainer(TrainerBase):
     def train(self) -> None:
         parallel.check(self)
         super().train(self.start_epoch, self.max_epoch)
+        self.autosave.remove()
 
     def before_train(self) -> None:
-        self.autosave.remove()
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
             raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
                             f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. "
@@ -153,12 +153,12 @@ class SimpleTrainer(TrainerBase):
             self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self._phase, self.time_start, self._started = "training", time.time(), time.monotonic()
         self._progress = None
-
-    def after_train(self) -> None:
         self.autosave.start()
 
     def safe_point(self, epoch: int, batch: int) -> None:
         self.autosave.safe_point(epoch, batch)
+
+    def after_train(self) -> None:
         self._train_seconds = time.monotonic() - self._started
         self._end_progress()
         self._phase = "trained"
@@ -304,10 +304,10 @@ class SimpleTrainer(TrainerBase):
                 self.write_scalar(f"train/{name}", meter.avg, self.epoch * num_batches + self.batch_idx)
             if self._optims:
                 self.write_scalar("train/lr", self.get_current_lr(), self.epoch * num_batches + self.batch_idx)
-            end = time.monotonic()
-
             if self.batch_idx + 1 < num_batches:
                 self.safe_point(self.epoch, self.batch_idx + 1)
+            end = time.monotonic()
+
     def _step(self, batch) -> dict:
         return self.forward_backward(batch)
 
