@@ -60,7 +60,7 @@ def own_folder(cfg) -> Iterator:
 
 
 def begin(trainer) -> None:
-    """Before the first epoch: the same epoch and the same prompts everywhere.
+    """Before the first epoch: the same epoch, prompts and random streams everywhere.
 
     Raises:
         UserError: some processes resumed and others did not.
@@ -72,6 +72,8 @@ def begin(trainer) -> None:
         raise UserError(f"The processes of this run would start after different epochs: {epochs}. Every machine reads "
                         "the checkpoints of --resume: name a folder that all of them share.")
     distributed.same_state(model for model in trainer._models.values() if model is not None)
+    if trainer.device.type == "cuda":       # checkpoints hold the first process's stream
+        torch.cuda.set_rng_state(distributed.from_first(torch.cuda.get_rng_state()))
 
 
 def average_gradients(trainer) -> None:
