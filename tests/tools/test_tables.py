@@ -220,13 +220,26 @@ def test_latex_tables_are_whole(runs):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert body.count("{") == body.count("}") and body.count("$") % 2 == 0 and "±" not in body
-    assert body.count("\\resizebox{\\linewidth}{!}{%") == 1 and "(2/3)" in body
+    assert body.count("\\resizebox*{\\linewidth}{!}{%") == 1 and "(2/3)" in body
     widths = None
     for line in body.splitlines():
         if "\\begin{tabular}" in line:
             widths = len(line.split("{")[2].split("}")[0])
         if line.endswith(r" \\"):
             assert line.count("&") == widths - 1
+
+
+def test_lines_of_a_table_are_in_the_order_of_the_papers_and_ruled_by_dataset(runs):
+    opts = {"TRAIN.CHECKPOINT_FREQ": "1", "OPTIM.MAX_EPOCH": "10"}
+    for dataset in ("dtd", "my_own", "caltech101"):
+        for trainer in ("CoCoOp", "Mine"):
+            for half in ("base", "new"):
+                runs(f"{dataset}/{trainer}/vit_b16_16shots@{half}/seed1", 70.0, opts=opts)
+    lines = [line for line in runs.table("--format", "latex")[1].splitlines() if "&" in line or "midrule" in line]
+    first = [line if line.startswith("\\") else line.split(" & ")[0] for line in lines[2:]]
+    both = [["caltech101", "", "", "caltech101"], ["dtd", "", "", "dtd"], ["my\\_own"] * 2, ["average of 3"] * 2]
+    assert first == [word for own in both for word in ["\\midrule", *own]][1:]
+    assert sum(line.startswith(r" & \quad published &") for line in lines) == 2
 
 
 def test_every_table_has_a_name_that_can_be_asked_for():

@@ -15,7 +15,7 @@ from .rows import Row, with_summaries
 LEGEND = ("accuracy on the test split, percent: mean ± population standard deviation over seeds; (2/3): seeds found "
           "of those that should be there")
 FLAG = "!"
-_WIDE = 8                       # columns from which a LaTeX table is scaled to the width of the page
+_WIDE, _LONG = 69, 40           # letters across and lines from which a LaTeX table is scaled to the page
 _ESCAPES = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "$": r"\$",
             "#": r"\#", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
             ">": r"\textgreater{}", "±": r"$\pm$", "|": r"\textbar{}", '"': "''"}
@@ -44,7 +44,7 @@ def markdown(grids: list[Grid], rows: list[Row], digits: int) -> str:
 
 def latex(grids: list[Grid], rows: list[Row], digits: int, standalone: bool = False) -> str:
     """A table environment per grid, notes as comments above; `standalone` makes it a document of its own."""
-    needs = "% needs \\usepackage{booktabs}" + " and \\usepackage{graphicx}" * any(len(g.head) >= _WIDE for g in grids)
+    needs = "% needs \\usepackage{booktabs}" + " and \\usepackage{graphicx}" * any(map(_scale, grids))
     parts = [PREAMBLE.rstrip()] if standalone else [needs]
     parts += [f"% {note}" for note in notes(grids, rows, digits)]
     for grid in grids:
@@ -56,8 +56,8 @@ def latex(grids: list[Grid], rows: list[Row], digits: int, standalone: bool = Fa
             tabular.append(_line([*(_label(line, i) for i in range(len(line.labels))),
                                   *(_math(v, digits) for v in line.values)]))
         tabular += [r"\bottomrule", r"\end{tabular}"]
-        if len(grid.head) >= _WIDE:
-            tabular = [r"\resizebox{\linewidth}{!}{%", *tabular[:-1], tabular[-1] + "}"]
+        if scale := _scale(grid):
+            tabular = [rf"\resizebox*{scale}{{%", *tabular[:-1], tabular[-1] + "}"]
         parts += ["", r"\begin{table}[t]", r"\centering", rf"\caption{{{_caption(grid)}}}", *tabular,
                   r"\end{table}"]
     return "\n".join([*parts, *([r"\end{document}"] if standalone else [])])
@@ -114,6 +114,14 @@ def notes(grids: list[Grid], rows: list[Row], digits: int) -> list[str]:
     return found + [f"published ({trainer}): {source}" for trainer, source in sources]
 
 
+def _scale(grid: Grid) -> str:
+    """Width and height for resizebox, "" for a table that fits: a column is as wide as its longest text and a gap."""
+    if len(grid.lines) > _LONG:
+        return r"{!}{0.9\textheight}"
+    columns = zip(grid.head, *([*line.labels, *(_plain(v, 1) for v in line.values)] for line in grid.lines))
+    return r"{\linewidth}{!}" if sum(max(map(len, column)) + 2.4 for column in columns) > _WIDE else ""
+
+
 def _caption(grid: Grid) -> str:
     values = [value for line in grid.lines for value in line.values]
     words = [rf"{_latex(grid.title)}: mean $\pm$ standard deviation over seeds, \%."]
@@ -160,7 +168,8 @@ def _align(grid: Grid) -> list[str]:
 
 
 def _label(line: Line, i: int) -> str:
-    return rf"\quad {line.labels[i]}" if line.labels[i] == line.kind else _latex(line.labels[i])
+    below = line.kind in ("published", "difference") and line.labels[i]
+    return rf"\quad {line.kind}" if below else _latex(line.labels[i])
 
 
 def _line(cells) -> str:

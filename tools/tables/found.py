@@ -15,7 +15,7 @@ import yaml
 
 from tools import inputs
 from tools.inputs import read_json
-from tools.recipes import CONFIGS, ZEROSHOT, Cell
+from tools.recipes import CONFIGS, ZEROSHOT, Cell, load_recipe
 
 from .published import WITHOUT_EFFECT, add_published, cells_like, same
 from .rows import Row, in_order, row_of
@@ -81,7 +81,9 @@ def scan(*roots: Path) -> list[Row]:
     for key, row in rows.items():
         add_published(row, next((c for c in cells_like(row) if not any(changes(r, c) for r in given[key])), None))
     _tell_apart(list(rows.values()))
-    return in_order(list(rows.values()))
+    known = load_recipe("zeroshot").datasets                                # in the order of the papers
+    return in_order(sorted(rows.values(), key=lambda row: known.index(row.dataset) if row.dataset in known else
+                           len(known)))
 
 
 def changes(run: Run, cell: Cell) -> dict[str, str]:

@@ -90,12 +90,12 @@ def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
         triples: dict[tuple, dict[str, list[Row | None]]] = {}
         datasets = _order([r for r in here if r.shots == shots])
         for dataset in datasets:
-            for key, own in _by([r for r in here if r.dataset == dataset], _method).items():
+            for number, (key, own) in enumerate(_by([r for r in here if r.dataset == dataset], _method).items()):
                 half = {row.classes: row for row in own}
                 base, new = half.get("base"), half.get("new")
                 triple = [base, new, harmonic_row(base, new) if base and new else None]
                 triples.setdefault(key, {})[dataset] = triple
-                add(grid, [dataset, names[key]], triple, rule=bool(grid.lines) and grid.lines[-1].labels[0] != dataset)
+                add(grid, [dataset, names[key]], triple, rule=bool(grid.lines) and not number)
         complete = {key: own for key, own in triples.items() if len(own) == len(datasets) > 1}
         for number, (key, own) in enumerate(complete.items()):
             halves = [mean([triple[i].mean if triple[i] else None for triple in own.values()]) for i in (0, 1)]
