@@ -1,0 +1,119 @@
+"""Say whether this machine is ready: versions, GPU, memory, disk, weights, datasets, and a small training.
+
+The last line says what works. Nothing is downloaded, and nothing but a temporary folder is written.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
+
+EXAMPLES = """
+examples:
+  python tools/doctor.py                       about a quarter of a minute on two CPU cores
+  DATA=/data/benchmarks python tools/doctor.py
+  python tools/doctor.py --json > machine.json
+  python tools/doctor.py --no-training         looks only
+
+exit codes: 0 ready (notes say what is limited); 1 something stops you, and the line says the way out
+"""
+_MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="tools/doctor.py", description=__doc__, epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--root", type=Path, default=Path(os.environ.get("DATA") or "data"),
+                   help="folder of the datasets (default: $DATA, else ./data)")
+    p.add_argument("--output", type=Path, default=Path(os.environ.get("OUTPUT") or ROOT / "output"),
+                   help="folder of all runs (default: $OUTPUT, else output/ of the checkout)")
+    p.add_argument("--no-training", action="store_true", help="leave the small training out")
+    p.add_argument("--json", action="store_true", help="findings as JSON instead of lines")
+    return p
+
+
+def examine(args: argparse.Namespace, show: Callable[[Finding], None]) -> tuple[list[Finding], dict]:
+    """All checks, one after the other; `show` gets each finding at once.
+
+    Returns:
+        The findings, and what the training measured, {} where there was none. Without working packages nothing
+        further is looked at.
+    """
+    from tools.checkup import packages
+
+    findings: list[Finding] = []
+
+    def note(found: Iterator[Finding]) -> None:
+        for finding in found:
+            findings.append(finding)
+            show(finding)
+
+    note(packages.check())
+    if any(finding.state == PROBLEM for finding in findings):
+        return findings, {}
+    from clip.weights import cache_folders
+    from dassl.utils import cache_dir
+    from tools.checkup import holdings, machine, training
+
+    note(machine.check({"runs": args.output, "datasets": args.root, "caches": cache_dir(),
+                        "weights": cache_folders()[0]}))
+    note(holdings.weights())
+    note(holdings.datasets(args.root.expanduser().absolute()))
+    if args.no_training:
+        return findings, {}
+    print("  ...   training for some seconds", file=sys.stderr, flush=True)
+    finding, measured = training.check()
+    note(iter([finding]))
+    return findings, measured
+
+
+def summary(findings: list[Finding], measured: dict) -> str:
+    """One line: what works, and how many things do not."""
+    problems = [finding for finding in findings if finding.state == PROBLEM]
+    held = "; ".join(f"{f.area}: {f.short}" for f in findings if f.short)
+    stops = f"{len(problems)} problem{'s' * (len(problems) != 1)} ({', '.join(p.area for p in problems)})"
+    if measured:
+        works = (f"training, testing and predicting on {measured['device']}, {measured['ms_per_step']:.0f} ms a step "
+                 f"with the embedded model; {held}")
+        return f"Works: {works}." + (f" But {stops}, see above." if problems else "")
+    if problems:
+        return f"Does not work yet: {stops}, each with its way out above."
+    return f"Nothing stops you, as far as was looked; training was not tried; {held}."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, or 1 where something does not work."""
+    args = parser().parse_args(argv)
+
+    def show(finding: Finding) -> None:
+        if not args.json:
+            print(f"{_MARKS[finding.state]}{finding.area}: {finding.text}", flush=True)
+            if finding.way_out:
+                print(f"          -> {finding.way_out}", flush=True)
+
+    try:
+        findings, measured = examine(args, show)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    stopped = any(finding.state == PROBLEM for finding in findings)
+    line = summary(findings, measured)
+    if args.json:
+        print(json.dumps({"works": not stopped, "summary": line, "training": measured,
+                          "findings": [vars(finding) for finding in findings]}, indent=2, ensure_ascii=False))
+    else:
+        print(f"\n{line}")
+    return 1 if stopped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
