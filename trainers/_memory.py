@@ -25,7 +25,7 @@ def with_less_memory_if_need_be(clip: FrozenCLIP, compute: Callable[[], Result])
     try:
         return compute()
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     clip.max_tokens = max(1, clip.max_tokens // 2) if clip.max_tokens else _FIRST_LIMIT
     logger.warning("Out of memory: text goes on in pieces of %d tokens, a little slower and with the same result. "
@@ -35,13 +35,13 @@ def with_less_memory_if_need_be(clip: FrozenCLIP, compute: Callable[[], Result])
     try:
         return compute()
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(f"Memory ran out again with text in pieces of {clip.max_tokens} tokens. Set a smaller "
                         "DATALOADER.TRAIN_X.BATCH_SIZE or TRAIN.MAX_TOKENS, or free memory that other programs hold."
                         ) from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """On a GPU it has a class of its own; a CPU's is told by its text alone."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

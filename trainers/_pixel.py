@@ -25,6 +25,8 @@ from trainers.parts.descriptions import load_descriptions, sample_descriptions
 
 logger = logging.getLogger(__name__)
 
+MOST_DESCRIPTIONS = 1000                # of a class; published are 20
+
 
 def add_pixel_options(c: CfgNode) -> None:
     c.PREC = "amp"                      # fp32; amp, bf16: training under autocast, testing in float32 (a CPU: bf16)
@@ -112,6 +114,11 @@ class DescriptionTrainer(PaddingTrainer):
     """Classifies by sentences about each class. They are drawn when training starts and saved in the checkpoint, so
     that testing and resuming need no file; descriptions.json in the run folder shows them.
     """
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if not 1 <= (m := cfg.TRAINER[self.section].NUM_DESCRIPTIONS) <= MOST_DESCRIPTIONS:
+            raise UserError(f"TRAINER.{self.section}.NUM_DESCRIPTIONS is 1 to {MOST_DESCRIPTIONS}; got {m}.")
 
     def kinds(self) -> list[str]:
         """Kinds of descriptions, see `load_descriptions`; NUM_DESCRIPTIONS of each are drawn for every class."""

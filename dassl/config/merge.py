@@ -27,7 +27,9 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
     except FileNotFoundError as error:
         near = [p.name for p in Path(path).parent.glob("*.y*ml")] if Path(path).parent.is_dir() else []
         raise UserError(f"No config file at {path}. Beside it: {', '.join(sorted(near)) or 'nothing'}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} is not a readable YAML file (it is nested too deeply).") from error
+    except (yaml.YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a readable YAML file ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, not KEY: value pairs.")

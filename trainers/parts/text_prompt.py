@@ -41,8 +41,9 @@ class TextPrompt(nn.Module):
             raise InputError(f"The class name stands at one of {', '.join(POSITIONS)}; got {position!r}.")
         init = init.replace("_", " ").strip()
         n = len(encode(init)) if init else n_ctx
-        if n < 1:
-            raise InputError(f"A text prompt learns at least 1 context word; got {n}.")
+        if not 1 <= n <= clip.context_length:
+            raise InputError(f"A text prompt learns at least 1 context word, and with the class name fills at most "
+                             f"{clip.context_length} tokens; got {n} context words.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]

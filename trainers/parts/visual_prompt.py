@@ -15,6 +15,9 @@ from clip import FrozenCLIP, InputError
 PLACEMENTS = ("after_cls", "end")
 
 
+MOST_TOKENS = 4096       # more than any image tower has patches
+
+
 class VisualPrompt(nn.Module):
     """n learned tokens that join the class token and the patches; deeper blocks replace them with their own.
 
@@ -41,8 +44,8 @@ class VisualPrompt(nn.Module):
         if not 1 <= depth <= clip.depth:
             raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; "
                              f"got {depth}.")
-        if n_tokens < 1:
-            raise InputError(f"A visual prompt learns at least 1 token; got {n_tokens}.")
+        if not 1 <= n_tokens <= MOST_TOKENS:
+            raise InputError(f"A visual prompt learns 1 to {MOST_TOKENS} tokens; got {n_tokens}.")
         self.n_tokens, self.depth, self.placement = n_tokens, depth, placement
         self.dropout = nn.Dropout(dropout)
         self.tokens = nn.Parameter(torch.empty(depth, n_tokens, clip.vision_width, device=clip.logit_scale.device))
