@@ -23,7 +23,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
 from dassl.utils.logger import CONSOLE
 from trainers import MAX_TOKENS
-from trainers._memory import with_less_memory_if_need_be
+from trainers._memory import is_out_of_memory, with_less_memory_if_need_be
 from trainers._precision import DTYPES, PRECISIONS, hint_of_bf16, precision_on
 from trainers.parts.prompted_clip import Output, PromptedCLIP
 
@@ -39,6 +39,12 @@ def told_to_the_user() -> Iterator[None]:
         yield
     except InputError as error:
         raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"There is not enough memory to build the model ({str(error).splitlines()[0]}). Use a smaller "
+                        "backbone, fewer learned tokens or fewer classes, or free memory that other programs hold."
+                        ) from error
 
 
 def compile_image_tower(clip: FrozenCLIP) -> None:
@@ -96,6 +102,8 @@ class PromptTrainer(TrainerX):
     def check_cfg(self, cfg) -> None:
         if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
             raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
+        if self.section and (empty := [key for key, value in cfg.TRAINER[self.section].items() if value is None]):
+            raise UserError(f"TRAINER.{self.section}.{empty[0]} has no value (None); leave it out for its default.")
         if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
             raise UserError(f"TRAIN.MAX_TOKENS is a number of text tokens, or 0 for no limit; got {tokens}.")
         if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != self.normalised:

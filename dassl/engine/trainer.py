@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dassl.config.checks import check_values
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
 from dassl.data.sharing import Share, share_of
@@ -95,6 +96,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        check_values(cfg)
         self.check_cfg(cfg)
         self.device = distributed.device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0

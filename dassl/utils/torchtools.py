@@ -11,7 +11,7 @@ import zipfile
 import torch
 from torch import nn
 
-from .errors import UserError
+from .errors import MissingFile, UserError
 from .layers import init_network_weights, set_bn_to_eval  # noqa: F401
 from .portable import ENDING
 from .restricted_pickle import restricted_pickle
@@ -65,7 +65,7 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
     if fpath is None:
         raise ValueError("File path is None")
     if not osp.exists(fpath):
-        raise FileNotFoundError(f'No checkpoint at "{fpath}"')
+        raise MissingFile(f'No checkpoint at "{fpath}".')
     if osp.splitext(fpath)[1] == ENDING:
         return read_safe(fpath)
     try:
