@@ -1,0 +1,265 @@
+"""Maps of features show the same images before and after; measurements are literal formulas; words are the nearest."""
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
+from dassl.utils import UserError
+from tools import plot
+from tools.plotting import embeddings, features, words
+from tools.plotting.geometry import MEANINGS, measure
+from tools.plotting.run import Run
+from trainers._base import PromptTrainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import axes, figure, legible, refused, texts  # noqa: E402
+
+plugins.discover("trainers")
+OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
+              if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer))
+
+
+@pytest.fixture
+def run_of(make_cfg, tmp_path):
+    """run_of("DAPT") -> folder of a run of one epoch."""
+    def make(trainer, *opts):
+        cfg = make_cfg(trainer, "OPTIM.MAX_EPOCH", 1, *opts, output=tmp_path / trainer)
+        build_trainer(cfg).train()
+        (tmp_path / trainer / "config.yaml").write_text(cfg.dump())
+        return tmp_path / trainer
+
+    return make
+
+
+def literal(images, labels, texts):
+    """The numbers, image by image and pair by pair."""
+    def distance(a, b):
+        return math.sqrt(sum((x - y) ** 2 for x, y in zip(a.tolist(), b.tolist())))
+
+    def pairs(rows):
+        return [distance(rows[i], rows[j]) for i in range(len(rows)) for j in range(i)]
+
+    dispersion = [math.exp(-2 * d * d) for d in pairs(texts)]
+    means = {c: images[labels == c].mean(0) for c in labels.unique().tolist()}
+    within = [distance(image, means[c]) for image, c in zip(images, labels.tolist())]
+    between = pairs(list(means.values()))
+    ratio = (sum(between) / len(between)) / (sum(within) / len(within))
+    return {"text_uniformity": math.log(sum(dispersion) / len(dispersion)),
+            "text_inter_dispersion": sum(dispersion) / len(dispersion), "image_within": sum(within) / len(within),
+            "image_between": sum(between) / len(between), "image_ratio": ratio,
+            "modality_gap": distance(images.mean(0), texts.mean(0))}
+
+
+def test_uniformity_and_compactness_are_the_papers_formulas():
+    rng = torch.Generator().manual_seed(3)
+    images, texts = (F.normalize(torch.randn(n, 6, generator=rng), dim=1) for n in (12, 4))
+    labels = torch.tensor([0, 0, 0, 2, 2, 5, 5, 5, 5, 0, 2, 5])
+    assert measure(images, labels, texts) == pytest.approx(literal(images, labels, texts), rel=1e-5)
+    assert set(measure(images, labels, texts)) == set(MEANINGS) == {key for key, *_ in embeddings.NUMBERS}
+
+
+def test_what_too_few_classes_or_images_do_not_tell_is_none():
+    one = measure(torch.eye(3), torch.tensor([0, 1, 2]), torch.eye(3)[:1])
+    assert one["text_uniformity"] is None and one["text_inter_dispersion"] is None and one["image_within"] is None
+    assert one["image_ratio"] is None and one["image_between"] == pytest.approx(math.sqrt(2))
+    assert measure(torch.eye(3), torch.tensor([0, 0, 0]), torch.eye(3))["image_between"] is None
+
+
+def test_compact_classes_and_spread_texts_score_better():
+    rng = torch.Generator().manual_seed(0)
+    centres, noise = F.normalize(torch.randn(4, 8, generator=rng), dim=1), torch.randn(40, 8, generator=rng)
+    labels = torch.arange(4).repeat_interleave(10)
+    tight, wide = (measure(F.normalize(centres[labels] + s * noise, dim=1), labels, torch.eye(8)[:4])
+                   for s in (0.05, 0.3))
+    assert tight["image_within"] < wide["image_within"] and tight["image_ratio"] > wide["image_ratio"]
+    huddled = F.normalize(torch.eye(8)[:4] + 3, dim=1)
+    assert measure(centres, torch.arange(4), huddled)["text_uniformity"] > tight["text_uniformity"]
+
+
+def test_before_is_zero_shot_clip_and_after_is_what_the_run_tests_with(run_of, make_cfg, tmp_path):
+    folder = run_of("DAPT")
+    found = features.read(Run(folder), (), 24, 100)
+    zero = build_trainer(make_cfg("ZeroshotCLIP", output=tmp_path / "zero"))
+    again = build_trainer(make_cfg("DAPT", output=tmp_path / "again"))
+    again.load_model(str(folder))
+    for trainer, side in ((zero, found.before), (again, found.after)):
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            out = [trainer.model(batch["img"]) for batch in trainer.test_loader]
+        torch.testing.assert_close(side.images, torch.cat([o.image_features for o in out]), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(side.texts, out[0].text_features, atol=1e-6, rtol=1e-5)
+    assert found.labels.tolist() == [c for c in range(4) for _ in range(6)] and found.shown == [0, 1, 2, 3]
+    assert (found.before.images - found.after.images).abs().max() > 1e-4
+
+
+def test_before_is_the_same_for_a_method_whose_images_are_smaller_and_not_normalised(run_of):
+    plain, padded = (features.read(Run(run_of(trainer)), (), 24, 3).before for trainer in ("CoOp", "AR"))
+    torch.testing.assert_close(padded.images, plain.images)
+    torch.testing.assert_close(padded.texts, plain.texts)
+
+
+def test_texts_that_every_image_shifts_are_averaged_over_all_images(run_of, make_cfg, tmp_path):
+    folder = run_of("CoCoOp", "DATALOADER.TEST.BATCH_SIZE", 7)                      # 24 images: the last batch has 3
+    again = build_trainer(make_cfg("CoCoOp", output=tmp_path / "again"))
+    again.load_model(str(folder))
+    again.set_model_mode("eval")
+    with torch.no_grad():
+        shifted = torch.cat([again.model(batch["img"]).text_features for batch in again.test_loader])     # (24, 4, D)
+    found = features.read(Run(folder), (), 24, 100).after
+    torch.testing.assert_close(found.texts, F.normalize(shifted.mean(0), dim=-1), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trainer", OURS)
+def test_every_trainer_is_drawn_or_refused_in_words(run_of, trainer):
+    run = Run(run_of(trainer))
+    try:
+        found = features.read(run, (), 24, 2)
+    except UserError as error:
+        assert f"is a run of {trainer}" in str(error) and "features of images" in str(error)
+        assert trainer == "LinearProbe"
+        return
+    for side in (found.before, found.after):
+        assert side.images.shape == (8, 32) and side.texts.shape == (4, 32)
+        for unit in (side.images, side.texts):
+            torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5, rtol=0)
+
+
+def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
+    run = run_of("CoOp")
+    assert plot.cli(["embeddings", str(run), "--images", "5"]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "plots" / "embeddings.png")
+    written = json.loads((run / "plots" / "embeddings.json").read_text())
+    found = embeddings.find(Run(run), images=5)
+    for key, side in (("before", found.before), ("after", found.after)):
+        assert written[key] == pytest.approx(literal(side.images, found.labels, side.texts), rel=1e-4)
+    assert written["images"] == 20 and len(written["classes_with_images"]) == 4
+    fig = figure("embeddings", run, images=5)
+    legible(fig)
+    shown = [text.get_text() for text in texts(fig)]
+    assert f"{written['after']['text_uniformity']:.3f}".replace("-", "−") in shown
+    (before,), (after,) = axes(fig, "before"), axes(fig, "after")
+    for ax in (before, after):
+        drawn = {points.get_gid(): points for points in ax.collections}
+        assert {f"{kind} {name}" for kind in ("images", "text") for name in found.classnames} == set(drawn)
+        assert [len(drawn[f"images {name}"].get_offsets()) for name in found.classnames] == [5] * 4
+    colours = [[points.get_facecolor()[0, :3].tolist() for points in ax.collections] for ax in (before, after)]
+    assert colours[0] == colours[1]
+
+
+def test_the_maps_are_the_same_at_every_call_and_turning_keeps_distances(run_of):
+    found = embeddings.find(Run(run_of("CoOp")))
+    first, second = embeddings.lay_out(found), embeddings.lay_out(found)
+    assert all((a == b).all() for a, b in zip(first, second))
+    angle = np.array([[0.0, 1.0], [1.0, 0.0]])                                      # mirrored
+    turned = embeddings.turned(first[0] @ angle + 7, first[0])
+    np.testing.assert_allclose(turned, first[0] - first[0].mean(0), atol=1e-4)
+
+
+def test_only_the_chosen_classes_and_so_many_images_are_drawn(run_of, capsys):
+    run = run_of("CoOp")
+    fig = figure("embeddings", run, classes=["blue square", "red_square"], images=2)
+    drawn = {points.get_gid(): len(points.get_offsets()) for points in axes(fig, "after")[0].collections}
+    assert drawn == {"images red_square": 2, "text red_square": 1, "images blue_square": 2, "text blue_square": 1}
+    capsys.readouterr()
+    assert "Did you mean red_square?" in refused(["embeddings", run, "--classes", "red_squar"], capsys)
+    assert "--images takes 1 or more" in refused(["embeddings", run, "--images", 0], capsys)
+    assert "at least 4 images" in refused(["embeddings", run, "--classes", "red_square", "--images", 2], capsys)
+    assert not (run / "plots").exists()
+
+
+def test_a_draw_of_images_is_even_over_classes_and_always_the_same():
+    class Item:
+        def __init__(self, label, place):
+            self.label, self.place = label, place
+
+    source = [Item(i % 3, i) for i in range(60)]
+    drawn = features.draw_images(source, [2, 0], 5)
+    assert [item.label for item in drawn] == [2] * 5 + [0] * 5
+    assert drawn == features.draw_images(source, [2, 0], 5) and len({item.place for item in drawn}) == 10
+
+
+def test_many_classes_with_long_names_can_be_read(run_of, monkeypatch):
+    run = run_of("CoOp")
+    found = embeddings.find(Run(run))
+    names = [f"{c} BMW Silverado 2500HD Regular Cab, 漢字" for c in range(40)]
+    rng = torch.Generator().manual_seed(0)
+    sides = [features.Features(F.normalize(torch.randn(48, 8, generator=rng), dim=1),
+                               F.normalize(torch.randn(40, 8, generator=rng), dim=1)) for _ in range(2)]
+    many = features.BeforeAndAfter(*sides, torch.arange(24).repeat(2), names, list(range(24)), found.split)
+    monkeypatch.setattr(embeddings, "find", lambda *args: many)
+    legible(figure("embeddings", run))
+
+
+def vocabulary(make_run, ctx, **options):
+    return Run(make_run("CoOp", {"ctx": ctx}, **options))
+
+
+def table_of(run):
+    from clip import load_clip
+
+    return load_clip(run.settings["MODEL"]["BACKBONE"]["NAME"]).token_embedding.weight.detach()
+
+
+def test_the_nearest_words_are_those_of_the_plain_distance(make_run):
+    rng = torch.Generator().manual_seed(0)
+    run = vocabulary(make_run, 0.02 * torch.randn(3, 64, generator=rng))
+    found, table = words.read(run, top=4), table_of(run)
+    (context,) = found.contexts
+    for vector, row in zip(run.learned["ctx"], context.nearest, strict=True):
+        distances = (table - vector).square().sum(1).sqrt()
+        assert [word.token for word in row] == distances.sort(stable=True).indices[:4].tolist()
+        assert [word.distance for word in row] == pytest.approx(distances.sort().values[:4].tolist(), rel=1e-4)
+
+
+def test_a_context_that_is_words_finds_these_words_at_no_distance(make_run):
+    from clip.tokenizer import encode
+
+    run = vocabulary(make_run, torch.zeros(3, 64))
+    run.learned["ctx"] = table_of(run)[list(encode("photo of café"))[:3]]
+    nearest = [row[0] for row in words.read(run).contexts[0].nearest]
+    assert [(str(word), word.distance) for word in nearest] == [("photo", 0), ("of", 0), ("café", 0)]
+
+
+def test_pieces_and_bytes_of_the_vocabulary_are_spelt():
+    from clip.tokenizer import END, simple_tokenizer
+
+    encoder = simple_tokenizer().encoder
+    assert words.spell(encoder["photo</w>"]) == ("photo", True) and words.spell(encoder["photo"]) == ("photo", False)
+    assert words.spell(END)[1] and all(words.spell(token)[0].isprintable() for token in range(600))
+
+
+def test_contexts_of_classes_are_shown_by_name_and_a_shared_one_has_no_class(make_run, capsys):
+    own = torch.randn(4, 2, 64, generator=torch.Generator().manual_seed(1))
+    run = make_run("CoOp", {"ctx": own}, names=["ant", "bee", "big cat", "dog"], opts=["TRAINER.COOP.CSC", "True"])
+    assert [context.name for context in words.read(Run(run)).contexts] == ["ant", "bee", "big cat"]
+    assert plot.cli(["words", str(run), "--class", "big cat", "--top", "2"]) == 0
+    out = capsys.readouterr().out
+    expected = words.read(Run(run), ["big cat"], 2).contexts[0].nearest
+    assert "big cat:" in out and "ant:" not in out and all(f"{w.distance:.3f}" in out for row in expected for w in row)
+    assert not (run / "plots").exists()
+    shared = make_run("CoOp", {"ctx": own[0]}, folder="shared")
+    assert "share one context" in refused(["words", shared, "--class", "ant"], capsys)
+    assert "Did you mean bee?" in refused(["words", run, "--class", "beee"], capsys)
+    assert "is a run of VPT" in refused(["words", make_run("VPT", {"visual": own}, folder="vpt")], capsys)
+    assert "another backbone" in refused(["words", make_run("CoOp", {"ctx": torch.zeros(4, 7)}, folder="wide")], capsys)
+
+
+def test_words_as_figure_and_as_csv(make_run, tmp_path, capsys):
+    run = make_run("DAPT", {"txt_ctx": torch.randn(5, 64, generator=torch.Generator().manual_seed(1))})
+    legible(figure("words", run, top=7))
+    assert plot.cli(["words", str(run), "--out", str(tmp_path / "w.csv"), "--top", "3"]) == 0
+    with (tmp_path / "w.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = words.read(Run(run), top=3).contexts[0].nearest
+    assert [(int(r["position"]), int(r["rank"]), int(r["token"])) for r in rows] == [
+        (i, k, word.token) for i, row in enumerate(found, 1) for k, word in enumerate(row, 1)]
+    assert plot.cli(["words", str(run), "--format", "svg"]) == 0 and (run / "plots" / "words.svg").is_file()
+    capsys.readouterr()
+    assert "ends in .gif" in refused(["words", run, "--out", "x.gif"], capsys)
