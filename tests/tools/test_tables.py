@@ -163,6 +163,17 @@ def test_runs_outside_of_a_sweeps_folders_are_known_by_their_contents(runs):
     assert len({r.where for r in found}) == 2 and strange.dataset == "Pets of mine" and strange.trainer == "Mine"
 
 
+def test_what_a_yaml_has_set_otherwise_than_the_recipe_is_part_of_the_name_and_what_is_equal_is_not(runs):
+    """Recipe: 50 epochs and class-specific contexts on digits; the yaml leaves CSC False."""
+    files = ("trainers/CoOp/tiny.yaml", "configs/datasets/digits.yaml")
+    for name, csc in (("plain", False), ("recipes", True)):
+        path = runs(name, 80.0, "CoOp", "Digits", {"DATASET.NUM_SHOTS": "16"}, files)
+        path.joinpath("config.yaml").write_text(f"OPTIM: {{MAX_EPOCH: 50}}\nTRAINER: {{COOP: {{CSC: {csc}}}}}\n")
+    found = {row.folder / next(iter(row.runs.values())).name: row.config for row in scan(table.Path("output"))}
+    assert {path.name: config for path, config in found.items()} == {"plain": "tiny-TRAINER.COOP.CSC=False",
+                                                                     "recipes": "tiny"}
+
+
 def test_equal_rows_of_two_folders_say_where_they_lie(runs):
     for where, value in (("one", 80.0), ("two", 82.0)):
         for dataset in ("digits", "shapes"):

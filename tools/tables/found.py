@@ -145,11 +145,10 @@ def _row_by_contents(run: Run) -> Row:
 
 
 def _own_options(run: Run, row: Row) -> dict[str, str]:
-    """The options that were given beyond those of the recipe."""
+    """What was set other than in the recipe, or the options that were given where there is no recipe."""
     options = {key: value for key, value in run.opts.items() if key not in {*WITHOUT_EFFECT, _SHOTS, _CLASSES}}
-    beyond = [{key: value for key, value in options.items() if key not in cell.opts or not same(value, cell.opts[key])}
-              for cell in cells_like(row)]
-    return min(beyond, key=len, default=options)
+    found = min((changes(run, cell) for cell in cells_like(row)), key=len, default=options)
+    return {key: value for key, value in found.items() if value != "None"}             # what nobody recorded
 
 
 def _dataset(run: Run) -> str:
@@ -184,7 +183,7 @@ def _tell_apart(rows: list[Row]) -> None:
         if (place := places[id(row)]) in among:
             own = alike[(row.label, row.source)]
             if len({places[id(other)] for other in own}) < len(own):        # by hand, one beside the other
-                place = next(iter(row.runs.values()))
+                place = str(next(iter(row.runs.values()))).rstrip("0123456789" * (len(row.runs) > 1))
             row.where = " ".join(filter(None, [row.where, f"in {os.path.relpath(place, common)}"]))
 
 

@@ -23,8 +23,9 @@ def recipes_of(trainer: str) -> list[Recipe]:
 
 def cells_like(row: Row) -> list[Cell]:
     """The cells of the recipes that have the row's trainer, yaml, dataset, shots and protocol, without options."""
-    found = []
-    for recipe in recipes_of(row.trainer):
+    found, dataset = [], row.source or row.dataset
+    recipes = recipes_of(row.trainer)
+    for recipe in [r for r in recipes if dataset in r.datasets] or recipes:
         try:
             cells = _expanded(recipe, row)
         except RecipeError:                 # a dataset, yaml or protocol that this recipe does not have

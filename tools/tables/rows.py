@@ -66,8 +66,8 @@ class Row:
         """Take one run's results.json in; None is a run that is missing."""
         self.seeds[seed] = record["metrics"]["accuracy"] if record else None
         if record:
-            self.seconds.append(record["seconds"]["total"])
-            self.learned = record["learned_parameters"]
+            self.seconds += [seconds] if (seconds := record.get("seconds", {}).get("total")) is not None else []
+            self.learned = record.get("learned_parameters", self.learned)
             self.num_classes = record.get("num_classes", self.num_classes)
             if "best_test_epoch" in record:
                 self.best_tests.append(record["best_test_epoch"]["accuracy"])
@@ -114,7 +114,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        shots = "" if self.shots is None else f" {self.shots} shots"
+        shots = "" if self.shots is None else f" {self.shots} shot{'s' * (self.shots > 1)}"
         return " ".join(filter(None, [self.trainer, self.config, self.dataset, self.classes, self.where])) + shots
 
 
