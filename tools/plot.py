@@ -61,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
         if len(formats) > 1:
             f.add_argument("--format", choices=formats, help="default: that of --out, else png")
             f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
+        f.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                       help="what defines the run's trainer, as tools/train.py was given it; repeatable")
         f.set_defaults(formats=formats)
         return f
 
@@ -160,12 +162,13 @@ def main(args: argparse.Namespace) -> Path | None:
     if args.figure == "report":
         from tools.plotting.report import write_report
 
-        return write_report(args.source, path, args.runs, not args.no_test, args.title, args.root)
-    source = args.source if args.figure == "curves" else Run(args.source, args.epoch, getattr(args, "root", ""))
+        return write_report(args.source, path, args.runs, not args.no_test, args.title, args.root, args.plugin)
+    source = args.source if args.figure == "curves" else \
+        Run(args.source, args.epoch, getattr(args, "root", ""), args.plugin)
     theme = THEMES[args.style]
     if args.figure == "words":
         return _words(source, args, path, theme)
-    taken = {"source", "figure", "out", "format", "formats", "style", "epoch", "root"}
+    taken = {"source", "figure", "out", "format", "formats", "style", "epoch", "root", "plugin"}
     options = {name: value for name, value in vars(args).items() if name not in taken}
     if args.figure == "embeddings":
         options["numbers"] = path.with_suffix(".json")

@@ -131,6 +131,26 @@ def test_every_trainer_is_drawn_or_refused_in_words(run_of, trainer):
             torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5, rtol=0)
 
 
+def test_a_trainer_of_others_is_not_imported_unasked_and_refused_in_words(make_run, tmp_path, capsys):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("""
+import torch
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+@TRAINER_REGISTRY.register()
+class MineOfThisPlot(TrainerX):
+    def build_model(self):
+        self.model = torch.nn.Linear(4, 4)
+        self.register_model("prompt_learner", self.model)
+""")
+    run = make_run("CoOp", torch.nn.Linear(4, 4).state_dict())
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("NAME: CoOp", "NAME: MineOfThisPlot"))
+    (run / "inputs.json").write_text(json.dumps({"flags": {"plugin": [str(plugin)]}}))
+    err = refused(["embeddings", run], capsys)
+    assert "is not run unasked" in err and f"--plugin {plugin}" in err
+    assert "is a run of MineOfThisPlot" in refused(["embeddings", run, "--plugin", plugin], capsys)
+
+
 def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
     run = run_of("CoOp")
     assert plot.cli(["embeddings", str(run), "--images", "5"]) == 0

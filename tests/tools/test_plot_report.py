@@ -12,6 +12,7 @@ import torch
 from tools import plot
 from tools.plotting.report import read, render, runs, tables
 from tools.plotting.report.pictures import picture
+from tools.plotting.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import refused, write_result  # noqa: E402
@@ -196,7 +197,7 @@ def test_a_run_is_shown_with_all_that_it_has(trained, tmp_path, capsys):
 
 def test_what_a_run_lacks_is_told_in_its_place(make_run):
     folder = make_run("CoOp", {"ctx": torch.zeros(4, 64)}, opts=["DATASET.ROOT", "nowhere"])
-    looked = runs.look_into(folder, 1, test=False, root="", say=lambda words: None)
+    looked = runs.look_into(Run(folder), 1, test=False, say=lambda words: None)
     assert {heading: bool(remark) for heading, _, _, remark in looked.parts} == {
         "How the training went": True, "Words nearest to the learned context": False}
     assert "tells of no training" in looked.parts[0][3]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip import encode_texts
+from clip import FrozenCLIP, encode_texts
 from clip.templates import DEFAULT, fill
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
@@ -95,6 +95,8 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
         UserError: its model gives no `Output` with features of images and texts.
     """
     given: list[Output] = []
+    if not isinstance(getattr(getattr(trainer, "model", None), "clip", None), FrozenCLIP):
+        raise UserError(_gives_none(run))
     hook = trainer.model.register_forward_hook(lambda module, arguments, out: given.append(out))
     images, texts, notes = [], [], ()
     try:
@@ -105,16 +107,19 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
             out = given[-1] if given else None
             if not isinstance(out, Output) or out.image_features is None or out.text_features is None \
                     or out.image_features.shape[-2] != len(label):
-                raise UserError(f"embeddings draws features of images beside those of class texts; {run.folder} is a "
-                                f"run of {run.trainer}, whose model does not give both (an Output with "
-                                "image_features and text_features). Draw it with another figure: tools/plot.py "
-                                "--help.")
+                raise UserError(_gives_none(run))
             flat, notes = one_each(out)
             images.append(flat.images)
             texts.append(flat.texts * len(label))
     finally:
         hook.remove()
     return Features(torch.cat(images), F.normalize(sum(texts), dim=-1), notes)
+
+
+def _gives_none(run: Run) -> str:
+    return (f"embeddings draws features of images beside those of class texts; {run.folder} is a run of {run.trainer}, "
+            "whose model does not give both (an Output with image_features and text_features, of towers in "
+            "`model.clip`). Draw it with another figure: tools/plot.py --help.")
 
 
 def one_each(out: Output) -> tuple[Features, tuple[str, ...]]:

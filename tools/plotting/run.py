@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dassl.config import get_cfg_default, merge_opts
 from dassl.data.datasets import build_dataset
+from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.plugins import extend_all
 from dassl.utils import UserError, load_checkpoint, nearest
 from dassl.utils.classes_file import FILE as CLASSES
@@ -30,14 +31,15 @@ class Run:
         epoch: whose checkpoint is read; None takes the one that the run was tested with: the best on the validation
             split where one was kept, else the last.
         root: folder of the datasets, where they have moved since; "" is the run's own.
+        plugins: files or modules that define the run's trainer or dataset, where these are none of this checkout.
     Attributes:
         settings: config.yaml, plain. record: results.json, {} where the run has not finished.
     Raises:
         UserError: it is no run folder.
     """
 
-    def __init__(self, folder: str | Path, epoch: int | None = None, root: str = ""):
-        self.folder, self.epoch, self.root = Path(folder), epoch, root
+    def __init__(self, folder: str | Path, epoch: int | None = None, root: str = "", plugins: Sequence[str] = ()):
+        self.folder, self.epoch, self.root, self.plugins = Path(folder), epoch, root, list(plugins)
         if not (self.folder / "config.yaml").is_file():
             raise UserError(_no_run(self.folder))
         self.settings = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
@@ -106,8 +108,18 @@ class Run:
         return list(described or told or self.built_dataset.classnames)
 
     def register(self) -> list:
-        """Have datasets and trainers registered, the run's own plugins too; returns their modules."""
-        return train.register((inputs.read(self.folder) or {}).get("flags", {}).get("plugin", []))
+        """Have datasets and trainers registered; returns their modules.
+
+        Raises:
+            UserError: the run's trainer is none of this checkout; code that a run folder names is not run unasked.
+        """
+        modules = train.register(self.plugins)
+        if self.trainer not in TRAINER_REGISTRY:
+            named = (inputs.read(self.folder) or {}).get("flags", {}).get("plugin", [])
+            way = " ".join(f"--plugin {name}" for name in named) or "--plugin FILE, the file that defines it"
+            raise UserError(f"{self.folder} was made by the trainer {self.trainer!r}, which is none of this checkout. "
+                            f"Code that a run folder names is not run unasked; if you trust it, add {way}.")
+        return modules
 
     @cached_property
     def cfg(self):

@@ -14,6 +14,7 @@ from tools.tables import formats, layouts
 from tools.tables.rows import Row
 
 from .. import fewshot
+from ..run import Run
 from . import runs, tables
 from .pictures import Picture, picture
 
@@ -21,13 +22,13 @@ HERE = Path(__file__).parent
 
 
 def write_report(output: Path, path: Path, given: Sequence[Path] = (), test: bool = True, title: str = "",
-                 root: str = "") -> Path:
+                 root: str = "", plugins: Sequence[str] = ()) -> Path:
     """Write the page; returns its file.
 
     Args:
         output: folder of results. path: the page. given: run folders to look into; () chooses.
         test: also draw what has to load models and datasets.
-        title: of the page. root: folder of the datasets, where they have moved.
+        title: of the page. root: folder of the datasets, where they have moved. plugins: see `Run`.
     Raises:
         UserError: there is no result below `output`, or a given folder is no run's.
     """
@@ -35,7 +36,7 @@ def write_report(output: Path, path: Path, given: Sequence[Path] = (), test: boo
     chosen = runs.choose_runs(rows, given)
     looked = []
     for number, folder in enumerate(chosen, 1):
-        looked.append(runs.look_into(folder, number, test, root,
+        looked.append(runs.look_into(Run(folder, root=root, plugins=plugins), number, test,
                                      lambda words, n=number: _say(f"[{n}/{len(chosen)}] {words}")))
     write_text(render(output, rows, looked, test, title), str(path))
     return path

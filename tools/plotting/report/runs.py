@@ -74,16 +74,13 @@ def folder_of(row: Row, seed: int) -> Path:
     return row.runs.get(seed) or row.folder / f"seed{seed}"
 
 
-def look_into(folder: Path, number: int, test: bool, root: str, say: Callable[[str], None]) -> Looked:
+def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> Looked:
     """All that can be drawn of a run; what cannot be is told in its place.
 
     Args:
         test: also what needs the model and the dataset.
-    Raises:
-        UserError: it is no run folder.
     """
-    run = Run(folder, root=root)
-    looked = Looked(f"run-{number}", run.summary, str(folder), config=_config(run),
+    looked = Looked(f"run-{number}", run.summary, str(run.folder), config=_config(run),
                     command=str(run.record.get("command", "")),
                     record=json.dumps(run.record, indent=2, ensure_ascii=False))
     steps: list[tuple[str, bool, Callable[[], tuple]]] = [
