@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .encoders import FrozenCLIP, TextTokens
 from .tokenizer import decode, tokenize
@@ -29,8 +31,10 @@ def embed_texts(clip: FrozenCLIP, texts: list[str]) -> TextTokens:
 def encode_texts(clip: FrozenCLIP, texts: list[str], chunk: int = 256) -> Tensor:
     """(N, D) unit-norm features of N sentences, `chunk` of them at a time."""
     tokens = embed_texts(clip, texts)
-    return torch.cat([clip.encode_text(TextTokens(e, i))
-                      for e, i in zip(tokens.embeddings.split(chunk), tokens.eot.split(chunk))])
+    chunks = list(zip(tokens.embeddings.split(chunk), tokens.eot.split(chunk)))
+    shown = tqdm(chunks, f"{len(texts):,} sentences through the text tower", delay=2, leave=False, file=sys.stderr,
+                 disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    return torch.cat([clip.encode_text(TextTokens(e, i)) for e, i in shown])
 
 
 def warn_of_unknown_words(clip: FrozenCLIP, texts: list[str]) -> None:

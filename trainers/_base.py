@@ -16,7 +16,7 @@ from clip.templates import DEFAULT
 from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
-from dassl.engine import TrainerX
+from dassl.engine import TrainerX, progress
 from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -194,7 +194,7 @@ class PromptTrainer(TrainerX):
                                    tfm=build_transform(self.cfg, is_train=view == "train"),
                                    cache=getattr(self.dm, "image_cache", None))
         with in_turns(loader) if shared else contextlib.nullcontext():
-            for batch in loader:
+            for batch in progress.over(loader, "training images, once"):
                 yield batch["img"].to(self.device), batch["label"].to(self.device)
 
     def run_record_fields(self) -> dict:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
-from dassl.engine import TRAINER_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, progress
 from dassl.utils import distributed
 from trainers._pixel import DescriptionTrainer, add_description_options
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
@@ -63,7 +63,8 @@ class DVP(DescriptionTrainer):
         if self.epoch < self.counting_epochs:
             logger.info("Epoch %d counts which descriptions match; nothing is trained in it", self.epoch + 1)
             with torch.no_grad():
-                for images, label in map(self.parse_batch_train, self.training_batches()):
+                batches = progress.over(self.training_batches(), "counting descriptions")
+                for images, label in map(self.parse_batch_train, batches):
                     self.bank.mapping.observe(*self.own(self.model(images).scores, label))
         else:
             super().run_epoch()

@@ -4,7 +4,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
 
 from dassl.utils.errors import UserError
 from dassl.utils.tools import cache_dir, why_unreadable
@@ -41,7 +44,9 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
     if stamp.exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        broken = [path for path, reason in zip(files, pool.map(why_unreadable, files), strict=True) if reason]
+        reasons = tqdm(pool.map(why_unreadable, files), f"{name}: reading every image once", len(files), delay=2,
+                       leave=False, file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        broken = [path for path, reason in zip(files, reasons, strict=True) if reason]
     if broken:
         raise UserError(f"{name}: {len(broken)} of {len(files)} images cannot be read, first "
                         f"{', '.join(f'{p} ({why_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
