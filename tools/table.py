@@ -27,6 +27,7 @@ from tools.tables.rows import Row, config_of, in_order, row_of  # noqa: E402
 __all__ = ["Row", "config_of", "in_order", "main", "render", "row_of", "scan", "short"]
 
 FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
+ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
 RUNS = "runs"
 
 EXAMPLES = """
@@ -53,14 +54,15 @@ def parser() -> argparse.ArgumentParser:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or "output"],
                    help="folders to look in (default: $OUTPUT, else output)")
-    p.add_argument("--table", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
+    p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
     p.add_argument("--trainers", nargs="+", metavar="NAME", help="only these methods")
     p.add_argument("--datasets", nargs="+", metavar="NAME", help="only these datasets, in this order")
     p.add_argument("--configs", nargs="+", metavar="TEXT", help="only rows whose config contains one of these texts")
     p.add_argument("--shots", nargs="+", type=int, help="only these; what needs no shots stays")
     p.add_argument("--seeds", nargs="+", type=int, help="only these, and each row should have them all")
-    p.add_argument("--format", choices=list(FORMATS), help="default: by the name of --output, else text")
+    p.add_argument("--format", choices=list(FORMATS), type=lambda name: ALIASES.get(name, name),
+                   help="default: by the name of --output, else text")
     p.add_argument("--output", dest="file", metavar="FILE", help="write there; the folder is made")
     p.add_argument("--digits", type=int, default=1, help="behind the point; csv and json are not rounded (default: 1)")
     p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")

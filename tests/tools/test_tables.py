@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tools import table
+from tools import inputs, protocols, table, train
 from tools.recipes import load_recipe
 from tools.tables import layouts
 from tools.tables.found import scan
@@ -161,6 +161,39 @@ def test_runs_outside_of_a_sweeps_folders_are_known_by_their_contents(runs):
     assert {tuple(r.options.items()) for r in found} == {(("OPTIM.LR", "0.5"),)}         # the epochs are the recipe's
     assert sorted((r.mean, len(r.found)) for r in found) == [(70.0, 1), (81.5, 2)]
     assert len({r.where for r in found}) == 2 and strange.dataset == "Pets of mine" and strange.trainer == "Mine"
+
+
+@pytest.mark.parametrize(("recipe", "protocol"), [
+    ("coop", "fewshot"), ("coop", "base2new"), ("coop", "cross"), ("coop", "dg"), ("cocoop", "dg"), ("vpt", "base2new"),
+    ("zeroshot", "fewshot"), ("zeroshot", "base2new"), ("dapt", "ablation"), ("dvp_cls", "fewshot"),
+    ("coop_rn50", "fewshot"), ("linear_probe", "fewshot")])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_run_made_by_a_recipe_is_found_again_with_its_published_value(tmp_path, recipe, protocol, by_hand):
+    """Every cell of a protocol, as a sweep leaves it or as its command with another --output-dir does."""
+    recipe, expected = load_recipe(recipe), {}
+    shots = None if recipe.trainer == "ZeroshotCLIP" else 16
+    datasets = ["imagenet"] if protocol in ("cross", "dg") else recipe.datasets
+    if protocol == "ablation":
+        datasets = ["imagenet", "dtd", "digits"]
+    for dataset in datasets:
+        for cell in protocols.expand(recipe, recipe.cell(dataset, shots, 1), protocol, None):
+            name = "-".join(cell.folder.parts) if by_hand else cell.folder
+            trained = cell.train_on and cell.train_on.dataset != cell.dataset
+            expected[str(name)] = (cell.dataset, cell.trainer, cell.config, cell.shots, cell.tag.strip("@") if
+                                   cell.tag in ("@base", "@new") else "", cell.train_on.dataset if trained else "",
+                                   cell.published, bool(cell.variant) and cell.variant)
+            words = cell.arguments("data", "out")
+            folder = tmp_path / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "inputs.json").write_text(json.dumps(inputs.describe(train.parser().parse_args(words))))
+            (folder / "results.json").write_text(json.dumps({
+                "finished": True, "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1,
+                "shots": cell.shots or -1, "metrics": {"accuracy": 50.0},
+                "classes": cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all")}))
+    found = {str(folder.relative_to(tmp_path)): (
+        row.dataset, row.trainer, row.base, row.shots, row.classes, row.source, row.published,
+        protocol == "ablation" and row.variant) for row in scan(tmp_path) for folder in row.runs.values()}
+    assert found == expected
 
 
 def test_what_a_yaml_has_set_otherwise_than_the_recipe_is_part_of_the_name_and_what_is_equal_is_not(runs):

@@ -79,7 +79,8 @@ def scan(*roots: Path) -> list[Row]:
         row.add(run.seed, run.record)
         row.runs[run.seed] = run.folder
     for key, row in rows.items():
-        add_published(row, next((c for c in cells_like(row) if not any(changes(r, c) for r in given[key])), None))
+        cells = [cell for cell in cells_like(row) if not any(changes(run, cell) for run in given[key])]
+        add_published(row, next((cell for cell in cells if cell.published is not None), None))
     _tell_apart(list(rows.values()))
     known = load_recipe("zeroshot").datasets                                # in the order of the papers
     return in_order(sorted(rows.values(), key=lambda row: known.index(row.dataset) if row.dataset in known else
@@ -117,30 +118,32 @@ def _runs(root: Path) -> list[Run]:
 
 
 def _row(run: Run, sources: dict[str, str]) -> Row:
+    trained = run.flags.get("model_dir", "") if run.flags.get("eval_only") else ""
+    source = sources.get(trained) or (trained.split("/")[-4] if trained.count("/") >= 3 else "")
+    source = "" if source == _dataset(run) else source
     if run.of_a_sweep:
         row = row_of(run.folder.parent, run.shots)
+        row.source = source or row.source
         if run.opts and re.search(r"-[0-9a-f]{8}$", run.folder.parent.name):       # a long name, which was cut
             row.options = _own_options(run, row)
     else:
-        row = _row_by_contents(run)
-    trained = run.flags.get("model_dir", "")
-    source = sources.get(trained) or (trained.split("/")[-4] if trained.count("/") >= 3 else "")
-    if run.flags.get("eval_only") and source and source != row.dataset:
-        row.source = source
+        row = _row_by_contents(run, source)
     if run.record and run.record.get("split", "test") != "test":
         row.where = f"on {run.record['split']}"
     return row
 
 
-def _row_by_contents(run: Run) -> Row:
+def _row_by_contents(run: Run, source: str) -> Row:
     files = [Path(name) for name in run.given.get("files", {})]
     yamls = [f.stem for f in files if f.parts[-2:-1] != ("datasets",) and f.suffix in (".yaml", ".yml")]
     classes = (run.record or {}).get("classes", run.opts.get(_CLASSES, "all"))
     row = Row(_dataset(run), run.trainer, "", run.shots, folder=run.folder.parent,
-              classes="" if classes == "all" else classes, base=yamls[0] if yamls else "")
+              classes="" if classes == "all" else classes, base=yamls[0] if yamls else "", source=source)
     row.options = _own_options(run, row)
+    tag = next((cell.tag for cell in cells_like(row) if cell.tag.startswith(("@transfer", "@from"))
+                and not set(changes(run, cell)) - set(row.options)), "")
     suffix = ",".join(f"{key}={value}" for key, value in sorted(row.options.items()))
-    row.config = "-".join(filter(None, [row.base, suffix])) if run.given else run.folder.name
+    row.config = "-".join(filter(None, [row.base + tag, suffix])) if run.given else run.folder.name
     return row
 
 

@@ -1,6 +1,7 @@
 """What the recipes know of a row: the cell it would be in their table, its published value, its name in an ablation."""
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import yaml
@@ -35,7 +36,7 @@ def cells_like(row: Row) -> list[Cell]:
 
 
 def add_published(row: Row, cell: Cell | None) -> None:
-    """The value of a recipe's cell, and the row's name in the recipe's ablation."""
+    """The value of the recipe's cell that the row is, and the row's name in the recipe's ablation."""
     if cell is not None and not row.options:
         row.published, row.published_from = cell.published, cell.published_from
     for recipe in recipes_of(row.trainer):
@@ -66,15 +67,16 @@ def same(one: str, other) -> bool:
 
 
 def _expanded(recipe: Recipe, row: Row) -> list[Cell]:
+    """Cells that the row may be; those of a sweep say by an "@" in their name how prompts came to other datasets."""
     if row.classes:
         return protocols.expand(recipe, recipe.cell(row.dataset, row.shots, 1, config=row.base), "base2new", None)
-    if row.source and recipe.row(row.dataset).get("train_on") != row.source:
-        source = recipe.cell(row.source, row.shots, 1, config=row.base)
-        return protocols.expand(recipe, source, "cross", [row.dataset])
-    cell = recipe.cell(row.dataset, row.shots, 1, config=row.base)
-    if "@transfer" in row.config:
-        return protocols.expand(recipe, cell, "cross", [])[:1]
-    return [cell]
+    source = row.source or row.dataset
+    cells = [recipe.cell(row.dataset, row.shots, 1, config=row.base)]
+    if recipe.trainer != ZEROSHOT and not isinstance((recipe.table.get("protocols") or {}).get("transfer"), str):
+        trained = recipe.cell(source, row.shots, 1, config=row.base)
+        cells += protocols.expand(recipe, trained, "cross", [row.dataset])[:None if row.source else 1]
+    tags = set(re.findall(r"@(transfer|from)", row.config))
+    return [cell for cell in cells if not tags or cell.tag.startswith(tuple(f"@{tag}" for tag in tags))]
 
 
 def _half(cell: Cell) -> str:
