@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
+from trainers._pixel import PixelPromptTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 plugins.discover("trainers")
@@ -16,7 +17,8 @@ BY_GRADIENT = [name for name in LEARNING if name != "LinearProbe"]        # that
 BY_CLASS = {"LinearProbe", "AttrVR", "DVPcse", "DVPcls"}    # a row of weights, or saved descriptions, for each class
 GENERIC = [name for name in LEARNING if name not in BY_CLASS]
 TRAIN_HARD = ("MODEL.BACKBONE.NAME", "tiny", "OPTIM.MAX_EPOCH", 15, "OPTIM.WARMUP_EPOCH", -1)
-PIXELS = {"VP", "AR", "AttrVR", "DVPcse", "DVPcls"}         # their gradients are small and their rates large
+PIXELS = {name for name in OURS                              # their gradients are small and their rates large
+          if issubclass(TRAINER_REGISTRY.get(name), PixelPromptTrainer)}
 LONG_FILES: dict[str, str] = {}     # file: why it is longer than 80 lines of code
 
 

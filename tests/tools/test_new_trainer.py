@@ -1,0 +1,130 @@
+"""tools/new_trainer.py: what it writes works at once, and it touches nothing that exists."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import new_trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = "A" + 39 * "b"
+
+
+@pytest.fixture
+def checkout(tmp_path_factory):
+    """A copy of what a run and the tests of a trainer need."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("clip", "dassl", "datasets", "tools", "trainers", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    for name in ("conftest.py", "test_every_trainer.py", "test_layers.py", "golden"):
+        copy = shutil.copytree if (ROOT / "tests" / name).is_dir() else shutil.copy
+        copy(ROOT / "tests" / name, folder / "tests" / name)
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run(checkout, *words):
+    return subprocess.run([sys.executable, *map(str, words)], cwd=checkout, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(checkout)})
+
+
+def check(checkout, name, *, like, only):
+    """Ruff and the tests on the files that were written."""
+    files = [str(path) for path in new_trainer.files_of(name, like) if path.suffix == ".py"]
+    linted = run(checkout, "-m", "ruff", "check", *files)
+    assert linted.returncode == 0, linted.stdout
+    tested = run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/test_{name.lower()}.py",
+                 "tests/test_every_trainer.py", "tests/test_layers.py", "-k", only)
+    assert tested.returncode == 0, tested.stdout
+    return int(tested.stdout.rsplit(" passed", 1)[0].split()[-1])
+
+
+def test_a_new_trainer_passes_ruff_its_own_test_and_the_first_of_the_matrix(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(new_trainer, "ROOT", checkout)
+    assert new_trainer.cli(["MyMethod", "--like", "coop"]) == 0
+    told = capsys.readouterr().out
+    assert "trainers/mymethod.py" in told and "--trainer MyMethod" in told
+    assert check(checkout, "MyMethod", like="coop", only="MyMethod and (test_mymethod or builds_from_its_yaml)") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("like", new_trainer.LIKE)
+def test_every_starting_point_passes_the_whole_matrix_and_the_layers_and_is_listed(checkout, like):
+    made = run(checkout, "tools/new_trainer.py", LONG, "--like", like, "--source", "A Paper (Somebody, CVPR 2027)")
+    assert made.returncode == 0, made.stderr
+    assert check(checkout, LONG, like=like, only=f"{LONG} or layers") >= 15
+    line = next(line for line in run(checkout, "tools/train.py", "--list").stdout.splitlines() if line.startswith(LONG))
+    assert f"trainers.{LONG.lower()}" in line and "A Paper (Somebody, CVPR 2027)" in line
+    again = run(checkout, "tools/new_trainer.py", LONG)
+    assert again.returncode == 2 and "is a trainer already" in again.stderr
+
+
+@pytest.mark.parametrize("like", new_trainer.LIKE)
+def test_no_line_is_too_long_and_no_placeholder_is_left(like):
+    for path, text in new_trainer.files_of(LONG, like, "words " * 60).items():
+        assert "@" not in text.replace("@TRAINER_REGISTRY", "").replace("@pytest", ""), path
+        assert max(map(len, text.splitlines())) <= 120 and LONG in text
+        assert text.endswith("\n") and not text.endswith("\n\n")
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """A checkout for writing only: names are compared with the real registry."""
+    for name in ("trainers", "tests", "configs"):
+        (tmp_path / name).mkdir()
+    for base, _ in new_trainer.LIKE.values():
+        shutil.copytree(ROOT / "configs" / "trainers" / base, tmp_path / "configs" / "trainers" / base)
+    monkeypatch.setattr(new_trainer, "ROOT", tmp_path)
+    return tmp_path
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("9lives", "letter first"), ("My-Method", "letter first"), ("", "letter first"), ("_Hidden", "letter first"),
+    ("Größe", "letter first"), ("a" * 41, "2 to 40"), ("class", "Python class"), ("Lambda", "Python class"),
+    ("Output", "meaning of its own"), ("F", "2 to 40"), ("print", "meaning of its own"),
+    ("CoOp", "CoOp is a trainer already, of trainers.coop"), ("dvpCLS", "DVPcls is a trainer already"),
+    ("Mcd", "section TRAINER.MCD")])
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, message, empty, capsys):
+    before = tree(empty)
+    assert new_trainer.cli([name]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1 and tree(empty) == before
+
+
+@pytest.mark.parametrize("taken", ["trainers/mine.py", "trainers/mine", "tests/test_mine.py", "configs/trainers/Mine"])
+def test_nothing_that_exists_is_touched(taken, empty, capsys):
+    (empty / taken).mkdir() if "." not in taken and "configs" not in taken else (empty / taken).mkdir(parents=True)
+    before = tree(empty)
+    assert new_trainer.cli(["Mine"]) == 2
+    assert f"{taken} exists" in capsys.readouterr().err and tree(empty) == before
+
+
+def test_a_dry_run_prints_the_files_and_writes_none(empty, capsys):
+    before = tree(empty)
+    assert new_trainer.cli(["Mine", "--like", "vpt", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"--- {path}\n{text}" in printed for path, text in new_trainer.files_of("Mine", "vpt").items())
+    assert tree(empty) == before
+
+
+def test_a_write_that_fails_leaves_nothing_behind(empty, capsys):
+    (empty / "tests").rmdir()
+    (empty / "tests").write_text("a file where the folder should be")
+    before = tree(empty)
+    assert new_trainer.cli(["Mine"]) == 2
+    assert "cannot be written" in capsys.readouterr().err and tree(empty) == before
+
+
+@pytest.mark.parametrize("source", ['ends """ here', "two\nlines", "back\\slash", " "])
+def test_a_source_that_would_break_the_docstring_is_refused(source, empty, capsys):
+    assert new_trainer.cli(["Mine", "--source", source]) == 2
+    assert "one line of text" in capsys.readouterr().err
