@@ -70,14 +70,16 @@ class Times:
         return None
 
     def guess(self, cell: Cell) -> float | None:
-        """As `of`, or what runs of the same method and config took on other data."""
-        known = self.of(cell)
-        if known is None:
-            like = (cell.trainer, _config(cell.folder.parts[-2]), cell.train_on is None)
-            found = [s for (_, trainer, variant), seconds in self.exact.items() for s in seconds
-                     if (trainer, _config(variant), "@from_" not in variant) == like]
-            known = fmean(found) if found else None
-        return known
+        """As `of`, or what other runs of its kind and config took: of its method if there are any, else of all."""
+        if (known := self.of(cell)) is not None:
+            return known
+        kind = (_config(cell.folder.parts[-2]), cell.train_on is None, cell.shots is None)
+        others = {}
+        for (_, trainer, variant), seconds in self.exact.items():
+            if (_config(variant), "@from_" not in variant, "shots" not in variant) == kind:
+                others.setdefault(trainer == cell.trainer, []).extend(seconds)
+        found = others.get(True) or others.get(False)
+        return fmean(found) if found else None
 
 
 def side_by_side(seconds: Iterable[float], jobs: int) -> float:

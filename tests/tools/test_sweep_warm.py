@@ -1,0 +1,110 @@
+"""A run forked from the warm server is the run that a fresh process makes, to the bit."""
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tools import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(not launch.can_fork(), reason="the warm server needs Linux")
+PROBE = """
+import json, os, random, sys
+sys.path.insert(0, "tools/..")
+import numpy, torch
+def forbidden(*_):
+    raise AssertionError("asked for a GPU")
+torch._C._cuda_init = torch._C._cuda_getDeviceCount = torch.cuda.is_available = torch.cuda.device_count = forbidden
+before = [torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()]
+from tools import warm
+warm.import_everything()
+after = [torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()]
+threads = len(os.listdir("/proc/self/task"))
+print(json.dumps([before == after, torch.cuda.is_initialized(), threads, sorted(sys.modules)]))
+"""
+
+
+def environment(**more):
+    left = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SEEDS", "DATA", "OUTPUT")}
+    return {**left, **more}
+
+
+def test_the_server_asks_for_no_gpu_draws_no_number_and_starts_no_thread():
+    one = environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")            # NumPy's BLAS starts its own
+    reply = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, env=one, capture_output=True, text=True)
+    assert reply.returncode == 0, reply.stderr
+    unchanged, initialised, threads, modules = json.loads(reply.stdout.splitlines()[-1])
+    assert unchanged and not initialised and threads == 1
+    assert {"torch", "dassl.engine.trainer", "clip", "trainers.dapt", "datasets", "torch._dynamo"} <= set(modules)
+
+
+def same_runs(first: Path, second: Path) -> None:
+    """Equal checkpoints, bit for bit, equal predictions, and results that differ in time and memory alone."""
+    files = sorted(path.relative_to(first) for path in first.rglob("*.pth.tar-*"))
+    assert files or "Zeroshot" in str(first)
+    for file in files:
+        ours, theirs = (torch.load(folder / file, weights_only=True)["state_dict"] for folder in (first, second))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (first, second))
+    for key in ("metrics", "split_hash", "config_hash", "learned_parameters", "transforms"):
+        assert ours[key] == theirs[key], key
+    ours, theirs = (json.loads((folder / "inputs.json").read_text()) for folder in (first, second))
+    assert ours == theirs
+
+
+def sweep_and_plain(folder: Path, *words: str) -> list[Path]:
+    """A sweep, and each of its dry run's commands in a process of its own; run folders, relative to either output."""
+    sweep = [sys.executable, "tools/sweep.py", "--shots", "1", "--seeds", "1", "--data", str(folder / "data"), *words,
+             "OPTIM.MAX_EPOCH", "2"]
+    done = subprocess.run(sweep, cwd=ROOT, env=environment(OUTPUT=str(folder / "forked")), capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    dry = subprocess.run([*sweep, "--dry-run"], cwd=ROOT, env=environment(OUTPUT=str(folder / "plain")),
+                         capture_output=True, text=True, check=True)
+    commands = [shlex.split(line) for line in dry.stdout.splitlines()]
+    for command in commands:
+        if "--eval-only" in command or "ZeroshotCLIP" not in command:
+            subprocess.run([sys.executable, *command[1:]], cwd=ROOT, env=environment(), capture_output=True, check=True)
+    return [path.parent.relative_to(folder / "plain") for path in (folder / "plain").rglob("results.json")]
+
+
+def test_a_forked_run_equals_a_plain_one_to_the_bit(tmp_path):
+    runs = sweep_and_plain(tmp_path, "--recipe", "dapt", "--datasets", "digits")
+    assert len(runs) == 1
+    for run in runs:
+        same_runs(tmp_path / "forked" / run, tmp_path / "plain" / run)
+
+
+@pytest.mark.slow
+def test_forked_runs_of_every_recipe_equal_plain_ones_to_the_bit(tmp_path):
+    recipes = ["coop", "cocoop", "vpt", "attrvr", "dvp_cse", "dvp_cls", "linear_probe", "vp", "ar"]
+    runs = sweep_and_plain(tmp_path, "--recipe", *recipes, "--datasets", "digits", "--jobs", "2")
+    assert len(runs) == len(recipes)
+    for run in runs:
+        same_runs(tmp_path / "forked" / run, tmp_path / "plain" / run)
+
+
+THREADS = """
+import sys
+sys.path.insert(0, ".")
+import torch
+from tools import train
+train.cli(sys.argv[1:])
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(("asked", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_the_embedded_model_takes_one_thread_unless_asked_otherwise(asked, threads, tmp_path):
+    words = ["--root", tmp_path, "--trainer", "ZeroshotCLIP", "--no-train", "--output-dir", tmp_path / "run",
+             "--dataset-config-file", "configs/datasets/digits.yaml", "--config-file",
+             "configs/trainers/ZeroshotCLIP/tiny.yaml"]
+    reply = subprocess.run([sys.executable, "-c", THREADS, *words], cwd=ROOT, env=environment(**asked),
+                           capture_output=True, text=True)
+    assert reply.stdout.splitlines()[-1] == threads, reply.stderr
