@@ -25,6 +25,7 @@ EXTRAS = {
     "serve": ["starlette>=0.40", "uvicorn>=0.30"],                          # tools/predict.py --serve
     "onnx": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],         # tools/export.py
     "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
+    "cluster": ["submitit>=1.5"],                                           # tools/sweep.py --launcher
 }
 
 if __name__ == "__main__":

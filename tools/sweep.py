@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import cells, inputs, launch, protocols, table  # noqa: E402
+from tools import cells, cluster, inputs, launch, protocols, table  # noqa: E402
 from tools.conductor import Conductor, report  # noqa: E402
 from tools.estimate import Times, plan_table, side_by_side  # noqa: E402
 from tools.overview import duration  # noqa: E402
@@ -37,6 +37,8 @@ examples:
   python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
   python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
+  python tools/sweep.py --recipe dapt --datasets all --launcher slurm --partition gpu --time 2:00:00 --mem 32 --no-wait
+                                                       every run a job of Slurm; again: how they stand
 
 Runs go side by side where that is faster: the embedded model takes one CPU thread per run, alone or in a sweep, so
 results do not depend on --jobs; other models take every core of a CPU, or one GPU each. --jobs N on a CPU gives each of
@@ -76,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
                    help="a fresh process for every run, instead of forks of one that has imported everything")
     p.add_argument("--force", action="store_true", help="run again what is finished")
     p.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
+    cluster.add_flags(p)
     return p
 
 
@@ -130,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         flags, options = split_options(sys.argv[1:] if argv is None else argv)
         args = parser().parse_args(flags)
+        cluster.check(args)
         data, output = (given or _default(name) for given, name in ((args.data, "data"), (args.output, "output")))
         planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
         todo = _to_do(planned, args.force)
@@ -150,10 +154,18 @@ def main(argv: list[str] | None = None) -> int:
               if signal.getsignal(number) is not signal.SIG_IGN}              # nohup's choice stands
     try:
         done = [p for p in planned if p not in todo]
-        outcome = Conductor(todo, done, places, times, args.force, args.fresh_processes).run()
+        if args.launcher:
+            outcome = cluster.run(args, planned, todo, places, times, sys.argv[1:] if argv is None else argv)
+        else:
+            outcome = Conductor(todo, done, places, times, args.force, args.fresh_processes).run()
+    except RecipeError as error:
+        print(error, file=sys.stderr)
+        return 2
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+    if outcome is None:                             # the runs go on elsewhere
+        return 0
     if outcome.stopped_by:
         finished = sum(p.record is not None for p in planned)
         print(f"Interrupted; {finished} of {len(planned)} runs are finished. The same command goes on from here.")

@@ -1,0 +1,158 @@
+"""Sweeps as jobs of submitit: what Slurm is asked for, what a repeated command knows, and real jobs on this machine."""
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools import cells, cluster, cluster_local, cluster_slurm, sweep, train
+
+pytest.importorskip("submitit")
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--recipe", "coop", "--datasets", "digits", "--shots", "1", "--seeds", "1", "2")
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A Slurm that holds every job until the test says otherwise; its folder."""
+    state, commands = tmp_path / "slurm", tmp_path / "bin"
+    state.mkdir()
+    commands.mkdir()
+    for name in ("sbatch", "srun", "squeue"):
+        fake = f"{sys.executable} {ROOT}/tests/tools/fake_slurm.py {name}"
+        (commands / name).write_text(f"#!/bin/sh\nexec {fake} \"$@\"\n")
+        (commands / name).chmod(0o755)
+    for name, value in (("FAKE_SLURM", state), ("FAKE_SLURM_HOLDS", "1"), ("PYTHONPATH", ""),
+                        ("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(cluster_slurm, "_POLL_SECONDS", 0.3)
+    return state
+
+
+def _sweep(tmp: Path, *words: str) -> int:
+    return sweep.main([*SMALL, "--output", str(tmp / "output"), *words, "OPTIM.MAX_EPOCH", "2", "USE_CUDA", "False"])
+
+
+def test_slurm_is_asked_for_an_array_with_time_memory_and_requeue(slurm, tmp_path, capsys):
+    assert _sweep(tmp_path, "--launcher", "slurm", "--no-wait", "--time", "1-02:30:00", "--mem", "12", "--jobs", "2",
+                  "--partition", "gpu", "--account", "me", "--gpus-per-cell", "2", "--slurm", "exclude=node7") == 0
+    script, = slurm.glob("*.sh")
+    flags = re.findall(r"^#SBATCH --(.+)$", script.read_text(), re.MULTILINE)
+    assert {"array=0-2%2", "time=1590", "mem=12GB", "partition=gpu", "account=me", "gpus-per-node=2", "exclude=node7",
+            "requeue", "signal=USR2@90", "open-mode=append"} <= set(flags)
+    assert f'export PYTHONPATH="{ROOT}' in script.read_text()
+    assert "3 runs: 3 pending." in capsys.readouterr().out
+
+
+def test_the_command_again_shows_the_queue_and_submits_only_what_slurm_has_lost(slurm, tmp_path, capsys):
+    command = ("--launcher", "slurm", "--no-wait")
+    _sweep(tmp_path, *command)
+    (slurm / "100_1.job").write_text("RUNNING")
+    capsys.readouterr()
+    _sweep(tmp_path, *command)
+    assert "3 runs: 2 pending, 1 running." in capsys.readouterr().out and len(list(slurm.glob("*.sh"))) == 1
+    (slurm / "100_1.job").unlink()                      # killed: not in the queue, no exit code, no result
+    _sweep(tmp_path, *command)
+    assert "3 runs: 3 pending." in capsys.readouterr().out
+    assert len(list(slurm.glob("*.sh"))) == 2 and (slurm / "101.job").exists()
+
+
+def test_what_failed_by_itself_is_told_and_not_submitted_until_asked_for(slurm, tmp_path, capsys):
+    command = ("--launcher", "slurm", "--no-wait")
+    _sweep(tmp_path, *command)
+    code, = (tmp_path / "output" / ".jobs" / "slurm").glob("digits+CoOp*seed2.json")
+    code.with_suffix(".code").write_text("1\n")
+    (slurm / f"{json.loads(code.read_text())['job']}.job").unlink()
+    capsys.readouterr()
+    _sweep(tmp_path, *command)
+    said = capsys.readouterr().out
+    assert "2 pending, 1 failed (exit code 1)." in said and "failed (exit code 1): CoOp digits 1 shots seed 2" in said
+    assert len(list(slurm.glob("*.sh"))) == 1
+    _sweep(tmp_path, *command, "--force")
+    assert "3 runs: 3 pending." in capsys.readouterr().out
+
+
+def test_what_tests_learned_prompts_waits_for_the_array_that_learns_them(slurm, tmp_path):
+    assert _sweep(tmp_path, "--launcher", "slurm", "--no-wait", "--protocol", "base2new") == 0
+    texts = [path.read_text() for path in sorted(slurm.glob("*.sh"))]
+    assert len(texts) == 2 and "--dependency" not in texts[0] and "--dependency=afterany:100" in texts[1]
+
+
+def test_without_slurm_nothing_is_written_and_the_way_out_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _sweep(tmp_path, "--launcher", "slurm") == 2
+    assert "needs Slurm's sbatch, squeue, srun" in capsys.readouterr().err and not (tmp_path / "output").exists()
+    assert _sweep(tmp_path, "--no-wait") == 2
+    assert "--no-wait belongs to --launcher local or slurm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, minutes", [("90", 90), ("4:00:00", 240), ("1-00:30:01", 1471), ("0", 1)])
+def test_times_are_minutes_or_as_slurm_writes_them(text, minutes):
+    assert cluster._minutes(text) == minutes
+    with pytest.raises(argparse.ArgumentTypeError, match="4:00:00"):
+        cluster._minutes("4 hours")
+
+
+def test_runs_on_several_gpus_go_through_torchrun_unless_their_trainer_cannot():
+    assert cluster.command(["--seed", "1"], "CoOp", 1) == cells.train_command(["--seed", "1"])
+    together = cluster.command(["--seed", "1"], "CoOp", 4)
+    assert together[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    assert together[6:] == cells.train_command(["--seed", "1"])[1:]
+    assert cluster.command(["--seed", "1"], "LinearProbe", 4) == cells.train_command(["--seed", "1"])
+    train.register()
+    from dassl.engine import TRAINER_REGISTRY
+
+    assert {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith(
+        "trainers.") and TRAINER_REGISTRY.get(name).one_process_only} <= set(cluster.ONE_PROCESS)
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    flags, options = sweep.split_options([*SMALL[:-1], "USE_CUDA", "False", "OPTIM.MAX_EPOCH", "60",
+                                          "TRAIN.CHECKPOINT_FREQ", "1"])
+    cell = sweep.plan(sweep.parser().parse_args(flags), options)[-1]
+    cluster.add_to_path()
+    return cells.Planned(cell, str(ROOT / "data"), str(tmp_path / "output"))
+
+
+@pytest.mark.slow
+def test_a_job_that_must_end_has_its_run_go_on_where_it_was(planned, tmp_path):
+    executor = cluster.executor("local", tmp_path / "jobs")
+    executor.update_parameters(timeout_min=5)
+    job = executor.submit(cluster.Job(planned))
+    end = time.monotonic() + 60
+    while not list(planned.folder.glob("*/checkpoint")) and time.monotonic() < end:
+        time.sleep(0.05)
+    children = Path(f"/proc/{job.job_id}/task/{job.job_id}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGUSR2)           # as Slurm warns of a pre-emption
+    assert job.result() == 0
+    planned.look()
+    assert planned.state == "finished"
+    first, second = sorted(planned.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+    assert "Resumed from" not in first.read_text() and "Resumed from" in second.read_text()
+    epochs = [int(line.split("[")[1].split("/")[0]) for line in second.read_text().splitlines()
+              if line.startswith("epoch [")]
+    assert epochs[0] > 1 and epochs[-1] == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_sweep_of_jobs_ends_with_the_table(launcher, slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("FAKE_SLURM_HOLDS")
+    assert _sweep(tmp_path, "--launcher", launcher, "--jobs", "2", "--gpus-per-cell", "0") == 0
+    said = capsys.readouterr().out
+    assert "2/2" in said and len(list((tmp_path / "output").glob("digits/*/*/seed*/results.json"))) == 3
+    assert _sweep(tmp_path, "--launcher", launcher) == 0
+    assert "All 3 results exist already" in capsys.readouterr().out
+
+
+def test_who_started_the_background_sweep_is_known_by_number_and_birth(tmp_path):
+    note = {"pid": os.getpid(), "born": cluster_local.born(os.getpid())}
+    assert cluster_local._alive(note) and not cluster_local._alive({**note, "born": "1"})
+    assert not cluster_local._alive({}) and not cluster_local._alive({"pid": 2 ** 22 + 1, "born": ""})
