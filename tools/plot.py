@@ -47,6 +47,47 @@ examples:
 """
 
 
+MORE = {
+    "embeddings": """
+Below each map and in a .json beside the figure:
+  texts: uniformity          log of the mean of exp(-2 d^2) over all pairs of class texts, d their distance
+  texts: inter-dispersion    the same without the log; what DAPT's text loss lowers, so that classes spread
+  images: within a class     mean distance of an image to the mean of its class; DAPT's image loss pulls it down
+  images: between classes    mean distance of two class means
+  images: between / within   the ratio: how far apart classes are, in units of their own width
+  gap from images to texts   distance between the mean image and the mean class text
+Texts are of all classes, images of the drawn ones. The draw of images and t-SNE are the same at every call.
+
+examples:
+  python tools/plot.py embeddings RUN
+  python tools/plot.py embeddings RUN --classes zero one two --images 100 --format pdf
+""",
+    "words": """
+Distances are Euclidean, between token embeddings, as in CoOp's paper; the table says how far apart usual words are. A
+learned word that is farther than that from all of them means none of them.
+
+examples:
+  python tools/plot.py words RUN
+  python tools/plot.py words RUN --class "red plain circle" --top 8        contexts of classes (TRAINER.COOP.CSC True)
+  python tools/plot.py words RUN --out words.csv
+  python tools/plot.py words RUN --format svg --style dark                 into RUN/plots/
+""",
+    "report": """
+The page is one file: no network, no scripts, light and dark as the reader's screen has it, made for printing too.
+
+examples:
+  python tools/plot.py report output                                       output/report.html
+  python tools/plot.py report output --no-test                             in seconds: no model is loaded
+  python tools/plot.py report output -o dapt.html --runs output/digits/DAPT/tiny_16shots/seed{1,2,3}
+""",
+    "curves": """
+examples:
+  python tools/plot.py curves RUN                                          loss and its terms, accuracy, learning rate
+  python tools/plot.py curves output --published all --format pdf          every dataset, and the average, in a panel
+""",
+}
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/plot.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -54,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, shows: str, source: str = "RUN", formats: tuple = FORMATS,
             out: str = "where the figure goes (default: into the run folder)") -> argparse.ArgumentParser:
-        f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False)
+        f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False,
+                               epilog=MORE.get(name), formatter_class=argparse.RawDescriptionHelpFormatter)
         f.add_argument("source", metavar=source, type=Path, help={"RUN": "folder of a run", "OUTPUT":
                        "folder of all results"}.get(source, "folder of a run, or of all results"))
         f.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
@@ -84,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
                    help="images of your own instead; the dataset is then not needed")
     add_checkpoint(f)
     add_data(f)
-    f = add("confusion", "which class is taken for which, and the most frequent mistakes; tests the run again")
+    f = add("confusion", "which class is taken for which, and the most frequent mistakes")
     f.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="only these rows and columns")
     f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
     add_checkpoint(f)
@@ -94,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("--published", choices=("own", "all", "none"), default="own",
                    help="of a folder of results: published values of its methods, of every method that a recipe of the "
                         "same config knows, or none (default: own)")
-    f = add("embeddings", "t-SNE of images and class texts, zero-shot beside trained, with uniformity and compactness")
+    f = add("embeddings", "images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
+            "compactness")
     f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
                    help="whose images are drawn, up to 24 (default: all, or 24 evenly among them)")
     f.add_argument("--images", type=int, default=50, metavar="N", help="of each class at most (default: 50)")

@@ -33,7 +33,7 @@ from .style import (
 MARKS = "os^"                           # shapes of points; with the theme's hues, what tells classes apart
 MOST_CLASSES = 24                       # hues times shapes
 IMAGES = 50                             # of each class
-SEED, PERPLEXITY = 0, 30.0              # of t-SNE
+SEED, PERPLEXITY, SMALL_START = 0, 30.0, 1e-4        # of t-SNE; its start is as small as scikit-learn's from PCA
 WIDTH, GAP = 9.6, 0.4                   # of the page; between the maps: inches
 NUMBERS = (("text_uniformity", "texts: uniformity", "lower: more spread"),
            ("text_inter_dispersion", "texts: inter-dispersion", "lower: more spread"),
@@ -105,9 +105,10 @@ def measure_both(found: BeforeAndAfter) -> dict[str, dict[str, float | None]]:
 
 
 def lay_out(found: BeforeAndAfter, keep_gap: bool = False) -> list[np.ndarray]:
-    """Places before and after, see `tsne`; the second map is turned as the first lies."""
-    before, after = (tsne(side if keep_gap else centred(side), found.shown) for side in (found.before, found.after))
-    return [before, turned(after, before)]
+    """Places before and after, see `tsne`; the second map grows from the first and is turned as it lies."""
+    before, after = (side if keep_gap else centred(side) for side in (found.before, found.after))
+    start = tsne(before, found.shown)
+    return [start, turned(tsne(after, found.shown, start), start)]
 
 
 def turned(places: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -120,12 +121,17 @@ def turned(places: np.ndarray, like: np.ndarray) -> np.ndarray:
     return places @ left @ right
 
 
-def tsne(side: Features, shown: Sequence[int]) -> np.ndarray:
-    """Places (N + c, 2) of the images and then of the texts of the c shown classes, the same at every call."""
+def tsne(side: Features, shown: Sequence[int], start: np.ndarray | None = None) -> np.ndarray:
+    """Places (N + c, 2) of the images and then of the texts of the c shown classes, the same at every call.
+
+    Args:
+        start: places of the same things to begin from; None begins from the principal components.
+    """
     from sklearn.manifold import TSNE
 
     points = torch.cat([side.images, side.texts[list(shown)]]).numpy()
-    return TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init="pca", random_state=SEED).fit_transform(points)
+    begin = "pca" if start is None else (SMALL_START * start / start.std()).astype(np.float32)
+    return TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init=begin, random_state=SEED).fit_transform(points)
 
 
 def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> None:
