@@ -74,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
                    help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
                         "the same command does")
     p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
+    p.add_argument("--on-nan", default=None, choices=("stop", "skip", "fp32"),
+                   help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), leave it "
+                        "out and count it, or repeat it in float32")
+    p.add_argument("--deterministic", action="store_true",
+                   help="on a GPU too, the same seed gives the same bits; slower (a CPU always does)")
     p.add_argument("--seed", type=int, default=None,
                    help="0 is a seed too; without the flag, or with -1, the run is unseeded (as in Dassl)")
     p.add_argument("--source-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
@@ -169,8 +174,9 @@ def main(args: argparse.Namespace) -> None:
     """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
     _own_packages_first()
     from dassl.utils import distributed, stop
+    from dassl.utils.deterministic import bit_for_bit
 
-    with stop.on_signals(), distributed.processes(), contextlib.ExitStack() as stack:
+    with stop.on_signals(), bit_for_bit(args.deterministic), distributed.processes(), contextlib.ExitStack() as stack:
         _run(args, stack)
 
 
@@ -280,7 +286,8 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
             (cfg, given),
             (cfg.DATASET, {"SOURCE_DOMAINS": args.source_domains, "TARGET_DOMAINS": args.target_domains}),
             (cfg.DATASET, {"DIR": args.dataset_dir, "TEMPLATE": args.template, "CLASSNAMES": args.classnames}),
-            (cfg.INPUT, {"TRANSFORMS": args.transforms}), (cfg.TRAINER, {"NAME": args.trainer}),
+            (cfg.INPUT, {"TRANSFORMS": args.transforms}), (cfg.TRAIN, {"ON_NAN": args.on_nan}),
+            (cfg.TRAINER, {"NAME": args.trainer}),
             (cfg.MODEL.BACKBONE, {"NAME": args.backbone}), (cfg.MODEL.HEAD, {"NAME": args.head})):
         for key, value in values.items():
             if value is not None and value != "":

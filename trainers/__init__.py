@@ -5,10 +5,13 @@ MAX_TOKENS = 16384
 
 def extend_cfg(cfg) -> None:
     if "MAX_TOKENS" not in cfg.TRAIN:
-        cfg.TRAIN.CHECKPOINT_SECONDS = 60   # between savings of a run's state, in resume.pth.tar of its folder, from
+        cfg.TRAIN.CHECKPOINT_SECONDS = 60.0 # between savings of a run's state, in resume.pth.tar of its folder, from
                                             # which an interrupted run goes on; 0: only when it is asked to end
         cfg.TRAIN.MAX_TOKENS = MAX_TOKENS   # text tokens encoded at once; more go in pieces, which are computed again
                                             # for the gradient: less memory, more time, the same result; 0: no limit
+    if "ON_NAN" not in cfg.TRAIN:
+        cfg.TRAIN.ON_NAN = "stop"           # at a step that is not finite: stop; skip leaves it out (more than ten in a
+                                            # row stop); fp32 repeats it without reduced precision
     if "COMPILE" not in cfg.TRAIN:
         cfg.TRAIN.COMPILE = False           # torch.compile for the image tower's blocks: half a minute at first, then
                                             # some per cent faster on a CPU, where it needs a C++ compiler

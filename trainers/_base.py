@@ -149,6 +149,8 @@ class PromptTrainer(TrainerX):
         images, label = self.parse_batch_train(batch)
         out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self._gradients(images, label, batch))
         average_gradients(self)
+        if not self.scaler.is_enabled():         # which leaves out steps with infinite gradients by itself
+            self.check_gradients(batch)
         for optim in filter(None, self._optims.values()):
             self.scaler.step(optim)
         self.scaler.update()
@@ -166,6 +168,22 @@ class PromptTrainer(TrainerX):
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
         return out, terms, loss
+
+    def step_left_out(self) -> None:
+        if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Inside, steps compute in float32, with the towers' matrices as they were rounded."""
+        clip, dtype, of_matrices = self.model.clip, self._dtype, self.model.clip.matrix_dtype
+        self._dtype = None
+        clip.half_weights(torch.float32)
+        try:
+            yield
+        finally:
+            self._dtype = dtype
+            clip.half_weights(of_matrices)
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)

@@ -19,6 +19,7 @@ from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
 from dassl.data.sharing import Share, share_of
 from dassl.evaluation import build_evaluator
+from dassl.evaluation.chance import story_of_chance
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.modeling import build_backbone, build_head
@@ -104,6 +105,7 @@ class SimpleTrainer(TrainerBase):
         self.best_result = -np.inf
         self.time_start = time.time()
         self._check_test_section(cfg)
+        self.on_nan.check()
         with distributed.first_then_others():
             self.build_data_loader()
             self.build_model()
@@ -198,11 +200,12 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir)
 
     def training_state(self) -> dict:
-        return {**super().training_state(), "best_result": float(self.best_result)}
+        return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
         self.best_result = state.get("best_result", self.best_result)
+        self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -264,11 +267,18 @@ class SimpleTrainer(TrainerBase):
             "epochs": self.max_epoch if self._phase == "trained" else 0,
             "model_selection": "the epoch with the best accuracy on the validation split" if best else
             "the last epoch; nothing was selected on the test split",
+            "on_nan": self.on_nan.record(), "at_chance": bool(self._tell_chance(results, count)),
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
             **self.run_record_fields(),
         }
         logger.info("Results written to %s", write_record(record, self.output_dir))
+
+    def _tell_chance(self, results: dict, count: int) -> str:
+        story = story_of_chance(results.get("accuracy", 100.0), count, getattr(self, "num_classes", None) or 0)
+        if story:
+            logger.warning(story)
+        return story
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)
@@ -296,7 +306,7 @@ class SimpleTrainer(TrainerBase):
             data_time.update(time.monotonic() - end)
             self._batch = batch
             with parallel.draws_of_the_batch(self.share):
-                losses.update(parallel.average(self._step(batch), self.share))
+                losses.update(parallel.average(self.on_nan.step(batch), self.share))
             batch_time.update(time.monotonic() - end)
             latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
             self._progress.step(self.epoch + 1, self.max_epoch, latest)

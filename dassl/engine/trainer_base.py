@@ -18,13 +18,10 @@ from dassl.utils.torchtools import load_weights, save_checkpoint
 from . import parallel
 from .autosave import Autosave
 from .checkpoint_files import find_checkpoint, read_weights
+from .on_nan import NotFinite, OnNaN, first_not_finite
 from .streams import random_streams, set_random_streams
 
 logger = logging.getLogger(__name__)
-
-
-class NotFinite(UserError, FloatingPointError):
-    """A loss that is infinite or NaN."""
 
 
 class TrainerBase:
@@ -39,7 +36,7 @@ class TrainerBase:
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
         self._writer = None
-        self.autosave = Autosave(self)
+        self.autosave, self.on_nan = Autosave(self), OnNaN(self)
         self._phase, self._train_seconds = "built", 0.0
         self._created = self._started = time.monotonic()
 
@@ -156,15 +153,31 @@ class TrainerBase:
         bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
         if not bad:
             return
+        raise NotFinite(
+            self.where(f"The loss is infinite or NaN in its term {', '.join(bad)}", batch)
+            + " Try a smaller OPTIM.LR first, then fp32 precision (TRAINER.<NAME>.PREC fp32), a smaller weight on "
+            f"{bad[0]}, or a longer warm-up; --on-nan skip leaves such steps out.")
+
+    def check_gradients(self, batch: dict | None = None) -> None:
+        """Raises NotFinite, which names the parameter, if a gradient is infinite or NaN though the loss is not."""
+        if bad := first_not_finite(self._models.values(), gradients=True):
+            raise NotFinite(self.where(f"The gradient of {bad} is infinite or NaN, though the loss is finite", batch)
+                            + " Nothing was updated by it. Try fp32 precision (TRAINER.<NAME>.PREC fp32) or a smaller "
+                            "OPTIM.LR; --on-nan skip leaves such steps out.")
+
+    def where(self, what: str, batch: dict | None = None) -> str:
+        """A sentence: what happened at which epoch, batch, learning rate and images."""
         batch = batch if batch is not None else getattr(self, "_batch", None)
         parts = batch if isinstance(batch, tuple) else (batch or {},)
         images = [path for part in parts if isinstance(part, dict) for path in part.get("impath", [])][:4]
         rates = [f"{optim.param_groups[0]['lr']:.3g}" for optim in self._optims.values() if optim is not None]
-        raise NotFinite(
-            f"The loss is infinite or NaN in its term {', '.join(bad)} at epoch {self.epoch + 1}, batch "
-            f"{self.batch_idx + 1} of {self.num_batches} (learning rate {', '.join(rates) or 'unknown'}"
-            f"{'; images ' + ', '.join(images) if images else ''}). Try a smaller OPTIM.LR first, then fp32 precision "
-            f"(TRAINER.<NAME>.PREC fp32), a smaller weight on {bad[0]}, or a longer warm-up.")
+        return (f"{what} at epoch {self.epoch + 1}, batch {self.batch_idx + 1} of {self.num_batches} (learning rate "
+                f"{', '.join(rates) or 'unknown'}{'; images ' + ', '.join(images) if images else ''}).")
+
+    def step_left_out(self) -> None:
+        """Instead of a step that was not finite: what else a step does, which is the schedule's after an epoch."""
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
 
     def init_writer(self, log_dir: str) -> None:
         if self._writer is None:
@@ -240,6 +253,7 @@ class TrainerBase:
 
     def model_update(self, names: str | list[str] | None = None) -> None:
         parallel.average_gradients(self)
+        self.check_gradients()
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].step()
