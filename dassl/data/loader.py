@@ -1,6 +1,7 @@
 """Data loaders whose workers stay between epochs, and batches that are made as a whole."""
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,22 +39,36 @@ def collate(batch: Sequence):
 
 
 class Loader(DataLoader):
-    """A DataLoader that starts new workers when its dataset was changed, and that can be copied while it has some.
+    """A DataLoader whose kept workers behave as new ones would.
 
-    Public code sets `loader.dataset.transform` between epochs, and copies loaders that it has iterated.
+    They see a dataset that was changed, the loader can be copied while it has some, and a pass that is begun while
+    another goes on is independent of it. Public code sets `loader.dataset.transform` between epochs, copies loaders
+    that it has iterated, and takes `next(iter(loader))` within a loop over the same loader.
     """
 
     _known: dict | None = None
+    _latest: weakref.ref | None = None              # the latest pass with the kept workers
 
     def __iter__(self) -> Iterator:
         now = dict(vars(self.dataset)) if hasattr(self.dataset, "__dict__") else {}
         if self._known is not None and _differ(self._known, now):
-            self._iterator = None
+            self._iterator = self._latest = None
         self._known = now
-        return super().__iter__()
+        if not self.persistent_workers:
+            return super().__iter__()
+        latest = self._latest and self._latest()
+        if latest is not None and latest.gi_frame is not None:
+            return self._get_iterator()             # workers of its own, that end with it
+        latest = _each(super().__iter__())
+        self._latest = weakref.ref(latest)
+        return latest
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_iterator": None}
+        return {**self.__dict__, "_iterator": None, "_latest": None}
+
+
+def _each(batches: Iterator) -> Iterator:
+    yield from batches
 
 
 def _differ(before: dict, now: dict) -> bool:

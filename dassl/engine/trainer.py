@@ -111,10 +111,12 @@ class SimpleTrainer(TrainerBase):
             self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
-    @staticmethod
-    def _check_test_section(cfg) -> None:
-        for key, known in (("SPLIT", ("test", "val")), ("FINAL_MODEL", ("last_step", "best_val"))):
-            if cfg.TEST[key] not in known:
+    def _check_test_section(self, cfg) -> None:
+        """A trainer whose own hooks read these keys may give them other values."""
+        for key, known, readers in (("SPLIT", ("test", "val"), ("test",)),
+                                    ("FINAL_MODEL", ("last_step", "best_val"), ("after_epoch", "after_train"))):
+            own = any(getattr(type(self), name) is not getattr(SimpleTrainer, name) for name in readers)
+            if cfg.TEST[key] not in known and not own:
                 raise UserError(f"TEST.{key} is {' or '.join(known)}; got {cfg.TEST[key]!r}."
                                 f"{nearest(cfg.TEST[key], known)}")
 

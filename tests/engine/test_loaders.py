@@ -92,3 +92,26 @@ def test_a_subset_and_plain_indices_give_single_images(loader):
     assert dataset[3]["img"].shape == (3, 8, 8)
     batches = list(DataLoader(Subset(dataset, range(5)), batch_size=2))
     assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("transforms", [ONE_PASS, FOREIGN])
+def test_a_pass_within_a_pass_leaves_the_outer_one_alone(loader, transforms, workers):
+    ours = loader(transforms, workers, DATALOADER__TRAIN_X__SAMPLER="SequentialSampler")
+    seen, inner = [], []
+    for batch, again in zip(ours, ours, strict=True):
+        seen += batch["index"].tolist()
+        inner += again["index"].tolist()
+        assert next(iter(ours))["index"].tolist() == [0, 1, 2, 3] and len(seen) <= 16
+    assert seen == inner == list(range(16))
+
+
+def test_workers_stay_between_passes_that_follow_one_another(loader):
+    ours = loader(FOREIGN, workers=2)
+    processes = []
+    for _ in range(2):
+        assert len(pixels(ours)) == 16
+        processes.append([w.pid for w in ours._iterator._workers])
+    assert len(next(iter(ours))["label"]) == 4                  # a pass that is given up does not count as going on
+    pixels(ours)
+    assert [w.pid for w in ours._iterator._workers] == processes[0] == processes[1]

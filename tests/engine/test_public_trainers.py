@@ -14,7 +14,7 @@ from dassl.engine import SimpleTrainer, TrainerX
 from dassl.engine.trainer import TrainerBase
 from dassl.evaluation import EvaluatorBase, build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import AverageMeter, MetricMeter, setup_logger
+from dassl.utils import AverageMeter, MetricMeter, UserError, setup_logger
 
 
 class OnTensors(TrainerX):
@@ -162,3 +162,15 @@ def test_what_a_trainer_must_define_says_so_with_dassls_type_of_error(method):
     arguments = () if method in ("run_epoch", "test") else ({},)
     with pytest.raises(NotImplementedError, match=f"TrainerBase does not define {method}"):
         getattr(TrainerBase(), method)(*arguments)
+
+
+def test_a_trainer_that_chooses_its_final_model_itself_may_name_its_own_way(engine_cfg):
+    class Patient(OnTensors):
+        def after_train(self):
+            self.deployed = self.cfg.TEST.FINAL_MODEL
+
+    trainer = Patient(engine_cfg(OPTIM__MAX_EPOCH=1, TEST__FINAL_MODEL="min_loss"))
+    trainer.train()
+    assert trainer.deployed == "min_loss"
+    with pytest.raises(UserError, match="TEST.FINAL_MODEL is last_step or best_val; got 'min_loss'"):
+        OnTensors(engine_cfg(TEST__FINAL_MODEL="min_loss"))
