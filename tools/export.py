@@ -167,7 +167,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"The file to write ends in .onnx; got {args.file}.")
     _need_packages()
     args.device = "cpu"
-    classifier = classifier_of(args)
+    classifier = classifier_of(args, float32=True)
     print(f"Exporting {classifier.facts['trainer']} with {len(classifier.classnames)} classes; this takes a while.",
           file=sys.stderr)
     difference = export(classifier, args.file)

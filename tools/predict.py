@@ -9,6 +9,7 @@ In Python:
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,8 +94,8 @@ def load(run: str | Path, *, classes: Sequence[str] = (), template: str = "", ep
                     plugins=plugins)
 
 
-def classifier_of(args: argparse.Namespace):
-    """The classifier that the flags describe."""
+def classifier_of(args: argparse.Namespace, float32: bool = False):
+    """The classifier that the flags describe; `float32`: computing in it, whatever the run did."""
     _register(args.plugin)
     from dassl.utils import UserError
     from tools.prediction.rebuild import from_run, zero_shot
@@ -102,7 +103,7 @@ def classifier_of(args: argparse.Namespace):
     classes = _names(args.classes)
     if args.run:
         return from_run(args.run, classes=classes, template=args.template, epoch=args.epoch, backbone=args.backbone,
-                        device=args.device, root=args.root, plugins=args.plugin)
+                        device=args.device, root=args.root, plugins=args.plugin, float32=float32)
     if not (args.backbone and classes):
         raise UserError("What is known of the classes comes from a run (--run FOLDER) or, for zero-shot CLIP, from "
                         '--backbone and --classes, as in --backbone tiny --classes "circle, square, star".')
@@ -131,13 +132,16 @@ def main(args: argparse.Namespace) -> int:
     for answer in unread:
         print(answer.reason, file=sys.stderr)
     if unread or nothing:
-        print(f"{len(answers) - len(unread):,} images predicted; {len(unread) + len(nothing):,} not read, named above.",
-              file=sys.stderr)
+        print(f"predicted: {len(answers) - len(unread):,}; could not be read, and named above: "
+              f"{len(unread) + len(nothing):,}", file=sys.stderr)
     return 1 if unread or nothing else 0
 
 
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
+    for stream in (sys.stdout, sys.stderr):         # names of files may hold bytes that are no text
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     return command.run(main, parser().parse_args(argv))
 
 
@@ -164,4 +168,6 @@ def _answers(classifier, paths: list[str], args: argparse.Namespace) -> list:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
     sys.exit(cli())

@@ -2,6 +2,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +79,8 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
     rows = {Path(row["image"]).name: row for row in json.loads(out)}
     assert code == 1 and len(rows) == 6
     assert {name for name, row in rows.items() if "error" in row} == {"cut.png", "empty.jpg"}
-    assert all(name in err for name in ("cut.png", "empty.jpg", "gone.png")) and "4 images predicted; 3 not" in err
+    assert all(name in err for name in ("cut.png", "empty.jpg", "gone.png"))
+    assert "predicted: 4; could not be read, and named above: 3" in err
 
 
 @pytest.mark.parametrize(("argv", "told"), [
@@ -91,6 +94,17 @@ def test_what_the_user_can_mend_is_one_paragraph_and_code_2(argv, told, photos, 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code, out, err = run([str(photos / "b.png") if word == "IMAGE" else word for word in argv], capsys)
     assert code == 2 and not out and told in err and len(err.strip().splitlines()) == 1
+
+
+def test_names_that_are_no_text_and_files_that_are_none_are_survived(photos, capsys):
+    odd = os.fsdecode(bytes(photos) + b"/\xe9.png")
+    shutil.copy(photos / "b.png", odd)
+    (photos / "link.png").symlink_to("/gone/away.png")
+    for form in ("--csv", "--json"):
+        code, out, err = run([*KNOWN, form, photos, photos / "link.png"], capsys)
+        assert code == 1 and "link.png: there is no such file" in err and "link.png: no file" in err
+        assert "\\udce9.png" in out
+    assert any(row["image"] == odd for row in json.loads(out))
 
 
 def test_class_names_come_from_a_file_too(photos, capsys, tmp_path):

@@ -30,8 +30,10 @@ def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         if os.path.isdir(path):
             files = list(_below(Path(path)))
             why = f"no image in this folder ({', '.join(ENDINGS)})"
-        elif os.path.lexists(path):
+        elif os.path.isfile(path):
             files, why = [path], ""
+        elif os.path.lexists(path):
+            files, why = [], "no file: a broken link, or a device"
         elif glob.has_magic(path):
             files = [name for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)
                      and name.lower().endswith(ENDINGS)]
@@ -78,6 +80,8 @@ def read(image, name: str) -> Image.Image:
     """
     try:
         if isinstance(image, (str, os.PathLike)):
+            if not os.path.isfile(image):
+                raise UserError(f"{name}: there is no such file.")
             return read_image(os.fspath(image))
         return to_rgb(image if isinstance(image, Image.Image) else _from_array(image))
     except UserError:

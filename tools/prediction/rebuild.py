@@ -95,7 +95,8 @@ class Source(Run):
 
 
 def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,
-             backbone: str = "", device: str = "auto", root: str = "", plugins: Sequence[str] = ()) -> Classifier:
+             backbone: str = "", device: str = "auto", root: str = "", plugins: Sequence[str] = (),
+             float32: bool = False) -> Classifier:
     """The classifier that a run learned, or its prompts with other class names.
 
     Args:
@@ -107,12 +108,13 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
         device: "auto", "cpu" or "cuda".
         root: folder of the datasets, for an older run that did not write down its classes.
         plugins: files or modules that define the run's trainer, where it is none of this checkout.
+        float32: compute in it, whatever the run did.
     Raises:
         UserError: no run, other weights, classes that its prompts do not serve.
     """
     run = Source(folder, epoch, root, plugins)
     learned = run.learned_in
-    cfg = _settings(run, backbone, device)
+    cfg = _settings(run, backbone, device, float32)
     names, own = list(classes), not classes
     if own:
         names = run.names
@@ -177,12 +179,16 @@ def torch_device(device: str) -> torch.device:
     return torch.device("cuda:0" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _settings(run: Source, backbone: str, device: str):
+def _settings(run: Source, backbone: str, device: str, float32: bool):
     """The run's config, for predicting alone."""
     cfg = run.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = torch_device(device).type == "cuda"
     cfg.MODEL.INIT_WEIGHTS, cfg.RESUME, cfg.VERBOSE = "", "", False
+    cfg.TRAIN.COMPILE = False                       # pays after thousands of images only
+    for section in cfg.TRAINER.values():
+        if float32 and isinstance(section, dict) and "PREC" in section:
+            section.PREC = "fp32"
     cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
     file = Path(cfg.MODEL.BACKBONE.NAME).expanduser()
     if not backbone and file.suffix in _WEIGHTS and not file.exists():
