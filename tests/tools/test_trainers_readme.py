@@ -67,7 +67,8 @@ def test_its_test_passes(files, make_cfg):
         make_cfg("CoOp")                                        # the toy images
         args = train.parser().parse_args([
             "--plugin", "near.py", "--transforms", "random_resized_crop", "normalize", "--trainer", name,
-            "--root", "toy", "--config-file", "configs/trainers/CoOp/tiny.yaml", "DATASET.NAME", "Toy", *map(str, opts)])
+            "--root", "toy", "--config-file", "configs/trainers/CoOp/tiny.yaml", "DATASET.NAME", "Toy",
+            *map(str, opts)])
         return train.setup_cfg(args)
 
     space = {"build_trainer": build_trainer, "torch": torch}
