@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 15
 _CONTINUATIONS = 5
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+            NotImplementedError, RuntimeError)        # an unknown compression, a password
 
 
 class DownloadError(UserError):

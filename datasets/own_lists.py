@@ -101,6 +101,9 @@ def _list(file: Path) -> Iterator[Row]:
         label, name = record.get("label"), str(record.get("classname") or "").strip()
         if not record.get("path") or (label in (None, "") and not name):
             raise UserError(f"{where} lacks its path, or both label and classname: {record}.")
+        if not (isinstance(record["path"], str) and isinstance(label, (str, int, type(None)))
+                and isinstance(record.get("classname"), (str, int, type(None)))):
+            raise UserError(f"{where} has a path, label or classname that is no text and no whole number: {record}.")
         key = int(label) if by_number else name or str(label)
         if names.setdefault(key, name) != name:
             raise UserError(f"{where}: label {key} is {name!r} here and {names[key]!r} before. Each label stands for "
@@ -121,14 +124,17 @@ def _list(file: Path) -> Iterator[Row]:
 
 
 def _is_whole(label) -> bool:
-    return str(label).strip().lstrip("-").isdigit()
+    return not isinstance(label, bool) and str(label).strip().lstrip("-").isdecimal()
 
 
 def _csv(file: Path) -> list[dict]:
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        head = lines.readline()
-        lines.seek(0)
-        rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            head = lines.readline()
+            lines.seek(0)
+            rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is no CSV in UTF-8 ({error}). Save it again as one.") from error
     return _with_known_columns(file, rows)
 
 
@@ -175,7 +181,11 @@ def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
         raise UserError(f"There is no file of class names at {file}.") from error
     except ValueError as error:
         raise UserError(f"{file} is no readable text or JSON ({error}).") from error
-    if isinstance(content, list) and all(":" in str(line) for line in content):
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [None]
+    if wrong := [value for value in values if not isinstance(value, str) or not value.strip()]:
+        raise UserError(f"{file} holds a list of names, or an object of them; a name is text that is not empty, and it "
+                        f"has {wrong[0]!r}." if content != wrong else f"{file} holds no list and no object of names.")
+    if isinstance(content, list) and all(":" in line for line in content):
         content = {old.strip(): new.strip() for old, new in (line.split(":", 1) for line in content)}
     if isinstance(content, dict):
         given = [content.get(str(key), content.get(name)) for key, name in zip(keys, names, strict=True)]

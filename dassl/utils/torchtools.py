@@ -69,8 +69,7 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
     if osp.splitext(fpath)[1] == ENDING:
         return read_safe(fpath)
     try:
-        if _is_program(fpath):
-            raise ValueError("it is a TorchScript program, not a checkpoint")
+        _check_archive(fpath)
         return _load(fpath, map_location)
     except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
@@ -92,12 +91,17 @@ def _load(fpath: str, map_location: str | torch.device | None) -> dict:
             return torch.load(fpath, encoding="latin1", **arguments)
 
 
-def _is_program(fpath: str) -> bool:
-    """torch.load would hand it to torch.jit, which runs what is in it."""
+def _check_archive(fpath: str) -> None:
+    """Refuse a TorchScript program, which torch.load would hand to torch.jit and so run, and changed bytes, which it
+    would take for weights: the archive has checksums.
+    """
     if not zipfile.is_zipfile(fpath):
-        return False
+        return                                          # the format before PyTorch 1.6 has none
     with zipfile.ZipFile(fpath) as archive:
-        return any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
+        if any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist()):
+            raise ValueError("it is a TorchScript program, not a checkpoint")
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} in it does not have its checksum, so bytes of it were changed or lost")
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
