@@ -21,7 +21,8 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
     """Raises UserError for labels without names, missing files and unreadable images, naming the first few.
 
     Args:
-        decode: False only looks whether the files exist: another dataset_wrapper may read what is no image.
+        decode: False only looks whether some files are missing: another dataset_wrapper may read what is no image,
+            and where no path is a file, names of something else.
     """
     check_labels(dataset, name)
     splits = {s: getattr(dataset, s) for s in ("train_x", "train_u", "val", "test") if getattr(dataset, s, None)}
@@ -33,7 +34,7 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
             facts.append((os.path.abspath(path), stat.st_size, stat.st_mtime_ns))
         except OSError:
             missing.append(path)
-    if missing:
+    if missing and (decode or facts):
         raise UserError(f"{name}: {len(missing)} of {len(files)} images are missing, first {', '.join(missing[:5])}. "
                         "Check DATASET.ROOT and that the dataset was unpacked completely.")
     if len(files) > _DECODE_ALL_BELOW:

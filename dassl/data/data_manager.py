@@ -186,12 +186,13 @@ class DatasetWrapper(Dataset):
 
     def batched_slots(self) -> list[tuple[str, Batched]] | None:
         """(name in the batch, transform) of all that is made of one image, as drawn; None if one is not batched."""
-        own = all(getattr(type(self), name) is getattr(DatasetWrapper, name)
-                  for name in ("__getitem__", "_transform_image"))
+        if any(getattr(type(self), name) is not getattr(DatasetWrapper, name)
+               for name in ("__getitem__", "_transform_image")):
+            return None                         # a subclass may lack what is asked for below
         views = [(_view_name(i), batched(tfm)) for i, tfm in enumerate(self._views())]
         slots = [slot for slot in views for _ in range(self.k_tfm)]
         slots += [("img0", batched(self.to_tensor))] if self.return_img0 else []
-        return slots if own and slots and all(form is not None for _, form in slots) else None
+        return slots if slots and all(form is not None for _, form in slots) else None
 
     def _views(self) -> Sequence:
         return self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]

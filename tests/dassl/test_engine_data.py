@@ -188,6 +188,20 @@ def test_files_that_only_a_wrapper_can_read_need_not_be_images(engine_cfg, own_c
         DataManager(engine_cfg(root=own_colours), dataset_wrapper=DatasetWrapper)
 
 
+def test_paths_that_are_no_files_are_the_wrappers_business(engine_cfg, monkeypatch):
+    class FromArchive(DatasetWrapper):
+        def __getitem__(self, idx):
+            return {"img": torch.zeros(3, 2, 2), "label": self.data_source[idx].label,
+                    "name": self.data_source[idx].impath}
+
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "EngineColours",
+                        relabelled(lambda split, d: Datum(f"all.zip@{split}/{d.label}", d.label, 0, d.classname)))
+    batch = next(iter(DataManager(engine_cfg(), dataset_wrapper=FromArchive).train_loader_x))
+    assert batch["img"].shape[1:] == (3, 2, 2) and all(name.startswith("all.zip@train_x/") for name in batch["name"])
+    with pytest.raises(UserError, match="all.zip@train_x"):
+        DataManager(engine_cfg())
+
+
 def relabelled(change):
     class Odd(DATASET_REGISTRY.get("EngineColours")):
         def __init__(self, cfg):

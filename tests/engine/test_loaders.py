@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from dassl.data import DataManager
+from dassl.data import DataManager, DatasetWrapper
 from dassl.data.loader import MadeBatch
 
 ONE_PASS, FOREIGN = ("random_resized_crop", "random_flip", "normalize"), ("random_resized_crop", "randaugment")
@@ -115,3 +115,21 @@ def test_workers_stay_between_passes_that_follow_one_another(loader):
     assert len(next(iter(ours))["label"]) == 4                  # a pass that is given up does not count as going on
     pixels(ours)
     assert [w.pid for w in ours._iterator._workers] == processes[0] == processes[1]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_wrapper_with_a_constructor_and_items_of_its_own_is_used_as_it_is(engine_cfg, workers, monkeypatch):
+    class Paths(DatasetWrapper):
+        def __init__(self, cfg, data_source, transform=None, is_train=False):
+            self.source = data_source
+
+        def __len__(self):
+            return len(self.source)
+
+        def __getitem__(self, idx):
+            return {"path": self.source[idx].impath, "label": self.source[idx].label}
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=workers), dataset_wrapper=Paths)
+    for split, counts in ((manager.train_loader_x, 16), (manager.val_loader, 9), (manager.test_loader, 12)):
+        assert sum(len(batch["path"]) for batch in split) == counts
