@@ -77,14 +77,12 @@ class Planned:
         return shlex.join([python, str(script), *self.arguments])
 
     def launch(self) -> tuple[list[str], dict[str, str]]:
-        """Arguments and environment of the run that is to be made now: it goes on from a checkpoint, or starts anew.
+        """Arguments and environment of the run that is to be made now.
 
-        Anew, tools/train.py first removes what a former run left, once it has the folder for itself.
+        An interrupted one goes on, as the same command would. Otherwise tools/train.py first removes what a former run
+        left, once it has the folder for itself.
         """
-        if self.state != "resume":
-            return self.arguments, {train.SWEEP: train.ANEW}
-        at = self.arguments.index("--output-dir")
-        return [*self.arguments[:at], "--resume", str(self.folder), *self.arguments[at:]], {train.SWEEP: "resume"}
+        return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW}
 
     def log_tail(self) -> list[str]:
         """Last lines of the newest log, [] where there is none."""

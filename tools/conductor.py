@@ -18,6 +18,7 @@ from tools.schedule import Schedule
 from tools.slots import THREADS, Slots
 
 _RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
+_SAVE_SECONDS = 30                          # for a run that is asked to end: it saves after its current step
 _READERS_SECONDS = 5                        # for a run's last lines to arrive after its end
 
 
@@ -88,7 +89,7 @@ class Conductor:
                     act(*arguments)
         except (KeyboardInterrupt, SystemExit) as stop:
             self.outcome.stopped_by = 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 143)
-            self._stop(patience=2 if isinstance(stop, KeyboardInterrupt) else 0)
+            self._stop()
         finally:
             self.overview.close()
             if self.server is not None:
@@ -101,11 +102,11 @@ class Conductor:
         acted = False
         while self.free and (p := self.schedule.next()):
             acted = True
-            if self.force:
+            if self.force or p.state == "finished":     # as it tests a training that is made anew
                 p.state = "new"
             else:
                 p.look()
-            if p.state == "finished":               # another sweep has made it meanwhile
+            if p.state == "finished":                   # another sweep has made it meanwhile
                 self.schedule.succeeded(p)
                 self.overview.say(f"{self._label(p)}: {p.record['metrics']['accuracy']:.1f} %, made elsewhere")
                 continue
@@ -220,20 +221,21 @@ class Conductor:
     def _number(self, p: Planned) -> int:
         return self.schedule.order[p.cell.folder]
 
-    def _stop(self, patience: float) -> None:
-        """End all runs: Ctrl-C reached them too and they may be ending; otherwise tell them, ever less gently."""
-        self.overview.close()
-        steps = ((patience, signal.SIGINT), (10, signal.SIGTERM), (5, getattr(signal, "SIGKILL", signal.SIGTERM)))
-        try:
-            for seconds, number in steps:
-                if self._wait(seconds):
-                    return
-                for active in self.active:
-                    active.run.send(number)
-        except KeyboardInterrupt:                       # in a hurry
-            for active in self.active:
-                active.run.send(steps[-1][1])
+    def _stop(self) -> None:
+        """Ask all runs to save where they are and end; end those that do not."""
+        if not self.active:
+            return
+        self.overview.say("Stopping. The runs save where they are; Ctrl-C again ends them at once.")
+        self._send(signal.SIGTERM)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            if self._wait(_SAVE_SECONDS):
+                return
+        self._send(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._wait(_READERS_SECONDS)
+
+    def _send(self, number: int) -> None:
+        for active in self.active:
+            active.run.send(number)
 
     def _wait(self, seconds: float) -> bool:
         """Whether all runs have ended within this time."""

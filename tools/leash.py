@@ -12,8 +12,12 @@ _GRACE_SECONDS = 15                         # between asking this process to end
 
 
 def hold() -> None:
-    """Watch stdin in a thread if the environment says that it is a leash; otherwise do nothing."""
+    """Watch stdin in a thread if the environment says that it is a leash; otherwise do nothing.
+
+    Ctrl-C is then for the sweep to act on: it asks its runs to save where they are, which an interrupt would not.
+    """
     if os.environ.pop(LEASH, "") == "stdin":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_watch, name="leash", daemon=True).start()
 
 

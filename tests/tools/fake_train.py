@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     folder = Path(args.output_dir)
     log = Path(os.environ["FAKE_LOG"])
     with open(log, "a", encoding="utf-8") as file:
-        file.write(f"{folder}{' resumed' if args.resume else ''}\n")
+        file.write(f"{folder}{' resumed' if os.environ.get(train.SWEEP) == 'resume' else ''}\n")
     if facts := os.environ.get("FAKE_FACTS"):
         with open(facts, "a", encoding="utf-8") as file:
             file.write(json.dumps({"pid": os.getpid(), "parent": os.getppid(), "cwd": os.getcwd(), "argv": sys.argv[1:],
