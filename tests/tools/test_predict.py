@@ -157,3 +157,23 @@ def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cf
     (folder / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="Give them with --classes"):
         load(folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
+def test_a_public_trainers_run_predicts_once_its_file_is_named(make_cfg, tmp_path, monkeypatch):
+    """One written for Dassl and CoOp, with a CLIP of its own of which no sha256 was recorded."""
+    from dassl.engine.plugins import load_plugin
+
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
+    plugin = str(Path(__file__).parents[1] / "coop_style_trainer.py")
+    cfg = make_cfg("CoOp", "TRAINER.COOP.N_CTX", 4, output=tmp_path / "first")
+    load_plugin(plugin)
+    cfg.defrost()
+    cfg.TRAINER.NAME, cfg.TRAINER.COOP.PREC = "CoOpStyle", "fp32"
+    cfg.freeze()
+    folder = finished_run(cfg, tmp_path / "moved")
+    rows = answers_of(folder)
+    found = load(folder, plugins=[plugin], device="cpu").predict([row["path"] for row in rows])
+    assert [answer.label for answer in found] == [row["predicted"] for row in rows]
+    with pytest.raises(UserError, match="so it serves these and no others"):
+        load(folder, plugins=[plugin], classes=["a", "b", "c", "d"])
