@@ -11,14 +11,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from . import bad_configs, bad_files
+from . import bad_arguments, bad_configs, bad_files
 from .cases import Ending, end_of
 
 AREAS = {"config values": bad_configs.options, "config keys": bad_configs.unknown_keys,
          "yaml files": bad_configs.yaml_files, "split files": bad_files.splits,
          "few-shot lists": bad_files.few_shot_lists, "descriptions": bad_files.descriptions,
          "checkpoints": bad_files.checkpoints, "images": bad_files.images, "lists of images": bad_files.own_lists,
-         "archives": bad_files.archives}
+         "archives": bad_files.archives, "arguments": bad_arguments.arguments}
 
 
 def report(endings: list[Ending]) -> str:

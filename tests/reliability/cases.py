@@ -23,6 +23,7 @@ class Case:
         area, name: for the report.
         untouched: folder in which a refusal must leave nothing new.
         accepts: False where success would be a silently wrong result.
+        codes: exit codes that the command documents.
     """
 
     area: str
@@ -30,6 +31,7 @@ class Case:
     run: Callable[[], int | None]
     untouched: Path | None = None
     accepts: bool = True
+    codes: tuple[int, ...] = (0, 2)
 
 
 @dataclass
@@ -75,7 +77,7 @@ def end_of(case: Case) -> Ending:
 
 def judge(case: Case, code: int, said: str) -> str:
     """"" or what is wrong with this ending."""
-    if code not in (0, 2):
+    if code not in case.codes:
         return f"exit code {code}: {said[-500:]}"
     if "Traceback (most recent call last)" in said:
         return f"a traceback: {said[-500:]}"
