@@ -44,21 +44,25 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self._y_true: list[Tensor] = []
-        self._y_pred: list[Tensor] = []
+        self._correct = self._total = 0
+        self._y_true: list[int] = []            # labels image by image, as subclasses in public code read them
+        self._y_pred: list[int] = []
 
     def process(self, mo: Tensor | tuple, gt: Tensor) -> None:
         """mo: (B, C) scores (of a tuple the first item); gt: (B,) labels."""
         mo = mo[0] if isinstance(mo, (tuple, list)) else mo
-        self._y_pred.append(mo.argmax(dim=1).cpu())
-        self._y_true.append(gt.cpu())
+        pred, gt = mo.argmax(dim=1).cpu(), gt.cpu()                                     # (B,)
+        self._correct += int((pred == gt).sum())
+        self._total += len(gt)
+        self._y_true += gt.tolist()
+        self._y_pred += pred.tolist()
 
     def evaluate(self) -> OrderedDict:
         """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent; logged in Dassl's lines."""
         if not self._y_true:
             raise UserError("Nothing was evaluated: the split has no batch.")
-        true, pred = torch.cat(self._y_true), torch.cat(self._y_pred)
-        total, correct = len(true), int((true == pred).sum())
+        true, pred = torch.tensor(self._y_true), torch.tensor(self._y_pred)
+        total, correct = self._total, self._correct
         accuracy = 100.0 * correct / total
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=100.0 * macro_f1(true, pred))
         logger.info("=> result\n* total: %s\n* correct: %s\n* accuracy: %.1f%%\n* error: %.1f%%\n* macro_f1: %.1f%%",

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dassl.config import get_cfg_default
-from dassl.evaluation import build_evaluator
+from dassl.evaluation import Classification, build_evaluator
 from dassl.metrics import compute_accuracy, compute_distance_matrix
 from dassl.utils import AverageMeter, MetricMeter, UserError
 
@@ -126,3 +126,19 @@ def test_a_metric_meter_prints_value_and_average_by_name():
     assert str(meter) == "loss 2.0000 (1.5000) acc 50.0000 (50.0000)"
     with pytest.raises(TypeError, match="got float"):
         meter.update(1.0)
+
+
+def test_a_subclass_finds_labels_and_counts_where_dassl_has_them(engine_cfg):
+    class Halved(Classification):
+        def evaluate(self):
+            results = super().evaluate()
+            wrong = [(t, p) for t, p in zip(self._y_true, self._y_pred, strict=True) if t != p]
+            return {**results, "wrong": wrong, "share": self._correct / self._total}
+
+    evaluator = Halved(engine_cfg())
+    for labels in ([0, 1], [1]):
+        evaluator.process(torch.eye(2)[[0] * len(labels)], torch.tensor(labels))
+    results = evaluator.evaluate()
+    assert results["wrong"] == [(1, 0), (1, 0)] and results["share"] == 1 / 3 and results["accuracy"] == 100 / 3
+    evaluator.reset()
+    assert evaluator._total == evaluator._correct == 0 and evaluator._y_true == []
