@@ -1,7 +1,7 @@
-"""`extend_cfg(cfg)` out of somebody else's train.py, without running that file.
+"""Somebody else's code in a run: `extend_cfg(cfg)` out of a train.py without running it, and what code may ask for.
 
-The file is parsed, never imported. Of its top level only what the function needs is executed: the imports that it uses,
-constants that it reads, functions and classes that it calls, and what these need in turn.
+The file of --extend-cfg is parsed, never imported. Of its top level only what the function needs is executed: the
+imports that it uses, constants that it reads, functions and classes that it calls, and what these need in turn.
 """
 from __future__ import annotations
 
@@ -16,13 +16,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 
+from clip.errors import InputError
 from dassl.config import CfgNode
+from dassl.utils.cpu_shim import cuda_of_others
 from dassl.utils.errors import UserError
 
 NAME = "extend_cfg"
 _READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 _CHANGES = {"append", "add", "extend", "insert", "setdefault", "update"}      # methods by which constants are completed
 _FLAGS = annotations.compiler_flag            # of the future above: what an annotation names is not needed
+
+
+@contextlib.contextmanager
+def code_of_others(cuda_on_cpu: bool) -> Iterator[None]:
+    """Around whatever may run a plugin: what CLIP refuses, and calls for CUDA where there is none, are told as ours.
+
+    Args:
+        cuda_on_cpu: run these on the CPU, see `cuda_of_others`.
+    """
+    try:
+        with cuda_of_others(cuda_on_cpu):
+            yield
+    except InputError as error:
+        raise UserError(str(error)) from error
 
 
 def load_extend_cfg(file: str | Path) -> Callable[[CfgNode], None]:

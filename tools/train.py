@@ -181,9 +181,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
-    from dassl.utils.cpu_shim import cuda_of_others
+    from tools.foreign import code_of_others
 
-    with cuda_of_others(args.allow_cpu_shim):
+    with code_of_others(args.allow_cpu_shim):
         cfg = setup_cfg(args)
     if args.print_config:
         print(cfg.dump())
@@ -208,7 +208,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     cfg = stack.enter_context(parallel.own_folder(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), _first_new(Path(cfg.OUTPUT_DIR))
     try:
-        with RunLock(folder) as lock, setup_logger(_ready(cfg.OUTPUT_DIR)) as log, cuda_of_others(args.allow_cpu_shim):
+        with RunLock(folder) as lock, setup_logger(_ready(cfg.OUTPUT_DIR)) as log, code_of_others(args.allow_cpu_shim):
             try:
                 if lock.taken_over_from:
                     logger.warning("%s was left by %s, which is gone; this run takes it over", folder,

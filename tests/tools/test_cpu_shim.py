@@ -65,6 +65,14 @@ def test_without_the_flag_the_line_is_named_and_nothing_is_left(words, tmp_path,
     assert "--allow-cpu-shim" in error and "Traceback" not in error and not (tmp_path / "run").exists()
 
 
+def test_what_clip_refuses_in_their_code_is_one_paragraph_too(words, tmp_path, capsys):
+    theirs = "from clip import clip\n" + THEIRS.replace("self.model.cuda()", "clip._download(clip._MODELS['ViT-B/61'])")
+    (tmp_path / "theirs.py").write_text(theirs.replace("CudaByHand", "AsksForWeights"))
+    assert train.cli([word.replace("CudaByHand", "AsksForWeights") for word in words]) == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'ViT-B/16'" in error and "Traceback" not in error and not (tmp_path / "run").exists()
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.cuda.amp:FutureWarning")
 def test_with_the_flag_it_trains_and_says_so_once_in_log_and_results(words, tmp_path):
     assert train.cli(["--allow-cpu-shim", *words]) == 0
