@@ -126,6 +126,9 @@ def test_folders_without_a_seed_in_common_are_not_told_apart_by_their_splits(run
             runs.make(f"{folder}/seed{seed}", {"SEED": seed}, {"seed": seed, "split_hash": str(seed) * 64})
     code, out, _ = runs("a", "b")
     assert code == 1 and "few-shot split" not in out and difference(out, "seeds") == ["1 2", "3 4"]
+    for folder, seed in (("c", 5), ("d", 6)):
+        runs.make(f"{folder}/seed{seed}", {"SEED": seed}, {"seed": seed})
+    assert difference(runs("c", "d")[1], "seeds") == ["5", "6"] and "SEED" not in runs("c", "d")[1]
 
 
 def test_classes_and_images_are_compared_by_predictions(runs):
@@ -165,6 +168,9 @@ def test_a_run_without_a_result_is_compared_by_its_settings(runs):
     runs.make("b", {"OPTIM.LR": 1}, finished=False)
     code, out, _ = runs("a", "b")
     assert code == 1 and "B has no result" in out and difference(out, "OPTIM.LR") == ["0.02", "1"]
+    runs.make("c", {"OPTIM.LR": 1}, finished=False)
+    code, both, _ = runs("b", "c")
+    assert code == 1 and "A, B has no result" in both and "Nothing else that is recorded differs" in both
     assert "1 thing differs beside that" in out and "few-shot split" in out.split("not compared: ")[1]
 
 

@@ -114,7 +114,7 @@ def test_a_collapsed_seed_is_flagged_and_stays_in_the_mean():
     ((10.1, 10.0, 9.0), 10, {1, 2, 3}),          # all at chance: no seed is better, each is flagged
     ((54.9, 55.1), 2, {1}),                      # five points above chance, which is 50 for two classes
     ((71.9, 92.0, 90.0), 100, {1}), ((72.1, 92.0, 90.0), 100, set()),          # twenty points below the best
-    ((20.0, 40.0, 41.0), 100, {1}), ((21.5, 40.0, 41.0), 100, set()),          # half as far above chance as the best
+    ((19.0, 38.0), 100, {1}), ((20.0, 38.0), 100, set()),                      # half as far above chance as the best
     ((94.1, 90.0), 10, set()), ((5.0,), 100, {1}), ((6.1,), 100, set()), ((5.0,), None, set())])
 def test_near_chance_and_far_below_are_what_the_rule_says(values, num_classes, flagged):
     assert set(reasons(*values, num_classes=num_classes)) == flagged

@@ -77,17 +77,38 @@ def test_a_seed_that_other_rows_have_is_missing_and_one_asked_for_too(runs):
     assert cells(runs.table("--seeds", 1, 4)[1], "CoOp") == ["CoOp", "90.0 (1/2)"]
 
 
+def test_the_seeds_of_one_protocol_are_not_missed_in_another(runs):
+    for seed in (1, 2, 3):
+        runs(f"digits/VPT/tiny_16shots/seed{seed}", 90.0)
+    runs("shapes/VPT/tiny_16shots@from_digits/seed1", 60.0)
+    runs("digits/VPT/tiny_16shots@base/seed1", 60.0)
+    assert "/" not in runs.table()[1].replace("(2/3): seeds found", "")
+
+
+def test_a_collapsed_seed_marks_every_place_that_it_is_in_and_is_named_below(runs):
+    for seed, value in ((1, 10.0), (2, 90.0)):
+        runs(f"digits/CoOp/tiny_16shots/seed{seed}", value, num_classes=10)
+        runs(f"digits/CoOp/tiny_16shots@base/seed{seed}", value, num_classes=5)
+        runs(f"digits/CoOp/tiny_16shots@new/seed{seed}", 90.0, num_classes=5)
+    out = runs.table()[1]
+    assert cells(out, "CoOp") == ["CoOp", "50.0 ± 40.0 !"]
+    base, new, h = cells(out, "digits")[2:]
+    assert base == "50.0 ± 40.0 !" and new == "90.0 ± 0.0" and h.startswith("64.3 ± ") and h.endswith(" !")
+    assert "! CoOp tiny digits 16 shots, seed 1: 10.0 is at chance, which is 10.0 for 10 classes; it is part" in out
+    assert "! CoOp tiny digits base 16 shots, seed 1: 10.0 is at chance, which is 20.0 for 5 classes" in out
+
+
 def test_methods_by_datasets_have_the_published_value_and_the_difference_below(runs):
     for seed in (1, 2, 3):
         runs(f"dtd/CoOp/vit_b16_16shots/seed{seed}", 70.0, opts={"OPTIM.MAX_EPOCH": "200"})
-        runs(f"dtd/CoOp/vit_b16_16shots-OPTIM.LR=1/seed{seed}", 40.0)
+        (runs(f"dtd/CoOp/vit_b16_16shots-OPTIM.LR=1/seed{seed}", 40.0) / "inputs.json").unlink()
         runs(f"eurosat/CoOp/vit_b16_16shots/seed{seed}", 80.0, opts={"OPTIM.MAX_EPOCH": "3"})
     code, out, _ = runs.table("--table", "methods")
     assert cells(out, "method") == ["method", "dtd", "eurosat", "average"]
     assert cells(out, "CoOp  ") == ["CoOp", "70.0 ± 0.0", "80.0 ± 0.0", "75.0"]
     assert cells(out, "published") == ["published", "69.7", "-", "-"]        # RVP, Table 8; eurosat ran otherwise
     assert cells(out, "difference") == ["difference", "+0.3", "-", "-"]
-    assert cells(out, "CoOp LR=1") == ["CoOp LR=1", "40.0 ± 0.0", "-", "-"]
+    assert cells(out, "CoOp LR=1") == ["CoOp LR=1", "40.0 ± 0.0", "-", "-"] and out.count("published  ") == 1
     assert "published (CoOp): RVP, Table 8" in out
 
 
@@ -135,7 +156,7 @@ def test_the_variants_of_dapt_stand_in_the_recipes_order_with_their_gain(runs):
     assert lines == [["CE", "80.0 ± 0.0", "-"], ["CE + inter", "81.0 ± 0.0", "+1.0"],
                      ["CE + intra", "82.5 ± 0.0", "+2.5"], ["CE + inter + intra", "84.0 ± 0.0", "+4.0"]]
     assert cells(out, "DAPT") == ["DAPT", "84.0 ± 0.0"]            # among the methods only the full one
-    assert out.count("84.0") == 2
+    assert out.count("84.0") == 2 and "BETA" not in out
 
 
 def test_other_options_make_an_ablation_of_any_trainer(runs):

@@ -103,7 +103,7 @@ def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
             label = [f"average of {len(datasets)}", names[key]]
             add_numbers(grid, label, [*halves, harmonic(*halves)], [*published, harmonic(*published)], not number)
         grid.notes.append("H: harmonic mean of the means of base and new classes, and for the average of the averages, "
-                          "as in CoCoOp, Table 1")
+                          "as in CoCoOp, Table 1; ± is over the H of each seed")
         found.append(grid)
     return found
 
