@@ -9,11 +9,12 @@ import os.path as osp
 import random
 import tarfile
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from dassl.utils.errors import UserError
-from dassl.utils.tools import check_isfile
+from dassl.utils.tools import check_isfile, download_url
 
 logger = logging.getLogger(__name__)
 
@@ -133,28 +134,38 @@ class DatasetBase:
                 raise UserError(f"{domain!r} is no domain of this dataset; it has {', '.join(self.domains)}.")
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused)."""
-        folder = osp.dirname(dst)
+        """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused).
+
+        Raises:
+            UserError: it cannot be fetched, or what came is no archive.
+        """
+        folder, by_hand = osp.dirname(dst), f"Download it by hand and place it at {dst}."
         if from_gdrive:
             try:
                 import gdown
             except ImportError as error:
-                raise UserError(f"{url} lies on Google Drive, which needs the package gdown (pip install gdown). Or "
-                                f"download it by hand and place it at {dst}.") from error
-            gdown.download(url, dst, quiet=False)
+                raise UserError(f"{url} lies on Google Drive, which needs the package gdown (pip install gdown). "
+                                f"{by_hand}") from error
+            try:
+                gdown.download(url, dst, quiet=False)
+            except Exception as error:  # gdown's own types and those of the library below it
+                raise UserError(f"{url} cannot be fetched ({type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                                f"). {by_hand}") from error
         else:
-            import torch
-
-            torch.hub.download_url_to_file(url, dst)
+            download_url(url, dst)
         if not check_isfile(dst):
-            raise UserError(f"{url} did not arrive at {dst}. Download it by hand and place it there.")
+            raise UserError(f"{url} did not arrive at {dst}. {by_hand}")
         logger.info("Extracting %s", dst)
-        if zipfile.is_zipfile(dst):
-            with zipfile.ZipFile(dst) as archive:
-                archive.extractall(folder)
-        else:
-            with tarfile.open(dst) as archive:
-                archive.extractall(folder, filter="data")
+        try:
+            if zipfile.is_zipfile(dst):
+                with zipfile.ZipFile(dst) as archive:
+                    archive.extractall(folder)
+            else:
+                with tarfile.open(dst) as archive:
+                    archive.extractall(folder, filter="data")
+        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{dst} is no whole zip or tar archive ({' '.join(str(error).split())}); Google Drive may "
+                            "have sent a page instead. Delete it, then fetch it again.") from error
 
     def generate_fewshot_dataset(self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False):
         """Draw `num_shots` images per class from Python's global random stream, as Dassl does.
