@@ -75,3 +75,11 @@ def test_a_public_trainer_gives_our_coops_logits(public_trainer, make_cfg):
         ours.model.prompt_learner.text.ctx.copy_(theirs.model.prompt_learner.ctx)
         images = torch.randn(5, 3, 32, 32)
         torch.testing.assert_close(theirs.model_inference(images), ours.model(images).logits, atol=1e-4, rtol=1e-5)
+
+
+def test_the_helper_that_public_files_take_from_coop_loads_openais_layout(make_cfg, monkeypatch, tmp_path):
+    from trainers.coop import load_clip_to_cpu
+
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
+    model = load_clip_to_cpu(make_cfg("CoOp"))
+    assert isinstance(model, towers.CLIP) and model.dtype == torch.float16 and model.visual.input_resolution == 32

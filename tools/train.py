@@ -329,9 +329,10 @@ def _list(args: argparse.Namespace) -> int:
 
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.plugins import place
 
     for title, registry in (("trainer", TRAINER_REGISTRY), ("dataset", DATASET_REGISTRY)):
-        rows = [(name, cls.__module__, _paper(cls)) for name in sorted(registry.registered_names())
+        rows = [(name, place(cls), _paper(cls)) for name in sorted(registry.registered_names())
                 for cls in [registry.get(name)]]
         print(tabulate(rows, headers=[title, "module", "paper"]), end="\n\n")
     return 0

@@ -3,7 +3,10 @@
 Source: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022), trainers/coop.py; numbers and epochs in
 configs/recipes/coop.yaml.
 """
+import torch
+
 from clip import FrozenCLIP
+from clip import clip as openai
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
@@ -17,6 +20,12 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
     c.CLASS_TOKEN_POSITION = "end"      # "end", "middle" or "front"
+
+
+def load_clip_to_cpu(cfg: CfgNode) -> torch.nn.Module:
+    """CLIP in OpenAI's layout, half precision, on the CPU: CoOp's helper, which public trainers import from here."""
+    path = openai._download(openai._MODELS[cfg.MODEL.BACKBONE.NAME])
+    return openai.build_model(torch.load(path, map_location="cpu", weights_only=True))
 
 
 @TRAINER_REGISTRY.register()

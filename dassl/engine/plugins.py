@@ -20,6 +20,7 @@ from dassl.utils.registry import Registry
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUPS = ("dassl.trainers", "dassl.datasets")
+_FILES = "dassl_plugin_"                    # begins the names of packages around plugin files
 _HOUSES = ("trainers", "datasets")          # packages that public files expect their neighbours in
 
 
@@ -51,7 +52,7 @@ def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     if not path.is_file():
         raise UserError(f"No plugin file at {path.absolute()}.")
     path = path.resolve()
-    package = f"dassl_plugin_{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
+    package = f"{_FILES}{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
     name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
@@ -89,21 +90,23 @@ def _names_of(plugin: str, replace: bool) -> Iterator[None]:
 
     def rule(registry: str, name: str, newcomer: type, owner: type) -> bool:
         if newcomer.__module__ != plugin:
-            logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, newcomer.__module__)
+            logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, place(newcomer))
             return False
         if replace:
-            logger.warning("%s %s is that of %s in this run, not that of %s", registry, name, _place(newcomer),
+            logger.warning("%s %s is that of %s in this run, not that of %s", registry, name, place(newcomer),
                            owner.__module__)
             return True
-        raise UserError(f"{registry} {name} of {_place(newcomer)} is already registered by {owner.__module__}. Give "
+        raise UserError(f"{registry} {name} of {place(newcomer)} is already registered by {owner.__module__}. Give "
                         "one of them another class name, or let the plugin have the name in this run with --replace.")
 
     with Registry.clashes(rule):
         yield
 
 
-def _place(cls: type) -> str:
-    return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+def place(cls: type) -> str:
+    """The module of a class, or the file where that is a plugin."""
+    is_file = cls.__module__.startswith(_FILES)
+    return sys.modules[cls.__module__].__file__ if is_file and cls.__module__ in sys.modules else cls.__module__
 
 
 @contextlib.contextmanager

@@ -58,6 +58,11 @@ PINS = {
     "Results": DASSL + "test_engine_loop.py::test_results_json_says_what_the_run_was",
     "Wrong key, type or name": DASSL + "test_engine_utils.py::test_options_that_do_not_fit_are_named",
     "NaN loss": DASSL + "test_engine_loop.py::test_a_broken_loss_names_its_term_epoch_batch_and_images",
+    "`extend_cfg` that makes a section anew":
+        "tests/tools/test_foreign_config.py::"
+        "test_a_section_that_is_made_anew_keeps_what_it_leaves_out_and_takes_the_new_defaults",
+    "Where checkpoints lie": "tests/test_others_checkpoints.py::"
+                             "test_a_run_its_folder_a_renamed_one_and_a_file_are_all_found",
     "Config files": ENGINE + "test_compatibility.py::test_a_python_file_is_no_config",
     "Backbones, networks": ENGINE + "test_compatibility.py::test_the_backbones_are_residual_networks",
     "Trainers of adaptation, generalisation, semi-supervision":

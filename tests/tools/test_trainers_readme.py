@@ -53,6 +53,12 @@ def commands(program):
     return [words[2:] for words in COMMANDS if words[1] == program]
 
 
+def test_the_example_is_listed_with_its_file_and_its_source(files, capsys):
+    assert train.cli(["--plugin", "near.py", "--list"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("NearZeroShot"))
+    assert str(files / "near.py") in line and "Yao et al., CVPR 2023" in line
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_example_trains_on_digits_and_on_its_own_dataset(number, files):
     words = commands("tools/train.py")[number]
