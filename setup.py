@@ -23,7 +23,7 @@ REQUIRES = [
 EXTRAS = {
     "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"],
     "serve": ["starlette>=0.40", "uvicorn>=0.30"],                          # tools/predict.py --serve
-    "onnx": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],         # tools/export.py
+    "onnx": ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"],       # tools/export.py; wants torch>=2.7
     "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
     "cluster": ["submitit>=1.5"],                                           # tools/sweep.py --launcher
 }

@@ -22,7 +22,9 @@ from tools import command  # noqa: E402
 OPSET = 18
 TOLERANCE = 2e-3                        # of logits, which are cosines times a scale of about 100
 LARGEST = 2 ** 31                       # bytes of one ONNX file
+LEAST_TORCH = (2, 7)
 BATCHES = (1, 3)                        # of images by which file and run are compared
+_MOST = 2 ** 20                         # images in a batch, as a bound for the exporter; the file has none
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 EXAMPLES = f"""
@@ -85,7 +87,7 @@ def export(classifier, file: Path) -> float:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(graph, (images[1],), dynamo=True, opset_version=OPSET, input_names=["images"],
                                     output_names=["logits"], verbose=False,
-                                    dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+                                    dynamic_shapes={"images": {0: torch.export.Dim("batch", max=_MOST)}})
     model = program.model_proto
     onnx.helper.set_model_props(model, metadata(classifier))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -189,6 +191,11 @@ def _need_packages() -> None:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"Writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
                         "pip install -e \".[onnx]\" in the checkout.")
+    import torch
+
+    if tuple(map(int, torch.__version__.split(".")[:2])) < LEAST_TORCH:
+        raise UserError(f"Writing ONNX needs PyTorch {'.'.join(map(str, LEAST_TORCH))} or newer, whose exporter keeps "
+                        f"the batch free; this is {torch.__version__}. Install a newer one, with its torchvision.")
 
 
 class _quiet:

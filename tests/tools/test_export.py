@@ -84,5 +84,11 @@ def test_missing_packages_are_named_before_anything_is_read(monkeypatch, capsys)
     assert "pip install onnxscript" in capsys.readouterr().err
 
 
+def test_a_pytorch_whose_exporter_fixes_the_batch_is_told(monkeypatch, capsys):
+    monkeypatch.setattr("torch.__version__", "2.6.1+cpu")
+    assert export.cli(["--run", "/gone", "model.onnx"]) == 2
+    assert "2.7 or newer" in capsys.readouterr().err
+
+
 def test_only_onnx_files_are_written(capsys):
     assert export.cli(["--run", "/gone", "model.pt"]) == 2 and "ends in .onnx" in capsys.readouterr().err
