@@ -253,6 +253,27 @@ def test_few_shot_curves_are_means_and_spreads_over_seeds(tmp_path, capsys):
     assert "no finished few-shot run" in refused(["curves", tmp_path / "empty"], capsys)
 
 
+def test_curves_of_one_trainer_are_named_by_what_sets_them_apart(tmp_path):
+    from tools.plotting import fewshot
+
+    for variant in ("", "-TRAINER.DAPT.TXT_BETA=0.0", "-OPTIM.LR=0.1"):
+        write_result(tmp_path, "dtd", "DAPT", f"vit_b16_4shots{variant}", 1, 60, 4)
+    write_result(tmp_path, "dtd", "CoOp", "vit_b16_4shots", 1, 50, 4)
+    write_result(tmp_path, "dtd", "CoOp", "rn50_4shots", 1, 50, 4)
+    names = fewshot.read(tmp_path).methods
+    assert set(names) == {"DAPT", "DAPT CE + intra", "DAPT LR=0.1", "CoOp vit_b16", "CoOp rn50"}
+
+
+def test_published_curves_of_methods_that_were_not_run_are_drawn_if_asked_for(tmp_path):
+    from tools.plotting import fewshot
+
+    write_result(tmp_path, "dtd", "DAPT", "vit_b16_4shots", 1, 60, 4)
+    own, every, none = (fewshot.read(tmp_path, published) for published in ("own", "all", "none"))
+    assert "CoOp" not in own.methods and none.published == {}
+    assert {p.shots: p.mean for p in every.published["dtd"]["CoOp"]}.keys() == {4, 16}
+    legible(figure("curves", tmp_path, published="all"))
+
+
 def test_confusion_shows_the_runs_own_matrix_and_testing_again_gives_the_same(trained, caplog):
     from tools.plotting import confusion
     from tools.plotting.run import Run
@@ -305,4 +326,4 @@ def test_the_readmes_commands_are_understood():
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^python tools/plot\.py .*$", text, re.M)]
-    assert {plot.parser().parse_args(words).figure for words in commands} == {"prm", "prompts", "curves", "confusion"}
+    assert {plot.parser().parse_args(words).figure for words in commands} >= {"prm", "prompts", "curves", "confusion"}

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from dassl.utils import UserError
 from tools import recipes, table
 from tools.recipes import CONFIGS, RecipeError, load_recipe
+from tools.tables.published import variant_options
 
 from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, width_of
 
@@ -74,12 +75,12 @@ def read(folder: Path, published: str = "own") -> Results:
     if not few:
         raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"
                         f"results.json) below {folder}. Name the folder that was given as OUTPUT, or a run folder.")
-    configs = {trainer: {row.config for row in few if row.trainer == trainer} for trainer in {r.trainer for r in few}}
+    names = method_names(few)
     found = Results({}, {}, {}, {})
     seeds = max(len(row.found) for row in few)
     order = {dataset: place for place, dataset in enumerate(load_recipe("coop").datasets)}
     for row in sorted(few, key=lambda row: (order.get(row.dataset, len(order)), row.shots)):
-        name = row.trainer if len(configs[row.trainer]) == 1 else f"{row.trainer} {row.config}"
+        name = names[row.trainer, row.config]
         point = Point(row.shots, row.mean, row.spread or 0.0, len(row.found) == seeds)
         found.curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
         if published != "none" and (points := _published(row)):
@@ -92,6 +93,19 @@ def read(folder: Path, published: str = "own") -> Results:
             if published != "none" and (points := _published(row)):
                 found.zero_shot_published[row.dataset] = points[0].mean
     return found
+
+
+def method_names(rows: list[table.Row]) -> dict[tuple[str, str], str]:
+    """(trainer, config) -> the trainer's name, and of its rows' yaml, variant and options those that differ."""
+    names = {}
+    for row in rows:
+        alike, named = [other for other in rows if other.trainer == row.trainer], variant_options(row)
+        words = [row.trainer, row.base * (len({other.base for other in alike}) > 1)]
+        if len({tuple(other.options.items()) for other in alike}) > 1:
+            words += [row.variant * bool(named), *(f"{key.split('.')[-1]}={value}" for key, value in row.options.items()
+                                                   if key not in named)]
+        names[row.trainer, row.config] = " ".join(filter(None, words))
+    return names if len(set(names.values())) == len(names) else {key: " ".join(key) for key in names}
 
 
 def average(found: Results) -> Results:

@@ -69,7 +69,7 @@ def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool 
         title=title or f"Results in {output.name or output.absolute().name}", output=str(output.absolute()),
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),     # noqa: S704 (a file of ours)
-        finished=len(folders), methods=len({(r.trainer, r.config) for r in rows if r.found}),
+        finished=len(folders), methods=len({r.trainer for r in rows if r.found}),
         datasets=len({r.dataset for r in rows if r.found}), hours=_duration(rows),
         grids=[tables.of_grid(grid) for grid in grids], notes=formats.notes(grids, rows, tables.DIGITS),
         fewshot=_fewshot(output), looked=looked, test=test, unfinished=tables.unfinished(rows),

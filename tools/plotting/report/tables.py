@@ -69,7 +69,7 @@ def of_grid(grid: Grid) -> Table:
             numbers = [line.values[i].number for line in grid.lines if line.kind == "measured"
                        and not line.values[i].signed and line.values[i].number is not None]
             best[i] = max(numbers, default=None) if len(numbers) > 1 else None
-    table = Table(grid.title, grid.head, labels, notes=list(grid.notes))
+    table = Table(grid.title, grid.head, labels)
     for line in grid.lines:
         measured = line.kind == "measured"
         cells = [_cell(value, measured and value.number is not None and value.number == best.get(i))
