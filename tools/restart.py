@@ -54,6 +54,15 @@ def begin(folder: Path, args: argparse.Namespace, resume: str) -> str:
     return resume
 
 
+def complete(folder: Path, args: argparse.Namespace, config: str) -> None:
+    """After a run: its inputs and config once more, should the folder have been removed meanwhile."""
+    from dassl.utils.whole_files import write_whole
+
+    if not (folder / inputs.FILE).exists():
+        inputs.write(folder, args, program=_program(args))
+        write_whole(folder / "config.yaml", config)
+
+
 def has_state(folder: Path) -> bool:
     """Whether a training in this folder could go on."""
     return (folder / STATE).exists() or any(folder.glob("*/checkpoint"))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from tools import inputs, leash, restart  # noqa: E402
+from tools import console, faults, inputs, leash, restart  # noqa: E402
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they first remove what a former run left in the folder
@@ -214,7 +214,8 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                     logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
                                    lock.taken_over_from)
                 resume = distributed.from_first(restart.begin(folder, args, cfg.RESUME))
-                write_whole(folder / "config.yaml", cfg.dump())
+                config = cfg.dump()
+                write_whole(folder / "config.yaml", config)
                 cfg = _with(cfg, RESUME=resume)
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
@@ -234,6 +235,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                     trainer.test()
                 elif not args.no_train:
                     trainer.train()
+                restart.complete(folder, args, config)
             except BaseException as error:
                 logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
                 raise
@@ -246,8 +248,8 @@ def cli(argv: list[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 75 (another process writes in the
-        run folder; try again later), 130 (Ctrl-C), 143 (SIGTERM: the state is saved first) or 129 (SIGHUP: likewise).
+        0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 75 (in a sweep: another process
+        writes in the run folder; try again later), 130 (Ctrl-C), 143 or 129 (SIGTERM, SIGHUP: the state is saved).
     """
     leash.hold()
     if "RANK" in os.environ:                    # started by torchrun
@@ -256,6 +258,12 @@ def cli(argv: list[str] | None = None) -> int:
 
         distributed.quiet()
     args = parser().parse_args(argv)
+    with console.patient():
+        return _told(args)
+
+
+def _told(args: argparse.Namespace) -> int:
+    """The run or the list; what ends it otherwise in words and as an exit code."""
     try:
         return _list(args) if args.list else main(args) or 0
     except KeyboardInterrupt:
@@ -268,10 +276,12 @@ def cli(argv: list[str] | None = None) -> int:
         from dassl.utils import UserError
         from dassl.utils.run_lock import FolderInUse
 
-        if not isinstance(error, UserError):
+        story = _whole_story(error, args) if isinstance(error, UserError) else \
+            faults.story(error, args.output_dir or "output") if isinstance(error, OSError) else ""
+        if not story:
             raise
-        print(f"\n{_whole_story(error, args)}", file=sys.stderr)
-        if isinstance(error, FolderInUse):
+        print(f"\n{story}", file=sys.stderr)
+        if isinstance(error, FolderInUse) and SWEEP in os.environ:
             return IN_USE
         return 1 if isinstance(error, FloatingPointError) else USER_ERROR
 

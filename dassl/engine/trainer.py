@@ -198,8 +198,13 @@ class SimpleTrainer(TrainerBase):
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        if is_last or (cfg.TRAIN.CHECKPOINT_FREQ > 0 and (self.epoch + 1) % cfg.TRAIN.CHECKPOINT_FREQ == 0):
+        if is_last:
             self.save_model(self.epoch, self.output_dir)
+        elif cfg.TRAIN.CHECKPOINT_FREQ > 0 and (self.epoch + 1) % cfg.TRAIN.CHECKPOINT_FREQ == 0:
+            try:
+                self.save_model(self.epoch, self.output_dir)
+            except OSError as error:
+                logger.warning("No checkpoint of epoch %d (%s); training goes on", self.epoch + 1, error)
 
     def training_state(self) -> dict:
         return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}

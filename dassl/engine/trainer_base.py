@@ -19,6 +19,7 @@ from . import parallel
 from .autosave import Autosave
 from .checkpoint_files import find_checkpoint, read_weights
 from .on_nan import NotFinite, OnNaN, first_not_finite
+from .scalars import Scalars
 from .streams import random_streams, set_random_streams
 
 logger = logging.getLogger(__name__)
@@ -181,9 +182,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(log_dir=log_dir)
+            self._writer = Scalars(log_dir)
 
     def close_writer(self) -> None:
         if self._writer is not None:

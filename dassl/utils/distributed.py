@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
+from .stop import Terminated
 from .tools import set_random_seed
 
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -92,7 +93,7 @@ def processes() -> Iterator[None]:
     _started = True
     try:
         yield
-    except (KeyboardInterrupt, Exception) as error:
+    except (KeyboardInterrupt, Terminated, Exception) as error:
         atexit.unregister(dist.destroy_process_group)       # it would wait for the others
         if not _first_to_tell(error):
             time.sleep(_TIME_TO_SPEAK)      # torchrun ends all of them as soon as one is gone

@@ -51,6 +51,45 @@ class _Tee:
         return getattr(self.stream, name)
 
 
+class _LogFile:
+    """A text file that is written at once. A disk that is full loses lines, told once, but not the run; a folder that
+    is removed is made anew.
+    """
+
+    def __init__(self, path: str):
+        self.path, self.closed, self._told = path, False, False
+        self._open()
+
+    def write(self, text: str) -> int:
+        try:
+            if not osp.exists(self.path):
+                mkdir_if_missing(osp.dirname(self.path) or ".")
+                former = self._number
+                self._open()
+                os.close(former)
+                os.write(self._number, b"The run folder was removed during the run; earlier lines went with it.\n")
+            data = text.encode(errors="backslashreplace")
+            while data:
+                data = data[os.write(self._number, data):]
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                print(f"{self.path} cannot be written ({error.strerror}); the run goes on without these lines",
+                      file=sys.stderr)
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            os.close(self._number)
+
+    def _open(self) -> None:
+        self._number = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
 class RunLog:
     """An open log file; `close()` gives sys.stdout back. Also a context manager."""
 
@@ -59,7 +98,7 @@ class RunLog:
         if osp.exists(path):                              # an earlier run's log is kept, as Dassl keeps it
             path += time.strftime("-%Y-%m-%d-%H-%M-%S")
         self.path = path
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._file = _LogFile(path)
         self._handler = logging.StreamHandler(self._file)
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         root = logging.getLogger()

@@ -21,6 +21,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from . import stop
 from .errors import UserError
 
 FILE = "run.lock"
@@ -159,10 +160,16 @@ class RunLock:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError):          # a server that is away for a moment; the next beat may reach it
-                if (token := _token(self.path)) is not None and token != self.owner.token:
+                token = _token(self.path)
+                if token is None and self.folder.is_dir():      # the folder was removed and made anew
+                    token = self.owner.token if self._create() else _token(self.path)
+                if token not in (None, self.owner.token):
                     self.lost = True
+                    stop.abandon(f"{self.folder} is in use by {_read(self.path)}, which took it over while this "
+                                 "process slept or the folder was away. This one ends without writing there.")
                     return
-                os.utime(self.path)
+                if token:
+                    os.utime(self.path)
 
 
 def _read(path: Path) -> Owner | None:

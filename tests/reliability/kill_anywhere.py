@@ -147,7 +147,8 @@ def outcome(folder: Path) -> dict:
             assert yaml.safe_load(path.read_text())
         elif path.name == "predictions.csv":
             found[name] = path.read_bytes().replace(str(folder).encode(), b"")
-    found.get("inputs.json", {}).pop("flags", None)
+    for name in ("flags", "program"):                    # other folders; and code that is edited during the kills
+        found.get("inputs.json", {}).pop(name, None)
     assert "results.json" in found, f"{folder} has no results.json"
     return found
 
