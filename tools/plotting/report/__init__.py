@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ def write_report(output: Path, path: Path, given: Sequence[Path] = (), test: boo
     looked = []
     for number, folder in enumerate(chosen, 1):
         looked.append(runs.look_into(Run(folder, root=root, plugins=plugins), number, test,
-                                     lambda words, n=number: _say(f"[{n}/{len(chosen)}] {words}")))
+                                     lambda words, n=number: print(f"[{n}/{len(chosen)}] {words}", file=sys.stderr)))
     write_text(render(output, rows, looked, test, title), str(path))
     return path
 
@@ -93,11 +92,3 @@ def _fewshot(output: Path) -> Picture | None:
 def _duration(rows: list[Row]) -> str:
     minutes = round(sum(second for row in rows for second in row.seconds) / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
-
-
-def _say(words: str) -> None:
-    if sys.stderr.isatty():
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        print(f"\r\033[K{words[:columns - 1]}", end="", file=sys.stderr, flush=True)
-    else:
-        print(words, file=sys.stderr, flush=True)
