@@ -84,7 +84,7 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
     published = settings.get("published", {}).get(cell.dataset) or [None] * len(recipe.variants)
     for (name, opts), value in zip(recipe.variants.items(), published, strict=True):
         made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, cell.config, cell.own)
-        made = replace(made, variant=name)
+        made = replace(made, variant=name, variant_opts=opts)
         if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
             made = replace(made, published=value, published_from=settings.get("published_from", ""))
         found += [made.train_on, made] if made.train_on else [made]

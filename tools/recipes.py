@@ -50,7 +50,7 @@ class Cell:
         load_epoch: epoch of that cell's checkpoint.
         published: percent, or None where unknown; published_from says where it was read and with what reserve.
         tag: what a protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
-        variant: its name in an ablation ("CE + inter"); the options that make it stand in `user_opts`.
+        variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
     """
 
@@ -68,6 +68,7 @@ class Cell:
     published_from: str = ""
     tag: str = ""
     variant: str = ""
+    variant_opts: dict = field(default_factory=dict)
     own: tuple[str, ...] = ()
 
     @property

@@ -199,7 +199,8 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
     for p in planned:
         cell, folder = p.cell, p.folder.parent
         row = found.setdefault(folder, table.row_of(folder, cell.shots))
-        row.published, row.published_from, row.variant = cell.published, cell.published_from, cell.variant
+        row.published, row.published_from = cell.published, cell.published_from
+        row.variant, row.variant_opts = cell.variant, cell.variant_opts
         row.add(cell.seed, p.record)
     return table.in_order(list(found.values()))
 

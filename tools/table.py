@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.recipes import RecipeError, nearest  # noqa: E402
+from tools.recipes import RecipeError, load_recipe, nearest  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
 from tools.tables.listing import listing, short  # noqa: E402
@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
                    help="folders to look in (default: $OUTPUT, else output)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
+    p.add_argument("--recipe", nargs="+", default=[], metavar="FILE",
+                   help="recipes of your own, whose published values and variants count too")
     p.add_argument("--trainers", nargs="+", metavar="NAME", help="only these methods")
     p.add_argument("--datasets", nargs="+", metavar="NAME", help="only these datasets, in this order")
     p.add_argument("--configs", nargs="+", metavar="TEXT", help="only rows whose config contains one of these texts")
@@ -149,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         args.format = args.format or _format_of(args.file)
-        rows = scan(*_folders(args.output))
+        rows = scan(*_folders(args.output), recipes=tuple(map(load_recipe, args.recipe)))
         if not any(row.found for row in rows):
             raise RecipeError(f"No finished run (a folder with results.json) below "
                               f"{', '.join(os.path.abspath(f) for f in args.output)}. "

@@ -4,9 +4,10 @@ import io
 import json
 
 import pytest
+import yaml
 
 from tools import inputs, protocols, table, train
-from tools.recipes import load_recipe
+from tools.recipes import CONFIGS, load_recipe
 from tools.tables import layouts
 from tools.tables.found import scan
 
@@ -157,6 +158,30 @@ def test_the_variants_of_dapt_stand_in_the_recipes_order_with_their_gain(runs):
                      ["CE + intra", "82.5 ± 0.0", "+2.5"], ["CE + inter + intra", "84.0 ± 0.0", "+4.0"]]
     assert cells(out, "DAPT") == ["DAPT", "84.0 ± 0.0"]            # among the methods only the full one
     assert out.count("84.0") == 2 and "BETA" not in out
+
+
+def test_a_recipe_of_ones_own_names_variants_and_their_published_values(runs, tmp_path):
+    mine = yaml.safe_load((CONFIGS / "recipes" / "coop.yaml").read_text())
+    mine["protocols"] = {"ablation": {"variants": {"slow": {"OPTIM.LR": 0.1}, "as published": {}},
+                                      "published": {"dtd": [60.0, 70.0]}, "published_from": "Table 0"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine, sort_keys=False))
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    cells_ = protocols.expand(recipe, recipe.cell("dtd", 16, 1), "ablation", None)
+    for cell, value in zip(cells_, (62.0, 69.0)):
+        words = cell.arguments("data", "out")
+        path = runs(cell.folder, value)
+        (path / "inputs.json").write_text(json.dumps(inputs.describe(train.parser().parse_args(words))))
+    out = runs.table("--recipe", "mine.yaml")[1]
+    assert cells(out, "slow") == ["slow", "62.0", "-"]
+    assert cells(out, "as published") == ["as published", "69.0", "+7.0"]
+    assert [cells(line, "") for line in out.splitlines() if line.startswith("difference")][-2:] == [
+        ["difference", "+2.0", "-"], ["difference", "-1.0", "-"]]
+    assert "slow" not in runs.table()[1]
+
+    rows = [table.row_of(cell.folder.parent, 16) for cell in cells_]            # as the end of a sweep has them
+    for row, cell, value in zip(rows, cells_, (62.0, 69.0)):
+        row.variant, row.variant_opts, row.seeds = cell.variant, cell.variant_opts, {1: value}
+    assert cells(table.render(rows), "as published") == ["as published", "69.0", "+7.0"]
 
 
 def test_other_options_make_an_ablation_of_any_trainer(runs):

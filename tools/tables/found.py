@@ -15,9 +15,9 @@ import yaml
 
 from tools import inputs
 from tools.inputs import read_json
-from tools.recipes import CONFIGS, ZEROSHOT, Cell, load_recipe
+from tools.recipes import CONFIGS, ZEROSHOT, Cell, Recipe, load_recipe
 
-from .published import WITHOUT_EFFECT, add_published, cells_like, same
+from .published import WITHOUT_EFFECT, add_published, cells_like, same, shipped, variant_rank
 from .rows import Row, in_order, row_of
 
 _SHOTS, _CLASSES = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES"
@@ -62,14 +62,19 @@ class Run:
         return self.folder.parts[-3] == (self.trainer or self.folder.parts[-3])
 
 
-def scan(*roots: Path) -> list[Row]:
-    """Rows of every run below the folders, in order; those of one yaml and other folders are told apart by folder."""
+def scan(*roots: Path, recipes: tuple[Recipe, ...] = ()) -> list[Row]:
+    """Rows of every run below the folders, in order.
+
+    Args:
+        recipes: asked for published values and variants before those of configs/recipes.
+    """
+    recipes = (*recipes, *shipped())
     runs = {run.folder: run for root in roots for run in _runs(root)}
     sources = {"/".join(run.folder.parts[-4:]): _dataset(run) for run in runs.values()}
     rows: dict[tuple, Row] = {}
     given: dict[tuple, list[Run]] = {}
     for run in runs.values():
-        row = _row(run, sources)
+        row = _row(run, sources, recipes)
         name = run.folder.name.rstrip("0123456789")             # seeds of one row: mine1, mine2
         key = (run.folder.parent, *(() if run.of_a_sweep else (row.dataset, row.label, row.source, name)))
         keys = ((*key, n) for n in range(len(runs) + 1))
@@ -79,12 +84,12 @@ def scan(*roots: Path) -> list[Row]:
         row.add(run.seed, run.record)
         row.runs[run.seed] = run.folder
     for key, row in rows.items():
-        cells = [cell for cell in cells_like(row) if not any(changes(run, cell) for run in given[key])]
-        add_published(row, next((cell for cell in cells if cell.published is not None), None))
+        cells = [cell for cell in cells_like(row, recipes) if not any(changes(run, cell) for run in given[key])]
+        add_published(row, next((cell for cell in cells if cell.published is not None), None), recipes)
     _tell_apart(list(rows.values()))
     known = load_recipe("zeroshot").datasets                                # in the order of the papers
-    return in_order(sorted(rows.values(), key=lambda row: known.index(row.dataset) if row.dataset in known else
-                           len(known)))
+    return in_order(sorted(rows.values(), key=lambda row: (
+        known.index(row.dataset) if row.dataset in known else len(known), variant_rank(row, recipes))))
 
 
 def changes(run: Run, cell: Cell) -> dict[str, str]:
@@ -117,7 +122,7 @@ def _runs(root: Path) -> list[Run]:
     return list(found.values())
 
 
-def _row(run: Run, sources: dict[str, str]) -> Row:
+def _row(run: Run, sources: dict[str, str], recipes: tuple[Recipe, ...]) -> Row:
     trained = run.flags.get("model_dir", "") if run.flags.get("eval_only") else ""
     source = sources.get(trained) or (trained.split("/")[-4] if trained.count("/") >= 3 else "")
     source = "" if source == _dataset(run) else source
@@ -125,32 +130,32 @@ def _row(run: Run, sources: dict[str, str]) -> Row:
         row = row_of(run.folder.parent, run.shots)
         row.source = source or row.source
         if run.opts and re.search(r"-[0-9a-f]{8}$", run.folder.parent.name):       # a long name, which was cut
-            row.options = _own_options(run, row)
+            row.options = _own_options(run, row, recipes)
     else:
-        row = _row_by_contents(run, source)
+        row = _row_by_contents(run, source, recipes)
     if run.record and run.record.get("split", "test") != "test":
         row.where = f"on {run.record['split']}"
     return row
 
 
-def _row_by_contents(run: Run, source: str) -> Row:
+def _row_by_contents(run: Run, source: str, recipes: tuple[Recipe, ...]) -> Row:
     files = [Path(name) for name in run.given.get("files", {})]
     yamls = [f.stem for f in files if f.parts[-2:-1] != ("datasets",) and f.suffix in (".yaml", ".yml")]
     classes = (run.record or {}).get("classes", run.opts.get(_CLASSES, "all"))
     row = Row(_dataset(run), run.trainer, "", run.shots, folder=run.folder.parent,
               classes="" if classes == "all" else classes, base=yamls[0] if yamls else "", source=source)
-    row.options = _own_options(run, row)
-    tag = next((cell.tag for cell in cells_like(row) if cell.tag.startswith(("@transfer", "@from"))
+    row.options = _own_options(run, row, recipes)
+    tag = next((cell.tag for cell in cells_like(row, recipes) if cell.tag.startswith(("@transfer", "@from"))
                 and not set(changes(run, cell)) - set(row.options)), "")
     suffix = ",".join(f"{key}={value}" for key, value in sorted(row.options.items()))
     row.config = "-".join(filter(None, [row.base + tag, suffix])) if run.given else run.folder.name
     return row
 
 
-def _own_options(run: Run, row: Row) -> dict[str, str]:
+def _own_options(run: Run, row: Row, recipes: tuple[Recipe, ...]) -> dict[str, str]:
     """What was set other than in the recipe, or the options that were given where there is no recipe."""
     options = {key: value for key, value in run.opts.items() if key not in {*WITHOUT_EFFECT, _SHOTS, _CLASSES}}
-    found = min((changes(run, cell) for cell in cells_like(row)), key=len, default=options)
+    found = min((changes(run, cell) for cell in cells_like(row, recipes)), key=len, default=options)
     return {key: value for key, value in found.items() if value != "None"}             # what nobody recorded
 
 

@@ -14,7 +14,7 @@ from tools.protocols import TARGETS
 from tools.recipes import ZEROSHOT
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
-from .published import variant_options, variants_of
+from .published import variant_options
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
 NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
@@ -144,7 +144,7 @@ def ablation(rows: list[Row], asked: bool = True) -> list[Grid]:
         if len(options) < (1 if named else 2) or not (named or asked):
             continue
         common = dict(set.intersection(*(set(key) for key in options)))
-        order = ["", *variants_of(trainer)]
+        order = list(dict.fromkeys(row.variant for row in here))
         lines = [(own[0].variant, _label(own[0], common), own) for own in options.values()]
         lines.sort(key=lambda line: (order.index(line[0]), line[1]))
         datasets = _order(here)

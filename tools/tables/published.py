@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 import yaml
@@ -17,15 +18,15 @@ WITHOUT_EFFECT = frozenset({"TRAIN.CHECKPOINT_FREQ", "TRAIN.PRINT_FREQ", "DATALO
 
 
 @lru_cache
-def recipes_of(trainer: str) -> list[Recipe]:
-    found = [load_recipe(path.stem) for path in sorted((CONFIGS / "recipes").glob("*.yaml"))]
-    return [recipe for recipe in found if recipe.trainer == trainer]
+def shipped() -> tuple[Recipe, ...]:
+    """The recipes of configs/recipes."""
+    return tuple(load_recipe(path.stem) for path in sorted((CONFIGS / "recipes").glob("*.yaml")))
 
 
-def cells_like(row: Row) -> list[Cell]:
+def cells_like(row: Row, recipes: Iterable[Recipe]) -> list[Cell]:
     """The cells of the recipes that have the row's trainer, yaml, dataset, shots and protocol, without options."""
     found, dataset = [], row.source or row.dataset
-    recipes = recipes_of(row.trainer)
+    recipes = [recipe for recipe in recipes if recipe.trainer == row.trainer]
     for recipe in [r for r in recipes if dataset in r.datasets] or recipes:
         try:
             cells = _expanded(recipe, row)
@@ -35,29 +36,28 @@ def cells_like(row: Row) -> list[Cell]:
     return found
 
 
-def add_published(row: Row, cell: Cell | None) -> None:
+def add_published(row: Row, cell: Cell | None, recipes: Iterable[Recipe]) -> None:
     """The value of the recipe's cell that the row is, and the row's name in the recipe's ablation."""
     if cell is not None and not row.options:
         row.published, row.published_from = cell.published, cell.published_from
-    for recipe in recipes_of(row.trainer):
-        named = [(name, opts) for name, opts in recipe.variants.items()
-                 if all(key in row.options and same(row.options[key], value) for key, value in opts.items())]
-        if named and not row.classes and not row.source:
-            row.variant = max(named, key=lambda pair: len(pair[1]))[0]
+    for recipe in recipes if not row.classes and not row.source else ():
+        named = [(name, opts) for name, opts in recipe.variants.items() if recipe.trainer == row.trainer
+                 and all(key in row.options and same(row.options[key], value) for key, value in opts.items())]
+        if named:
+            row.variant, row.variant_opts = max(named, key=lambda pair: len(pair[1]))
             _add_published_variant(row, recipe)
+            return
 
 
 def variant_options(row: Row) -> dict[str, str]:
     """The options that make the row its variant; the others it shares with the variants beside it."""
-    for recipe in recipes_of(row.trainer):
-        if row.variant in recipe.variants:
-            return {key: value for key, value in row.options.items() if key in recipe.variants[row.variant]}
-    return {}
+    return {key: value for key, value in row.options.items() if key in row.variant_opts}
 
 
-def variants_of(trainer: str) -> list[str]:
-    """Names in the order of the recipe."""
-    return [name for recipe in recipes_of(trainer) for name in recipe.variants]
+def variant_rank(row: Row, recipes: Iterable[Recipe]) -> int:
+    """Where the row's variant stands in its recipe; 0 without one."""
+    names = [name for recipe in recipes if recipe.trainer == row.trainer for name in recipe.variants]
+    return names.index(row.variant) if row.variant in names else 0
 
 
 def same(one: str, other) -> bool:
