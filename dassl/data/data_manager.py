@@ -145,7 +145,7 @@ class DatasetWrapper(Dataset):
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
             raise UserError(f"DATALOADER.K_TRANSFORMS {self.k_tfm} makes augmented copies, but no transform is set.")
-        self.to_tensor = plain_transform(cfg) if self.return_img0 else None
+        self.to_tensor = plain_transform(cfg)           # subclasses in public code use it without RETURN_IMG0 too
 
     def __len__(self) -> int:
         return len(self.data_source)

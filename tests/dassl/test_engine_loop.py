@@ -280,33 +280,6 @@ def test_importing_the_engine_needs_neither_tensorboard_nor_scikit_learn():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_the_names_that_public_code_imports_are_there():
-    """Source: docs of the public surface, counted over 18 repositories."""
-    import importlib
-
-    surface = {
-        "dassl.config": "get_cfg_default clean_cfg",
-        "dassl.data": "DataManager DatasetWrapper",
-        "dassl.data.data_manager": "DatasetWrapper build_data_loader",
-        "dassl.data.samplers": "build_sampler",
-        "dassl.data.datasets": "DATASET_REGISTRY DatasetBase Datum build_dataset",
-        "dassl.data.transforms": "build_transform INTERPOLATION_MODES",
-        "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerXU SimpleTrainer TrainerBase SimpleNet",
-        "dassl.engine.trainer": "AverageMeter MetricMeter SimpleNet SummaryWriter TrainerX",
-        "dassl.optim.radam": "RAdam",
-        "dassl.optim": "build_optimizer build_lr_scheduler",
-        "dassl.metrics": "compute_accuracy",
-        "dassl.modeling": "BACKBONE_REGISTRY Backbone build_backbone build_head build_network HEAD_REGISTRY",
-        "dassl.utils": "listdir_nohidden load_checkpoint mkdir_if_missing set_random_seed setup_logger read_json "
-        "write_json collect_env_info load_pretrained_weights check_isfile AverageMeter MetricMeter count_num_param "
-        "read_image resume_from_checkpoint save_checkpoint tolist_if_not Registry",
-        "dassl.utils.tools": "mkdir_if_missing",
-    }
-    names = [(module, name) for module, line in surface.items() for name in line.split()]
-    missing = [f"{m}.{n}" for m, n in names if not hasattr(importlib.import_module(m), n)]
-    assert len(names) == 54 and not missing
-
-
 def test_a_trainer_with_its_own_loop_and_prints_runs_as_in_dassl(engine_cfg, capsys):
     class Own(TRAINER_REGISTRY.get("EngineTrainer")):
         def run_epoch(self):

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Subset
 
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.loader import MadeBatch
+from dassl.utils import read_image
 
 ONE_PASS, FOREIGN = ("random_resized_crop", "random_flip", "normalize"), ("random_resized_crop", "randaugment")
 WORKERS = [0, 2]
@@ -133,3 +134,17 @@ def test_a_wrapper_with_a_constructor_and_items_of_its_own_is_used_as_it_is(engi
     manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=workers), dataset_wrapper=Paths)
     for split, counts in ((manager.train_loader_x, 16), (manager.val_loader, 9), (manager.test_loader, 12)):
         assert sum(len(batch["path"]) for batch in split) == counts
+
+
+def test_a_subclass_finds_the_plain_transform_of_its_base(engine_cfg):
+    class WithPlain(DatasetWrapper):
+        def __getitem__(self, idx):
+            output = super().__getitem__(idx)
+            return {**output, "plain": self.to_tensor(read_image(output["impath"]))}
+
+    manager = DataManager(engine_cfg(), dataset_wrapper=WithPlain)
+    batch = next(iter(manager.val_loader))
+    assert batch["plain"].shape == batch["img"].shape and "img0" not in batch
+    wrapper = manager.train_loader_x.dataset
+    assert (wrapper.k_tfm, wrapper.return_img0, wrapper.is_train) == (1, False, True)
+    assert wrapper.transform is not None and wrapper.cfg is not None
