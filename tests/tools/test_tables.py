@@ -111,6 +111,7 @@ def test_methods_by_datasets_have_the_published_value_and_the_difference_below(r
     assert cells(out, "difference") == ["difference", "+0.3", "-", "-"]
     assert cells(out, "CoOp LR=1") == ["CoOp LR=1", "40.0 ± 0.0", "-", "-"] and out.count("published  ") == 1
     assert "published (CoOp): RVP, Table 8" in out
+    assert "no published value beside CoOp vit_b16 eurosat 16 shots: its recipe has not OPTIM.MAX_EPOCH 3" in out
 
 
 def test_base_new_and_h_are_averaged_as_cocoop_averages_them(runs):

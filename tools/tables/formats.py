@@ -109,6 +109,8 @@ def notes(grids: list[Grid], rows: list[Row], digits: int) -> list[str]:
               for row in shown if row.missing and not row.parts]
     found += [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
               for row in shown if not row.parts for seed, reason in row.collapsed.items()]
+    found += [f"no published value beside {row.label}: its recipe has not "
+              f"{', '.join(f'{key} {value}' for key, value in row.changed.items())}" for row in shown if row.changed]
     sources = dict.fromkeys((row.trainer, row.published_from) for row in shown
                             if row.published is not None and row.published_from and not row.parts)
     return found + [f"published ({trainer}): {source}" for trainer, source in sources]

@@ -84,12 +84,20 @@ def scan(*roots: Path, recipes: tuple[Recipe, ...] = ()) -> list[Row]:
         row.add(run.seed, run.record)
         row.runs[run.seed] = run.folder
     for key, row in rows.items():
-        cells = [cell for cell in cells_like(row, recipes) if not any(changes(run, cell) for run in given[key])]
-        add_published(row, next((cell for cell in cells if cell.published is not None), None), recipes)
+        _published(row, given[key], recipes)
     _tell_apart(list(rows.values()))
-    known = load_recipe("zeroshot").datasets                                # in the order of the papers
+    papers = load_recipe("zeroshot").datasets                               # in their order
     return in_order(sorted(rows.values(), key=lambda row: (
-        known.index(row.dataset) if row.dataset in known else len(known), variant_rank(row, recipes))))
+        papers.index(row.dataset) if row.dataset in papers else len(papers), variant_rank(row, recipes))))
+
+
+def _published(row: Row, runs: list[Run], recipes: tuple[Recipe, ...]) -> None:
+    """The published value of runs that all have the recipe's settings; else what they have otherwise."""
+    cells = [cell for cell in cells_like(row, recipes) if cell.published is not None]
+    other = [next(filter(None, (changes(run, cell) for run in runs)), {}) for cell in cells]
+    add_published(row, next((cell for cell, change in zip(cells, other) if not change), None), recipes)
+    if cells and row.published is None and not row.options:
+        row.changed = min(other, key=len)
 
 
 def changes(run: Run, cell: Cell) -> dict[str, str]:

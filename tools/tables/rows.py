@@ -36,6 +36,7 @@ class Row:
         source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
         transfer: "cross" or "dg" of an average over targets; of other rows `kind_of_transfer` tells it.
         variant: name in the recipe's ablation, "" where it has none; variant_opts: the options that make it.
+        changed: KEY -> value of what was set other than its recipe has it now, though its name says nothing of it.
         where: "in <folder>" where rows of several folders would read the same, "on val" for another split than test.
         num_classes: how many they are, None where no run says it.
     """
@@ -60,6 +61,7 @@ class Row:
     transfer: str = ""
     variant: str = ""
     variant_opts: dict = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
     where: str = ""
     num_classes: int | None = None
 
