@@ -27,7 +27,8 @@ def modules_of(*command) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 
 
-@pytest.mark.parametrize("tool", ["train", "sweep", "table", "bench", "data", "describe", "plot"])
+@pytest.mark.parametrize("tool", ["train", "sweep", "table", "bench", "data", "describe", "plot", "checkpoint",
+                                  "new_trainer"])
 def test_help_imports_nothing_heavy(tool):
     assert not modules_of(f"tools/{tool}.py", "--help") & VERY_SLOW
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import new_trainer
+from dassl.engine import TRAINER_REGISTRY
+from tools import new_trainer, train
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = "A" + 39 * "b"
@@ -44,14 +45,6 @@ def check(checkout, name, *, like, only):
     return int(tested.stdout.rsplit(" passed", 1)[0].split()[-1])
 
 
-def test_a_new_trainer_passes_ruff_its_own_test_and_the_first_of_the_matrix(checkout, monkeypatch, capsys):
-    monkeypatch.setattr(new_trainer, "ROOT", checkout)
-    assert new_trainer.cli(["MyMethod", "--like", "coop"]) == 0
-    told = capsys.readouterr().out
-    assert "trainers/mymethod.py" in told and "--trainer MyMethod" in told
-    assert check(checkout, "MyMethod", like="coop", only="MyMethod and (test_mymethod or builds_from_its_yaml)") == 3
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("like", new_trainer.LIKE)
 def test_every_starting_point_passes_the_whole_matrix_and_the_layers_and_is_listed(checkout, like):
@@ -70,6 +63,36 @@ def test_no_line_is_too_long_and_no_placeholder_is_left(like):
         assert "@" not in text.replace("@TRAINER_REGISTRY", "").replace("@pytest", ""), path
         assert max(map(len, text.splitlines())) <= 120 and LONG in text
         assert text.endswith("\n") and not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("like", new_trainer.LIKE)
+def test_what_is_written_passes_ruff_and_its_own_test(like, empty, make_cfg, tiny_clip_file, toy_root, monkeypatch):
+    """The trainer is loaded as a plugin here; in a checkout of its own, with the matrix, in the slow test above."""
+    make_cfg("CoOp")                                                                # registers the toy images
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"New{like.title()}OfThisTest"
+    assert new_trainer.cli([name, "--like", like]) == 0
+    files = [str(empty / path) for path in new_trainer.files_of(name, like)]
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    linted = run(ROOT, "-m", "ruff", "check", *config, *(file for file in files if file.endswith(".py")))
+    assert linted.returncode == 0, linted.stdout
+
+    def cfg_of(trainer, *opts):
+        normalise = [] if like == "pixel" else ["normalize"]
+        return train.setup_cfg(train.parser().parse_args([
+            "--plugin", files[0], "--config-file", files[1], "--transforms", "center_crop", *normalise,
+            "--trainer", trainer, "--root", str(toy_root), "MODEL.BACKBONE.NAME", str(tiny_clip_file),
+            "DATASET.NAME", "Toy", "DATASET.NUM_SHOTS", "2", *map(str, opts)]))
+
+    space: dict = {}
+    exec(Path(files[-1]).read_text(), space)
+    tests = [test for found, test in space.items() if found.startswith("test_")]
+    try:
+        for test in tests:
+            test(cfg_of)
+    finally:
+        TRAINER_REGISTRY._obj_map.pop(name)
+    assert len(tests) == 2
 
 
 @pytest.fixture
