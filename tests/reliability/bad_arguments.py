@@ -17,8 +17,8 @@ COMMANDS = {"train": (0, 2), "sweep": (0, 2), "table": (0, 1, 2), "compare": (0,
             "predict": (0, 1, 2), "export": (0, 2), "checkpoint": (0, 2), "share": (0, 2), "data": (0, 1, 2),
             "describe": (0, 1, 2), "new_trainer": (0, 2), "parse_test_res": (0, 2)}
 WORDS = ("", "-1", "0", "nan", "1e9", "x", "ñ\u202e", "a,b", "../nowhere", "nowhere.json", "--", "-", "=", "{}", "None",
-         "DAPT", "digits", "dapt", "16", "all", "OPTIM.LR", "lower.case", "A" * 300, "%s", "*", "show", "convert", "check",
-         "list", "push", "pull", "curves", "report", "words", "embeddings", "confusion", "prm", "prompts")
+         "DAPT", "digits", "dapt", "16", "all", "OPTIM.LR", "lower.case", "A" * 300, "%s", "*", "show", "convert",
+         "check", "list", "push", "pull", "curves", "report", "words", "embeddings", "confusion", "prm", "prompts")
 # These listen, ask a machine, or take long by right.
 NEVER = ("--serve", "--port", "--host", "--endpoint", "--launcher", "get", "make", "doctor", "--jobs")
 
