@@ -218,11 +218,13 @@ def test_environments_and_settings_that_differ_are_told(tmp_path):
     assert found == {"torch": [("2.9", 1), ("2.8", 1)], "device": [("cpu", 2)], "backbone": [("tiny", 1)]}
     for name, rate in (("A", 0.1), ("B", 0.1), ("C", 0.2)):
         (tmp_path / name).mkdir()
+        own = f"{{NAME: {name}, A: {{KNOB: {ord(name)}}}, D: {{KNOB: {rate}}}}}"       # A is a trainer here, D none
         (tmp_path / name / "config.yaml").write_text(f"SEED: {ord(name)}\nOPTIM: {{LR: {rate}, NAME: sgd}}\n"
-                                                     f"TRAINER: {{NAME: {name}}}\n")
+                                                     f"TRAINER: {own}\n")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.yaml").write_text("a: [")
-    assert tables.settings_that_differ(sorted(tmp_path.iterdir())) == [("OPTIM.LR", [("0.1", "A, B"), ("0.2", "C")])]
+    assert tables.settings_that_differ(sorted(tmp_path.iterdir())) == [
+        (key, [("0.1", "A, B"), ("0.2", "C")]) for key in ("OPTIM.LR", "TRAINER.D.KNOB")]
 
 
 def test_a_picture_leaves_out_what_the_page_says_itself():

@@ -13,6 +13,7 @@ from tools.tables.grid import Grid, Value
 from tools.tables.rows import Row
 
 DIGITS = 1
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)         # hundreds of files: the one in C, where it is built
 LAST_LINES = 6                          # of the log of a run that did not finish
 _NOT_SETTINGS = {"OUTPUT_DIR", "RESUME", "SEED", "DATASET.ROOT", "DATASET.NAME", "DATASET.NUM_SHOTS", "TRAINER.NAME"}
 
@@ -138,25 +139,29 @@ def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int
 
 
 def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(KEY, [(value, trainers that have it)]) of the settings that are not the same in all runs."""
-    by_key: dict[str, dict[str, dict[str, None]]] = {}
-    count = 0
-    for folder in folders:
-        settings = settings_of(folder)
-        if settings is None:
-            continue
-        count += 1
-        trainer = str(settings.get("TRAINER", {}).get("NAME", ""))
-        for key, value in _flat(settings):
-            by_key.setdefault(key, {}).setdefault(str(value), {})[trainer] = None
-    return [(key, [(value, ", ".join(trainers)) for value, trainers in values.items()])
-            for key, values in sorted(by_key.items()) if len(values) > 1 and key not in _NOT_SETTINGS]
+    """(KEY, [(value, trainers that have it)]) of the settings that are not the same in all runs.
+
+    Of a section of one of these trainers (TRAINER.COOP) only that trainer's runs count.
+    """
+    runs = [(str(settings.get("TRAINER", {}).get("NAME", "")), dict(_flat(settings)))
+            for settings in map(settings_of, folders) if settings is not None]
+    sections = {trainer.upper() for trainer, _ in runs}
+    found = []
+    for key in sorted({key for _, settings in runs for key in settings} - _NOT_SETTINGS):
+        owner = key.split(".")[1] if key.startswith("TRAINER.") else ""
+        values: dict[str, dict[str, None]] = {}
+        for trainer, settings in runs:
+            if key in settings and (owner not in sections or owner == trainer.upper()):
+                values.setdefault(str(settings[key]) or '""', {})[trainer] = None
+        if len(values) > 1:
+            found.append((key, [(value, ", ".join(trainers)) for value, trainers in values.items()]))
+    return found
 
 
 def settings_of(folder: Path) -> dict | None:
     """config.yaml as plain data; None where there is none that can be read."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        settings = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), _LOADER)    # noqa: S506 (safe)
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return settings if isinstance(settings, dict) else None
