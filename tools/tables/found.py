@@ -205,8 +205,7 @@ def _tell_apart(rows: list[Row]) -> None:
 
 def _place(row: Row) -> Path:
     """The folder of results of a sweep's row, else the folder that its runs lie in."""
-    of_a_sweep = row.folder.name.startswith(row.base) and row.folder.parts[-2] == row.trainer
-    return row.folder.parents[2] if of_a_sweep else row.folder
+    return row.folder.parents[2] if row.of_a_sweep else row.folder
 
 
 def _config(folder: Path) -> dict:

@@ -25,6 +25,8 @@ def shipped() -> tuple[Recipe, ...]:
 
 def cells_like(row: Row, recipes: Iterable[Recipe]) -> list[Cell]:
     """The cells of the recipes that have the row's trainer, yaml, dataset, shots and protocol, without options."""
+    if not row.base:                        # nobody knows its yaml
+        return []
     found, dataset = [], row.source or row.dataset
     recipes = [recipe for recipe in recipes if recipe.trainer == row.trainer]
     for recipe in [r for r in recipes if dataset in r.datasets] or recipes:
@@ -75,8 +77,10 @@ def _expanded(recipe: Recipe, row: Row) -> list[Cell]:
     if recipe.trainer != ZEROSHOT and not isinstance((recipe.table.get("protocols") or {}).get("transfer"), str):
         trained = recipe.cell(source, row.shots, 1, config=row.base)
         cells += protocols.expand(recipe, trained, "cross", [row.dataset])[:None if row.source else 1]
-    tags = set(re.findall(r"@(transfer|from)", row.config))
-    return [cell for cell in cells if not tags or cell.tag.startswith(tuple(f"@{tag}" for tag in tags))]
+    tag = re.search(r"@(transfer|from)", row.config)
+    if tag:
+        return [cell for cell in cells if cell.tag.startswith(tag[0])]
+    return [cell for cell in cells if not cell.tag] if row.of_a_sweep else cells
 
 
 def _half(cell: Cell) -> str:

@@ -80,6 +80,12 @@ class Row:
         return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
 
     @property
+    def of_a_sweep(self) -> bool:
+        """Whether the folder's name, <trainer>/<yaml>_<k>shots<protocol and options>, says what the runs are."""
+        return self.folder is not None and self.folder.parts[-2:-1] == (self.trainer,) and \
+            bool(self.base) and self.folder.name.startswith(self.base)
+
+    @property
     def missing(self) -> list[int]:
         return sorted(seed for seed, accuracy in self.seeds.items() if accuracy is None)
 
