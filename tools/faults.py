@@ -16,8 +16,7 @@ _AWAY = {errno.EIO, errno.ENOENT, getattr(errno, "ESTALE", errno.EIO), getattr(e
 def story(error: OSError, folder: str) -> str:
     """A paragraph for a fault of writing in a run folder; "" for any other, which deserves its traceback."""
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    if path and not os.path.abspath(path).startswith(os.path.abspath(folder)) \
-            and not os.path.abspath(folder).startswith(os.path.abspath(path) + os.sep):
+    if path and not (_within(path, folder) or _within(folder, path)):
         return ""
     reason = error.strerror or str(error)
     again = "run the same command again" + (": it goes on from what was saved" if has_state(Path(folder)) else "")
@@ -31,3 +30,8 @@ def story(error: OSError, folder: str) -> str:
     if error.errno in _AWAY and path:
         return f"{path} is out of reach ({reason}). See whether its disk or network folder is there, and {again}."
     return ""
+
+
+def _within(path: str, folder: str) -> bool:
+    path, folder = os.path.abspath(path), os.path.abspath(folder)
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

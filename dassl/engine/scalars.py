@@ -8,7 +8,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scalars:
-    """A SummaryWriter that a fault of the disk closes instead of ending the run; `add_scalar` then does nothing."""
+    """A SummaryWriter that a fault closes instead of ending the run; `add_scalar` then does nothing."""
 
     def __init__(self, folder: str):
         from torch.utils.tensorboard import SummaryWriter
@@ -37,12 +37,11 @@ class Scalars:
             return
         try:
             getattr(self._writer, name)(*arguments)
-        except OSError as error:
+        except Exception as error:  # of the disk, or what its thread met, such as a clock that jumps
             self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
-        logger.warning("No more curves for TensorBoard: %s cannot be written (%s). The run goes on", self.folder,
-                       error.strerror or error)
+    def _give_up(self, error: Exception) -> None:
+        logger.warning("No more curves for TensorBoard: %s cannot be written (%s). The run goes on", self.folder, error)
         self._writer = None
 
 
@@ -53,7 +52,7 @@ def _without_traceback_of_its_thread() -> None:
         return
 
     def hook(args) -> None:
-        if not (issubclass(args.exc_type, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+        if type(args.thread).__name__ != "_AsyncWriterThread":
             former(args)
 
     hook.of_scalars = True

@@ -1,0 +1,177 @@
+"""Numbers that are not finite are found at their step and met as asked; an accuracy at chance says so."""
+import json
+import math
+
+import pytest
+import torch
+
+from dassl.engine import build_trainer
+from dassl.engine.on_nan import MOST_IN_A_ROW, NotFinite
+from dassl.evaluation.chance import reachable, story_of_chance
+from dassl.utils import UserError
+from tools import train
+
+
+class _NaNGradient(torch.autograd.Function):
+    """The identity, whose gradient is NaN."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * math.nan
+
+
+def in_loss(terms):
+    return {**terms, "extra": terms["ce"] * math.inf}
+
+
+def in_gradient(terms):
+    return {name: _NaNGradient.apply(value) for name, value in terms.items()}
+
+
+def broken(trainer, spoil, at):
+    """The trainer, whose loss is spoiled at the steps of these numbers, counted from 0."""
+    loss, steps = trainer.loss, []
+
+    def spoiled(out, label):
+        steps.append(len(label))
+        return spoil(loss(out, label)) if len(steps) - 1 in at else loss(out, label)
+
+    trainer.loss = spoiled
+    return trainer
+
+
+def learned(trainer):
+    return [p.detach().clone() for p in trainer.model.prompt_learner.parameters()]
+
+
+@pytest.fixture
+def few(make_cfg, tmp_path):
+    def make(*opts, name="CoOp"):
+        return make_cfg(name, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, *opts)     # 4 steps an epoch
+    return make
+
+
+@pytest.mark.parametrize(("spoil", "what"), [(in_loss, "in its term extra"), (in_gradient, "The gradient of ")])
+def test_the_step_is_named_and_nothing_was_updated_by_it(few, spoil, what):
+    trainer = broken(build_trainer(few()), spoil, at={5})
+    before = {}
+    step = trainer.forward_backward
+
+    def remembered(batch):
+        before["learned"], before["files"] = learned(trainer), batch["impath"]
+        return step(batch)
+
+    trainer.forward_backward = remembered
+    with pytest.raises(NotFinite) as stop:
+        trainer.train()
+    text = str(stop.value)
+    assert what in text and "at epoch 2, batch 2 of 4" in text and "learning rate" in text and "--on-nan skip" in text
+    assert all(path in text for path in before["files"])
+    assert all(map(torch.equal, before["learned"], learned(trainer)))
+
+
+def test_an_update_that_overflows_is_found_at_its_own_step(few):
+    trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", 0))
+    trainer.loss = lambda out, label: {"ce": 1e6 * torch.nn.functional.cross_entropy(out.logits, label)}
+    with pytest.raises(NotFinite, match="The update made .*ctx infinite or NaN at epoch 1, batch 1 of 4.*OPTIM.LR"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("spoil", [in_loss, in_gradient])
+@pytest.mark.parametrize("name", ["CoOp", "AttrVR"])                 # schedules per epoch and per step
+def test_skip_leaves_out_exactly_the_step_and_records_it(few, spoil, name, tmp_path, caplog):
+    trainer = broken(build_trainer(few("TRAIN.ON_NAN", "skip", name=name)), spoil, at={1, 3})
+    updates, rates, step = [], [], trainer.on_nan.step
+
+    def watched(batch):
+        before = learned(trainer)
+        result = step(batch)
+        updates.append(not all(map(torch.equal, before, learned(trainer))))
+        rates.append(trainer.get_current_lr())
+        return result
+
+    trainer.on_nan.step = watched
+    trainer.train()
+    assert updates == [True, False, True, False, True, True, True, True]
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["on_nan"] == {"policy": "skip", "skipped_steps": 2, "fp32_steps": 0}
+    assert "Step left out (TRAIN.ON_NAN skip), number 2" in caplog.text
+    plain = build_trainer(few(name=name))
+    plain_rates, plain_step = [], plain.on_nan.step
+    plain.on_nan.step = lambda batch: (plain_step(batch), plain_rates.append(plain.get_current_lr()))[0]
+    plain.train()
+    assert rates == plain_rates, "the schedule goes on as if the step had been taken"
+
+
+def test_too_many_skipped_steps_in_a_row_stop(few):
+    trainer = broken(build_trainer(few("TRAIN.ON_NAN", "skip", "OPTIM.MAX_EPOCH", 9)), in_loss, at=set(range(3, 99)))
+    with pytest.raises(NotFinite, match=f"{MOST_IN_A_ROW + 1} steps in a row were not finite.*in its term extra"):
+        trainer.train()
+
+
+def test_fp32_repeats_the_step_without_reduced_precision(few, tmp_path):
+    trainer = build_trainer(few("TRAIN.ON_NAN", "fp32", "TRAINER.COOP.PREC", "bf16"))
+    loss, seen = trainer.loss, []
+    matrix = trainer.model.clip.transformer.resblocks[0].mlp.c_fc
+
+    def overflows_in_bf16(out, label):
+        low = torch.is_autocast_enabled("cpu") or matrix.weight.dtype == torch.bfloat16
+        seen.append(low)
+        terms = loss(out, label)
+        return in_loss(terms) if low and len(seen) == 3 else terms
+
+    trainer.loss = overflows_in_bf16
+    trainer.train()
+    assert seen == [True, True, True, False] + [True] * 5
+    assert matrix.weight.dtype == torch.bfloat16
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["on_nan"]["fp32_steps"] == 1
+
+
+def test_fp32_that_does_not_help_stops(few):
+    with pytest.raises(NotFinite, match="Also when it was repeated in float32.*in its term extra"):
+        broken(build_trainer(few("TRAIN.ON_NAN", "fp32")), in_loss, at=set(range(99))).train()
+
+
+def test_an_unknown_policy_is_told(few):
+    with pytest.raises(UserError, match="TRAIN.ON_NAN.*stop, skip or fp32; got 'skpi'.*Did you mean skip"):
+        build_trainer(few("TRAIN.ON_NAN", "skpi"))
+
+
+def test_the_flag_reaches_the_config():
+    for flag, policy in ((["--on-nan", "skip"], "skip"), ([], "stop")):
+        assert train.setup_cfg(train.parser().parse_args(["--trainer", "CoOp", *flag])).TRAIN.ON_NAN == policy
+
+
+def at_least(k, n, p):
+    return sum(math.comb(n, j) * p ** j * (1 - p) ** (n - j) for j in range(k, n + 1))
+
+
+@pytest.mark.parametrize(("total", "classes"), [(1, 3), (7, 2), (24, 4), (100, 10), (719, 10), (500, 1000)])
+def test_what_luck_reaches_is_the_binomial_bound(total, classes):
+    most = reachable(total, classes)
+    assert at_least(most, total, 1 / classes) > 0.01 >= at_least(most + 1, total, 1 / classes)
+
+
+def test_chance_depends_on_classes_and_size_and_not_on_a_single_class():
+    assert story_of_chance(10.0, 719, 10) and story_of_chance(12.5, 719, 10) and story_of_chance(3.0, 719, 10)
+    assert not story_of_chance(12.8, 719, 10) and not story_of_chance(10.0, 719, 100)
+    assert not story_of_chance(100.0, 50, 1) and not story_of_chance(50.0, 0, 2)
+    assert "10.0% of 719 images" in story_of_chance(10.0, 719, 10) and "up to 12.7%" in story_of_chance(10.0, 719, 10)
+
+
+def test_a_run_at_chance_says_so_and_one_that_learned_does_not(few, tmp_path, caplog):
+    trainer = build_trainer(few("OPTIM.MAX_EPOCH", 0))
+    trainer.model_inference = lambda images: torch.arange(len(images) * 4.0).view(-1, 4)         # always the last class
+    trainer.test()
+    assert "This accuracy is at chance: 25.0% of 24 images" in caplog.text
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["at_chance"] is True
+    caplog.clear()
+    labels = iter([label for batch in trainer.test_loader for label in batch["label"].tolist()])
+    trainer.model_inference = lambda images: torch.eye(4)[[next(labels) for _ in images]]
+    trainer.test()
+    assert "at chance" not in caplog.text
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["at_chance"] is False
