@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
+from .datasets.base_dataset import Datum
+
 
 class MadeBatch(Sequence):
     """A batch that was made as a whole; as a sequence, its images one by one, for whom it may concern.
@@ -41,21 +43,21 @@ def collate(batch: Sequence):
 class Loader(DataLoader):
     """A DataLoader whose kept workers behave as new ones would.
 
-    They see a dataset that was changed, the loader can be copied while it has some, and a pass that is begun while
-    another goes on is independent of it. Public code sets `loader.dataset.transform` between epochs, copies loaders
-    that it has iterated, and takes `next(iter(loader))` within a loop over the same loader.
+    They see a dataset that was changed, also in place; the loader can be copied while it has some; a pass that is begun
+    while another goes on is independent of it. Public code gives images other labels between epochs, takes some out,
+    exchanges `loader.dataset.transform`, copies loaders, and asks for `next(iter(loader))` within a loop over it.
     """
 
-    _known: dict | None = None
+    _known: tuple[dict, int] | None = None
     _latest: weakref.ref | None = None              # the latest pass with the kept workers
 
     def __iter__(self) -> Iterator:
-        now = dict(vars(self.dataset)) if hasattr(self.dataset, "__dict__") else {}
+        if not self.persistent_workers:
+            return super().__iter__()
+        now = _state(self.dataset)
         if self._known is not None and _differ(self._known, now):
             self._iterator = self._latest = None
         self._known = now
-        if not self.persistent_workers:
-            return super().__iter__()
         latest = self._latest and self._latest()
         if latest is not None and latest.gi_frame is not None:
             return self._get_iterator()             # workers of its own, that end with it
@@ -71,8 +73,19 @@ def _each(batches: Iterator) -> Iterator:
     yield from batches
 
 
-def _differ(before: dict, now: dict) -> bool:
-    return before.keys() != now.keys() or any(before[name] is not now[name] for name in now)
+def _state(dataset) -> tuple[dict, int]:
+    """Its attributes, and a number that changes with its list of images, their labels included."""
+    items = getattr(dataset, "data_source", None)
+    return dict(getattr(dataset, "__dict__", {})), hash(tuple(map(_told, items if isinstance(items, list) else ())))
+
+
+def _told(item) -> tuple | int:
+    return (item.impath, item.label, item.domain) if isinstance(item, Datum) else id(item)
+
+
+def _differ(before: tuple[dict, int], now: tuple[dict, int]) -> bool:
+    then, new = before[0], now[0]
+    return before[1] != now[1] or then.keys() != new.keys() or any(then[name] is not new[name] for name in new)
 
 
 class ThreadedLoader(Loader):

@@ -148,3 +148,16 @@ def test_a_subclass_finds_the_plain_transform_of_its_base(engine_cfg):
     wrapper = manager.train_loader_x.dataset
     assert (wrapper.k_tfm, wrapper.return_img0, wrapper.is_train) == (1, False, True)
     assert wrapper.transform is not None and wrapper.cfg is not None
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("transforms", [ONE_PASS, FOREIGN])
+def test_images_taken_out_and_labels_given_between_epochs_are_seen(loader, transforms, workers):
+    ours = loader(transforms, workers, DATALOADER__TRAIN_X__BATCH_SIZE=3)
+    assert len({path for batch in ours for path in batch["impath"]}) == 18
+    items = ours.dataset.data_source
+    for item in items:
+        item._label = 7                                                     # a pseudo-label
+    del items[::2]
+    seen = [pair for batch in ours for pair in zip(batch["impath"], batch["label"].tolist(), strict=True)]
+    assert sorted(seen) == sorted((item.impath, 7) for item in items) and len(seen) == 9
