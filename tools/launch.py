@@ -90,7 +90,8 @@ class WarmServer:
         with theirs:
             self._process = subprocess.Popen(
                 [*server_command(), str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **environment})
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment})
         threading.Thread(target=self._read_words, daemon=True).start()
         threading.Thread(target=self._listen, daemon=True).start()
 

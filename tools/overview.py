@@ -1,6 +1,7 @@
 """What a sweep shows while it runs: a block that is redrawn on a terminal, plain lines at a bounded rate elsewhere."""
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -59,7 +60,7 @@ class Overview:
 
     def __init__(self, stream=None):
         self.stream = stream or sys.stdout
-        self.terminal = self.stream.isatty()
+        self.terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.start = self._shown = time.monotonic()
         self._drawn = 0                     # lines of the block on the terminal
 

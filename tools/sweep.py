@@ -37,6 +37,7 @@ examples:
   python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
   python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
+  CUDA_VISIBLE_DEVICES=0,2 python tools/sweep.py --recipe dapt --datasets all --jobs-per-gpu 2    four runs at a time
   python tools/sweep.py --recipe dapt --datasets all --launcher slurm --partition gpu --time 2:00:00 --mem 32 --no-wait
                                                        every run a job of Slurm; again: how they stand
 
@@ -141,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
-    times = Times.below(output, planned)
+    times = Times.below(output, planned if todo else [])
     if args.dry_run:
         print(outline(planned, todo, places, times, output), file=sys.stderr, flush=True)
         print("\n".join(p.command_line() for p in planned))
@@ -250,4 +251,7 @@ def _other_settings(other: list[cells.Planned]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:               # before the first run
+        sys.exit(130)
