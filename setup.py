@@ -4,26 +4,27 @@ The lists below are the one place of the requirements; scripts/_packages.py comp
 """
 from pathlib import Path
 
-# Lower bounds were installed and tested together on Python 3.10, the newest releases on 3.13 (see README).
+# Lower bounds have the known security fixes (docs/security.md); they were installed and tested together on Python 3.10,
+# the newest releases on 3.13.
 REQUIRES = [
-    "torch>=2.5",
-    "torchvision>=0.20",
+    "torch>=2.10",
+    "torchvision>=0.25",
     "open_clip_torch>=2.24",
     "numpy>=1.26",
-    "pillow>=10.0",
+    "pillow>=12.1.1",
     "yacs>=0.1.8",
     "pyyaml>=6.0",
     "tabulate>=0.9",
-    "tqdm>=4.65",
-    "scikit-learn>=1.4",
+    "tqdm>=4.66.3",
+    "scikit-learn>=1.5",
     "matplotlib>=3.8",
     "safetensors>=0.4",
     "tensorboard>=2.15",
 ]
 EXTRAS = {
     "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"],
-    "serve": ["starlette>=0.40", "uvicorn>=0.30"],                          # tools/predict.py --serve
-    "onnx": ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"],       # tools/export.py; wants torch>=2.7
+    "serve": ["starlette>=1.3.1", "uvicorn>=0.30"],                          # tools/predict.py --serve
+    "onnx": ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"],       # tools/export.py
     "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
     "cluster": ["submitit>=1.5"],                                           # tools/sweep.py --launcher
 }
