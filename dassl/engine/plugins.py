@@ -47,8 +47,7 @@ def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     """
     path = Path(plugin).expanduser()
     if path.suffix != ".py":
-        with _names_of(plugin, replace):
-            return _load_module(plugin)
+        return _load_module(plugin, replace)
     if not path.is_file():
         raise UserError(f"No plugin file at {path.absolute()}.")
     path = path.resolve()
@@ -72,14 +71,16 @@ def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     return module
 
 
-def _load_module(plugin: str) -> ModuleType:
+def _load_module(plugin: str, replace: bool) -> ModuleType:
     try:
-        return importlib.import_module(plugin)
+        with _names_of(plugin, replace):
+            return importlib.import_module(plugin)
     except ModuleNotFoundError as error:
         if not error.name or not plugin.startswith(error.name):
             raise
         for entry in (e for group in ENTRY_POINT_GROUPS for e in entry_points(group=group) if e.name == plugin):
-            return _module_of(entry)
+            with _names_of(entry.module, replace):
+                return _module_of(entry)
         raise UserError(f"--plugin takes a path ending in .py, a module that can be imported, or the name of an "
                         f"installed plugin; got {plugin!r}.") from error
 

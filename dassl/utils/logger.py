@@ -24,11 +24,17 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _WithoutLog(logging.Handler):
-    """The CONSOLE lines of programs that open no log and configure no logging: printed, as Dassl prints them."""
+    """Where no log is open and no logging configured: CONSOLE lines are printed, as Dassl prints them, and warnings
+    go to stderr, as Python's own last resort has them.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "console", False) and not _open and not logging.getLogger().handlers:
+        if _open or logging.getLogger().handlers:
+            return
+        if getattr(record, "console", False):
             print(self.format(record), flush=True)
+        elif record.levelno >= logging.WARNING:
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Tee:

@@ -1,6 +1,9 @@
 """Modules that register trainers and datasets, and the config keys that they add."""
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,7 @@ from dassl.config import get_cfg_default
 from dassl.engine.plugins import discover, extend_all, load_entry_points, load_plugin
 from dassl.utils import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "calls = []\n\ndef extend_cfg(cfg):\n    calls.append(1)\n    cfg.TRAINER.NAME = 'seen'\n"
 
 
@@ -196,3 +200,14 @@ def test_an_installed_package_offers_its_modules_and_a_broken_one_is_skipped_unt
     with pytest.raises(ZeroDivisionError):
         load_plugin("broken")
     assert load_plugin("good").__name__ == "tiny_plugin_of_this_test.good"
+    with pytest.raises(UserError, match="TakenOfThisTest of .* is already registered by dassl.ours.*--replace"):
+        load_plugin("clash")
+    assert load_plugin("clash", replace=True).TakenOfThisTest is taken.get("TakenOfThisTest")
+
+
+def test_a_command_reports_what_it_skipped(installed, taken, tmp_path):
+    installed("dassl.trainers", broken="raise RuntimeError('built for another version')")
+    reply = subprocess.run([sys.executable, str(ROOT / "tools" / "train.py"), "--list"], capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
+    assert reply.returncode == 0 and "CoOp" in reply.stdout
+    assert "Skipped the installed plugin broken of dassl.trainers: RuntimeError: built for" in reply.stderr
