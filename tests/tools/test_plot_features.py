@@ -151,6 +151,23 @@ class MineOfThisPlot(TrainerX):
     assert "is a run of MineOfThisPlot" in refused(["embeddings", run, "--plugin", plugin], capsys)
 
 
+def test_a_run_that_only_tested_is_drawn_with_the_prompts_it_tested_wherever_both_lie_now(run_of, tmp_path, capsys):
+    learned = run_of("CoOp")
+    first = features.read(Run(learned), (), 24, 3).after
+    out = tmp_path / "moved" / "toy" / "CoOp" / "tiny_4shots"
+    out.mkdir(parents=True)
+    learned.rename(out / "seed1")
+    tested = out.parent / "tiny_4shots@again" / "seed1"
+    tested.mkdir(parents=True)
+    (tested / "config.yaml").write_text((out / "seed1" / "config.yaml").read_text())
+    (tested / "results.json").write_text(json.dumps({"mode": "eval-only", "split": "test", "command": "python t.py"}))
+    (tested / "inputs.json").write_text(json.dumps({"flags": {"model_dir": "toy/CoOp/tiny_4shots/seed1"}}))
+    torch.testing.assert_close(features.read(Run(tested), (), 24, 3).after.texts, first.texts)
+    capsys.readouterr()
+    assert ".../toy/CoOp/tiny_4shots/seed1" in refused(["words", tested], capsys)
+    assert "Choose one of them with --epoch" in refused(["embeddings", out / "seed1", "--epoch", 77], capsys)
+
+
 def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
     run = run_of("CoOp")
     assert plot.cli(["embeddings", str(run), "--images", "5"]) == 0

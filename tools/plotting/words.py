@@ -92,6 +92,7 @@ def learned_context(run: Run) -> Tensor:
     Raises:
         UserError: there is none.
     """
+    _ = run.checkpoint                          # tells why, where there is none
     for key in ("ctx", "txt_ctx", "text.ctx"):
         if run.holds(key):
             return run.learned[key].float()
