@@ -108,11 +108,10 @@ class Overview:
 
 def aligned(running: list[Status]) -> list[str]:
     """A line for each run, in columns."""
-    cells = [(s.label, s.doing, s.values, duration(s.eta) if s.eta is not None else "",
-              duration(time.monotonic() - s.started)) for s in running]
-    widths = [max((len(row[column]) for row in cells), default=0) for column in range(3)]
-    return ["  ".join((*(text.ljust(width) for text, width in zip(row, widths, strict=False)),
-                       f"left {row[3]}" if row[3] else f"for {row[4]}")) for row in cells]
+    cells = [(s.label, s.doing, f"left {duration(s.eta)}" if s.eta is not None else
+              f"for {duration(time.monotonic() - s.started)}", s.values) for s in running]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(4)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def duration(seconds: float) -> str:

@@ -60,7 +60,7 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "peak_memory_mb": peak_memory_mb(device),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "machine": _machine(),
+        "machine": _machine(), "threads": torch.get_num_threads(),
         **({"cuda_calls": "run on the CPU (--allow-cpu-shim)"} if cpu_shim.is_on() else {}),
         "commit": _commit(), "command": shlex.join([osp.basename(sys.executable), *sys.argv]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
