@@ -46,13 +46,15 @@ def main(argv: list[str] | None = None) -> int:
         if len(args.runs) < 2:
             raise NoRun(f"Two or more are compared; only {args.runs[0]} was named.")
         comparison = Comparison(sides_of(args.runs))
+        said = json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False) if args.json else \
+            report.text(comparison, args.classes)
     except NoRun as error:
         print(error, file=sys.stderr)
         return 2
-    if args.json:
-        print(json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False))
-    else:
-        print(report.text(comparison, args.classes))
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}. Name a run that can be.", file=sys.stderr)
+        return 2
+    print(said)
     return 0 if comparison.same and comparison.equal_results else 1
 
 

@@ -170,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}. Name folders that can be.", file=sys.stderr)
+        return 2
     return 0
 
 

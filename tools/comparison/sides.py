@@ -9,8 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import inputs
-from tools.inputs import read_json
+from tools import results
 
 _PLACES = {"OUTPUT_DIR", "RESUME", "DATASET.ROOT"}                     # where, not what
 _FILES = ("results.json", "config.yaml")
@@ -28,16 +27,22 @@ class Run:
 
     @cached_property
     def record(self) -> dict:
-        return read_json(self.folder / "results.json") or {}
+        record = results.read(self.folder)
+        if record is None and (self.folder / results.FILE).exists():
+            raise NoRun(f"{self.folder / results.FILE} is damaged, or no run has written it. Run the command in "
+                        "log.txt again, or name another run.")
+        return record or {}
 
     @cached_property
     def config(self) -> dict[str, object]:
         """Dotted key -> value, without the folders that were read and written."""
         path = self.folder / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-        except yaml.YAMLError as error:
-            raise NoRun(f"{path} is no yaml: {error}") from error
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise NoRun(f"{path} is no yaml: {' '.join(str(error).split())}") from error
+        if not isinstance(content or {}, dict):
+            raise NoRun(f"{path} is damaged: a run writes sections of settings there.")
         flat: dict[str, object] = {}
         _flatten(content or {}, "", flat)
         return {key: value for key, value in flat.items() if key not in _PLACES}
@@ -45,17 +50,18 @@ class Run:
     @cached_property
     def flags(self) -> dict[str, object]:
         """Flags of the command that name what was done: the prompts that were tested, plugins, images of one's own."""
-        given = (inputs.read(self.folder) or {}).get("flags", {})
+        given = results.given(self.folder).get("flags", {})
         return {name: value for name, value in given.items() if name not in ("seed", "trainer", "backbone")}
 
     @property
     def seed(self) -> int:
         named = re.fullmatch(r"seed(\d+)", self.folder.name)
-        return int(self.record.get("seed", self.config.get("SEED", named[1] if named else -1)))
+        seed = self.record.get("seed", self.config.get("SEED", named[1] if named else -1))
+        return int(seed) if str(seed).removeprefix("-").isdecimal() else -1
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self.record.get("metrics", {}).items()}
+        return {name: float(value) for name, value in (self.record.get("metrics") or {}).items()}
 
     @cached_property
     def predictions(self) -> dict[str, tuple[str, str]]:
@@ -63,11 +69,14 @@ class Run:
         path = self.folder / "predictions.csv"
         if not path.is_file():
             return {}
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if rows and not {"path", "true", "predicted"} <= set(rows[0]):
-            return {}
-        return {row["path"]: (row["true"], row["predicted"]) for row in rows}
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            try:
+                rows = list(csv.DictReader(file))
+            except csv.Error as error:
+                raise NoRun(f"{path} is damaged: {error}. Without it the rest can be compared.") from error
+        columns = ("path", "true", "predicted")
+        whole = all(row.get(name) is not None for row in rows for name in columns)
+        return {row["path"]: (row["true"], row["predicted"]) for row in rows} if whole else {}
 
     @cached_property
     def per_class(self) -> dict[str, float]:

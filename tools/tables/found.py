@@ -13,8 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import inputs
-from tools.inputs import read_json
+from tools import inputs, results
 from tools.recipes import CONFIGS, ZEROSHOT, Cell, Recipe, load_recipe
 
 from .published import WITHOUT_EFFECT, add_published, cells_like, same, shipped, variant_rank
@@ -121,11 +120,11 @@ def _runs(root: Path) -> list[Run]:
         if not {"results.json", inputs.FILE} & set(files):
             continue
         path = Path(os.path.abspath(folder))
-        record, given = read_json(path / "results.json"), inputs.read(path) or {}
+        record, given = results.read(path), results.given(path)
         if record is not None and not ({"finished", "metrics"} & set(record)):
             continue                                        # somebody else's results.json
-        done = bool(record and record.get("finished") and "accuracy" in record.get("metrics", {}))
-        if done or given or (record is not None and re.fullmatch(r"seed\d+", path.name)):
+        done = results.accuracy(record) is not None
+        if done or given or re.fullmatch(r"seed\d+", path.name):
             found[path] = Run(path, record if done else None, given)
     return list(found.values())
 
@@ -211,9 +210,10 @@ def _place(row: Row) -> Path:
 def _config(folder: Path) -> dict:
     path = folder / "config.yaml"
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
-    except yaml.YAMLError:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _at(config: dict, key: str):
