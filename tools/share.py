@@ -100,7 +100,8 @@ def main(args: argparse.Namespace) -> None:
     from tools.prediction.rebuild import Source
 
     if args.action == "push":
-        where = push(Source(args.run, args.epoch, args.root), args.target, public=args.public, licence=args.license)
+        run = Source(args.run.expanduser(), args.epoch, args.root)
+        where = push(run, args.target, public=args.public, licence=args.license)
         seen = "" if not is_repository(args.target) else " (public)" if args.public else " (private)"
         print(f"{where}{seen}")
     else:

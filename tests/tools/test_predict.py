@@ -139,7 +139,7 @@ def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_pat
     plugin.write_text("raise SystemExit('this ran')")
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("NAME: CoOp", "NAME: MineOwn"))
     (folder / "inputs.json").write_text(json.dumps({"flags": {"plugin": [str(plugin)]}}))
-    with pytest.raises(UserError, match="is not run unasked.*--plugin .*mine.py"):
+    with pytest.raises(UserError, match="not run unasked.*--plugin .*mine.py"):
         load(folder)
     with pytest.raises(SystemExit, match="this ran"):
         load(folder, plugins=[str(plugin)])

@@ -6,6 +6,7 @@ made with is imported only if it is named again.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,24 +31,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 class Source(Run):
-    """A run folder to predict from.
-
-    Args:
-        plugins: files or modules to import for a trainer of one's own, as the run was given them.
-    """
-
-    def __init__(self, folder: str | Path, epoch: int | None = None, root: str = "", plugins: Sequence[str] = ()):
-        super().__init__(Path(folder).expanduser(), epoch, root)
-        self.plugins = list(plugins)
-
-    def register(self) -> list:
-        modules = train.register(self.plugins)
-        if self.trainer not in TRAINER_REGISTRY:
-            asked = (inputs.read(self.folder) or {}).get("flags", {}).get("plugin", [])
-            way = " ".join(f"--plugin {name}" for name in asked) or "--plugin FILE, the file that defines it"
-            raise UserError(f"{self.folder} was made by the trainer {self.trainer!r}, which is none of this checkout. "
-                            f"Code named by a run folder is not run unasked; if you trust it, add {way}.")
-        return modules
+    """A run folder to predict from."""
 
     @cached_property
     def told(self) -> dict:
@@ -81,10 +65,13 @@ class Source(Run):
         if self.record.get("mode") != "eval-only" or not given or (self.folder / LEARNER).is_dir():
             return self
         epoch = self.epoch if self.epoch is not None else flags.get("load_epoch")
-        # The record keeps the last four parts: <dataset>/<trainer>/<variant>/<seed> below the folder of all results.
-        for base in (*self.folder.absolute().parents, Path.cwd()):
-            if (base / given / "config.yaml").is_file():
-                return Source(base / given, epoch, plugins=self.plugins)
+        # inputs.json keeps the last four parts: <dataset>/<trainer>/<variant>/<seed> below the folder of all results.
+        places = [base / given for base in (*self.folder.absolute().parents, Path.cwd())]
+        words = shlex.split(self.record.get("command", ""))
+        places += [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word == "--model-dir"]
+        for place in places:
+            if (place / "config.yaml").is_file():
+                return Source(place, epoch, plugins=self.plugins)
         raise UserError(f"{self.folder} tested what the run .../{given} had learned, and that run is not beside it. "
                         "Name its folder instead.")
 
@@ -112,7 +99,7 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
     Raises:
         UserError: no run, other weights, classes that its prompts do not serve.
     """
-    run = Source(folder, epoch, root, plugins)
+    run = Source(Path(folder).expanduser(), epoch, root, plugins)
     learned = run.learned_in
     cfg = _settings(run, backbone, device, float32)
     names, own = list(classes), not classes
