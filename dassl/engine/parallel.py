@@ -76,12 +76,16 @@ def begin(trainer) -> None:
         torch.cuda.set_rng_state(distributed.from_first(torch.cuda.get_rng_state()))
 
 
-def average_gradients(trainer) -> None:
-    """Of all parameters that are optimised: the mean over the images of the whole batch, in every process."""
+def average_gradients(trainer, names: str | list[str] | None = None) -> None:
+    """Of the parameters that are optimised: the mean over the images of the whole batch, in every process.
+
+    Args:
+        names: of registered models; None is all of them.
+    """
     if distributed.world_size() == 1:
         return
-    learned = [p for optim in trainer._optims.values() if optim is not None for group in optim.param_groups
-               for p in group["params"] if p.grad is not None]
+    optims = filter(None, (trainer._optims[name] for name in trainer.get_model_names(names)))
+    learned = [p for optim in optims for group in optim.param_groups for p in group["params"] if p.grad is not None]
     if not learned:
         return
     mean = _mean(torch.cat([p.grad.flatten() for p in learned]), trainer.share)

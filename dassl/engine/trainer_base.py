@@ -251,7 +251,7 @@ class TrainerBase:
         loss.backward()
 
     def model_update(self, names: str | list[str] | None = None) -> None:
-        parallel.average_gradients(self)
+        parallel.average_gradients(self, names)
         self.check_gradients()
         for name in self.get_model_names(names):
             if self._optims[name] is not None:

@@ -17,6 +17,8 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 class CrossGrad(TrainerX):
     """Registers the models "F" (labels, the one that is tested) and "D" (source domains)."""
 
+    one_process_only = "it clips gradients by pixels, which shrink with the size of the batch"
+
     def __init__(self, cfg):
         super().__init__(cfg)
         c = cfg.TRAINER.CROSSGRAD

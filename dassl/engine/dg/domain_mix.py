@@ -16,6 +16,8 @@ from .vanilla import Vanilla
 class DomainMix(Vanilla):
     """TRAINER.DOMAINMIX.TYPE is "crossdomain" or "random"; each batch's share comes from Beta(ALPHA, BETA)."""
 
+    one_process_only = "it mixes the images of a batch with each other"
+
     def __init__(self, cfg):
         super().__init__(cfg)
         c = cfg.TRAINER.DOMAINMIX
