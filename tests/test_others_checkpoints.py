@@ -88,6 +88,23 @@ def test_other_ways_of_saving_the_same_give_the_same(name, how, pets, tmp_path):
     torch.testing.assert_close(logits(trainer, reference), theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
 
 
+def test_cocoops_checkpoint_has_the_authors_names_and_serves_other_classes(make_cfg, tmp_path):
+    trained = build_trainer(make_cfg("CoCoOp"))
+    learned = {name: value.numpy() for name, value in trained.model.prompt_learner.state_dict().items()}
+    assert set(learned) == {"ctx", *(f"meta_net.linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias"))}
+    fixed = {"token_prefix": np.zeros((19, 1, 64), np.float32), "token_suffix": np.zeros((19, 60, 64), np.float32)}
+    state = Call("collections.OrderedDict", [[name, tensor(value)] for name, value in (learned | fixed).items()])
+    save(tmp_path / "theirs" / "prompt_learner" / "model.pth.tar-10", write_legacy, {"state_dict": state, "epoch": 10})
+    other = build_trainer(make_cfg("CoCoOp", seed=2, output=tmp_path / "other"))
+    images = next(iter(other.test_loader))["img"]
+    assert not torch.equal(other.model_inference(images), trained.model_inference(images))
+    other.load_model(str(tmp_path / "theirs"), epoch=10)
+    assert torch.equal(other.model_inference(images), trained.model_inference(images))
+    elsewhere = build_trainer(make_cfg("CoCoOp", output=tmp_path / "elsewhere", dataset="ToyOther"))
+    elsewhere.load_model(str(tmp_path / "theirs"), epoch=10)
+    assert elsewhere.model_inference(images).shape[1] == 3
+
+
 @pytest.fixture
 def ctx(tmp_path):
     """A run folder of CoOp with epochs 3 and 12, and the context of each."""

@@ -89,12 +89,14 @@ def describe(path: str) -> dict:
 def row(name: str, value, fixed: bool) -> dict:
     if not hasattr(value, "shape"):
         return {"name": name, "shape": None, "dtype": type(value).__name__, "fixed": fixed}
+    told = {"name": name, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "fixed": fixed}
+    if value.is_meta or value.is_quantized or str(value.layout) != "torch.strided":
+        return told                                            # no plain row of numbers
     numbers = (value.detach().abs() if value.is_complex() else value.detach()).double().flatten()
     facts = {"min": numbers.min(), "mean": numbers.mean(), "max": numbers.max(), "norm": numbers.norm()} \
         if len(numbers) else {}
-    return {"name": name, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."),
-            **{key: float(number) for key, number in facts.items()},
-            "not_finite": int((~numbers.isfinite()).sum()), "fixed": fixed}
+    return {**told, **{key: float(number) for key, number in facts.items()},
+            "not_finite": int((~numbers.isfinite()).sum())}
 
 
 def format_of(path: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 FIXED = ("token_prefix", "token_suffix", "image_encoder", "text_encoder", "logit_scale", "visual.", "transformer.",
          "ZS_image_encoder", "fixed_embeddings", "token_embedding", "positional_embedding", "ln_final",
          "text_projection")
+_TABLES = ("ctx", "txt_ctx", "vis_ctx", "bank.prompt_of", "weight")           # have rows
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def is_fixed(name: str) -> bool:
 def kind_of(weights: Mapping[str, Tensor]) -> Kind:
     """The first kind whose names are all there."""
     w = {bare(name): value for name, value in weights.items() if hasattr(value, "shape")}
+    w = {name: value for name, value in w.items() if value.dim() >= 2 or not (name in _TABLES or "VPT" in name)}
     ours = "this project's"
     whose = "the authors'" if "token_prefix" in w or any(n.startswith("image_encoder.t") for n in w) else ours
     vision = sorted((n for n in w if n.startswith("image_encoder") and "VPT" in n), key=_block)
@@ -48,7 +50,7 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
         return Kind("DAPT", whose, "DAPT", (f"TRAINER.DAPT.TXT_NUM_TOKENS {w['txt_ctx'].shape[-2]}",
                                             f"TRAINER.DAPT.VIS_NUM_TOKENS {w['vis_ctx'].shape[-2]}",
                                             f"TRAINER.DAPT.VIS_DEPTH {len(w['vis_ctx'])}"))
-    if any(n.startswith("compound_prompts") for n in w):
+    if "ctx" in w and any(n.startswith("compound_prompts") for n in w):
         depth = 1 + sum(n.startswith("compound_prompts_text") for n in w)
         return Kind("MaPLe", "the authors'", remark=f"{len(w['ctx'])} context words, depth {depth}; needs a MaPLe "
                                                     "trainer, e.g. the authors' with --plugin")
@@ -77,7 +79,7 @@ def _pixels_and_others(w: Mapping[str, Tensor]) -> Kind:
         return Kind("AttrVR", "this project's", "AttrVR", remark=_descriptions(w)) if "bank.text" in w else \
             Kind("VP or AR", "this project's", "VP or AR")
     if w.keys() == {"weight", "bias"}:
-        return Kind("LinearProbe", "this project's", "LinearProbe", remark=f"{len(w['bias'])} classes")
+        return Kind("LinearProbe", "this project's", "LinearProbe", remark=f"{len(w['weight'])} classes")
     if {"visual.proj", "token_embedding.weight"} <= w.keys() or "visual.attnpool.positional_embedding" in w:
         return Kind("CLIP", "OpenAI's", remark="a whole CLIP; name the file as MODEL.BACKBONE.NAME")
     return Kind("no method that is known here", "other")

@@ -89,7 +89,9 @@ def read_weights(path: str) -> dict:
         raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved as "
                         "--load-epoch.") from error
     if isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
-        return {"state_dict": state, "epoch": None}
+        state = {"state_dict": state, "epoch": None}
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
         raise UserError(f"{path} is no checkpoint: it has no state_dict.")
+    if odd := [name for name in state["state_dict"] if not isinstance(name, str)]:
+        raise UserError(f"{path} is no checkpoint: its state_dict names a weight {odd[0]!r}, which is no text.")
     return state

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dassl.engine import build_trainer
 from tools import checkpoint
@@ -40,6 +42,17 @@ def test_a_method_is_known_by_its_names_and_shapes(weights, method, trainer, tol
     kind = kind_of(weights)
     assert (kind.method, kind.trainer) == (method, trainer)
     assert told in " ".join([*kind.options, kind.remark])
+
+
+@given(st.dictionaries(st.sampled_from([
+    "ctx", "module.ctx", "txt_ctx", "vis_ctx", "meta_net.linear1.weight", "image_encoder.VPT", "prompt_learner.ctx",
+    "image_encoder.transformer.resblocks.3.VPT_shallow", "compound_prompts_text.0", "pixel.program", "pixel.0.program",
+    "bank.text", "bank.prompt_of", "weight", "bias", "token_prefix", "x"]),
+    st.lists(st.integers(0, 3), max_size=4).map(torch.zeros) | st.integers()))
+@settings(max_examples=150, deadline=None)
+def test_any_names_and_shapes_are_some_kind(weights):
+    kind = kind_of(weights)
+    assert kind.method and all(len(option.split()) == 2 for option in kind.options)
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls",
@@ -90,6 +103,14 @@ def test_show_as_json_has_the_numbers_of_every_weight(tmp_path, capsys):
     assert weights["n"]["shape"] == [0] and "min" not in weights["n"] and weights["c"]["norm"] == 5
 
 
+@pytest.mark.parametrize("odd", [torch.zeros(2).to_sparse(), torch.zeros(2, device="meta"), torch.tensor(True),
+                                 torch.zeros(2, dtype=torch.float8_e4m3fn), torch.zeros(0, 3), 7, "text"])
+def test_a_value_without_plain_numbers_is_shown_by_its_shape(odd, tmp_path, capsys):
+    torch.save({"state_dict": {"ctx": Z(2, 3), "odd": odd}}, tmp_path / "x.pth")
+    code, text = said(capsys, "show", tmp_path / "x.pth")
+    assert code == 0 and "odd" in text and "looks like CoOp" in text
+
+
 def test_show_of_a_run_with_two_models_shows_both_of_that_epoch(tmp_path, capsys):
     for name in ("a", "b"):
         for epoch in (1, 2):
@@ -137,10 +158,12 @@ def test_nothing_is_replaced_unless_forced_and_nothing_is_run(theirs, tmp_path, 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["show", "nowhere"], "nothing at"), (["show", "empty"], "No checkpoint at"), (["show", "text"], "cannot be read"),
-    (["convert", "nowhere", "x.safetensors"], "nothing at"), (["show", "run", "--epoch", "7"], "were saved there: 50")])
+    (["convert", "nowhere", "x.safetensors"], "nothing at"), (["show", "numbers"], "weight 3, which is no text"),
+    (["show", "run", "--epoch", "7"], "were saved there: 50")])
 def test_mistakes_are_one_paragraph(words, message, theirs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("text").write_text("404")
+    torch.save({"state_dict": {3: Z(1)}}, "numbers")
     code, text = said(capsys, *words)
     assert code == 2 and message in text and len(text.strip().splitlines()) == 1
