@@ -141,8 +141,9 @@ CARDS = {card.name: card for card in (
                 train=50500, val=20200, split="split_zhou_Food101.json", descriptions="food101",
                 split_url=_drive("1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
                 needs=("images",), archives=(
-                    Archive("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", ("images",),
-                            "85eeb15f3717b99a5da872d97d918f87", "food-101"),)),
+                    Archive("https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", ("images",),
+                            "85eeb15f3717b99a5da872d97d918f87", "food-101",
+                            mirrors=("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",)),)),
     DatasetCard("FGVCAircraft", "fgvc_aircraft", "images", "aircraft", 100, 3333,
                 "a photo of a {}, a type of aircraft.", train=3334, val=3333, descriptions="fgvc", needs=_AIRCRAFT,
                 archives=(

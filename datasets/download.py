@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -143,9 +144,13 @@ def fetch(url: str, path: Path, md5: str = "") -> Path:
     Args:
         md5: hex digest that the file must have; "" checks nothing.
     Raises:
-        DownloadError: a page instead of a file, a connection that keeps closing, a wrong checksum, too small a disk.
+        DownloadError: a page instead of a file, a connection that keeps closing, a wrong checksum, too small a disk, an
+            address without encryption for a file without checksum.
         OSError: network or disk.
     """
+    if not md5 and not _is_safe(url):
+        raise DownloadError(f"{url} is not https, and no checksum of the file is known: what comes from there could be "
+                            "anybody's. Fetch it by hand if you trust it")
     if path.is_file() and _md5_fits(path, md5):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +167,11 @@ def fetch(url: str, path: Path, md5: str = "") -> Path:
                             "again to fetch it once more")
     part.replace(path)
     return path
+
+
+def _is_safe(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _size(path: Path) -> int:

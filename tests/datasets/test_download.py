@@ -227,3 +227,10 @@ def test_a_folder_of_the_archive_arrives_whole_under_the_name_that_is_wanted(ser
     server.files["/data?id=7"] = (tar(**{"sketch/n01/1.jpg": b"a", "__MACOSX/x": b""}), "")
     get((Archive(f"{server.url}/data?id=7", ("images",), whole="sketch"),), tmp_path)
     assert tree(tmp_path) == ["images", "images/n01", "images/n01/1.jpg"]
+
+
+def test_an_unencrypted_address_needs_a_known_checksum(tmp_path, monkeypatch):
+    monkeypatch.delenv("DASSL_OFFLINE")
+    with pytest.raises(DownloadError, match="http://example.org/a.zip is not https, and no checksum"):
+        get((Archive("http://example.org/a.zip", ("x",)),), tmp_path)
+    assert not list(tmp_path.iterdir())
