@@ -77,6 +77,35 @@ def test_a_public_trainer_gives_our_coops_logits(public_trainer, make_cfg):
         torch.testing.assert_close(theirs.model_inference(images), ours.model(images).logits, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
+def test_a_public_file_dropped_into_trainers_is_found_and_runs_with_its_own_keys(make_cfg, tmp_path, monkeypatch):
+    import sys
+
+    import trainers
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
+    from tools import train
+
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
+    source = PLUGIN.read_text().replace("CoOpStyle", "DroppedOfThisTest").replace("TRAINER.COOP", "TRAINER.DROPPED")
+    start, end = source.index("def load_clip_to_cpu"), source.index("class PromptLearner")
+    keys = "def extend_cfg(cfg):\n    from yacs.config import CfgNode as CN\n" \
+           "    cfg.TRAINER.DROPPED = CN({'N_CTX': 3, 'PREC': 'fp32'})\n\n\n"
+    (tmp_path / "dropped.py").write_text(
+        f"{source[:start]}from .coop import load_clip_to_cpu\n\n\n{keys}{source[end:]}")
+    make_cfg("CoOp")                                                            # registers the toy images
+    words = ["--trainer", "DroppedOfThisTest", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--transforms",
+             "center_crop", "normalize", "--root", str(tmp_path), "--output-dir", str(tmp_path / "run"), "--seed", "1",
+             "DATASET.NAME", "Toy", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "TRAINER.DROPPED.N_CTX", "2"]
+    monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
+    try:
+        trainer = build_trainer(train.setup_cfg(train.parser().parse_args(words)))
+        trainer.train()
+        assert type(trainer).__module__ == "trainers.dropped" and trainer.model.prompt_learner.ctx.shape[0] == 2
+    finally:
+        TRAINER_REGISTRY._obj_map.pop("DroppedOfThisTest", None)
+        sys.modules.pop("trainers.dropped", None)
+
+
 def test_the_helper_that_public_files_take_from_coop_loads_openais_layout(make_cfg, monkeypatch, tmp_path):
     from trainers.coop import load_clip_to_cpu
 
