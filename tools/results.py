@@ -18,15 +18,15 @@ _NUMBERS = ("metrics", "seconds", "best_test_epoch")
 
 
 def read(folder: Path) -> dict | None:
-    """results.json of a run folder; None where there is none, or its fields are not what a run writes."""
+    """results.json of a run folder, without what is null; None where there is none or its fields are no run's."""
     record = read_json(folder / FILE)
     if record is None:
         return None
+    record = {key: value for key, value in record.items() if value is not None}
     for key, kind in _TYPES.items():
-        if record.get(key) is not None and (not isinstance(record[key], kind) or
-                                            (kind is int and isinstance(record[key], bool))):
+        if key in record and (not isinstance(record[key], kind) or (kind is int and isinstance(record[key], bool))):
             return None
-    numbers = [value for key in _NUMBERS for value in (record.get(key) or {}).values()]
+    numbers = [value for key in _NUMBERS for value in record.get(key, {}).values()]
     return record if all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers) else None
 
 

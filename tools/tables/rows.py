@@ -14,6 +14,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools import results
 from tools.protocols import TARGETS
 
 NEAR_CHANCE = 5.0
@@ -66,9 +67,9 @@ class Row:
     num_classes: int | None = None
 
     def add(self, seed: int, record: dict | None) -> None:
-        """Take one run's results.json in; None is a run that is missing."""
-        self.seeds[seed] = record["metrics"]["accuracy"] if record else None
-        if record:
+        """Take one run's results.json in; None, or one without an accuracy, is a run that is missing."""
+        self.seeds[seed] = results.accuracy(record)
+        if record and self.seeds[seed] is not None:
             self.seconds += [seconds] if (seconds := record.get("seconds", {}).get("total")) is not None else []
             self.learned = record.get("learned_parameters", self.learned)
             self.num_classes = record.get("num_classes", self.num_classes)
