@@ -1,11 +1,13 @@
 """Find, verify and load CLIP's weights: offline first, nothing in a file is run, a failure says where it looked."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +18,11 @@ from .backbones import TINY, Backbone, OpenCLIPName, resolve
 from .encoders import FrozenCLIP
 from .errors import InputError
 from .tiny import TINY_FILE, read_tiny
+
+try:
+    import fcntl
+except ImportError:                             # Windows: two runs must not download the same weights at once
+    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -113,20 +120,58 @@ def fetch(backbone: Backbone) -> Path:
         part = path.with_suffix(".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            download(backbone.url, part)
+            with _alone(path.with_suffix(".lock")):
+                if not path.is_file():              # another run may have brought it meanwhile
+                    _bring(backbone, part)
+                    part.replace(path)
         except (OSError, urllib.error.URLError) as error:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
             raise WeightsNotFound(missing_weights(backbone, str(error))) from error
-        if (got := file_sha256(part)) != backbone.sha256:
-            part.unlink()
-            raise InputError(f"The download of {backbone.name} from {backbone.url} has sha256 {got}, not the published "
-                             f"{backbone.sha256}; it was removed. Try again, or place the right file at {path}.")
-        part.replace(path)
     elif (got := file_sha256(path)) != backbone.sha256:
         raise InputError(f"{path} has sha256 {got}, but {backbone.name}'s is {backbone.sha256}: it is another file or "
                          f"a cut download. Move it away and run again, or give MODEL.BACKBONE.NAME {path} to use it.")
     return path
+
+
+def _bring(backbone: Backbone, part: Path) -> None:
+    """Download what is missing of a file, be it nothing, and verify it."""
+    if not part.exists() or file_sha256(part) != backbone.sha256:
+        try:
+            download(backbone.url, part)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 416:                   # 416: there are more bytes than the file has, so they are others
+                raise
+            part.unlink()
+            download(backbone.url, part)
+    if (got := file_sha256(part)) != backbone.sha256:
+        part.unlink()
+        raise InputError(f"The download of {backbone.name} from {backbone.url} has sha256 {got}, not the published "
+                         f"{backbone.sha256}; it was removed. Try again, or place the right file at "
+                         f"{part.with_name(backbone.file)}.")
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock, which ends with the process, after waiting for a run that holds it. Its file goes with it."""
+    if fcntl is None:
+        yield
+        return
+    while True:
+        with open(lock, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning("Waiting for another run that downloads to %s", lock.parent)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                continue                            # it was the file of a run that has just removed it
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
 
 
 def missing_weights(backbone: Backbone, reason: str = "") -> str:

@@ -37,6 +37,7 @@ except ImportError:                             # Windows: two runs must not dow
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 15
+_UNPACKING = ".unpacking-"
 _CONTINUATIONS = 5
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
             NotImplementedError, RuntimeError)        # an unknown compression, a password
@@ -287,7 +288,10 @@ def extract(archive: Path, folder: Path, inside: str = "", whole: tuple[str, str
     """
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError("this Python cannot unpack archives safely; take its newest patch release")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as temporary:
+    for left in folder.glob(f"{_UNPACKING}*"):      # a killed run's; a user's runs unpack one after the other
+        if not hasattr(os, "getuid") or left.stat().st_uid == os.getuid():
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_UNPACKING) as temporary:
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as file:

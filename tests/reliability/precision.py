@@ -1,0 +1,102 @@
+"""What float16 and bfloat16 change in each trainer, measured against float32 from the same seed.
+
+    python tests/reliability/precision.py                     all trainers on the embedded digits, some minutes on a CPU
+    python tests/reliability/precision.py --trainers DAPT VPT --shots 16 --epochs 20
+
+Of each precision: how far the first step's gradient is from that of float32 (length of the difference over its length),
+how many test images get the same class after the same training, and the accuracies. On a CPU, float16 is forced, which
+trainers otherwise refuse there. Prints a Markdown table.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+
+import trainers._base  # noqa: E402
+from dassl.engine import build_trainer  # noqa: E402
+from dassl.engine.on_nan import NotFinite  # noqa: E402
+from dassl.utils import set_random_seed  # noqa: E402
+from tools import train  # noqa: E402
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+SECTIONS = {"AR": "AR", "AttrVR": "ATTRVR", "CoCoOp": "COCOOP", "CoOp": "COOP", "DAPT": "DAPT", "DVPcls": "DVPCLS",
+            "DVPcse": "DVPCSE", "VP": "VP", "VPT": "VPT"}               # the other trainers know float32 alone
+
+
+def measure(name: str, precision: str, shots: int, epochs: int, folder: str) -> dict:
+    """{"gradient": (n,) of the first step, "classes": (N,) chosen for the test images, "accuracy": percent}."""
+    args = train.parser().parse_args([
+        "--trainer", name, "--seed", "1", "--output-dir", folder, "--config-file", f"configs/trainers/{name}/tiny.yaml",
+        "--dataset-config-file", "configs/datasets/digits.yaml", "DATASET.NUM_SHOTS", str(shots),
+        "OPTIM.MAX_EPOCH", str(epochs), f"TRAINER.{SECTIONS[name]}.PREC", precision])
+    cfg = train.setup_cfg(args)
+    set_random_seed(cfg.SEED)
+    trainer = build_trainer(cfg)
+    gradients, classes, check, process = [], [], trainer.check_finite, trainer.evaluator.process
+
+    def first_gradient(*arguments):
+        check(*arguments)
+        if not gradients:                     # no optimiser has stepped: what is stepped first sees these gradients
+            for optim in filter(None, trainer._optims.values()):
+                optim.register_step_pre_hook(lambda optim, *_: gradients.append(torch.cat(
+                    [p.grad.flatten() for group in optim.param_groups for p in group["params"]]).cpu()))
+
+    trainer.check_finite = first_gradient
+    trainer.evaluator.process = lambda scores, label: (classes.append(scores.argmax(1)), process(scores, label))
+    trainer.train()
+    accuracy = trainer.evaluator.evaluate()["accuracy"]
+    return {"gradient": gradients[0], "classes": torch.cat(classes), "accuracy": accuracy}
+
+
+def row(name: str, shots: int, epochs: int) -> list[str]:
+    found = {}
+    for precision in PRECISIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found[precision] = measure(name, precision, shots, epochs, folder)
+            except NotFinite as error:
+                found[precision] = str(error).split(" (learning")[0]
+    exact, cells = found["fp32"], [f"{found['fp32']['accuracy']:.1f}"]
+    for precision in PRECISIONS[1:]:
+        if isinstance(other := found[precision], str):
+            cells += [other, "-", "-"]
+            continue
+        error = (other["gradient"] - exact["gradient"]).norm() / exact["gradient"].norm()
+        same = 100 * (other["classes"] == exact["classes"]).float().mean()
+        cells += [f"{other['accuracy']:.1f}", f"{error:.1e}", f"{same:.1f}"]
+    return [name, *cells]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="\n".join(__doc__.splitlines()[1:]),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trainers", nargs="+", default=list(SECTIONS), choices=SECTIONS, metavar="NAME")
+    parser.add_argument("--shots", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=10)
+    args = parser.parse_args(argv)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    train.register()
+    trainers._base.precision_on = lambda device, asked: asked           # a CPU computes float16 too, slowly
+    rows = []
+    for name in args.trainers:
+        rows.append(row(name, args.shots, args.epochs))
+        print(f"{name}: done", file=sys.stderr, flush=True)
+    headers = ["Trainer", "fp32 %"] + [word for p in PRECISIONS[1:] for word in (
+        f"{p} %", f"{p}: gradient off by", f"{p}: same class, %")]
+    print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
