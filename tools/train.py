@@ -345,6 +345,8 @@ def _list(args: argparse.Namespace) -> int:
         rows = [(name, place(cls), _paper(cls)) for name in sorted(registry.registered_names())
                 for cls in [registry.get(name)]]
         print(tabulate(rows, headers=[title, "module", "paper"]), end="\n\n")
+        if later := [name for name in registry.later if name not in registry]:
+            print(f"Dassl's, loaded when they are named: {', '.join(sorted(later))}\n")
     return 0
 
 

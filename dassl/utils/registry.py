@@ -33,7 +33,7 @@ class Registry:
     _clash: Callable | None = None
 
     def __init__(self, name: str, later: Mapping[str, str] | None = None):
-        self._name, self._later = name, dict(later or {})
+        self._name, self.later = name, dict(later or {})
         self._obj_map: dict[str, object] = {}
         self._aliases: dict[str, str] = {}
 
@@ -74,10 +74,10 @@ class Registry:
 
     def get(self, name: str):
         name = self.canonical(name)
-        if name not in self._obj_map and name in self._later:
-            importlib.import_module(self._later[name])
+        if name not in self._obj_map and name in self.later:
+            importlib.import_module(self.later[name])
         if name not in self._obj_map:
-            hint = nearest(name, {**self._later, **self._obj_map})
+            hint = nearest(name, {**self.later, **self._obj_map})
             raise UnknownName(f"Unknown {self._name.lower()} {name!r}.{hint} "
                               f"Registered: {', '.join(sorted(self._obj_map)) or 'none'}.")
         return self._obj_map[name]
