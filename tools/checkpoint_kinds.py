@@ -63,6 +63,10 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
                     (f"TRAINER.VPT.N_CTX_VISION {len(w[vision[0]])}", f"TRAINER.VPT.PROMPT_DEPTH_VISION {len(vision)}"))
     if "ctx" in w and "meta_net.linear1.weight" in w:
         return Kind("CoCoOp", whose, "CoCoOp", (f"TRAINER.COCOOP.N_CTX {w['ctx'].shape[-2]}",))
+    if "ctx" in w and (others := [name for name in w if name != "ctx" and not is_fixed(name)]):
+        return Kind("a relative of CoOp", "other",
+                    remark=f"{w['ctx'].shape[-2]} context words, and {others[0]} ...; needs its trainer, e.g. the "
+                           "authors' with --plugin")
     if "ctx" in w and w["ctx"].dim() in (2, 3):
         own = w["ctx"].dim() == 3
         return Kind("CoOp", whose, "CoOp", (f"TRAINER.COOP.N_CTX {w['ctx'].shape[-2]}", f"TRAINER.COOP.CSC {own}"),

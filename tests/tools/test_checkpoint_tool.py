@@ -24,6 +24,7 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
 @pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
     ({"ctx": Z(16, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False"),
     ({"module.ctx": Z(3, 4, 8)}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True"),
+    ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "a relative of CoOp", "", "4 context words, and net.0.weight"),
     ({"ctx": Z(4, 8), "meta_net.linear1.weight": Z(1, 8), **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
     ({"txt_ctx": Z(5, 8), "vis_ctx": Z(2, 7, 8), **WORDS}, "DAPT", "DAPT",
      "TRAINER.DAPT.TXT_NUM_TOKENS 5 TRAINER.DAPT.VIS_NUM_TOKENS 7 TRAINER.DAPT.VIS_DEPTH 2"),
@@ -106,9 +107,9 @@ def test_show_as_json_has_the_numbers_of_every_weight(tmp_path, capsys):
 @pytest.mark.parametrize("odd", [torch.zeros(2).to_sparse(), torch.zeros(2, device="meta"), torch.tensor(True),
                                  torch.zeros(2, dtype=torch.float8_e4m3fn), torch.zeros(0, 3), 7, "text"])
 def test_a_value_without_plain_numbers_is_shown_by_its_shape(odd, tmp_path, capsys):
-    torch.save({"state_dict": {"ctx": Z(2, 3), "odd": odd}}, tmp_path / "x.pth")
+    torch.save({"state_dict": {"ctx": Z(2, 3), "token_prefix": odd}}, tmp_path / "x.pth")
     code, text = said(capsys, "show", tmp_path / "x.pth")
-    assert code == 0 and "odd" in text and "looks like CoOp" in text
+    assert code == 0 and "token_prefix" in text and "looks like CoOp" in text
 
 
 def test_show_of_a_run_with_two_models_shows_both_of_that_epoch(tmp_path, capsys):
