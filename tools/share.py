@@ -29,7 +29,7 @@ examples:
     python tools/share.py pull me/digits-dapt runs/digits
     python tools/share.py pull me/digits-dapt runs/digits --revision 3f2a91c
 
-A name with one / that is no folder here, me/digits-dapt, is of the hub; ./me/digits-dapt is always a folder.
+me/digits-dapt is of the hub, unless there is a folder me here; ./me/digits-dapt is always a folder.
 """
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -90,7 +90,7 @@ def pull(source: str, folder: Path, revision: str | None = None) -> Path:
 
 def is_repository(word: str) -> bool:
     """Whether a name is one of the hub's, rather than a folder's."""
-    return bool(_REPOSITORY.fullmatch(word)) and not Path(word).exists()
+    return bool(_REPOSITORY.fullmatch(word)) and not Path(word).exists() and not Path(word).parent.is_dir()
 
 
 def main(args: argparse.Namespace) -> None:

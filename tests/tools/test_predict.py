@@ -121,6 +121,17 @@ def test_other_weights_than_the_runs_are_an_error(runs, make_cfg, tmp_path, tiny
         load(runs(make_cfg, "CoOp"), backbone=str(other))
 
 
+@pytest.mark.parametrize("record", ["classes.json", "results.json"])
+def test_a_recorded_hash_that_differs_is_an_error_wherever_it_stands(record, runs, make_cfg, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    content = json.loads((folder / record).read_text())
+    content["backbone"]["sha256"] = "0" * 64
+    (folder / record).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="sha256 000000000000"):
+        load(folder)
+
+
 def test_weights_that_moved_are_asked_for_and_taken(runs, make_cfg, tmp_path, tiny_clip_file):
     folder = tmp_path / "run"
     shutil.copytree(runs(make_cfg, "CoOp"), folder)

@@ -152,6 +152,15 @@ def test_the_hub_gets_a_private_repository_unless_public_is_asked_for(hub, train
     assert (tmp_path / "run" / "prompt_learner" / "checkpoint").is_file()
 
 
+def test_a_name_below_a_folder_that_is_here_is_a_folder(hub, shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert [share.is_repository(word) for word in ("me/run", "runs/new", "./me/run", "/me/run", "run", "a/b/c")] == [
+        True, False, False, False, False, False]
+    assert share.cli(["pull", "shared", "runs/new"]) == 0 and (tmp_path / "runs" / "new" / "config.yaml").is_file()
+    assert not hub
+
+
 def test_what_the_hub_refuses_is_told_without_secrets(hub, tmp_path, capsys):
     assert share.cli(["pull", "me/gone", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err

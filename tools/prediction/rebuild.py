@@ -80,6 +80,12 @@ class Source(Run):
         """{"name", "sha256"} as recorded, or {}."""
         return self.told.get("backbone") or self.record.get("backbone") or {}
 
+    @property
+    def weights(self) -> set[str]:
+        """Every sha256 of CLIP's weights that the folder names; more than one does not happen unless it was changed."""
+        return {told["sha256"] for told in (self.told.get("backbone"), self.record.get("backbone"))
+                if isinstance(told, dict) and told.get("sha256")}
+
 
 def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,
              backbone: str = "", device: str = "auto", root: str = "", plugins: Sequence[str] = (),
@@ -216,18 +222,18 @@ def _built(cfg, names: list[str], template: str | None):
 
 def _check_weights(run: Source, learned: Source, trainer) -> None:
     clip = getattr(trainer.model, "clip", None)
-    found, told = getattr(clip, "sha256", None), run.backbone.get("sha256") or learned.backbone.get("sha256")
+    found, told = getattr(clip, "sha256", None), run.weights | learned.weights
     if not found:                       # a trainer with a CLIP of its own, of which nothing was recorded
         return
-    if "random" in (found, told):
+    if "random" in (found, *told):
         raise UserError(f"{run.folder} was made with untrained random weights ({clip.name}), which were not kept: "
                         "nothing can be predicted with it.")
-    if told is None:
+    if not told:
         logger.warning("%s does not say which weights it used; those of %s are taken", run.folder, clip.name)
-    elif found != told:
-        raise UserError(f"{run.folder} used weights with sha256 {told[:12]}..., and {clip.name} is {found[:12]}...: "
-                        "what was learned with one CLIP means nothing to another. Give the right file with --backbone "
-                        "FILE.")
+    elif wrong := told - {found}:
+        raise UserError(f"{run.folder} used weights with sha256 {wrong.pop()[:12]}..., and {clip.name} is "
+                        f"{found[:12]}...: what was learned with one CLIP means nothing to another. Give the right file "
+                        "with --backbone FILE.")
 
 
 def _load(run: Source, trainer) -> None:
