@@ -162,7 +162,10 @@ def same_state(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         for values in (*module.parameters(), *module.buffers()):
             with torch.no_grad(), _unless_another_ended():
-                dist.broadcast(values, 0)
+                sent = values.contiguous()
+                dist.broadcast(sent, 0)
+                if sent is not values:
+                    values.copy_(sent)
 
 
 def same_streams() -> None:

@@ -72,7 +72,7 @@ def _command(trainer: str, opts: list, folder: Path, *flags: str) -> list[str]:
             "--dataset-config-file", "configs/datasets/digits.yaml",
             "--config-file", f"configs/trainers/{trainer}/tiny.yaml", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "2",
             "TRAIN.CHECKPOINT_FREQ", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "9", "TEST.SPLIT", "val",
-            "DATALOADER.TEST.BATCH_SIZE", "3", *opts]
+            "DATALOADER.TEST.BATCH_SIZE", "4", "TEST.COMPUTE_CMAT", "True", *opts]
 
 
 def _torchrun(script: str, arguments: list[str], n: int = 2, **env) -> subprocess.CompletedProcess:
@@ -116,6 +116,7 @@ def assert_same_run(one: Path, two: Path) -> None:
     first, second = (json.loads((run / "results.json").read_text()) for run in (one, two))
     assert (first["world_size"], second["world_size"]) == (1, 2)
     assert first["metrics"] == second["metrics"] and first["num_test"] == second["num_test"]
+    assert torch.equal(*(torch.load(run / "cmat.pt", weights_only=True) for run in (one, two)))
     assert [first[k] for k in ("config_hash", "split_hash")] == [second[k] for k in ("config_hash", "split_hash")]
     a, b = _learned(one), _learned(two)
     assert a.keys() == b.keys()
