@@ -16,8 +16,11 @@ def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespa
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)          # of the handler: the engine's own loggers let more through
     logging.getLogger().addHandler(warnings)
+    from tools.foreign import code_of_others
+
     try:
-        return main(args) or 0
+        with code_of_others(getattr(args, "allow_cpu_shim", False)):
+            return main(args) or 0
     except KeyboardInterrupt:
         print("Interrupted; nothing half-written is left.", file=sys.stderr)
         return 130

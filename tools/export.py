@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     return p
 
 

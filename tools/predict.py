@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="defines the run's trainer, where it is none of this checkout; repeatable")
+    p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     p.add_argument("--serve", action="store_true", help="show a page on this machine instead")
     p.add_argument("--port", type=int, default=8000, help="of the page; 0 takes a free one (default: 8000)")
     p.add_argument("--host", default="127.0.0.1", help="address of the page; another one than this machine's own lets "

@@ -9,7 +9,7 @@ from torch import nn
 
 from dassl.utils import UserError, cpu_shim
 from dassl.utils.cpu_shim import cuda_of_others
-from tools import train
+from tools import predict, train
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without CUDA")
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,20 @@ def test_with_the_flag_it_trains_and_says_so_once_in_log_and_results(words, tmp_
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["cuda_calls"] == "run on the CPU (--allow-cpu-shim)" and record["device"] == "cpu"
     assert not cpu_shim.is_on()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.cuda.amp:FutureWarning")
+def test_such_a_run_predicts_with_the_flag_and_its_keys_of_another_file_are_known(words, tmp_path, capsys):
+    (tmp_path / "train.py").write_text("from yacs.config import CfgNode as CN\ndef extend_cfg(cfg):\n"
+                                       "    cfg.TRAINER.BYHAND = CN({'SCALE': 1.0})\n")
+    used = THEIRS.replace("* self.one", "* self.cfg.TRAINER.BYHAND.SCALE").replace(
+        "self.model.cuda()", "self.model.cuda(); self.cfg.TRAINER.BYHAND.SCALE")
+    (tmp_path / "theirs.py").write_text(used)
+    assert train.cli(["--allow-cpu-shim", "--extend-cfg", str(tmp_path / "train.py"), *words]) == 0
+    run = ["--run", str(tmp_path / "run"), "--plugin", words[1], str(next(tmp_path.glob("data/*/one/*.png")))]
+    capsys.readouterr()
+    assert predict.cli(run) == 2 and "theirs.py, line 14, asks for CUDA" in capsys.readouterr().err
+    assert predict.cli([*run, "--allow-cpu-shim"]) == 0 and "%" in capsys.readouterr().out
 
 
 CALLS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from dassl.config import get_cfg_default, merge_opts
+from dassl.config import CfgNode, get_cfg_default, merge_opts
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.plugins import extend_all
@@ -126,6 +126,8 @@ class Run:
         """The run's config. Settings that have since gone from the code are left out, with a warning."""
         cfg, gone = get_cfg_default(), []
         extend_all(cfg, self.register())
+        if self.plugins:
+            _complete(cfg, self.settings)
         merge_opts(cfg, [word for pair in _known(self.settings, cfg, gone) for word in pair])
         if gone:
             logger.warning("%s names settings that this code does not know: %s", self.folder / "config.yaml",
@@ -170,6 +172,15 @@ def _no_run(folder: Path) -> str:
 
 def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file()
+
+
+def _complete(cfg: CfgNode, settings: dict) -> None:
+    """Keys that cfg lacks, with the run's values: the plugin's repository made them elsewhere (--extend-cfg)."""
+    for key, value in settings.items():
+        if key not in cfg:
+            cfg[key] = CfgNode(value) if isinstance(value, dict) else value
+        elif isinstance(cfg[key], CfgNode) and isinstance(value, dict):
+            _complete(cfg[key], value)
 
 
 def _known(settings: dict, cfg, gone: list[str], prefix: str = "") -> Iterator[tuple[str, object]]:
