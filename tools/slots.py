@@ -44,7 +44,7 @@ class Slots:
     def environment(self, cell: Cell, place: int) -> dict[str, str]:
         """What a run of `cell` finds otherwise in its environment than the sweep."""
         found = {DEVICES: self.devices[place]} if self.devices[place] else {}
-        if self.threads is not None and not (backbone_of(cell) == TINY and not self.devices[place]):
+        if self.threads is not None and backbone_of(cell) != TINY:
             found[THREADS] = str(self.threads)
         return found
 
@@ -66,7 +66,7 @@ def slots(cells: list[Cell], jobs: int | None = None, per_gpu: int | None = None
         cap = per_gpu or (-(-jobs // len(found)) if jobs else SMALL_JOBS_PER_GPU if small else 1)
         number = max(1, min(jobs or count, count, cap * len(found), have if jobs is None else count))
         devices = tuple(found[place % len(found)] for place in range(number))
-        threads = max(1, have // number) if number > 1 and THREADS not in environ else None
+        threads = max(1, have // number) if number > 1 and not small and THREADS not in environ else None
         on = f"GPU {found[0]}" if len(found) == 1 else f"{len(found)} GPUs"
         return Slots(devices, threads, f"{_at_a_time(number)} on {on}")
     asked = _threads(environ)

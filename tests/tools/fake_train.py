@@ -26,7 +26,8 @@ def main(argv: list[str]) -> int:
     if facts := os.environ.get("FAKE_FACTS"):
         with open(facts, "a", encoding="utf-8") as file:
             file.write(json.dumps({"pid": os.getpid(), "parent": os.getppid(), "cwd": os.getcwd(), "argv": sys.argv[1:],
-                                   "marker": os.environ.get("FAKE_MARKER"), "sweep": os.environ.get(train.SWEEP),
+                                   "marker": os.environ.get("FAKE_MARKER"), "trainer": args.trainer,
+                                   "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "sweep": os.environ.get(train.SWEEP),
                                    "interrupt": str(signal.getsignal(signal.SIGINT))}) + "\n")
     fail = os.environ.get("FAKE_FAIL")
     how = os.environ.get("FAKE_HOW", "crash") if fail and fail in str(folder) else ""

@@ -79,6 +79,13 @@ def test_runs_go_side_by_side_after_the_first(sweep, kind):
     assert calls[0] == ZERO and sorted(calls) == sorted([ZERO, *SEEDS]) and "3 at a time" in out
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_are_spread_over_the_gpus_and_each_sees_its_own(sweep, kind):
+    code, out, _ = sweep.run(*kind, "--jobs", "3", FAKE_GPUS="4 GPU-7f", FAKE_MEET="3")
+    assert code == 0 and "3 at a time on 2 GPUs" in out, out
+    assert sorted(run["gpu"] for run in sweep.facts() if run["trainer"] == "DAPT") == ["4", "4", "GPU-7f"]
+
+
 @needs_fork
 def test_a_fork_is_a_run_of_its_own(sweep):
     assert sweep.run("--seeds", "1")[0] == 0

@@ -69,6 +69,7 @@ def test_each_gpu_has_one_large_run_or_several_small_ones_evenly(machine):
     assert slots(LARGE, 6, environ={}).devices == ("0", "1") * 3
     assert slots(LARGE, 6, 2, environ={}).devices == ("0", "1") * 2
     assert slots(LARGE, 1, environ={}).devices == ("0",)
+    assert slots(SMALL, environ={}).environment(SMALL[0], 1) == {DEVICES: "1"}
     found = slots(LARGE, environ={})
     assert [found.environment(LARGE[0], place)[DEVICES] for place in (0, 1)] == ["0", "1"]
 
