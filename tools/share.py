@@ -58,7 +58,7 @@ def push(run, target: str, *, public: bool = False, licence: str = "") -> str:
     """Share a run; returns where it went: an address on the hub, or a folder.
 
     Args:
-        run: a `tools.prediction.rebuild.Source`.
+        run: a `tools.prediction.source.Source`.
         target: user/repository, or a new folder.
         public: on the hub, whether everybody may see it. licence: identifier for the card.
     """
@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
     from tools import train
 
     train.register()
-    from tools.prediction.rebuild import Source
+    from tools.prediction.source import Source
 
     if args.action == "push":
         run = Source(args.run.expanduser(), args.epoch, args.root)

@@ -20,7 +20,7 @@ from dassl.utils.portable import ENDING, read_portable, write_portable
 from dassl.utils.tools import write_text
 from dassl.utils.torchtools import BEST, load_checkpoint
 from tools.plotting.run import LEARNER
-from tools.prediction.rebuild import Source
+from tools.prediction.source import Source
 from tools.sharing.card import card
 
 CONFIG, RESULTS, CARD = "config.yaml", "results.json", "README.md"
