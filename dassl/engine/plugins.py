@@ -132,7 +132,8 @@ def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[Module
     for group in groups:
         for entry in entry_points(group=group):
             try:
-                modules.append(_module_of(entry))
+                with Registry.all_or_nothing():
+                    modules.append(_module_of(entry))
             except (Exception, SystemExit) as error:  # somebody else's package must not stop this run
                 logger.warning("Skipped the installed plugin %s of %s: %s: %s. --plugin %s shows why.", entry.name,
                                group, type(error).__name__, str(error).rstrip("."), entry.name)

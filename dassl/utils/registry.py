@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
@@ -31,11 +32,13 @@ class Registry:
     """
 
     _clash: Callable | None = None
+    _all: weakref.WeakSet[Registry] = weakref.WeakSet()
 
     def __init__(self, name: str, later: Mapping[str, str] | None = None):
         self._name, self.later = name, dict(later or {})
         self._obj_map: dict[str, object] = {}
         self._aliases: dict[str, str] = {}
+        self._all.add(self)
 
     def register(self, obj: Callable | None = None, force: bool = False, aliases: Iterable[str] = ()):
         """`@REGISTRY.register()` above a class, or `REGISTRY.register(cls)`; the name is the class's own.
@@ -71,6 +74,18 @@ class Registry:
             yield
         finally:
             cls._clash = before
+
+    @classmethod
+    @contextlib.contextmanager
+    def all_or_nothing(cls) -> Iterator[None]:
+        """What is registered inside, in any registry, is forgotten if an error ends it."""
+        before = [(registry, dict(registry._obj_map), dict(registry._aliases)) for registry in cls._all]
+        try:
+            yield
+        except BaseException:
+            for registry, objects, aliases in before:
+                registry._obj_map, registry._aliases = objects, aliases
+            raise
 
     def get(self, name: str):
         name = self.canonical(name)

@@ -191,9 +191,11 @@ def installed(tmp_path, monkeypatch):
 def test_an_installed_package_offers_its_modules_and_a_broken_one_is_skipped_until_it_is_asked_for(
         group, installed, taken, caplog):
     installed(group, good="extend_cfg = print\n" + TRAINER.format("InstalledOfThisTest"),
-              clash=TRAINER.format("TakenOfThisTest"), broken="1 / 0", leaves="raise SystemExit(3)")
+              clash=TRAINER.format("TakenOfThisTest"),
+              broken=TRAINER.format("HalfOfThisTest") + "1 / 0", leaves="raise SystemExit(3)")
     modules = [m.__name__ for m in load_entry_points() if "of_this_test" in m.__name__]
     assert modules == ["tiny_plugin_of_this_test.good"] and "InstalledOfThisTest" in taken
+    assert "HalfOfThisTest" not in taken
     for said in ("broken of " + group + ": ZeroDivisionError", "leaves of " + group + ": SystemExit", "--plugin broken",
                  "TakenOfThisTest of tiny_plugin_of_this_test.clash is already registered by dassl.ours"):
         assert said in caplog.text
