@@ -103,6 +103,7 @@ N = missing_name if False else N
     ("if x:\n    def extend_cfg(cfg):\n        a b", "train.py, line 3, is not Python"),
     ("\0", "train.py, line 1, is not Python"),
     ("extend_cfg = None", "defines no extend_cfg"),
+    ("from configs.more import extend_cfg", "It imports one from configs.more: give that file"),
     ("def extend_cfg(cfg, args):\n    pass", r"extend_cfg\(cfg, args\) of .*train.py does not take the config alone"),
     ("\ndef extend_cfg(cfg):\n    cfg.A = N", "train.py, line 3, in extend_cfg: NameError: name 'N'"),
     ("from no_such_module_anywhere import N\ndef extend_cfg(cfg):\n    cfg.A = N", "line 1, which extend_cfg needs"),
