@@ -27,7 +27,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import distributed, stop
 from dassl.utils.classes_file import write_classes
 from dassl.utils.errors import UserError
-from dassl.utils.logger import CONSOLE
+from dassl.utils.logger import tell
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import nearest
 from dassl.utils.run_record import describe_run, write_record
@@ -177,7 +177,7 @@ class SimpleTrainer(TrainerBase):
                 logger.info("Deploy the last-epoch model")
             self.test()
         elapsed = datetime.timedelta(seconds=round(time.monotonic() - self._started))
-        logger.info("Elapsed: %s", elapsed, extra=CONSOLE)
+        tell(logger, "Elapsed: %s", elapsed)
         self.close_writer()
         self.close_loaders()
 

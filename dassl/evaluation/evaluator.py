@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dassl.utils.errors import UserError
-from dassl.utils.logger import CONSOLE
+from dassl.utils.logger import tell
 
 from .build import EVALUATOR_REGISTRY
 
@@ -65,8 +65,8 @@ class Classification(EvaluatorBase):
         total, correct = self._total, self._correct
         accuracy = 100.0 * correct / total
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=100.0 * macro_f1(true, pred))
-        logger.info("=> result\n* total: %s\n* correct: %s\n* accuracy: %.1f%%\n* error: %.1f%%\n* macro_f1: %.1f%%",
-                    f"{total:,}", f"{correct:,}", *results.values(), extra=CONSOLE)
+        tell(logger, "=> result\n* total: %s\n* correct: %s\n* accuracy: %.1f%%\n* error: %.1f%%\n* macro_f1: %.1f%%",
+             f"{total:,}", f"{correct:,}", *results.values())
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT:

@@ -13,6 +13,13 @@ from .tools import mkdir_if_missing
 CONSOLE = {"console": True}      # logger.info(..., extra=CONSOLE): also for the eyes of who waits
 
 
+def tell(logger: logging.Logger, message: str, *values) -> None:
+    """Log at INFO for the console too; where nobody listens to that (no log is open), print it, as Dassl does."""
+    logger.info(message, *values, extra=CONSOLE)
+    if not _open and not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
+        print(message % values, flush=True)
+
+
 class _ConsoleHandler(logging.Handler):
     """Warnings, and what is marked CONSOLE; above a progress line, never through it."""
 
@@ -21,20 +28,6 @@ class _ConsoleHandler(logging.Handler):
             from tqdm import tqdm
 
             tqdm.write(self.format(record), file=sys.__stdout__)
-
-
-class _WithoutLog(logging.Handler):
-    """Where no log is open and no logging configured: CONSOLE lines are printed, as Dassl prints them, and warnings
-    go to stderr, as Python's own last resort has them.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if _open or logging.getLogger().handlers:
-            return
-        if getattr(record, "console", False):
-            print(self.format(record), flush=True)
-        elif record.levelno >= logging.WARNING:
-            print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Tee:
@@ -139,8 +132,6 @@ class RunLog:
 
 
 _open: dict[str, RunLog] = {}
-logging.getLogger("dassl").setLevel(logging.INFO)
-logging.getLogger("dassl").addHandler(_WithoutLog())
 
 
 class Logger:

@@ -107,6 +107,8 @@ def test_results_are_printed_where_no_log_is_open_and_no_logging_configured():
     assert "=> result\n* total: 2\n* correct: 2\n* accuracy: 100.0%" in _printed_by("evaluator.evaluate()").stdout
     theirs = _printed_by("logging.basicConfig(level='INFO', stream=sys.stderr)\nevaluator.evaluate()")
     assert not theirs.stdout and theirs.stderr.count("* accuracy: 100.0%") == 1
+    deaf = _printed_by("logging.basicConfig(level='WARNING', stream=sys.stderr)\nevaluator.evaluate()")
+    assert deaf.stdout.count("* accuracy: 100.0%") == 1 and not deaf.stderr
 
 
 def test_another_projects_stdout_gets_the_results_too(tmp_path):
