@@ -36,6 +36,7 @@ import yaml  # noqa: E402
 
 from dassl.engine import trainer, trainer_base  # noqa: E402
 from dassl.engine.autosave import Autosave  # noqa: E402
+from dassl.evaluation.evaluator import Classification  # noqa: E402
 from dassl.utils import load_checkpoint  # noqa: E402
 from tools import train, warm  # noqa: E402
 from trainers._base import PromptTrainer  # noqa: E402
@@ -83,7 +84,7 @@ class Child:
         for owner, name, phase in ((base, "save_model", "checkpoint"), (Autosave, "_save", "checkpoint"),
                                    (trainer.TrainerX, "training_batches", "epoch"),
                                    (PromptTrainer, "forward_backward", "epoch"),
-                                   (own, "test", "evaluation"), (own, "parse_batch_test", "evaluation"),
+                                   (own, "test", "evaluation"), (Classification, "process", "evaluation"),
                                    (PromptTrainer, "build_model", "building"), (own, "_record", "results"),
                                    (Autosave, "remove", "done")):
             self._watch(owner, name, phase)
