@@ -54,8 +54,8 @@ def load_extend_cfg(file: str | Path) -> Callable[[CfgNode], None]:
     if not any(isinstance(node, ast.FunctionDef) for node in makers):
         taken = next((f" It imports one from {node.module}: give that file." for node in makers
                       if isinstance(node, ast.ImportFrom)), "")
-        raise UserError(f"{path} defines no {NAME}(cfg) at its top level.{taken} --extend-cfg takes the file that does; "
-                        "in repositories of CoOp's kind that is train.py.")
+        raise UserError(f"{path} defines no {NAME}(cfg) at its top level.{taken} --extend-cfg takes the file that "
+                        "does; in repositories of CoOp's kind that is train.py.")
     space = {"__name__": f"{path.stem} (--extend-cfg)", "__file__": str(path.resolve())}
     with _beside(path):
         for node in _needed(NAME, providers):
