@@ -51,10 +51,11 @@ def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     if not path.is_file():
         raise UserError(f"No plugin file at {path.absolute()}.")
     path = path.resolve()
+    for there in list(sys.modules.values()):    # a file of trainers/, or one that was loaded before
+        if getattr(there, "__dict__", {}).get("__file__") == str(path):
+            return there
     package = f"{_FILES}{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
     name = f"{package}.{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
     if package not in sys.modules:
         sys.modules[package] = importlib.util.module_from_spec(
             importlib.machinery.ModuleSpec(package, None, is_package=True))

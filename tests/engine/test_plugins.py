@@ -213,3 +213,9 @@ def test_a_command_reports_what_it_skipped(installed, taken, tmp_path):
                            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
     assert reply.returncode == 0 and "CoOp" in reply.stdout
     assert "Skipped the installed plugin broken of dassl.trainers: RuntimeError: built for" in reply.stderr
+
+
+def test_a_file_that_is_loaded_already_is_not_loaded_again():
+    import trainers.coop
+
+    assert load_plugin(trainers.coop.__file__) is trainers.coop
