@@ -73,10 +73,10 @@ class Conductor:
         self.active: list[Active] = []
         self.events: queue.Queue = queue.Queue()
         self._said: set[str] = set()
-        self.server = None
+        self.server, self._threads = None, None
         if len(todo) > 1 and launch.can_fork() and not fresh:
-            self.server_environment = slots.environment(todo[0].cell, 0)
-            self.server = launch.WarmServer({k: v for k, v in self.server_environment.items() if k == THREADS},
+            self._threads = slots.environment(todo[0].cell, 0).get(THREADS)
+            self.server = launch.WarmServer({THREADS: self._threads} if self._threads else {},
                                             lambda server: self.events.put((self._lost_server, server)))
 
     def run(self) -> Outcome:
@@ -112,16 +112,16 @@ class Conductor:
                 continue
             place = self.free.pop()
             arguments, environment = p.launch()
-            active = Active(p, self._process(p, arguments, {**environment, **self.slots.environment(p.cell, place)}),
-                            place, Status(self._label(p)))
+            environment |= self.slots.environment(p.cell, place)
+            active = Active(p, self._process(arguments, environment), place, Status(self._label(p)))
             self.active.append(active)
             self._listen(active)
         return acted
 
-    def _process(self, p: Planned, arguments: list[str], environment: dict[str, str]):
+    def _process(self, arguments: list[str], environment: dict[str, str]) -> launch.PlainRun | launch.WarmRun:
+        """Forked where the number of threads is the server's, which libraries read as they are loaded; else plain."""
         environment = {"PYTHONUNBUFFERED": "1", train.PROGRESS: "0.5", **environment}
-        late = environment.get(THREADS) == getattr(self, "server_environment", {}).get(THREADS)
-        if self.server is not None and self.server.alive and late and \
+        if self.server is not None and self.server.alive and environment.get(THREADS) == self._threads and \
                 (run := self.server.start(arguments, environment)):
             return run
         return launch.PlainRun(cells.train_command(arguments), environment)
