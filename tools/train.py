@@ -334,7 +334,11 @@ def _own_packages_first() -> None:
 
 def _list(args: argparse.Namespace) -> int:
     """Print name, module and paper of everything registered."""
-    register(args.plugin, args.replace)
+    _own_packages_first()
+    from tools.foreign import code_of_others
+
+    with code_of_others(args.allow_cpu_shim):
+        register(args.plugin, args.replace)
     from tabulate import tabulate
 
     from dassl.data.datasets import DATASET_REGISTRY

@@ -65,6 +65,13 @@ def test_without_the_flag_the_line_is_named_and_nothing_is_left(words, tmp_path,
     assert "--allow-cpu-shim" in error and "Traceback" not in error and not (tmp_path / "run").exists()
 
 
+def test_a_call_while_a_plugin_is_imported_is_told_too(tmp_path, capsys):
+    (tmp_path / "theirs.py").write_text("import torch\nONE = torch.ones(1).cuda()\n")
+    words = ["--plugin", str(tmp_path / "theirs.py"), "--list"]
+    assert train.cli(words) == 2 and "theirs.py, line 2, asks for CUDA" in capsys.readouterr().err
+    assert train.cli([*words, "--allow-cpu-shim"]) == 0 and "CoOp" in capsys.readouterr().out
+
+
 def test_what_clip_refuses_in_their_code_is_one_paragraph_too(words, tmp_path, capsys):
     theirs = "from clip import clip\n" + THEIRS.replace("self.model.cuda()", "clip._download(clip._MODELS['ViT-B/61'])")
     (tmp_path / "theirs.py").write_text(theirs.replace("CudaByHand", "AsksForWeights"))
