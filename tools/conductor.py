@@ -9,10 +9,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from tools import cells, launch, table, train
+from tools import cells, launch, train
 from tools.cells import TAIL, Planned
 from tools.estimate import Times, side_by_side
 from tools.inputs import read_json
+from tools.outcome import Outcome, exit_words
 from tools.overview import Overview, Status, duration
 from tools.schedule import Schedule
 from tools.slots import THREADS, Slots
@@ -31,28 +32,6 @@ class Active:
     place: int
     status: Status
     errors: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Outcome:
-    """How a sweep ended.
-
-    Attributes:
-        failed: (run, exit code, last lines). left_out: runs that did not start because of these.
-        elsewhere: runs that other processes make. stopped_by: 130 or 143 where the sweep was interrupted, else 0.
-    """
-
-    failed: list[tuple[Planned, int, list[str]]] = field(default_factory=list)
-    left_out: list[Planned] = field(default_factory=list)
-    elsewhere: list[Planned] = field(default_factory=list)
-    stopped_by: int = 0
-
-    @property
-    def code(self) -> int:
-        """Of the command: 0; 2 where all that failed is the user's to mend; 1 where something else did."""
-        if self.stopped_by or not (self.failed or self.elsewhere):
-            return self.stopped_by
-        return 2 if self.failed and all(code == train.USER_ERROR for _, code, _ in self.failed) else 1
 
 
 class Conductor:
@@ -113,13 +92,17 @@ class Conductor:
             place = self.free.pop()
             arguments, environment = p.launch()
             environment |= self.slots.environment(p.cell, place)
-            active = Active(p, self._process(arguments, environment), place, Status(self._label(p)))
+            active = Active(p, self._process(p, arguments, environment), place, Status(self._label(p)))
             self.active.append(active)
             self._listen(active)
         return acted
 
-    def _process(self, arguments: list[str], environment: dict[str, str]) -> launch.PlainRun | launch.WarmRun:
-        """Forked where the number of threads is the server's, which libraries read as they are loaded; else plain."""
+    def _process(self, p: Planned, arguments: list[str],
+                 environment: dict[str, str]) -> launch.PlainRun | launch.WarmRun:
+        """The run `p`: forked where its number of threads is the server's, which is read once; else plain.
+
+        tools/cluster_local.py has jobs instead.
+        """
         environment = {"PYTHONUNBUFFERED": "1", train.PROGRESS: "0.5", **environment}
         if self.server is not None and self.server.alive and environment.get(THREADS) == self._threads and \
                 (run := self.server.start(arguments, environment)):
@@ -259,28 +242,3 @@ def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:
     for p, reason in left:
         groups.setdefault(reason, []).append(p.name)
     return groups
-
-
-def exit_words(code: int) -> str:
-    if code == 0:
-        return "it ended without a result; does TEST.NO_TEST say so?"
-    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
-
-
-def report(outcome: Outcome) -> str:
-    """Every failure with its last lines and its log; what several runs say alike is told once."""
-    words: list[str] = []
-    told: dict[tuple[str, ...], str] = {}
-    for p, code, lines in outcome.failed:
-        log = table.short(p.folder / "log.txt")
-        how = "is not possible" if code == train.USER_ERROR else f"failed; its log is {log}"
-        if first := told.get(tuple(lines)):
-            words.append(f"\n{p.name} {how}; it ended as {first} did.")
-            continue
-        told[tuple(lines)] = p.name
-        words.append(f"\n{p.name} {how}:" if code == train.USER_ERROR else f"\n{p.name} {how} and ends:")
-        words += [f"  {line}" for line in lines if line.strip()]
-    if outcome.elsewhere:
-        words.append(f"\n{len(outcome.elsewhere)} of the runs are being made by other processes; the same command "
-                     "shows their results when they have finished.")
-    return "\n".join(words).strip("\n")

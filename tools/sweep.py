@@ -19,8 +19,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import cells, cluster, inputs, launch, protocols, table  # noqa: E402
-from tools.conductor import Conductor, report  # noqa: E402
+from tools.conductor import Conductor  # noqa: E402
 from tools.estimate import Times, plan_table, side_by_side  # noqa: E402
+from tools.outcome import report  # noqa: E402
 from tools.overview import duration  # noqa: E402
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe  # noqa: E402
 from tools.slots import Slots, slots  # noqa: E402
