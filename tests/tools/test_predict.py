@@ -170,6 +170,33 @@ def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cf
         load(folder)
 
 
+def test_an_older_zero_shot_run_takes_its_datasets_sentence(tmp_path):
+    from dassl.utils import set_random_seed
+    from tools import train
+    from tools.recipes import ROOT
+
+    args = train.parser().parse_args(["--trainer", "ZeroshotCLIP", "--seed", "1", "--output-dir", str(tmp_path / "run"),
+                                      "--root", str(tmp_path), "--dataset-config-file", "configs/datasets/digits.yaml",
+                                      "--config-file", str(ROOT / "configs/trainers/ZeroshotCLIP/tiny.yaml")])
+    set_random_seed(1)
+    train.main(args)
+    rows = answers_of(tmp_path / "run")[:50]
+    (tmp_path / "run" / "classes.json").unlink()
+    classifier = load(tmp_path / "run")
+    assert classifier.facts["template"] == "a photo of the digit {}."
+    assert [a.label for a in classifier.predict([row["path"] for row in rows])] == [row["predicted"] for row in rows]
+
+
+def test_a_datasets_own_names_may_stand_twice(runs, make_cfg, tmp_path):
+    """ImageNet has two cranes: one name for two labels is told apart by what was learned, not by the name."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs(make_cfg, "LinearProbe"), folder)
+    classes = json.loads((folder / "classes.json").read_text())
+    (folder / "classes.json").write_text(json.dumps({**classes, "classnames": ["crane", "crane", "dog", "cat"]}))
+    answer = load(folder).predict(answers_of(folder)[0]["path"])[0]
+    assert sorted(name for name, _ in answer.top) == ["cat", "crane", "crane", "dog"]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
 def test_a_public_trainers_run_predicts_once_its_file_is_named(make_cfg, tmp_path, monkeypatch):
     """One written for Dassl and CoOp, with a CLIP of its own of which no sha256 was recorded."""

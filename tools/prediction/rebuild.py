@@ -50,8 +50,9 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
     cfg = _settings(run, backbone, device, float32)
     names, own = list(classes), not classes
     if own:
-        names = run.names
-    check_classes(names)
+        names = run.names               # of two labels with one name, or of one class alone, too
+    else:
+        check_classes(names)
     template = _template(run, template)
     trainer = _built(cfg, names, template)
     if not own:
@@ -63,7 +64,7 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
              "backbone": cfg.MODEL.BACKBONE.NAME, "sha256": run.backbone.get("sha256", ""), "template": template or "",
              "classes": "the run's" if own else "given", "accuracy": run.record.get("metrics", {}).get("accuracy")}
     return Classifier(names, trainer.model_inference, _transform(cfg), cfg.DATALOADER.TEST.BATCH_SIZE, trainer.device,
-                      facts, trainer.model)
+                      facts, getattr(trainer, "model", None))
 
 
 def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device: str = "auto") -> Classifier:
@@ -96,7 +97,7 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
 
 
 def check_classes(names: Sequence[str]) -> None:
-    """Raises UserError unless there are two or more class names, each once."""
+    """Raises UserError unless these class names of a user's are two or more, each once."""
     twice = sorted({name for name in names if list(names).count(name) > 1}) if len(set(names)) < len(names) else []
     if len(names) < 2 or twice or not all(name.strip() for name in names):
         what = f"{twice[0]!r} stands there twice" if twice else f"got {', '.join(map(repr, names)) or 'none'}"
@@ -135,7 +136,7 @@ def _template(run: Source, given: str) -> str | None:
     from datasets.folder import checked_template
 
     if not given:
-        return run.told.get("template") or run.settings["DATASET"].get("TEMPLATE") or None
+        return run.template
     if run.trainer != "ZeroshotCLIP":
         raise UserError(f"--template puts class names into a sentence of your own, as ZeroshotCLIP does; {run.trainer} "
                         "brings its own words. Leave it out, or predict without --run.")
@@ -161,7 +162,7 @@ def _built(cfg, names: list[str], template: str | None):
 
 
 def _check_weights(run: Source, learned: Source, trainer) -> None:
-    clip = getattr(trainer.model, "clip", None)
+    clip = getattr(getattr(trainer, "model", None), "clip", None)
     found, told = getattr(clip, "sha256", None), run.weights | learned.weights
     if not found:                       # a trainer with a CLIP of its own, of which nothing was recorded
         return

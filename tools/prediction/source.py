@@ -1,6 +1,7 @@
 """A run folder as predicting and sharing read it: its classes, its weights, and where its prompts are."""
 from __future__ import annotations
 
+import logging
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from dassl.utils import UserError
 from dassl.utils.classes_file import FILE as CLASSES
 from tools import inputs
 from tools.plotting.run import LEARNER, Run
+
+logger = logging.getLogger(__name__)
 
 
 class Source(Run):
@@ -37,6 +40,17 @@ class Source(Run):
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
             raise UserError(f"{self.folder / CLASSES} names no classes: \"classnames\" is a list of texts.")
         return names
+
+    @cached_property
+    def template(self) -> str | None:
+        """The dataset's sentence; None stands for CLIP's general one."""
+        if not self.told and not self.settings["DATASET"].get("TEMPLATE"):
+            try:
+                return getattr(self.built_dataset, "template", None)
+            except UserError as error:
+                logger.warning("%s has no %s, as older runs have none, and its dataset is not here to say its sentence "
+                               "(%s). The general one is taken where a method needs it.", self.folder, CLASSES, error)
+        return self.told.get("template") or self.settings["DATASET"].get("TEMPLATE") or None
 
     @property
     def learned_in(self) -> Source:

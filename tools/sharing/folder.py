@@ -41,7 +41,8 @@ def pack(run: Source, folder: Path, title: str, licence: str = "") -> Path:
     if run.learned_in is not run:
         raise UserError(f"{run.folder} tested what {run.learned_in.folder} had learned. Share that one.")
     settings = without_paths(run.settings)
-    classes = {"trainer": run.trainer, "dataset": run.dataset, **run.told, "classnames": run.names}
+    classes = {"trainer": run.trainer, "dataset": run.dataset, "template": run.template, **run.told,
+               "classnames": run.names}
     classes["backbone"] = {**run.backbone, "name": settings["MODEL"]["BACKBONE"]["NAME"]}
     results = {key: value for key, value in run.record.items() if key != "command"}
     results |= {"backbone": classes["backbone"]} if "backbone" in results else {}
