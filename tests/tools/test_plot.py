@@ -33,6 +33,7 @@ def test_a_trained_run_is_drawn_into_its_folder(make_cfg, capsys, tmp_path):
 
     cfg = make_cfg("DVPcse")
     build_trainer(cfg).train()
+    capsys.readouterr()                                         # the result's lines
     run = tmp_path / "run"
     (run / "config.yaml").write_text(cfg.dump())
     for words, name in ((["prm"], "prm.png"), (["prm", "--format", "pdf", "--style", "dark"], "prm-dark.pdf"),
