@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, cpu_shim
 from dassl.utils.cpu_shim import cuda_of_others
 from tools import predict, train
@@ -52,10 +53,12 @@ class CudaByHand(TrainerX):
 @pytest.fixture
 def words(tmp_path):
     (tmp_path / "theirs.py").write_text(THEIRS)
-    return ["--plugin", str(tmp_path / "theirs.py"), "--trainer", "CudaByHand", "--root", str(tmp_path / "data"),
+    yield ["--plugin", str(tmp_path / "theirs.py"), "--trainer", "CudaByHand", "--root", str(tmp_path / "data"),
             "--seed", "1", "--output-dir", str(tmp_path / "run"), "--config-file",
             str(ROOT / "configs/trainers/CoOp/tiny.yaml"), "--dataset-config-file",
             str(ROOT / "configs/datasets/digits.yaml"), "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "2"]
+    for name in ("CudaByHand", "AsksForWeights"):
+        TRAINER_REGISTRY._obj_map.pop(name, None)
 
 
 def test_without_the_flag_the_line_is_named_and_nothing_is_left(words, tmp_path, capsys):
