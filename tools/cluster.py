@@ -7,6 +7,7 @@ Imports nothing heavy: submitit is an optional extra, imported when a launcher i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -17,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools import cells, train
-from tools.conductor import Outcome
 from tools.leash import LEASH
+from tools.outcome import Outcome
 from tools.recipes import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,7 +126,14 @@ class Job:
     code: Path | None = None
 
     def __call__(self) -> int:
-        """The exit code of tools/train.py."""
+        """The exit code of tools/train.py.
+
+        SIGTERM to a job of this machine asks the run to save and end, a second one to end, a third one ends it. On
+        Slurm it only announces the signal at which the job goes back into the queue (`checkpoint`).
+        """
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+            self._asked, self._pid = 0, None
+            signal.signal(signal.SIGTERM, self._ask)
         for _ in range(_HELD_TRIES):
             if (code := self._run()) != train.IN_USE:
                 break
@@ -147,6 +155,13 @@ class Job:
                 os.killpg(pid, signal.SIGKILL)
         return DelayedSubmission(replace(self, force=False))
 
+    def _ask(self, number: int, _frame) -> None:
+        self._asked += 1
+        if self._pid is None:
+            sys.exit(128 + number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM) if self._asked < 3 else os.killpg(self._pid, signal.SIGKILL)
+
     def _run(self) -> int:
         p = self.planned
         if self.force:
@@ -166,7 +181,7 @@ class Job:
         return code
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_pid"}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
 
 def _gone(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -52,7 +53,12 @@ class _LocalConductor(Conductor):
 
     def _process(self, p, arguments: list[str], environment: dict[str, str]):
         environment = {DEVICES: os.environ.get(DEVICES, ""), "DASSL_PROGRESS_SECONDS": "0.5", **environment}
-        return _JobRun(self._executor.submit(cluster.Job(p, self._processes, environment, self.force)))
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)       # the job inherits it: the sweep tells it of Ctrl-C
+        try:
+            anew = self.force or (p.state == "new" and p.record is not None)
+            return _JobRun(self._executor.submit(cluster.Job(p, self._processes, environment, anew)))
+        finally:
+            signal.signal(signal.SIGINT, former)
 
 
 class _JobRun:
@@ -66,14 +72,17 @@ class _JobRun:
         while not self._job.done():
             time.sleep(_POLL_SECONDS)
         self._ended.set()
+        if not self._job.paths.result_pickle.exists():          # submitit would wait for it
+            return _LOST
         try:
             return self._job.result()
-        except Exception:  # submitit has a class of its own for every way a job may end without a result
+        except Exception:  # of the job; its log says which
             return _LOST
 
     def send(self, number: int) -> None:
+        """Ask the job to end, whatever the signal; see `tools.cluster.Job`."""
         with contextlib.suppress(OSError):
-            self._job.cancel()
+            os.kill(int(self._job.job_id), signal.SIGTERM)
 
 
 class _Lines:

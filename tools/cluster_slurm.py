@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tools import cluster, train
 from tools.cluster_local import state_table
-from tools.conductor import Outcome
 from tools.inputs import read_json
+from tools.outcome import Outcome
 from tools.recipes import RecipeError
 
 MOST_IN_AN_ARRAY = 1000             # Slurm's MaxArraySize is 1001 unless a site says otherwise
@@ -110,8 +110,9 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
     for p in part:
         notes.path(p, "code").unlink(missing_ok=True)
     try:
-        with executor.batch():
-            jobs = [executor.submit(cluster.Job(p, max(gpus, 1), {}, args.force, notes.path(p, "code"))) for p in part]
+        with executor.batch():          # a finished run among them tests a training that is made anew
+            jobs = [executor.submit(cluster.Job(p, max(gpus, 1), {}, args.force or p.state == "finished",
+                                                notes.path(p, "code"))) for p in part]
         return [str(job.job_id) for job in jobs]
     except Exception as error:  # submitit wraps sbatch's refusal in one of its own
         raise RecipeError(f"Slurm did not take the jobs: {error}") from error
@@ -158,7 +159,8 @@ def _wait(jobs: list, notes: _Notes) -> Outcome:
 
 def _settle(p, code: int | None, notes: _Notes, outcome: Outcome) -> None:
     p.look()
-    if p.state == "finished" and code in (0, None):
+    result, note = p.folder / "results.json", notes.path(p, "json")
+    if p.state == "finished" and (code == 0 or code is None and result.stat().st_mtime >= note.stat().st_mtime):
         print(f"{p.name}: {p.record['metrics']['accuracy']:.1f} %", flush=True)
     elif code == train.IN_USE:
         outcome.elsewhere.append(p)

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tools import cells, cluster, cluster_local, cluster_slurm, sweep, train
+from tools import cells, cluster, cluster_local, cluster_slurm, restart, sweep, train
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +155,23 @@ def test_a_sweep_of_jobs_ends_with_the_table(launcher, processes, slurm, tmp_pat
         [("CoOp", processes)] * 2 + [("ZeroshotCLIP", 1)]
     assert _sweep(tmp_path, "--launcher", launcher) == 0
     assert "All 3 results exist already" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_of_local_jobs_whose_runs_have_saved(tmp_path):
+    words = ["--recipe", "coop", "--datasets", "digits", "--shots", "16", "--seeds", "1", "--output", str(tmp_path),
+             "--launcher", "local", "OPTIM.MAX_EPOCH", "500", "USE_CUDA", "False", "TRAIN.CHECKPOINT_FREQ", "1"]
+    started = subprocess.Popen([sys.executable, str(ROOT / "tools" / "sweep.py"), *words], start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob("digits/CoOp/*/seed1/*/checkpoint")) and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(started.pid, signal.SIGINT)               # as a terminal sends it: to every process of the command
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    assert "Traceback" not in said and "The same command goes on from here" in said
+    folder, = tmp_path.glob("digits/CoOp/*/seed1")
+    assert restart.has_state(folder) and not (folder / "run.lock").exists()
 
 
 def test_who_started_the_background_sweep_is_known_by_number_and_birth(tmp_path):
