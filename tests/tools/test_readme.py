@@ -35,7 +35,7 @@ def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):
     code = [line for line in source.splitlines()[1:] if line.strip() and not line.startswith(("import", "from"))]
     assert len(code) <= 10                                        # "in ten lines" counts what is not an import
     (tmp_path / "mine.py").write_text(source)
-    words = next(c for c in COMMANDS if "--plugin" in c)[2:]
+    words = next(c for c in COMMANDS if "mine.py" in c)[2:]
     words[words.index("mine.py")] = str(tmp_path / "mine.py")
     words[words.index("output/mine")] = str(tmp_path / "run")
     args = train.parser().parse_args([*words, "OPTIM.MAX_EPOCH", "2", "DATASET.ROOT", str(tmp_path)])
