@@ -114,6 +114,7 @@ class RunLock:
             return
         self._stop.set()
         self._thread.join()
+        stop.abandon("")                                # a later run in this process writes elsewhere
         with contextlib.suppress(OSError):              # the folder may be gone
             if _token(self.path) == self.owner.token:
                 self.path.unlink()

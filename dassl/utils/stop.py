@@ -40,6 +40,7 @@ def on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _signal, _reason = None, ""                     # a later training in this process is not asked to end
         for number, handler in former.items():
             signal.signal(number, handler)
 

@@ -156,6 +156,7 @@ def test_a_second_sigterm_does_not_wait(monkeypatch):
         with pytest.raises(stop.Terminated):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
+    assert not stop.requested()
 
 
 def test_outside_of_safe_points_sigterm_ends_at_once():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dassl.utils import run_lock
+from dassl.utils import UserError, run_lock, stop
 from dassl.utils.run_lock import FILE, FolderInUse, Owner, RunLock, owner_of
 from tools import train
 
@@ -70,6 +70,12 @@ def test_training_in_a_held_folder_ends_with_code_2_and_changes_nothing_there(ho
     err = capsys.readouterr().err
     assert code == 2 and f"process {holder.pid} of" in err and len(err.strip().splitlines()) == 1
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_sweep_hears_of_a_held_folder_by_a_code_of_its_own(holder, tmp_path, monkeypatch):
+    monkeypatch.setenv(train.SWEEP, "resume")
+    assert train.cli(["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--output-dir",
+                      str(tmp_path), "--dataset-config-file", "configs/datasets/digits.yaml"]) == train.IN_USE == 75
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
@@ -170,6 +176,9 @@ def test_an_owner_that_slept_until_it_was_taken_over_knows_and_leaves_the_other_
         while not lock.lost and time.monotonic() < deadline:
             time.sleep(0.01)
         assert lock.lost
+        with pytest.raises(UserError, match="is in use by process .* on elsewhere.*ends without writing"):
+            stop.check(after_saving=False)
+    stop.check()
     assert json.loads(path.read_text())["host"] == "elsewhere"
 
 
