@@ -11,6 +11,7 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
              the dataset, test on --targets A B ...), ablation (dapt: without either loss, with one, with both)
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
+  --jobs N   runs side by side (default: as many as the CPU cores or GPUs carry)
   KEY VALUE  options of the config, e.g. OPTIM.LR 0.01; such runs get a folder of their own
 ${USAGE_OF_OPTIONS:+$USAGE_OF_OPTIONS
 }
