@@ -37,7 +37,7 @@ except ImportError:                             # Windows: two runs must not dow
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 15
-_UNPACKING = ".unpacking-"
+_UNPACKING = ".unpacking-"                      # an archive's marker ends so; the folder for its content begins so
 _CONTINUATIONS = 5
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
             NotImplementedError, RuntimeError)        # an unknown compression, a password
@@ -61,6 +61,9 @@ def get(archives: Iterable[Archive], folder: Path) -> None:
     """
     for archive in archives:
         if _has(folder, archive):
+            if _marker(folder, archive).exists():   # a run was killed before it removed what it had unpacked
+                with _alone(folder):
+                    _remove(*_packed(folder, archive))
             continue
         if os.environ.get("DASSL_OFFLINE") == "1":
             raise DownloadError("DASSL_OFFLINE=1 forbids it")
@@ -106,15 +109,26 @@ def _get_from(url: str, archive: Archive, folder: Path) -> None:
     path = fetch(url, folder / archive.file, archive.md5)
     if archive.plain:
         return
-    inner = [folder / archive.then] if archive.then else []
+    _marker(folder, archive).touch()
     try:
         extract(path, folder, archive.inside, (archive.whole, archive.gives[0]) if archive.whole else None)
-        for nested in inner:
-            extract(nested, folder)
+        if archive.then:
+            extract(folder / archive.then, folder)
     except DownloadError:                           # a refused archive must not be met again
-        _remove(path, *inner)
+        _remove(*_packed(folder, archive))
         raise
-    _remove(path, *inner)
+    _remove(*_packed(folder, archive))
+
+
+def _packed(folder: Path, archive: Archive) -> list[Path]:
+    """What goes when the content is there; the marker, which says that it may go, is the last."""
+    inner = [folder / archive.then] if archive.then else []
+    return [folder / archive.file, *inner, _marker(folder, archive)]
+
+
+def _marker(folder: Path, archive: Archive) -> Path:
+    """A file beside an archive that is being unpacked."""
+    return folder / f"{archive.file}{_UNPACKING}"
 
 
 def _remove(*paths: Path) -> None:
