@@ -25,6 +25,7 @@ class Sweep:
 
     def __init__(self, folder):
         self.folder, self.log, self.facts_file = folder, folder / "calls", folder / "facts"
+        self.started: list[subprocess.Popen] = []
         self.environment = {"OUTPUT": str(folder / "out"), "FAKE_LOG": str(self.log), "FAKE_MARKER": "seen",
                             "FAKE_FACTS": str(self.facts_file), "OMP_NUM_THREADS": "1"}
 
@@ -32,10 +33,13 @@ class Sweep:
         self.log.write_text("")
         self.facts_file.write_text("")
         ours = ("SEEDS", "DATA")
-        return subprocess.Popen([sys.executable, HERE / "fake_sweep.py", *WORDS, *words], cwd=self.folder, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                                env={**{k: v for k, v in os.environ.items() if k not in ours}, **self.environment,
-                                     **environment})
+        process = subprocess.Popen([sys.executable, HERE / "fake_sweep.py", *WORDS, *words], cwd=self.folder, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                                   preexec_fn=_interruptible, env={
+                                       **{k: v for k, v in os.environ.items() if k not in ours}, **self.environment,
+                                       **environment})
+        self.started.append(process)
+        return process
 
     def run(self, *words, **environment):
         """(exit code, output, run folders in the order of their runs)."""
@@ -61,6 +65,11 @@ class Sweep:
         return True
 
 
+def _interruptible():
+    """As on a terminal; jobs in the background of a shell, and what they start, would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _alive(pid):
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -69,7 +78,11 @@ def _alive(pid):
 
 @pytest.fixture
 def sweep(tmp_path):
-    return Sweep(tmp_path)
+    sweep = Sweep(tmp_path)
+    yield sweep
+    for process in sweep.started:
+        process.kill()                              # its runs end with it
+        process.wait()
 
 
 @pytest.mark.parametrize("kind", KINDS)
