@@ -1,6 +1,7 @@
-"""A dataset of tiny PNGs, a small trainer of its own, and configs of both."""
+"""A dataset of tiny PNGs, small trainers of its own, and configs of both: for the engine alone, without CLIP."""
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from torch import nn
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU
+from dassl.metrics import compute_accuracy
+from dassl.modeling import BACKBONE_REGISTRY, Backbone
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import set_random_seed
 
 NAMES = ["ant", "bee", "cat"]
 COUNTS = {"train_x": 6, "val": 3, "test": 4}            # images per class
@@ -44,34 +48,63 @@ class EngineToy(DatasetBase):
                   for split in COUNTS if (Path(cfg.DATASET.ROOT) / split).is_dir()}
         if cfg.DATASET.ALL_AS_UNLABELED:
             splits["train_u"] = splits["train_x"][:12]
+        splits["train_x"] = self.generate_fewshot_dataset(splits["train_x"], num_shots=cfg.DATASET.NUM_SHOTS)
         super().__init__(**splits)
+
+
+@BACKBONE_REGISTRY.register()
+def engine_pixels(pretrained=True):
+    return Pixels()
+
+
+class Pixels(Backbone):
+    """Pixels themselves are the features, for trainers with Dassl's own `build_model`."""
+
+    def __init__(self):
+        super().__init__()
+        self._out_features = 3 * SIZE * SIZE
+
+    def forward(self, images):
+        return images.flatten(1)
 
 
 @TRAINER_REGISTRY.register()
 class Linear(TrainerX):
-    """A linear classifier with dropout on pixels; may stop by an exception after `stop_after` epochs."""
-
-    stop_after: int | None = None
+    """A linear classifier with dropout on pixels; draws from Python's, numpy's and torch's streams in every step."""
 
     def build_model(self):
         self.model = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(3 * SIZE * SIZE, self.num_classes))
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model("linear", self.model, self.optim, self.sched)
-        self.rates, self.seen = [], []
+        self.rates = []
 
     def before_epoch(self):
-        if self.epoch == self.stop_after:
-            raise InterruptedError("the machine is taken away")
         self.rates.append(self.get_current_lr())
 
     def forward_backward(self, batch):
         image, label, _ = self.parse_batch_train(batch)
-        loss = nn.functional.cross_entropy(self.model(image), label)
+        scores = self.model(image * (1 + 0.01 * random.random() + 0.01 * np.random.rand()))
+        loss = nn.functional.cross_entropy(scores, label)
         self.model_backward_and_update(loss)
-        self.seen.append(batch["img"].double().sum().item())
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(scores, label)[0].item()}
+
+
+@TRAINER_REGISTRY.register()
+class LinearXU(TrainerXU):
+    """Learns from pairs of batches and counts them."""
+
+    def build_model(self):
+        Linear.build_model(self)
+        self.pairs = []
+
+    def forward_backward(self, batch_x, batch_u):
+        image, label, unlabelled = self.parse_batch_train(batch_x, batch_u)
+        self.pairs.append((len(image), len(unlabelled)))
+        loss = nn.functional.cross_entropy(self.model(image), label) + 0.1 * self.model(unlabelled).square().mean()
+        self.model_backward_and_update(loss)
         return {"loss": loss.item()}
 
 
@@ -90,15 +123,18 @@ def write_splits():
 
 @pytest.fixture
 def engine_cfg(toy_folder, tmp_path):
-    """engine_cfg(OPTIM__LR=0.1, ...) -> a frozen config of the linear trainer on the tiny images."""
+    """engine_cfg(OPTIM__LR=0.1, ...) -> a frozen config of the linear trainer on the tiny images.
 
-    def make(**changes):
+    Runs go to tmp_path / `output`. The random streams are seeded as well, as tools/train.py does before it builds.
+    """
+
+    def make(output="run", **changes):
         cfg = get_cfg_default()
         settings = dict(
-            OUTPUT_DIR=str(tmp_path / "run"), SEED=1, USE_CUDA=False, VERBOSE=False, DATASET__NAME="EngineToy",
+            OUTPUT_DIR=str(tmp_path / output), SEED=1, USE_CUDA=False, VERBOSE=False, DATASET__NAME="EngineToy",
             DATASET__ROOT=str(toy_folder), DATALOADER__NUM_WORKERS=0, DATALOADER__TRAIN_X__BATCH_SIZE=4,
             INPUT__SIZE=(SIZE, SIZE), INPUT__TRANSFORMS=("random_resized_crop", "random_flip", "normalize"),
-            OPTIM__NAME="sgd", OPTIM__LR=0.05, OPTIM__LR_SCHEDULER="cosine", OPTIM__MAX_EPOCH=5,
+            OPTIM__NAME="sgd", OPTIM__LR=0.002, OPTIM__LR_SCHEDULER="cosine", OPTIM__MAX_EPOCH=5,
             OPTIM__WARMUP_EPOCH=1, OPTIM__WARMUP_TYPE="constant", TRAINER__NAME="Linear")
         for key, value in {**settings, **changes}.items():
             *path, name = key.split("__")
@@ -108,6 +144,7 @@ def engine_cfg(toy_folder, tmp_path):
             assert name in node, key
             node[name] = value
         cfg.freeze()
+        set_random_seed(cfg.SEED)
         return cfg
 
     return make
@@ -116,5 +153,8 @@ def engine_cfg(toy_folder, tmp_path):
 @pytest.fixture(autouse=True)
 def _streams_as_before():
     """What a test draws or seeds does not reach the next one."""
+    python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         yield
+    random.setstate(python)
+    np.random.set_state(numpy)

@@ -17,10 +17,10 @@ from dassl.modeling import BACKBONE_REGISTRY
 from dassl.utils import UserError, setup_logger
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE, DASSL = "tests/engine/", "tests/dassl/"
+ENGINE = "tests/engine/"
 
 PINS = {
-    "Random streams of images": DASSL + "test_engine_resume.py::test_the_number_of_workers_changes_nothing",
+    "Random streams of images": ENGINE + "test_resume.py::test_the_number_of_workers_changes_nothing",
     "`NUM_WORKERS`": ENGINE + "test_image_cache.py::"
                      "test_threads_serve_where_images_fit_and_processes_where_a_step_draws_globally",
     "`DATALOADER.CACHE_MB`": ENGINE + "test_image_cache.py::"
@@ -29,35 +29,34 @@ PINS = {
                                             "test_every_step_gives_torchvisions_pixels_and_draws_what_it_draws",
     "`INTERPOLATION_MODES`": ENGINE + "test_compatibility.py::test_interpolation_modes_are_torchvisions",
     "`randaugment*`, `cutout`, `gaussian_noise`, `random_translation`":
-        DASSL + "test_engine_data.py::test_all_transforms_together_depend_on_torchs_stream_alone",
+        ENGINE + "test_transforms.py::test_all_transforms_together_depend_on_torchs_stream_alone",
     "`imagenet_policy`, `cifar10_policy`, `svhn_policy`": ENGINE + "test_compatibility.py::"
                                                           "test_policies_are_torchvisions",
-    "Images before training": ENGINE + "test_data.py::test_a_corrupt_image_is_named_before_training",
-    "Reading images": DASSL + "test_read_image.py::test_a_photo_stands_as_the_camera_noted_it",
-    "Labels and names": DASSL + "test_engine_data.py::test_labels_and_class_names_that_disagree_are_named",
+    "Images before training": ENGINE + "test_check.py::test_a_missing_or_corrupt_image_is_named_before_training",
+    "Reading images": ENGINE + "test_read_image.py::test_a_photo_stands_as_the_camera_noted_it",
+    "Labels and names": ENGINE + "test_check.py::test_labels_and_class_names_that_disagree_are_named",
     "`get_num_classes`, `get_lab2cname`": ENGINE + "test_datasets.py::"
                                           "test_a_label_with_two_names_is_told_with_the_image",
-    "Scheduler in checkpoints": DASSL + "test_engine_checkpoints.py::"
+    "Scheduler in checkpoints": ENGINE + "test_checkpoints.py::"
                                 "test_an_old_dassl_checkpoint_with_a_scheduler_object_loads",
-    "Resuming": DASSL + "test_engine_resume.py::test_resumed_equals_uninterrupted",
+    "Resuming": ENGINE + "test_resume.py::test_resumed_equals_uninterrupted",
     "The same command again": ENGINE + "test_compatibility.py::"
                               "test_checkpoints_in_the_output_folder_are_not_taken_unasked",
     "Stopped between two models' checkpoints":
-        DASSL + "test_engine_resume.py::test_models_whose_checkpoints_are_of_different_epochs_resume_at_the_earlier",
-    "Loading checkpoints": DASSL + "test_engine_checkpoints.py::test_code_in_a_checkpoint_is_refused_and_not_run",
+        ENGINE + "test_resume.py::test_models_whose_checkpoints_are_of_different_epochs_resume_at_the_earlier",
+    "Loading checkpoints": ENGINE + "test_checkpoints_are_safe.py::test_code_in_a_checkpoint_is_refused_and_not_run",
     "`load_model` without an epoch": ENGINE + "test_compatibility.py::"
                                      "test_without_an_epoch_the_best_or_else_the_latest_checkpoint_is_loaded",
-    "Model selection": DASSL + "test_engine_loop.py::test_no_epoch_is_chosen_on_the_test_split",
-    "RAdam": DASSL + "test_engine_optimizers.py::test_radam_steps_as_the_paper_says_with_decay_on_the_weights",
-    "Macro-F1, confusion matrix": DASSL + "test_engine_evaluator.py::"
-                                  "test_the_confusion_matrix_is_scikit_learns_normalised_by_row",
+    "Model selection": ENGINE + "test_loop.py::test_best_val_without_a_validation_split_is_refused",
+    "RAdam": ENGINE + "test_optimizer.py::test_radam_follows_the_paper_with_decay_of_the_weights",
+    "Macro-F1, confusion matrix": ENGINE + "test_evaluation.py::test_the_confusion_matrix_is_scikit_learns",
     "Metrics as text": ENGINE + "test_run_log.py::"
                        "test_results_are_printed_where_no_log_is_open_and_no_logging_configured",
     "Console": ENGINE + "test_compatibility.py::test_the_console_gets_results_and_the_log_everything",
     "log.txt of an earlier run": ENGINE + "test_run_log.py::test_an_earlier_log_is_kept_beside_the_new_one",
-    "Results": DASSL + "test_engine_loop.py::test_results_json_says_what_the_run_was",
-    "Wrong key, type or name": DASSL + "test_engine_utils.py::test_options_that_do_not_fit_are_named",
-    "NaN loss": DASSL + "test_engine_loop.py::test_a_broken_loss_names_its_term_epoch_batch_and_images",
+    "Results": ENGINE + "test_results.py::test_results_json_says_what_was_run_and_found",
+    "Wrong key, type or name": ENGINE + "test_config.py::test_wrong_options_are_named_with_the_way_out",
+    "NaN loss": ENGINE + "test_loop.py::test_a_broken_loss_names_its_term_epoch_batch_and_images",
     "`extend_cfg` that makes a section anew":
         "tests/tools/test_foreign_config.py::"
         "test_a_section_that_is_made_anew_keeps_what_it_leaves_out_and_takes_the_new_defaults",

@@ -46,6 +46,19 @@ def test_values_that_the_dumped_run_did_not_set_are_dassls(dumped):
     assert checked > 110
 
 
+def test_values_that_the_dumped_run_set_are_by_default_dassls():
+    """Origin: Dassl.pytorch 0.6.3, dassl/config/defaults.py."""
+    defaults = {
+        "DATALOADER.NUM_WORKERS": 4, "DATALOADER.TEST.BATCH_SIZE": 32, "DATALOADER.TRAIN_X.BATCH_SIZE": 32,
+        "DATASET.NAME": "", "DATASET.NUM_SHOTS": -1, "DATASET.ROOT": "", "INPUT.INTERPOLATION": "bilinear",
+        "INPUT.PIXEL_MEAN": [0.485, 0.456, 0.406], "INPUT.PIXEL_STD": [0.229, 0.224, 0.225], "INPUT.SIZE": (224, 224),
+        "INPUT.TRANSFORMS": (), "MODEL.BACKBONE.NAME": "", "OPTIM.LR": 0.0003, "OPTIM.LR_SCHEDULER": "single_step",
+        "OPTIM.MAX_EPOCH": 10, "OPTIM.NAME": "adam", "OPTIM.WARMUP_EPOCH": -1, "OPTIM.WARMUP_TYPE": "linear",
+        "OUTPUT_DIR": "./output", "SEED": -1, "TRAIN.PRINT_FREQ": 10, "TRAINER.NAME": ""}
+    ours = flat(get_cfg_default())
+    assert {key: ours[key] for key in SET} == defaults
+
+
 def test_every_default_config_is_fresh():
     one = get_cfg_default()
     one.INPUT.PIXEL_MEAN.append(7)
@@ -63,7 +76,8 @@ def test_clean_cfg_drops_the_sections_of_other_trainers():
 @pytest.mark.parametrize("key, text, value", [
     ("OPTIM.LR", "1", 1.0), ("OPTIM.LR", "1e-3", 1e-3), ("OPTIM.LR", 2, 2.0), ("OPTIM.MAX_EPOCH", "3", 3),
     ("OPTIM.STEPSIZE", "[1, 2]", (1, 2)), ("INPUT.SIZE", "(32, 32)", (32, 32)), ("INPUT.PIXEL_MEAN", "(0, 1)", [0, 1]),
-    ("OUTPUT_DIR", "2024", "2024"), ("DATASET.NAME", "None", "None"), ("USE_CUDA", "False", False),
+    ("OUTPUT_DIR", "2024", "2024"), ("OUTPUT_DIR", "a b", "a b"), ("DATASET.NAME", "None", "None"),
+    ("USE_CUDA", "False", False),
     ("MODEL.BACKBONE.NAME", "ViT-B/16", "ViT-B/16"), ("INPUT.TRANSFORMS", "['normalize']", ("normalize",)),
 ])
 def test_words_become_values_in_the_type_of_the_default(key, text, value):
@@ -121,11 +135,13 @@ def test_a_missing_file_is_named_with_its_neighbours(tmp_path):
 
 def test_a_file_sets_its_keys_and_no_others(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text('OPTIM:\n  LR: 1\n  STEPSIZE: [3, 4]\nINPUT:\n  SIZE: "(32, 32)"\nDATASET:\n  NAME: 101\n')
+    path.write_text('OPTIM:\n  LR: 1\n  STEPSIZE: [3, 4]\n  WARMUP_CONS_LR: 2e-5\nINPUT:\n  SIZE: "(32, 32)"\n'
+                    'DATASET:\n  NAME: 101\n')
     cfg, before = get_cfg_default(), flat(get_cfg_default())
     merge_file(cfg, path)
     changed = {k: v for k, v in flat(cfg).items() if v != before[k]}
-    assert changed == {"OPTIM.LR": 1.0, "OPTIM.STEPSIZE": (3, 4), "INPUT.SIZE": (32, 32), "DATASET.NAME": "101"}
+    assert changed == {"OPTIM.LR": 1.0, "OPTIM.STEPSIZE": (3, 4), "OPTIM.WARMUP_CONS_LR": 2e-5,
+                       "INPUT.SIZE": (32, 32), "DATASET.NAME": "101"}
     (tmp_path / "empty.yaml").touch()
     merge_file(cfg, tmp_path / "empty.yaml")
     assert {k: v for k, v in flat(cfg).items() if v != before[k]} == changed

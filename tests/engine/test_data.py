@@ -1,80 +1,39 @@
-"""Transforms, loaders, and the check of a dataset before training."""
-from pathlib import Path
-
-import numpy as np
+"""The data manager: batches, their sizes and keys, views, workers, transforms and wrappers of other people's."""
 import pytest
 import torch
-from PIL import Image
+from torchvision.transforms import functional as F
 
 from dassl.data import DataManager, DatasetWrapper
-from dassl.data.transforms import AVAI_CHOICES, build_transform
-from dassl.utils import UserError, set_random_seed
+from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from dassl.data.samplers import SeededIndex
+from dassl.data.transforms import build_transform
+from dassl.utils import UserError, read_image, set_random_seed
 
 SIZE = 8            # pixels, of engine_cfg
 
 
-def picture(width=40, height=24):
-    return Image.fromarray(np.random.RandomState(0).randint(0, 256, (height, width, 3), dtype=np.uint8))
+def test_the_manager_tells_classes_and_sizes_in_the_log(engine_cfg, caplog):
+    caplog.set_level("INFO")
+    manager = DataManager(engine_cfg(VERBOSE=True, DATASET__ALL_AS_UNLABELED=True, DATASET__NUM_SHOTS=5))
+    assert (manager.num_classes, manager.num_source_domains, manager.lab2cname[2]) == (3, 0, "cat")
+    lines = [line.split() for message in caplog.messages for line in message.splitlines()]
+    rows = {" ".join(words[:-1]): words[-1] for words in lines}
+    expected = {"Dataset": "EngineToy", "# classes": "3", "# train_x": "15", "# train_u": "12", "# val": "9",
+                "# test": "12"}
+    assert {name: rows.get(name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("word, filter", [("bicubic", Image.Resampling.BICUBIC),
-                                          ("bilinear", Image.Resampling.BILINEAR)])
-@pytest.mark.parametrize("size", [(40, 24), (24, 40), (17, 17)])
-def test_the_test_transform_resizes_the_short_side_and_crops_the_centre(engine_cfg, word, filter, size):
-    cfg = engine_cfg(INPUT__INTERPOLATION=word)
-    image, (width, height) = picture(*size), size
-    short = min(size)
-    new = tuple(SIZE if side == short else int(SIZE * side / short) for side in (width, height))
-    left, top = round((new[0] - SIZE) / 2), round((new[1] - SIZE) / 2)
-    crop = image.resize(new, filter).crop((left, top, left + SIZE, top + SIZE))
-    pixels = torch.tensor(np.asarray(crop)).permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
-    torch.testing.assert_close(build_transform(cfg, is_train=False)(image), (pixels - mean) / std, atol=1e-6, rtol=1e-6)
-
-
-def test_pixels_are_normalised_only_when_asked(engine_cfg):
-    plain = build_transform(engine_cfg(INPUT__TRANSFORMS=()), is_train=False)(picture())
-    assert 0 <= plain.min() and plain.max() <= 1
-
-
-def names_of(transform):
-    return [type(t).__name__ for t in transform.transforms]
-
-
-def test_training_steps_stand_in_dassls_order_whatever_the_order_of_the_names(engine_cfg):
-    words = ["normalize", "cutout", "random_flip", "gaussian_noise", "random_resized_crop", "colorjitter",
-             "instance_norm"]
-    expected = ["RandomResizedCrop", "RandomHorizontalFlip", "ColorJitter", "ToTensor", "Cutout", "Normalize",
-                "GaussianNoise", "InstanceNormalization"]
-    assert names_of(build_transform(engine_cfg(), choices=words)) == expected
-    assert names_of(build_transform(engine_cfg(), choices=words[::-1])) == expected
-
-
-def test_there_is_no_resize_before_a_random_resized_crop_and_one_without_it(engine_cfg):
-    assert names_of(build_transform(engine_cfg()))[0] == "RandomResizedCrop"
-    assert names_of(build_transform(engine_cfg(), choices=["random_flip"]))[0] == "Resize"
-
-
-@pytest.mark.parametrize("name", AVAI_CHOICES)
-def test_every_transform_gives_a_tensor_of_the_input_size(engine_cfg, name):
-    set_random_seed(0)
-    transform = build_transform(engine_cfg(INPUT__GB_K=3, INPUT__CUTOUT_LEN=4), choices=[name])
-    for _ in range(3):
-        out = transform(picture())
-        assert out.shape == (3, SIZE, SIZE) and out.dtype == torch.float32 and torch.isfinite(out).all()
-
-
-def test_the_short_side_is_resized_before_the_crop_where_asked(engine_cfg):
-    transform = build_transform(engine_cfg(), choices=["random_resized_crop", "resize_short_side"])
-    assert names_of(transform)[:2] == ["Resize", "RandomResizedCrop"]
-    assert transform.transforms[0](Image.new("RGB", (60, 30))).size == (2 * SIZE, SIZE)
-
-
-def test_an_unknown_transform_is_told_with_the_nearest(engine_cfg):
-    with pytest.raises(UserError, match="Unknown transform 'random_flop'.*Did you mean random_flip"):
-        build_transform(engine_cfg(), choices=["random_flop"])
-    with pytest.raises(UserError, match="INPUT.INTERPOLATION is one of bilinear, bicubic, nearest; got 'cubic'"):
-        build_transform(engine_cfg(INPUT__INTERPOLATION="cubic"))
+@pytest.mark.parametrize("batch, count, sizes", [(6, 18, [6] * 3), (7, 18, [7] * 2), (18, 18, [18]), (25, 18, [18])])
+def test_the_last_short_batch_is_dropped_unless_it_is_the_only_one(engine_cfg, batch, count, sizes):
+    cfg = engine_cfg()
+    source = build_dataset(cfg).train_x
+    assert len(source) == count
+    tfm = build_transform(cfg)
+    train = build_data_loader(cfg, "RandomSampler", source, batch, tfm=tfm, is_train=True)
+    assert [len(b["label"]) for b in train] == sizes
+    test = build_data_loader(cfg, "SequentialSampler", source, batch, tfm=tfm, is_train=False)
+    assert sum(len(b["label"]) for b in test) == count
 
 
 def test_a_batch_has_dassls_keys_and_the_loaders_dassls_sizes(engine_cfg):
@@ -82,15 +41,11 @@ def test_a_batch_has_dassls_keys_and_the_loaders_dassls_sizes(engine_cfg):
     batch = next(iter(manager.train_loader_x))
     assert set(batch) == {"img", "label", "domain", "impath", "index"}
     assert batch["img"].shape == (4, 3, SIZE, SIZE) and batch["label"].dtype == torch.int64
+    assert batch["img"].dtype == torch.float32
     assert [manager.dataset.train_x[i].impath for i in batch["index"].tolist()] == batch["impath"]
     assert (len(manager.train_loader_x), len(manager.test_loader), len(manager.val_loader)) == (4, 1, 1)  # 18, 12, 9
     assert manager.train_loader_u is None and manager.num_classes == 3
     assert manager.lab2cname == {0: "ant", 1: "bee", 2: "cat"}
-
-
-def test_the_only_batch_is_kept_even_when_it_is_short(engine_cfg):
-    loader = DataManager(engine_cfg(DATALOADER__TRAIN_X__BATCH_SIZE=32)).train_loader_x
-    assert [len(b["label"]) for b in loader] == [18]
 
 
 def batches(cfg, epochs=2):
@@ -116,6 +71,21 @@ def test_more_workers_than_cores_are_not_started(engine_cfg, monkeypatch):
     assert DataManager(engine_cfg(DATALOADER__NUM_WORKERS=64)).train_loader_x.num_workers == 1
 
 
+def test_two_epochs_see_different_crops_of_an_image(engine_cfg):
+    loader = DataManager(engine_cfg(DATALOADER__TRAIN_X__BATCH_SIZE=6)).train_loader_x
+    first, second = ({int(i): x for batch in loader for i, x in zip(batch["index"], batch["img"])} for _ in range(2))
+    assert set(first) == set(second) == set(range(18))
+    assert not any(torch.equal(first[i], second[i]) for i in first)
+
+
+def test_loading_images_leaves_the_global_streams_alone(engine_cfg):
+    dataset = DataManager(engine_cfg()).train_loader_x.dataset
+    before = torch.get_rng_state()
+    once, twice = dataset[SeededIndex(3, 7)]["img"], dataset[SeededIndex(3, 7)]["img"]
+    assert torch.equal(once, twice) and torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(once, dataset[SeededIndex(3, 8)]["img"])
+
+
 def test_k_transforms_and_img0_give_their_views_in_training(engine_cfg):
     cfg = engine_cfg(DATALOADER__K_TRANSFORMS=2, DATALOADER__RETURN_IMG0=True)
     manager = DataManager(cfg)
@@ -127,44 +97,49 @@ def test_k_transforms_and_img0_give_their_views_in_training(engine_cfg):
     assert (views["img"], views["img2"]) == ("weak", "strong")
 
 
-@pytest.fixture
-def broken_folder(tmp_path, write_splits):
-    write_splits(tmp_path / "data")
-    return tmp_path / "data"
+def test_img0_is_the_whole_image_normalised(engine_cfg):
+    cfg = engine_cfg(DATALOADER__RETURN_IMG0=True)
+    source = build_dataset(cfg).train_x
+    item = DatasetWrapper(cfg, source, transform=build_transform(cfg), is_train=True)[0]
+    whole = F.to_tensor(F.resize(read_image(source[0].impath), [SIZE, SIZE]))
+    torch.testing.assert_close(item["img0"], F.normalize(whole, cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
 
 
-def test_a_corrupt_image_is_named_before_training(engine_cfg, broken_folder):
-    victim = broken_folder / "test" / "bee_2.png"
-    victim.write_bytes(victim.read_bytes()[:60])
-    with pytest.raises(UserError) as error:
-        DataManager(engine_cfg(DATASET__ROOT=str(broken_folder)))
-    told = str(error.value)
-    assert "1 of 39 images cannot be read" in told and str(victim) in told and "split test" in told
+def test_transforms_and_wrappers_of_ones_own_are_taken(engine_cfg):
+    class Wrapper(DatasetWrapper):
+        def __getitem__(self, idx):
+            return {**super().__getitem__(idx), "extra": 7}
+
+    dm = DataManager(
+        engine_cfg(),
+        custom_tfm_train=lambda image: torch.zeros(1),
+        custom_tfm_test=lambda image: torch.ones(1),
+        dataset_wrapper=Wrapper,
+    )
+    assert next(iter(dm.train_loader_x))["img"].sum() == 0
+    batch = next(iter(dm.test_loader))
+    assert batch["img"].min() == 1 and batch["extra"].unique().tolist() == [7]
 
 
-def test_a_missing_image_is_named_before_training(engine_cfg, broken_folder):
-    victim = broken_folder / "train_x" / "ant_0.png"
-    victim.unlink()
-    victim.symlink_to(Path("nowhere.png"))
-    with pytest.raises(UserError) as error:
-        DataManager(engine_cfg(DATASET__ROOT=str(broken_folder)))
-    assert f"1 of 39 images are missing, first {victim}" in str(error.value)
+def test_paths_that_are_no_files_are_the_wrappers_business(engine_cfg, monkeypatch):
+    class FromArchive(DatasetWrapper):
+        def __getitem__(self, idx):
+            return {"img": torch.zeros(3, 2, 2), "label": self.data_source[idx].label,
+                    "name": self.data_source[idx].impath}
+
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "EngineToy",
+                        relabelled(lambda split, d: Datum(f"all.zip@{split}/{d.label}", d.label, 0, d.classname)))
+    batch = next(iter(DataManager(engine_cfg(), dataset_wrapper=FromArchive).train_loader_x))
+    assert batch["img"].shape[1:] == (3, 2, 2) and all(name.startswith("all.zip@train_x/") for name in batch["name"])
+    with pytest.raises(UserError, match="all.zip@train_x"):
+        DataManager(engine_cfg())
 
 
-def test_a_name_that_disagrees_with_its_label_is_named(engine_cfg, monkeypatch):
-    from dassl.data import data_manager
-    from dassl.data.datasets import DatasetBase, Datum
+def relabelled(change):
+    class Odd(DATASET_REGISTRY.get("EngineToy")):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            splits = {s: [change(s, d) for d in getattr(self, s)] for s in ("train_x", "val", "test")}
+            DatasetBase.__init__(self, **splits)
 
-    def build(change):
-        items = [Datum("a.png", 0, 0, "ant"), Datum("b.png", 1, 0, "bee")]
-        splits = {"train_x": items, "val": list(items), "test": list(items), **change}
-        monkeypatch.setattr(data_manager, "build_dataset", lambda cfg: DatasetBase(**splits))
-        with pytest.raises(UserError) as error:
-            DataManager(engine_cfg())
-        return str(error.value)
-
-    told = build({"test": [Datum("c.png", 1, 0, "ant")]})
-    assert "label 1 is 'bee' in training and 'ant' in the test split (c.png)" in told
-    assert "c.png in the val split has label 7, which no training image has" in build({"val": [Datum("c.png", 7)]})
-    told = build({"train_x": [Datum("a.png", 0, 0, "ant"), Datum("b.png", 2, 0, "bee")]})
-    assert "the largest label is 2, so there are 3 classes, but only 2 have training images" in told
+    return Odd

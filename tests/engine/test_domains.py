@@ -170,7 +170,7 @@ TRAINERS = {
 @pytest.fixture
 def domain_cfg(engine_cfg):
     def make(name, **changes):
-        return engine_cfg(TRAINER__NAME=name, MODEL__BACKBONE__NAME="SmallCNN", OPTIM__LR=0.5, OPTIM__MAX_EPOCH=8,
+        return engine_cfg(TRAINER__NAME=name, MODEL__BACKBONE__NAME="SmallCNN", OPTIM__LR=0.1, OPTIM__MAX_EPOCH=8,
                           DATASET__SOURCE_DOMAINS=("a", "b"), **{**TRAINERS[name], **changes})
 
     return make

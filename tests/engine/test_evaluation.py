@@ -78,6 +78,11 @@ def test_a_tuple_counts_by_its_first_item_and_reset_forgets():
     assert e.evaluate()["accuracy"] == 100
 
 
+def test_an_unknown_evaluator_is_told_with_the_nearest():
+    with pytest.raises(UserError, match="'Clasification'.*Classification"):
+        evaluator([0], [0], EVALUATOR="Clasification")
+
+
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 9), classes=st.integers(1, 6), ks=st.lists(st.integers(1, 8), min_size=1, max_size=3),
        seed=st.integers(0, 99))

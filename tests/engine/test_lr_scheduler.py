@@ -74,20 +74,24 @@ def test_rates_equal_dassls_to_1e_12(request):
 @settings(max_examples=80, deadline=None)
 @given(name=st.sampled_from(["single_step", "multi_step", "cosine"]), warmup=st.integers(0, 4),
        kind=st.sampled_from(["constant", "linear"]), epochs=st.integers(3, 20), lr=st.floats(1e-4, 10),
-       stepsize=st.sampled_from([(-1,), (3,), (2, 5), (4, 6, 9)]))
+       stepsize=st.sampled_from([(-1,), (0,), (3,), (2, 5), (4, 6, 9)]))
 def test_rates_follow_the_closed_formula_of_every_schedule_and_warm_up(name, warmup, kind, epochs, lr, stepsize):
-    if name == "multi_step" and stepsize[0] < 0:
+    if name == "multi_step" and stepsize[0] < 1:
         stepsize = (3, 7)
     c = optim_cfg(LR_SCHEDULER=name, WARMUP_EPOCH=warmup, WARMUP_TYPE=kind, MAX_EPOCH=epochs, LR=lr, STEPSIZE=stepsize)
     assert rates(c, epochs) == pytest.approx([literal(c, e) for e in range(epochs)], rel=1e-10, abs=1e-12)
 
 
+@pytest.mark.parametrize("warmup", [1, 3])
 @pytest.mark.parametrize("kind", ["constant", "linear"])
-def test_steps_without_recount_come_warm_up_epochs_earlier(kind):
-    c = optim_cfg(LR_SCHEDULER="multi_step", STEPSIZE=(4, 6), MAX_EPOCH=9, LR=1.0, WARMUP_EPOCH=2, WARMUP_TYPE=kind,
+@pytest.mark.parametrize("name, stepsize", [("multi_step", (4, 6, 9)), ("single_step", (4,))])
+def test_steps_without_recount_stand_where_they_would_without_a_warm_up(name, stepsize, kind, warmup):
+    c = optim_cfg(LR_SCHEDULER=name, STEPSIZE=stepsize, MAX_EPOCH=12, LR=1.0, WARMUP_EPOCH=warmup, WARMUP_TYPE=kind,
                   WARMUP_RECOUNT=False)
-    first = [1e-5, 1e-5] if kind == "constant" else [1e-5, 0.5]
-    assert rates(c, 9) == pytest.approx([*first, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01], rel=1e-12)
+    first = [1e-5] * warmup if kind == "constant" else [1e-5, *(e / warmup for e in range(1, warmup))]
+    steps = stepsize if name == "multi_step" else (4, 8)
+    after = [0.1 ** sum(warmup < s <= epoch for s in steps) for epoch in range(warmup, 12)]
+    assert rates(c, 12) == pytest.approx([*first, *after], rel=1e-12)
 
 
 def test_cosine_without_recount_goes_on_from_the_full_rate_as_dassls_recursion_does():
@@ -123,14 +127,16 @@ def test_a_schedule_loaded_midway_continues_exactly(name, warmup, kind, recount,
     assert resumed.get_last_lr() == scheduler.get_last_lr()
 
 
-def test_rates_of_parameter_groups_keep_their_ratio():
-    c = optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=6, WARMUP_EPOCH=2, WARMUP_TYPE="linear", LR=1.0)
+@pytest.mark.parametrize("kind", ["constant", "linear"])
+def test_rates_of_parameter_groups_keep_their_ratio_except_at_the_first_and_in_a_constant_warm_up(kind):
+    c = optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=6, WARMUP_EPOCH=2, WARMUP_TYPE=kind, LR=1.0)
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     scheduler = build_lr_scheduler(optimizer, c)
     for epoch in range(5):
         one, other = (g["lr"] for g in optimizer.param_groups)
-        assert other == pytest.approx(one if epoch == 0 else 0.1 * one)
+        alike = epoch < (2 if kind == "constant" else 1)
+        assert other == pytest.approx(one if alike else 0.1 * one)
         step(optimizer, scheduler)
 
 

@@ -102,3 +102,21 @@ def test_given_groups_win_over_the_models_parameters():
 def test_an_unknown_optimiser_is_told_with_the_nearest():
     with pytest.raises(UserError, match=r"got 'adamv'\. Did you mean adam"):
         build_optimizer(two_layers(), optim_cfg(NAME="adamv"))
+
+
+def test_a_new_layer_that_does_not_exist_is_named():
+    c = optim_cfg(STAGED_LR=True, NEW_LAYERS=("clasifier",))
+    with pytest.raises(UserError, match="clasifier.*classifier"):
+        build_optimizer(two_layers(), c)
+
+
+def test_bare_parameters_and_groups_without_a_rate_learn_at_the_configs():
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    groups = build_optimizer(None, optim_cfg(LR=0.1), [{"params": [a], "lr": 0.7}, {"params": [b]}]).param_groups
+    assert [g["lr"] for g in groups] == [0.7, 0.1]
+    assert build_optimizer(iter([a, b]), optim_cfg()).param_groups[0]["params"] == [a, b]
+
+
+def test_nothing_to_learn_is_said_so():
+    with pytest.raises(UserError, match="no parameters"):
+        build_optimizer(nn.Identity(), optim_cfg())

@@ -1,4 +1,5 @@
 """log.txt, seeds, and what importing the engine costs."""
+import json
 import logging
 import random
 import subprocess
@@ -9,16 +10,19 @@ import pytest
 import torch
 
 import dassl.utils
-from dassl.utils import UserError, read_image, set_random_seed, setup_logger, write_json
+from dassl.utils import UserError, read_image, read_json, set_random_seed, setup_logger, write_json
 
 
-def test_log_txt_gets_prints_and_log_lines_and_stdout_is_given_back(tmp_path):
-    before, level = sys.stdout, logging.getLogger().level
+def test_log_txt_gets_prints_and_log_lines_and_stdout_is_given_back(tmp_path, capsys):
+    root = logging.getLogger()
+    before, level, handlers = sys.stdout, root.level, list(root.handlers)
     with setup_logger(str(tmp_path)) as log:
         print("a third-party trainer prints")
         logging.getLogger("dassl.engine.trainer").info("* accuracy: %.1f%%", 93.1)
+        assert sys.stdout is not before
         assert setup_logger(str(tmp_path)) is log
-    assert sys.stdout is before and logging.getLogger().level == level
+    assert sys.stdout is before and root.level == level and root.handlers == handlers
+    assert capsys.readouterr().out == "a third-party trainer prints\n"
     print("after the run")
     assert (tmp_path / "log.txt").read_text() == "a third-party trainer prints\n* accuracy: 93.1%\n"
 
@@ -47,7 +51,15 @@ def test_a_second_run_closes_the_first_ones_log(tmp_path):
     assert setup_logger("") is None
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2 ** 31])
+def test_closing_a_log_leaves_a_stdout_that_someone_replaced_meanwhile(tmp_path, monkeypatch):
+    log, mine = setup_logger(str(tmp_path)), open(tmp_path / "mine", "w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", mine)
+    log.close()
+    assert sys.stdout is mine
+    mine.close()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2 ** 31, 2 ** 32 + 5])
 def test_a_seed_settles_all_three_streams_zero_included(seed):
     def draws():
         set_random_seed(seed)
@@ -80,11 +92,12 @@ def test_summary_writer_is_found_where_public_code_looks_for_it():
 
 
 def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.json"
-    write_json({"a": 1}, str(path))
+    path = tmp_path / "deep" / "a.json"
+    write_json({"name": "é", "n": [1, 2]}, str(path))
+    assert read_json(str(path)) == {"name": "é", "n": [1, 2]} and [p.name for p in path.parent.iterdir()] == ["a.json"]
     with pytest.raises(TypeError):
-        write_json({"a": object()}, str(path))
-    assert dassl.utils.read_json(str(path)) == {"a": 1}
+        write_json({"bad": object()}, str(path))
+    assert json.loads(path.read_text())["name"] == "é" and [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
 def test_an_unreadable_image_is_named(tmp_path):

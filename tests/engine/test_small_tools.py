@@ -4,7 +4,17 @@ import torch
 from torch import nn
 
 from dassl.data.transforms.autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
-from dassl.utils import UserError, check_availability, count_num_param, download_url, init_network_weights
+from dassl.utils import (
+    UserError,
+    cache_dir,
+    check_availability,
+    collect_env_info,
+    count_num_param,
+    download_url,
+    init_network_weights,
+    listdir_nohidden,
+    tolist_if_not,
+)
 from dassl.utils.torchtools import set_bn_to_eval
 
 
@@ -36,6 +46,19 @@ def test_batch_normalisations_alone_keep_their_statistics(net):
 def test_parameters_are_counted_of_a_model_or_of_groups(net):
     expected = 3 * 25 * 200 + 200 + 400 + 400 + 200 * 300
     assert count_num_param(net) == expected == count_num_param(params=[{"params": list(net.parameters())}])
+
+
+def test_single_things_become_lists_and_the_environment_is_told():
+    assert tolist_if_not("a") == ["a"] and tolist_if_not(["a"]) == ["a"]
+    assert "PyTorch" in collect_env_info()
+
+
+def test_folders_are_listed_without_hidden_files_and_the_cache_is_not_made_unasked(tmp_path, monkeypatch):
+    for name in ("b", ".hidden", "a"):
+        (tmp_path / name).touch()
+    assert listdir_nohidden(str(tmp_path), sort=True) == ["a", "b"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "dassl" and not cache_dir().exists()
 
 
 def test_a_name_that_is_not_available_gets_the_nearest():
