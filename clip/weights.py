@@ -8,6 +8,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -27,6 +28,8 @@ except ImportError:                             # Windows: two runs must not dow
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 15
+_kept: dict[tuple[str, int, int], tuple[dict[str, Tensor], frozenset[int] | None]] = {}
+
 _OFFLINE_HINT = "Meanwhile `bash scripts/dapt.sh digits 16` runs with the embedded model and needs no download."
 
 
@@ -58,14 +61,41 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
     return clip.to(device)
 
 
+def keep_in_memory(name: str) -> bool:
+    """Read a backbone's file now, if it is on this machine, so that forks of this process share what it holds.
+
+    Returns:
+        Whether there was such a file. What cannot be read is left to whoever loads it.
+    """
+    try:
+        found = resolve(name)
+        path = TINY_FILE if found == TINY else find(found) if isinstance(found, Backbone) else found
+        if not isinstance(path, Path) or not path.is_file():
+            return False
+        file_sha256(path)
+        _kept[_stamp(path)] = _read(path)
+    except (InputError, OSError):
+        return False
+    return True
+
+
 def load_file(path: Path) -> FrozenCLIP:
     """Frozen towers from one file: the embedded model's, OpenAI's archive, or a state dict in OpenAI's key layout."""
-    if path == TINY_FILE:
-        weights, known = read_tiny(path)
-        clip = FrozenCLIP.from_state_dict(weights)
-        clip.known_tokens = known
-        return clip
-    return FrozenCLIP.from_state_dict(read_state_dict(path))
+    weights, known = _kept.get(_stamp(path)) or _read(path)
+    clip = FrozenCLIP.from_state_dict(weights)
+    clip.known_tokens = known
+    return clip
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], frozenset[int] | None]:
+    """Weights, and the BPE ids that have a learned embedding, where that is not all of them."""
+    return read_tiny(path) if path == TINY_FILE else (read_state_dict(path), None)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """By which a file is known again while nobody changes it."""
+    facts = path.stat()
+    return str(path.resolve()), facts.st_size, facts.st_mtime_ns
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -184,6 +214,12 @@ def missing_weights(backbone: Backbone, reason: str = "") -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """Hex digest; a file that has not changed since is not read a second time."""
+    return _sha256(path, _stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, stamp: tuple[str, int, int]) -> str:
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

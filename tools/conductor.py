@@ -16,7 +16,7 @@ from tools.inputs import read_json
 from tools.outcome import Outcome, exit_words
 from tools.overview import Overview, Status, duration
 from tools.schedule import Schedule
-from tools.slots import THREADS, Slots
+from tools.slots import KEPT, THREADS, Slots, backbone_of
 
 _RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
 _SAVE_SECONDS = 30                          # for a run that is asked to end: it saves after its current step
@@ -55,7 +55,8 @@ class Conductor:
         self.server, self._threads = None, None
         if len(todo) > 1 and launch.can_fork() and not fresh:
             self._threads = slots.environment(todo[0].cell, 0).get(THREADS)
-            self.server = launch.WarmServer({THREADS: self._threads} if self._threads else {},
+            names = "\n".join(dict.fromkeys(filter(None, (backbone_of(p.cell) for p in todo))))
+            self.server = launch.WarmServer({KEPT: names, **({THREADS: self._threads} if self._threads else {})},
                                             lambda server: self.events.put((self._lost_server, server)))
 
     def run(self) -> Outcome:

@@ -23,6 +23,7 @@ from tools.recipes import Cell, RecipeError
 
 TINY = "tiny"
 THREADS, DEVICES, USE_CUDA, BACKBONE = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "USE_CUDA", "MODEL.BACKBONE.NAME"
+KEPT = "DASSL_WARM_BACKBONES"       # names, one in a line: backbones whose weights a sweep reads once for its runs
 SMALL_JOBS_PER_GPU = 4              # of the embedded model, unless --jobs-per-gpu says otherwise
 _MEMORY_OF_A_SMALL_JOB = 1 << 30    # bytes; a run of the embedded model takes about half of it
 

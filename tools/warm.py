@@ -34,7 +34,7 @@ _GRACE_SECONDS = 10                         # for the runs to end when the sweep
 
 
 def import_everything() -> None:
-    """What a run of tools/train.py imports until its end, and the tokenizer's vocabulary."""
+    """What a run of tools/train.py imports until its end, the tokenizer's vocabulary, and the sweep's weights."""
     from tools import train
 
     train.register()
@@ -45,11 +45,26 @@ def import_everything() -> None:
     import dassl.engine.trainer
     import dassl.utils.run_lock  # noqa: F401
     import tools.first_look  # noqa: F401
-    import tools.slots  # noqa: F401
+    import tools.slots
     from clip.tokenizer import simple_tokenizer
 
     Image.init()
     simple_tokenizer()
+    keep_weights(os.environ.get(tools.slots.KEPT, ""))
+
+
+def keep_weights(names: str) -> None:
+    """Read the weights of backbones, one name in a line, for all runs to share. Copies bytes, in this one thread."""
+    import torch
+
+    from clip.weights import keep_in_memory
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)                # a pool of threads would not live on in the forks
+    for name in names.splitlines():
+        if ":" not in name:                 # open_clip reads its own files
+            keep_in_memory(name)
+    torch.set_num_threads(threads)
 
 
 def serve(channel: socket.socket) -> list[str] | None:

@@ -1,5 +1,6 @@
 """Names, files and archives of weights: what loads, what is refused, and that nothing in a file is executed."""
 import hashlib
+import os
 import pickle
 import threading
 import zipfile
@@ -15,6 +16,7 @@ from clip import BACKBONES, FrozenCLIP, InputError, WeightsNotFound, load_clip, 
 from clip.archive import is_torchscript, read_torchscript
 from clip.backbones import Backbone, OpenCLIPName, resolve
 from clip.tiny import hashed_rows, read_tiny
+from clip.weights import keep_in_memory
 
 
 def same(a, b):
@@ -195,3 +197,23 @@ def literal_splitmix(n):
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2 ** 64
     x = (x ^ x >> 27) * 0x94D049BB133111EB % 2 ** 64
     return ((x ^ x >> 31) >> 40) / 2 ** 24 - 0.5
+
+
+def test_weights_that_are_kept_in_memory_are_those_of_the_file_until_it_changes(tmp_path, tiny_clip_weights):
+    path = tmp_path / "clip.pt"
+    torch.save(tiny_clip_weights, path)
+    assert keep_in_memory(str(path)) and not keep_in_memory(str(tmp_path / "none.pt"))
+    kept = load_clip(str(path))
+    assert all(torch.equal(kept.state_dict()[name], value) for name, value in tiny_clip_weights.items())
+    with torch.no_grad():
+        kept.ln_final.weight.add_(1.0)                  # a user's model, not what is kept
+    assert torch.equal(load_clip(str(path)).ln_final.weight, tiny_clip_weights["ln_final.weight"])
+    torch.save({**tiny_clip_weights, "ln_final.weight": torch.full((64,), 3.0)}, path)
+    os.utime(path, ns=(1, 1))
+    changed = load_clip(str(path))
+    assert changed.ln_final.weight[0] == 3.0 and changed.sha256 != kept.sha256
+
+
+def test_the_embedded_weights_can_be_kept_too():
+    assert keep_in_memory("tiny")
+    assert load_clip("tiny").known_tokens == read_tiny()[1]
