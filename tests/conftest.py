@@ -18,7 +18,7 @@ def _one_thread_and_own_caches(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("DASSL_OFFLINE", "1")
-    patch.delenv("CLIP_CACHE", raising=False)
+    patch.setenv("CLIP_CACHE", str(tmp_path_factory.mktemp("clip")))
     yield
     patch.undo()
 

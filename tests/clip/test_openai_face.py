@@ -57,6 +57,7 @@ def unit(x):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))                   # an earlier test may have filled the cache below it
     monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

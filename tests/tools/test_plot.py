@@ -36,6 +36,7 @@ def test_a_trained_run_is_drawn_into_its_folder(make_cfg, capsys, tmp_path):
     capsys.readouterr()                                         # the result's lines
     run = tmp_path / "run"
     (run / "config.yaml").write_text(cfg.dump())
+    capsys.readouterr()                                         # what the training said
     for words, name in ((["prm"], "prm.png"), (["prm", "--format", "pdf", "--style", "dark"], "prm-dark.pdf"),
                         (["prompts", "--format", "svg"], "prompts.svg")):
         assert plot.cli([words[0], str(run), *words[1:]]) == 0

@@ -170,6 +170,7 @@ def test_a_run_that_only_tested_is_drawn_with_the_prompts_it_tested_wherever_bot
 
 def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
     run = run_of("CoOp")
+    capsys.readouterr()                                         # what the training said
     assert plot.cli(["embeddings", str(run), "--images", "5"]) == 0
     assert capsys.readouterr().out.strip() == str(run / "plots" / "embeddings.png")
     written = json.loads((run / "plots" / "embeddings.json").read_text())

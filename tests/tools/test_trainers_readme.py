@@ -40,12 +40,12 @@ def files(tmp_path, monkeypatch):
                 pixels[10:30, 10:30, colour] = 255
                 Image.fromarray(pixels).save(tmp_path / "data" / "dots" / split / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    path = list(sys.path)
+    path, modules = list(sys.path), set(sys.modules)
     yield tmp_path
     sys.path[:] = path
     TRAINER_REGISTRY._obj_map.pop("NearZeroShot", None)
     DATASET_REGISTRY._obj_map.pop("Dots", None)
-    for name in [name for name in sys.modules if name.startswith("dassl_plugin_")]:
+    for name in [name for name in sys.modules if name.startswith("dassl_plugin_") and name not in modules]:
         del sys.modules[name]
 
 
