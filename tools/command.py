@@ -16,7 +16,7 @@ def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespa
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)          # of the handler: the engine's own loggers let more through
     logging.getLogger().addHandler(warnings)
-    from tools.foreign import code_of_others
+    from tools.running.foreign import code_of_others
 
     try:
         with code_of_others(getattr(args, "allow_cpu_shim", False)):

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import description_check, questions, train  # noqa: E402
-from tools.chat import Chat, ChatError  # noqa: E402
-from tools.description_job import Job, ask_all  # noqa: E402
+from tools import train  # noqa: E402
+from tools.describing import description_check, questions  # noqa: E402
+from tools.describing.chat import Chat, ChatError  # noqa: E402
+from tools.describing.description_job import Job, ask_all  # noqa: E402
 
 EXAMPLES = """
 examples:

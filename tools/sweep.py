@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import cells, cluster, inputs, launch, protocols, table  # noqa: E402
-from tools.conductor import Conductor  # noqa: E402
-from tools.estimate import Times, plan_table, side_by_side  # noqa: E402
-from tools.outcome import report  # noqa: E402
-from tools.overview import duration  # noqa: E402
+from tools import inputs, protocols, table  # noqa: E402
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe  # noqa: E402
-from tools.slots import Slots, slots  # noqa: E402
+from tools.sweeping import cells, cluster, launch  # noqa: E402
+from tools.sweeping.conductor import Conductor  # noqa: E402
+from tools.sweeping.estimate import Times, plan_table, side_by_side  # noqa: E402
+from tools.sweeping.outcome import report  # noqa: E402
+from tools.sweeping.overview import duration  # noqa: E402
+from tools.sweeping.slots import Slots, slots  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 

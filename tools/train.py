@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from tools import console, faults, inputs, leash, restart  # noqa: E402
+from tools import inputs  # noqa: E402
+from tools.running import console, faults, restart  # noqa: E402
+from tools.sweeping import leash  # noqa: E402
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they first remove what a former run left in the folder
@@ -132,7 +134,7 @@ def setup_cfg(args: argparse.Namespace):
     extend_all(cfg, modules)
     if args.extend_cfg:
         from dassl.config.extend import extend
-        from tools.foreign import load_extend_cfg
+        from tools.running.foreign import load_extend_cfg
 
         extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
@@ -181,7 +183,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
-    from tools.foreign import code_of_others
+    from tools.running.foreign import code_of_others
 
     with code_of_others(args.allow_cpu_shim):
         cfg = setup_cfg(args)
@@ -196,8 +198,8 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
     from dassl.utils.whole_files import write_whole
-    from tools.first_look import first_look
-    from tools.slots import threads_of
+    from tools.running.first_look import first_look
+    from tools.sweeping.slots import threads_of
 
     if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
         torch.set_num_threads(threads)
@@ -335,7 +337,7 @@ def _own_packages_first() -> None:
 def _list(args: argparse.Namespace) -> int:
     """Print name, module and paper of everything registered."""
     _own_packages_first()
-    from tools.foreign import code_of_others
+    from tools.running.foreign import code_of_others
 
     with code_of_others(args.allow_cpu_shim):
         register(args.plugin, args.replace)

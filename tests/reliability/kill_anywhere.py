@@ -38,7 +38,8 @@ from dassl.engine import trainer, trainer_base  # noqa: E402
 from dassl.engine.autosave import Autosave  # noqa: E402
 from dassl.evaluation.evaluator import Classification  # noqa: E402
 from dassl.utils import load_checkpoint  # noqa: E402
-from tools import train, warm  # noqa: E402
+from tools import train  # noqa: E402
+from tools.sweeping import warm  # noqa: E402
 from trainers._base import PromptTrainer  # noqa: E402
 
 TRAINERS = ("AR", "AttrVR", "CoCoOp", "CoOp", "DAPT", "DVPcls", "DVPcse", "LinearProbe", "VP", "VPT", "ZeroshotCLIP")

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from dassl.engine.scalars import Scalars
-from tools import console, faults, train
+from tools import train
+from tools.running import console, faults
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["--trainer", "CoOp", "--seed", "1", "--config-file", "configs/trainers/CoOp/tiny.yaml",

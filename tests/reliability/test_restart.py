@@ -18,7 +18,8 @@ from dassl.engine import build_trainer  # noqa: E402
 from dassl.engine.autosave import FILE  # noqa: E402
 from dassl.utils import set_random_seed, stop  # noqa: E402
 from dassl.utils.whole_files import remove_parts, write_whole  # noqa: E402
-from tools import restart, train  # noqa: E402
+from tools import train  # noqa: E402
+from tools.running import restart  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ("DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "4")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
-from tools import cells, launch, slots, sweep  # noqa: E402
+from tools import sweep  # noqa: E402
+from tools.sweeping import cells, launch, slots  # noqa: E402
 
 cells.train_command = lambda arguments: [sys.executable, str(HERE / "fake_train.py"), *arguments]
 slots.gpus = lambda environ: os.environ["FAKE_GPUS"].split() if "FAKE_GPUS" in os.environ else []

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tools import inputs, leash, train  # noqa: E402
+from tools import inputs, train  # noqa: E402
+from tools.sweeping import leash  # noqa: E402
 
 
 def main(argv: list[str]) -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import cells, cluster, cluster_local, cluster_slurm, restart, sweep, train
+from tools import sweep, train
+from tools.running import restart
+from tools.sweeping import cells, cluster, cluster_local, cluster_slurm
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,8 @@ from itertools import count
 
 import pytest
 
-from tools import chat, describe, description_check, questions
+from tools import describe
+from tools.describing import chat, description_check, questions
 
 KEY = "sk-secret-0123456789"
 NAMES = ["big dog", "cat", "small_bird"]

@@ -7,7 +7,7 @@ from dassl.config import CfgNode, get_cfg_default
 from dassl.config.extend import extend
 from dassl.utils import UserError
 from tools import train
-from tools.foreign import load_extend_cfg
+from tools.running.foreign import load_extend_cfg
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml"]
 

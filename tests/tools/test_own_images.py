@@ -8,7 +8,8 @@ from PIL import Image
 
 from datasets.digits import WORDS
 from datasets.embedded import digit_images
-from tools import first_look, inputs, train
+from tools import inputs, train
+from tools.running import first_look
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--seed", "1",
         "--template", "a photo of the digit {}."]

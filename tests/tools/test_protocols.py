@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import cells, protocols, sweep, table, train
+from tools import protocols, sweep, table, train
 from tools.protocols import expand, zeroshot
 from tools.recipes import RecipeError, load_recipe
+from tools.sweeping import cells
 
 EMBEDDED = {"coop", "vpt", "dapt", "cocoop"}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import cells, sweep
+from tools import sweep
+from tools.sweeping import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ["--recipe", "dapt", "--datasets", "digits", "--shots", "16"]

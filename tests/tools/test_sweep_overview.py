@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from tools import estimate, overview, sweep
-from tools.cells import Planned
-from tools.estimate import Times, side_by_side
-from tools.overview import Overview, Status, duration
+from tools import sweep
+from tools.sweeping import estimate, overview
+from tools.sweeping.cells import Planned
+from tools.sweeping.estimate import Times, side_by_side
+from tools.sweeping.overview import Overview, Status, duration
 
 TRAINING = "DAPT Digits seed 1: epoch 34/100 loss 0.213 acc 96.875 eta 1:02:05"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import launch
+from tools.sweeping import launch
 
 HERE = Path(__file__).resolve().parent
 WORDS = ["--recipe", "dapt", "--datasets", "digits", "--shots", "16"]

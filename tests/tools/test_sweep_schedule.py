@@ -2,8 +2,8 @@
 import pytest
 
 from tools import sweep
-from tools.cells import Planned
-from tools.schedule import Schedule
+from tools.sweeping.cells import Planned
+from tools.sweeping.schedule import Schedule
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """How many runs go side by side, and where; GPUs are a list of names here."""
 import pytest
 
-from tools import slots as module
 from tools.recipes import RecipeError, load_recipe
-from tools.slots import DEVICES, THREADS, parse_gpus, slots
+from tools.sweeping import slots as module
+from tools.sweeping.slots import DEVICES, THREADS, parse_gpus, slots
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools import inputs, launch, train
+from tools import inputs, train
+from tools.sweeping import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not launch.can_fork(), reason="the warm server needs Linux")
@@ -21,7 +22,7 @@ def forbidden(*_):
     raise AssertionError("asked for a GPU")
 torch._C._cuda_init = torch._C._cuda_getDeviceCount = torch.cuda.is_available = torch.cuda.device_count = forbidden
 before = [torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()]
-from tools import warm
+from tools.sweeping import warm
 warm.import_everything()
 after = [torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()]
 threads = len(os.listdir("/proc/self/task"))

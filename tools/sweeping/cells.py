@@ -1,0 +1,95 @@
+"""One cell of a sweep: whether its result is there, and the plain tools/train.py command that makes it.
+
+Imports nothing heavy.
+"""
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import inputs, train
+from tools.inputs import read_json
+from tools.recipes import Cell
+from tools.running import restart
+
+ROOT = Path(__file__).resolve().parents[2]
+TAIL = 8                                            # lines of a failed run that are shown
+
+
+@dataclass
+class Planned:
+    """A cell, its run folder and how its result stands.
+
+    Attributes:
+        state: "finished", "other" (finished, with other settings), "resume" (has a checkpoint) or "new".
+        changes: for "other", what was set otherwise.
+    """
+
+    cell: Cell
+    root: str
+    output: str
+    state: str = "new"
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Bring `state` and `changes` up to date with what lies in the run folder."""
+        record, then = read_json(self.folder / "results.json"), inputs.read(self.folder)
+        changes = ["nobody knows how: inputs.json is missing"] if then is None else \
+            inputs.differences(then, inputs.describe(train.parser().parse_args(self.arguments)))
+        self.state, self.changes = "new", ()
+        if record and record.get("finished"):
+            self.state, self.changes = ("other", tuple(changes)) if changes else ("finished", ())
+        elif not changes and restart.has_state(self.folder):
+            self.state = "resume"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output, self.cell.folder)
+
+    @property
+    def arguments(self) -> list[str]:
+        return self.cell.arguments(self.root, self.output)
+
+    @property
+    def record(self) -> dict | None:
+        """results.json of the finished run, or None."""
+        record = read_json(self.folder / "results.json")
+        return record if record and record.get("finished") else None
+
+    @property
+    def name(self) -> str:
+        shots = "" if self.cell.shots is None else f" {self.cell.shots} shots seed {self.cell.seed}"
+        tag = self.cell.tag.replace("@", " ").replace("_", " ")
+        variant = f" ({self.cell.variant})" if self.cell.variant else ""
+        return f"{self.cell.trainer}{variant} {self.cell.dataset}{tag}{shots}"
+
+    def command_line(self) -> str:
+        """The run as one may type it: relative names inside the checkout, `python` where that is this interpreter."""
+        python, script = Path(sys.executable), ROOT / "tools" / "train.py"
+        if Path.cwd() == ROOT:
+            python, script = (p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in (python, script))
+        python = "python" if shutil.which("python") == sys.executable else str(python)
+        return shlex.join([python, str(script), *self.arguments])
+
+    def launch(self) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment of the run that is to be made now.
+
+        An interrupted one goes on, as the same command would. Otherwise tools/train.py first removes what a former run
+        left, once it has the folder for itself.
+        """
+        return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW}
+
+    def log_tail(self) -> list[str]:
+        """Last lines of the newest log, [] where there is none."""
+        logs = sorted(self.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+        return logs[-1].read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-TAIL:] if logs else []
+
+
+def train_command(arguments: list[str]) -> list[str]:
+    return [sys.executable, str(ROOT / "tools" / "train.py"), *arguments]

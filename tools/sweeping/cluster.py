@@ -1,0 +1,209 @@
+"""Runs of a sweep as jobs of submitit: on this machine (--launcher local) or on Slurm (--launcher slurm).
+
+A job is one run of tools/train.py (with several GPUs, of torchrun). One that is pre-empted or out of time has its run
+save what it has, is put back into the queue and goes on from there; so does one whose machine went away.
+Imports nothing heavy: submitit is an optional extra, imported when a launcher is asked for.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tools import train
+from tools.recipes import RecipeError
+from tools.sweeping import cells
+from tools.sweeping.leash import LEASH
+from tools.sweeping.outcome import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
+ONE_PROCESS = ("LinearProbe", "ZeroshotCLIP")       # trainers that torchrun would not make faster
+MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
+_SAVE_SECONDS = 60                  # for a run to save when its job must end
+_HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a machine that went away is free after these
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("other machines (pip install submitit; docs/scaling.md)")
+    g.add_argument("--launcher", choices=["local", "slurm"],
+                   help="every run as a job of submitit, at most --jobs at once: processes of this machine with a time "
+                        "limit, or an array of Slurm")
+    g.add_argument("--no-wait", action="store_true",
+                   help="return at once; the same command shows how the runs stand, and submits what has none")
+    g.add_argument("--time", default="4:00:00", metavar="[D-]H:MM:SS|MIN", type=_minutes,
+                   help="of one run before it is put back into the queue (default: 4:00:00)")
+    g.add_argument("--mem", type=float, metavar="GB", help="memory of one run (Slurm)")
+    g.add_argument("--gpus-per-cell", type=int, metavar="N",
+                   help="GPUs of one run; more than one train it together (default: 1, none with USE_CUDA False)")
+    g.add_argument("--cpus-per-cell", type=int, metavar="N", help="CPU cores of one run (Slurm)")
+    for name in ("partition", "account", "qos", "constraint"):
+        g.add_argument(f"--{name}", metavar="NAME", help="as Slurm takes it")
+    g.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE",
+                   help="further options of sbatch, e.g. --slurm mail-type=END exclude=node7")
+
+
+def run(args: argparse.Namespace, planned: list, todo: list, places, times, argv: list[str]) -> Outcome | None:
+    """Make the runs of `todo` by the launcher.
+
+    Args:
+        planned: of the whole sweep. places: `tools.sweeping.slots.Slots`. times: `tools.sweeping.estimate.Times`.
+        argv: the command's words, for what goes on in the background.
+    Returns:
+        None where nothing is waited for.
+    Raises:
+        RecipeError: submitit or Slurm is not there, or refuses.
+    """
+    if not todo:
+        return Outcome()
+    try:
+        import submitit  # noqa: F401 - told here that it is missing, before anything is written
+    except ImportError as error:
+        raise RecipeError(f"--launcher {args.launcher} starts its jobs through submitit, which is not installed here. "
+                          "`pip install submitit` (the extra `cluster` of setup.py) adds it; without --launcher the "
+                          "runs start on this machine.") from error
+    from tools.sweeping import cluster_local, cluster_slurm
+
+    add_to_path()
+    if args.launcher == "slurm":
+        return cluster_slurm.run(args, planned, todo)
+    return cluster_local.run(args, planned, todo, places, times, argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises RecipeError for flags that mean nothing without a launcher."""
+    given = [f"--{name.replace('_', '-')}" for name in ("no_wait", "mem", "gpus_per_cell", "cpus_per_cell", "partition",
+                                                        "account", "qos", "constraint", "slurm") if getattr(args, name)]
+    if given and not args.launcher:
+        raise RecipeError(f"{given[0]} belongs to --launcher local or slurm, which starts every run as a job. Add one, "
+                          f"or leave {given[0]} out.")
+
+
+def gpus_per_cell(args: argparse.Namespace, planned: list) -> int:
+    """GPUs that a job asks for."""
+    if args.gpus_per_cell is not None:
+        return args.gpus_per_cell
+    return 0 if any(str(p.cell.user_opts.get("USE_CUDA")).lower() == "false" for p in planned) else 1
+
+
+def add_to_path() -> None:
+    """Have Python find this module in jobs, which start elsewhere."""
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), *known]))
+
+
+def executor(launcher: str, folder: Path):
+    """submitit's, whose jobs may run out of time MOST_TIMEOUTS times. Raises RecipeError where it cannot be had."""
+    from submitit import AutoExecutor
+
+    try:
+        return AutoExecutor(folder, cluster=launcher, **{f"{launcher}_max_num_timeout": MOST_TIMEOUTS})
+    except RuntimeError as error:
+        raise RecipeError(f"--launcher {launcher} is not possible here: {error}") from error
+
+
+@dataclass
+class Job:
+    """What a job calls: one run, from where it stands to its end.
+
+    Attributes:
+        gpus: processes of the run, one per GPU.
+        environment: what the run finds otherwise than the job. force: start anew, whatever lies in the folder.
+        code: file for the exit code once the run has ended by itself; None keeps no file.
+    """
+
+    planned: cells.Planned
+    gpus: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+    code: Path | None = None
+
+    def __call__(self) -> int:
+        """The exit code of tools/train.py.
+
+        SIGTERM to a job of this machine asks the run to save and end, a second one to end, a third one ends it. On
+        Slurm it only announces the signal at which the job goes back into the queue (`checkpoint`).
+        """
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+            self._asked, self._pid = 0, None
+            signal.signal(signal.SIGTERM, self._ask)
+        for _ in range(_HELD_TRIES):
+            if (code := self._run()) != train.IN_USE:
+                break
+            time.sleep(_HELD_SECONDS)
+        if self.code is not None:
+            self.code.write_text(f"{code}\n", encoding="utf-8")
+        return code
+
+    def checkpoint(self):
+        """submitit calls this when the job must end before its run: the run saves, and the job is put back."""
+        from submitit.helpers import DelayedSubmission
+
+        if (pid := getattr(self, "_pid", None)) is not None and not _gone(pid):
+            os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + _SAVE_SECONDS
+            while not (ended := _gone(pid)) and time.monotonic() < until:
+                time.sleep(0.1)
+            if not ended:
+                os.killpg(pid, signal.SIGKILL)
+        return DelayedSubmission(replace(self, force=False))
+
+    def _ask(self, number: int, _frame) -> None:
+        self._asked += 1
+        if self._pid is None:
+            sys.exit(128 + number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM) if self._asked < 3 else os.killpg(self._pid, signal.SIGKILL)
+
+    def _run(self) -> int:
+        p = self.planned
+        if self.force:
+            p.state = "new"
+        else:
+            p.look()
+        if p.state == "finished":
+            return 0
+        arguments, environment = p.launch()
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.environment, LEASH: "stdin"}
+        # In a session of its own: Slurm's signals are for the job, which tells the run; the leash ends it with the job.
+        with subprocess.Popen(command(arguments, p.cell.trainer, self.gpus), env=environment, stdin=subprocess.PIPE,
+                              start_new_session=True) as process:
+            self._pid = process.pid
+            code = process.wait()
+            self._pid = None
+        return code
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+def _gone(pid: int) -> bool:
+    """Whether a child has ended. Asked of the system: a signal may have come while subprocess was waiting for it."""
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True
+
+
+def command(arguments: list[str], trainer: str, gpus: int) -> list[str]:
+    """One process, or torchrun with one for each GPU."""
+    script, *arguments = cells.train_command(arguments)[1:]
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
+    return [sys.executable, *(together if gpus > 1 and trainer not in ONE_PROCESS else []), script, *arguments]
+
+
+def _minutes(text: str) -> int:
+    """Minutes of "90", "1:30:00" or "1-12:00:00", at least 1."""
+    found = re.fullmatch(r"(?:(?:(?P<d>\d+)-)?(?P<h>\d+):(?P<m>[0-5]\d):(?P<s>[0-5]\d)|(?P<min>\d+))", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"a time such as 90 (minutes), 4:00:00 or 1-12:00:00; got {text!r}")
+    d, h, m, s, whole = (int(found[name] or 0) for name in ("d", "h", "m", "s", "min"))
+    return max(1, whole + 60 * (24 * d + h) + m + (s > 0))

@@ -1,0 +1,54 @@
+"""How a sweep ended: its exit code, and the words about what failed."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tools import table, train
+from tools.sweeping.cells import Planned
+
+
+@dataclass
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        failed: (run, exit code, last lines). left_out: runs that did not start because of these.
+        elsewhere: runs that other processes make. stopped_by: 130 or 143 where the sweep was interrupted, else 0.
+    """
+
+    failed: list[tuple[Planned, int, list[str]]] = field(default_factory=list)
+    left_out: list[Planned] = field(default_factory=list)
+    elsewhere: list[Planned] = field(default_factory=list)
+    stopped_by: int = 0
+
+    @property
+    def code(self) -> int:
+        """Of the command: 0; 2 where all that failed is the user's to mend; 1 where something else did."""
+        if self.stopped_by or not (self.failed or self.elsewhere):
+            return self.stopped_by
+        return 2 if self.failed and all(code == train.USER_ERROR for _, code, _ in self.failed) else 1
+
+
+def exit_words(code: int) -> str:
+    if code == 0:
+        return "it ended without a result; does TEST.NO_TEST say so?"
+    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+
+
+def report(outcome: Outcome) -> str:
+    """Every failure with its last lines and its log; what several runs say alike is told once."""
+    words: list[str] = []
+    told: dict[tuple[str, ...], str] = {}
+    for p, code, lines in outcome.failed:
+        log = table.short(p.folder / "log.txt")
+        how = "is not possible" if code == train.USER_ERROR else f"failed; its log is {log}"
+        if first := told.get(tuple(lines)):
+            words.append(f"\n{p.name} {how}; it ended as {first} did.")
+            continue
+        told[tuple(lines)] = p.name
+        words.append(f"\n{p.name} {how}:" if code == train.USER_ERROR else f"\n{p.name} {how} and ends:")
+        words += [f"  {line}" for line in lines if line.strip()]
+    if outcome.elsewhere:
+        words.append(f"\n{len(outcome.elsewhere)} of the runs are being made by other processes; the same command "
+                     "shows their results when they have finished.")
+    return "\n".join(words).strip("\n")

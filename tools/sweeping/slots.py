@@ -1,0 +1,173 @@
+"""How many runs go side by side, and on which GPU or with how many threads each.
+
+The embedded model runs on one thread unless OMP_NUM_THREADS says otherwise, alone or in a sweep: its matrices are too
+small to share, and as PyTorch's sums differ in their last bits with the number of threads, its results then depend
+neither on --jobs nor on the number of cores. Imports nothing heavy.
+"""
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from tools.inputs import existing
+from tools.recipes import Cell, RecipeError
+
+TINY = "tiny"
+THREADS, DEVICES, USE_CUDA, BACKBONE = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "USE_CUDA", "MODEL.BACKBONE.NAME"
+KEPT = "DASSL_WARM_BACKBONES"       # names, one in a line: backbones whose weights a sweep reads once for its runs
+SMALL_JOBS_PER_GPU = 4              # of the embedded model, unless --jobs-per-gpu says otherwise
+_MEMORY_OF_A_SMALL_JOB = 1 << 30    # bytes; a run of the embedded model takes about half of it
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Places for runs that go side by side.
+
+    Attributes:
+        devices: one per place: the GPU as CUDA_VISIBLE_DEVICES names it, "" for the CPU.
+        threads: OMP_NUM_THREADS of every run that does not choose its own number; None leaves it to PyTorch.
+        words: what the plan says of them.
+    """
+
+    devices: tuple[str, ...]
+    threads: int | None
+    words: str
+
+    def environment(self, cell: Cell, place: int) -> dict[str, str]:
+        """What a run of `cell` finds otherwise in its environment than the sweep."""
+        found = {DEVICES: self.devices[place]} if self.devices[place] else {}
+        if self.threads is not None and backbone_of(cell) != TINY:
+            found[THREADS] = str(self.threads)
+        return found
+
+
+def slots(cells: list[Cell], jobs: int | None = None, per_gpu: int | None = None,
+          environ: Mapping[str, str] = os.environ) -> Slots:
+    """Places for these cells.
+
+    Args:
+        jobs: side by side; None chooses: on CPUs as many as have cores, on GPUs `per_gpu` on each.
+        per_gpu: most of them on one GPU; None is 4 for runs of the embedded model, else 1 (and what `jobs` asks for).
+    Raises:
+        RecipeError: OMP_NUM_THREADS is no number.
+    """
+    small = all(backbone_of(cell) == TINY for cell in cells)
+    found = [] if any(str(cell.user_opts.get(USE_CUDA)).lower() == "false" for cell in cells) else gpus(environ)
+    count, have = max(len(cells), 1), cores()
+    if found:
+        cap = per_gpu or (-(-jobs // len(found)) if jobs else SMALL_JOBS_PER_GPU if small else 1)
+        number = max(1, min(jobs or count, count, cap * len(found), have if jobs is None else count))
+        devices = tuple(found[place % len(found)] for place in range(number))
+        threads = max(1, have // number) if number > 1 and not small and THREADS not in environ else None
+        on = f"GPU {found[0]}" if len(found) == 1 else f"{len(found)} GPUs"
+        return Slots(devices, threads, f"{_at_a_time(number)} on {on}")
+    asked = _threads(environ)
+    each = asked or (1 if small else have)
+    number = min(jobs or max(1, min(have // each, _memory() // _MEMORY_OF_A_SMALL_JOB)), count)
+    threads = max(1, have // number) if number > 1 and not asked and not small else None
+    each = threads or each
+    return Slots(("",) * number, threads, f"{_at_a_time(number)}, {each} thread{'s' * (each > 1)} each")
+
+
+def threads_of(backbone: str, environ: Mapping[str, str] = os.environ) -> int | None:
+    """CPU threads for a run of this backbone; None leaves the number to PyTorch, which takes every core."""
+    return 1 if backbone == TINY and THREADS not in environ else None
+
+
+@cache
+def _backbone_of(config_file: Path) -> str:
+    content = yaml.safe_load(existing(config_file).read_text(encoding="utf-8")) or {}
+    return str(content.get("MODEL", {}).get("BACKBONE", {}).get("NAME", ""))
+
+
+def backbone_of(cell: Cell) -> str:
+    """MODEL.BACKBONE.NAME of a run; "" where neither its options nor its trainer yaml names one."""
+    return str(cell.opts.get(BACKBONE) or _backbone_of(cell.config_file))
+
+
+def gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them; asks neither PyTorch nor CUDA."""
+    if not (_torch_has_cuda() and _has_nvidia_driver()):
+        return []
+    if DEVICES in environ:
+        names = [name.strip() for name in environ[DEVICES].split(",")]
+        return names[:next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))]
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        reply = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse_gpus(reply.stdout) if reply.returncode == 0 else []
+
+
+def parse_gpus(listing: str) -> list[str]:
+    """Names out of `nvidia-smi -L`: numbers of whole GPUs, or the UUIDs of the parts (MIG) of one that is divided."""
+    found: list[str] = []
+    for line in listing.splitlines():
+        if whole := re.match(r"GPU (\d+):", line):
+            found.append(whole[1])
+        elif part := re.match(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)", line):
+            if found and found[-1].isdigit():
+                found.pop()
+            found.append(part[1])
+    return found
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its affinity, and its container's share."""
+    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    return max(1, min(have, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else have
+
+
+def _memory() -> int:
+    """Bytes that may still be used; a large number where the system does not tell."""
+    free = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    bounds = [int(free[1]) << 10] if free else []
+    bounds += [int(limit) - int(used)] if limit.isdigit() and used.isdigit() else []
+    return min(bounds, default=1 << 62)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _threads(environ: Mapping[str, str]) -> int | None:
+    """What the user's environment asks for."""
+    value = environ.get(THREADS, "").split(",")[0].strip()
+    if not value:
+        return None
+    if not value.isdigit() or value == "0":
+        raise RecipeError(f"{THREADS} is a number of threads, 1 or more; got {environ[THREADS]!r}. Unset it, or set 1.")
+    return int(value)
+
+
+def _torch_has_cuda() -> bool:
+    """Whether the installed PyTorch was built for CUDA, read from its version file without importing it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        return False
+    version = Path(spec.origin).with_name("version.py")
+    return bool(re.search(r"^cuda\b[^=]*=\s*['\"]", _read(str(version)), re.MULTILINE))
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _at_a_time(number: int) -> str:
+    return "one after the other" if number == 1 else f"{number} at a time"
