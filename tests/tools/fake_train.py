@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools import inputs, train  # noqa: E402
+from tools.running import endings  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
         return train.USER_ERROR
     if how == "held":
         return train.IN_USE
-    train._ready(str(folder))
+    endings.ready(str(folder))
     inputs.write(folder, args)
     (folder / "log.txt").write_text("epoch [1/2]\nthe cat ate the batch\n")
     print("The same warning in every run")

@@ -1,0 +1,91 @@
+"""The flags of tools/train.py: those of CoOp's train.py, and ours. Imports nothing heavy."""
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = "Train and test one method on one dataset: the flags of CoOp's train.py, plugins, readable errors."
+
+EXAMPLES = """
+examples:
+  DAPT on real handwritten digits, 16 shots, with the embedded model; nothing is downloaded:
+    python tools/train.py --trainer DAPT --seed 1 --output-dir output/try \\
+        --dataset-config-file configs/datasets/digits.yaml --config-file configs/trainers/DAPT/tiny.yaml \\
+        DATASET.NUM_SHOTS 16
+
+  The same on Oxford-IIIT Pet with ViT-B/16, at another learning rate (KEY VALUE pairs come last):
+    python tools/train.py --root data --trainer DAPT --seed 1 --output-dir output/pets \\
+        --dataset-config-file configs/datasets/oxford_pets.yaml --config-file configs/trainers/DAPT/vit_b16.yaml \\
+        DATASET.NUM_SHOTS 16 OPTIM.LR 0.002
+
+  Test what was trained, on another dataset:
+    python tools/train.py --trainer CoOp --eval-only --model-dir output/imagenet --load-epoch 50 \\
+        --dataset-config-file configs/datasets/imagenetv2.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
+
+  Images of your own, in folders of classes or in a CSV (path, label, classname); no Python, no yaml:
+    python tools/train.py --dataset-dir my_images --template "a photo of a {}." --trainer CoOp --seed 1 \\
+        --config-file configs/trainers/CoOp/tiny.yaml DATASET.NUM_SHOTS 16
+
+  One big run on four GPUs of this machine, the same result and files as on one (docs/scaling.md):
+    torchrun --nproc_per_node 4 tools/train.py --trainer CoOp --seed 1 --output-dir output/imagenet \\
+        --dataset-config-file configs/datasets/imagenet.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
+
+  A trainer of your own, from a file; and all that is there:
+    python tools/train.py --plugin mine.py --trainer Mine ...
+    python tools/train.py --list
+
+  A trainer of somebody else's repository (CoOp's kind), with the config keys of its train.py, on a machine without GPU:
+    python tools/train.py --plugin theirs/trainers/maple.py --extend-cfg theirs/train.py --allow-cpu-shim \
+        --trainer MaPLe --config-file theirs/configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml ...
+
+A published table, cell by cell, with means over seeds: scripts/*.sh and tools/sweep.py.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; KEY VALUE pairs for the config follow them and end up in `args.opts`."""
+    p = argparse.ArgumentParser(prog="tools/train.py", description=DESCRIPTION, epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else ./data)")
+    p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
+    p.add_argument("--resume", default="", metavar="DIR",
+                   help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
+                        "the same command does")
+    p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
+    p.add_argument("--on-nan", default=None, choices=("stop", "skip", "fp32"),
+                   help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), leave it "
+                        "out and count it, or repeat it in float32")
+    p.add_argument("--deterministic", action="store_true",
+                   help="on a GPU too, the same seed gives the same bits; slower (a CPU always does)")
+    p.add_argument("--seed", type=int, default=None,
+                   help="0 is a seed too; without the flag, or with -1, the run is unseeded (as in Dassl)")
+    p.add_argument("--source-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
+    p.add_argument("--target-domains", nargs="+", default=None, help="for domain adaptation and generalisation sets")
+    p.add_argument("--transforms", nargs="+", default=None, help="training transforms, e.g. random_flip normalize")
+    p.add_argument("--config-file", default="", help="trainer yaml, e.g. configs/trainers/CoOp/vit_b16.yaml")
+    p.add_argument("--dataset-config-file", default="", help="dataset yaml, e.g. configs/datasets/dtd.yaml")
+    p.add_argument("--dataset-dir", default="", metavar="PATH",
+                   help="images of your own: a folder with one folder per class (or train/, val/, test/ of them), or a "
+                        "CSV or JSON of path, label, classname and perhaps split; missing splits are drawn")
+    p.add_argument("--template", default="", help='sentence for their class names, e.g. "a photo of a {}, a fruit."')
+    p.add_argument("--classnames", default="", metavar="FILE",
+                   help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
+    p.add_argument("--trainer", default="", help="registered name, see --list")
+    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, RN50, tiny, or a file of weights")
+    p.add_argument("--head", default="", help="head of the network, for trainers that use one")
+    p.add_argument("--eval-only", action="store_true", help="test only, with the prompts of --model-dir")
+    p.add_argument("--model-dir", default="", help="run folder to load from, for --eval-only")
+    p.add_argument("--load-epoch", type=int, default=None, help="which of its checkpoints (default: best, else last)")
+    p.add_argument("--no-train", action="store_true", help="build everything and stop")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--replace", action="store_true",
+                   help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
+    p.add_argument("--extend-cfg", default="", metavar="FILE",
+                   help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
+                        "nothing else of the file is run")
+    p.add_argument("--allow-cpu-shim", action="store_true",
+                   help="where there is no CUDA, run .cuda() and device \"cuda\" of other people's code on the CPU")
+    p.add_argument("--list", action="store_true", help="print the registered trainers and datasets, and stop")
+    p.add_argument("--print-config", action="store_true", help="print the merged config as yaml, and stop")
+    p.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, e.g. OPTIM.LR 0.01")
+    return p

@@ -1,0 +1,114 @@
+"""From the flags to the frozen config, with every trainer and dataset registered."""
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from tools import inputs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def setup_cfg(args: argparse.Namespace):
+    """The frozen config: defaults < extend_cfg of plugins, --extend-cfg < dataset yaml < trainer yaml < flags < opts.
+
+    Trainers and datasets are registered when it returns, so `dassl.engine.build_trainer(cfg)` works at once.
+
+    Raises:
+        UserError: an unknown key, file, plugin or type of value, named with the nearest known one.
+    """
+    modules = register(args.plugin, args.replace)
+    from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.plugins import extend_all
+    from dassl.utils import UserError
+
+    cfg = get_cfg_default()
+    extend_all(cfg, modules)
+    if args.extend_cfg:
+        from dassl.config.extend import extend
+        from tools.running.foreign import load_extend_cfg
+
+        extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)
+    own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
+    if flags := [word for word in args.opts if word.startswith("--")]:
+        raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
+    try:
+        for path in (args.dataset_config_file or own, args.config_file):
+            if path:
+                merge_file(cfg, inputs.existing(path))
+        _merge_flags(cfg, args)
+        merge_opts(cfg, args.opts)
+    except UnknownKey as error:
+        raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
+    cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
+    cfg.freeze()
+    return cfg
+
+
+def _where_keys_come_from(args: argparse.Namespace) -> str:
+    given = [*args.plugin, *([args.extend_cfg] if args.extend_cfg else [])]
+    return (" A key of somebody else's trainer comes from the extend_cfg(cfg) of --plugin path/to/trainer.py or of "
+            f"--extend-cfg path/to/train.py{'; given: ' + ', '.join(given) if given else ''}.")
+
+
+def register(plugins: list[str] = (), replace: bool = False) -> list:
+    """Import all trainers and datasets: the checkout's, installed packages' and `plugins`; returns the modules.
+
+    Args:
+        replace: `plugins` may take over names that are registered by others.
+    """
+    own_packages_first()
+    from dassl.engine.plugins import discover, load_entry_points, load_plugin
+
+    return [*discover("datasets"), *discover("trainers"), *load_entry_points(),
+            *(load_plugin(plugin, replace) for plugin in plugins)]
+
+
+def _merge_flags(cfg, args: argparse.Namespace) -> None:
+    """Flags into the config; one that was not given changes nothing."""
+    if args.dataset_dir:
+        cfg.DATASET.NAME = "ImageDir"
+    cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
+    given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
+    for node, values in (
+            (cfg, given),
+            (cfg.DATASET, {"SOURCE_DOMAINS": args.source_domains, "TARGET_DOMAINS": args.target_domains}),
+            (cfg.DATASET, {"DIR": args.dataset_dir, "TEMPLATE": args.template, "CLASSNAMES": args.classnames}),
+            (cfg.INPUT, {"TRANSFORMS": args.transforms}), (cfg.TRAIN, {"ON_NAN": args.on_nan}),
+            (cfg.TRAINER, {"NAME": args.trainer}),
+            (cfg.MODEL.BACKBONE, {"NAME": args.backbone}), (cfg.MODEL.HEAD, {"NAME": args.head})):
+        for key, value in values.items():
+            if value is not None and value != "":
+                node[key] = tuple(value) if isinstance(value, list) else value
+
+
+def in_own_folder(cfg, args: argparse.Namespace):
+    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do."""
+    shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
+    variant = f"{Path(args.config_file).stem or 'default'}{shots}"
+    folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
+    return with_values(cfg, OUTPUT_DIR=str(folder))
+
+
+def with_values(cfg, **values):
+    """A frozen config of the same values but these."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.update(values)
+    cfg.freeze()
+    return cfg
+
+
+def own_packages_first() -> None:
+    """Import our dassl, clip, trainers and datasets, whatever else is installed under these everyday names."""
+    if sys.path[0] != str(ROOT):
+        sys.path.insert(0, str(ROOT))
+    for name in ("dassl", "clip", "trainers", "datasets"):
+        found = [Path(folder).resolve() for folder in importlib.import_module(name).__path__]
+        if ROOT / name not in found:
+            raise ImportError(f"{name} was imported from {found[0]} and not from {ROOT}. Import tools.train before "
+                              f"that package, or take {found[0].parent} off PYTHONPATH.")

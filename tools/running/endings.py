@@ -1,0 +1,74 @@
+"""How a run ends that did not go well: the words, the exit codes, and what of its folder stays."""
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tools import inputs
+from tools.running import restart
+from tools.running.configuration import setup_cfg
+
+SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
+ANEW = "anew"                               # with this value they first remove what a former run left in the folder
+PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
+USER_ERROR, IN_USE = 2, 75                  # exit codes: yours to mend; another process writes in the run folder
+
+
+def whole_story(error: Exception, args: argparse.Namespace) -> str:
+    """The error's paragraph; where the dataset is missing it also says whether OpenAI's weights are."""
+    from clip.backbones import Backbone, resolve
+    from clip.errors import InputError
+    from clip.weights import cache_folders, find
+    from datasets.benchmarks import DatasetNotFound
+
+    if not isinstance(error, DatasetNotFound):
+        return str(error)
+    try:
+        backbone = resolve(setup_cfg(args).MODEL.BACKBONE.NAME)
+    except InputError:                              # a trainer of somebody else's, with a backbone of its own
+        return str(error)
+    if not isinstance(backbone, Backbone) or find(backbone):
+        return str(error)
+    return (f"{error} The weights of {backbone.name} are not on this machine either: there is no {backbone.file} in "
+            f"{' or '.join(map(str, cache_folders()))}. The first run fetches it from {backbone.url}; "
+            "without network place it there by hand.")
+
+
+def interrupted(how: str, code: int, args: argparse.Namespace) -> int:
+    """Say how a run ended and what to do, except to a sweep, which has words of its own; returns the code."""
+    folder = args.output_dir
+    if SWEEP not in os.environ:
+        on = f" The same command goes on from what {folder} holds." if folder and restart.has_state(Path(folder)) else \
+            f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else ""
+        print(f"{how}.{on}", file=sys.stderr)
+    return code
+
+
+def ready(folder: str) -> str:
+    """The run folder, without what a former run left there if a sweep says so; a folder that is not a run's stays."""
+    path = Path(folder)
+    if os.environ.get(SWEEP) == ANEW and ((path / inputs.FILE).exists() or any(path.glob("log.txt*"))):
+        for entry in path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif not entry.name.startswith("run.lock"):
+                entry.unlink()
+    return folder
+
+
+def first_new(folder: Path) -> Path | None:
+    """The topmost part of the path that does not exist yet."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    return missing[-1] if missing else None
+
+
+def remove_if_nothing_ran(first_new: Path | None) -> None:
+    """Take back the folders of a run that ended before it had a result or a checkpoint, if it made them."""
+    if first_new is None or not first_new.exists():
+        return
+    files = {path.name for path in first_new.rglob("*") if path.is_file()}
+    if files <= {"log.txt", "config.yaml", inputs.FILE}:
+        shutil.rmtree(first_new)
