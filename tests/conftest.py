@@ -30,6 +30,21 @@ def _one_thread_and_own_caches(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture(autouse=True)
+def _plugins_are_forgotten():
+    """What a test registers beside the project's own trainers and datasets is not there for the next test."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY
+
+    registries = [TRAINER_REGISTRY, DATASET_REGISTRY]
+    before = [set(registry.registered_names()) for registry in registries]
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry.registered_names()) - names:
+            if not registry.get(name).__module__.startswith(("trainers.", "datasets.", "dassl.")):
+                del registry._obj_map[name]
+
+
 @pytest.fixture(scope="session")
 def tiny_clip_weights():
     """Random weights in OpenAI's key layout; origin: tests/golden/README.md."""
