@@ -63,6 +63,7 @@ def get(archives: Iterable[Archive], folder: Path) -> None:
         if _has(folder, archive):
             if _marker(folder, archive).exists():   # a run was killed before it removed what it had unpacked
                 with _alone(folder):
+                    _remove_half_unpacked(folder)
                     _remove(*_packed(folder, archive))
             continue
         if os.environ.get("DASSL_OFFLINE") == "1":
@@ -291,6 +292,13 @@ def _md5_fits(path: Path, md5: str) -> bool:
     return digest.hexdigest() == md5
 
 
+def _remove_half_unpacked(folder: Path) -> None:
+    """What killed runs left; a user's own runs unpack one after the other."""
+    for left in folder.glob(f"{_UNPACKING}*"):
+        if not hasattr(os, "getuid") or left.stat().st_uid == os.getuid():
+            shutil.rmtree(left)
+
+
 def extract(archive: Path, folder: Path, inside: str = "", whole: tuple[str, str] | None = None) -> None:
     """Unpack a zip or tar into `folder`, whose entries appear only when all of it could be read.
 
@@ -302,9 +310,7 @@ def extract(archive: Path, folder: Path, inside: str = "", whole: tuple[str, str
     """
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError("this Python cannot unpack archives safely; take its newest patch release")
-    for left in folder.glob(f"{_UNPACKING}*"):      # a killed run's; a user's runs unpack one after the other
-        if not hasattr(os, "getuid") or left.stat().st_uid == os.getuid():
-            shutil.rmtree(left)
+    _remove_half_unpacked(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_UNPACKING) as temporary:
         try:
             if zipfile.is_zipfile(archive):

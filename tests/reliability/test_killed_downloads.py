@@ -139,9 +139,9 @@ def test_a_killed_download_of_weights_ends_whole(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_fifty_kills_of_downloads(server, tmp_path, monkeypatch, capsys):
-    for what, (kills, runs) in (("a dataset", datasets_survive(server, tmp_path, 50)),
-                                ("weights", weights_survive(server, tmp_path, monkeypatch, 50))):
+def test_many_kills_of_downloads(server, tmp_path, monkeypatch, capsys):
+    for what, (kills, runs) in (("a dataset", datasets_survive(server, tmp_path, 20)),
+                                ("weights", weights_survive(server, tmp_path, monkeypatch, 20))):
         with capsys.disabled():
             print(f"\n{kills} kills of {runs} downloads of {what}")
 
@@ -173,4 +173,14 @@ def test_two_processes_fetch_the_same_weights_once(server, tmp_path, monkeypatch
 def test_what_a_killed_unpacking_left_is_removed(server, tmp_path):
     (tmp_path / ".unpacking-old" / "images").mkdir(parents=True)
     download.get([Archive(f"{server.url}/set.tar.gz", ("images",))], tmp_path)
+    assert tree(tmp_path) == sorted([*FILES, "images"])
+
+
+def test_what_a_run_left_that_was_killed_with_all_in_place_is_removed(server, tmp_path):
+    archive = Archive(f"{server.url}/set.tar.gz", ("images",))
+    download.get([archive], tmp_path)
+    (tmp_path / ".unpacking-old").mkdir()
+    for name in ("set.tar.gz", "set.tar.gz.unpacking-"):
+        (tmp_path / name).touch()
+    download.get([archive], tmp_path)
     assert tree(tmp_path) == sorted([*FILES, "images"])
