@@ -80,25 +80,30 @@ class TowerShape:
     activation: str = "quick_gelu"
 
 
+def _blocks(weights: dict[str, Tensor], width: int, heads: int, activation: str) -> nn.Module:
+    """A tower's `transformer`, with as many and as wide `resblocks` as `weights` hold; not yet loaded."""
+    depth = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("transformer.resblocks."))
+    first = "transformer.resblocks.0."
+    hidden, scaled = len(weights[first + "mlp.c_fc.weight"]), first + "ls_1.gamma" in weights
+    transformer = nn.Module()
+    transformer.resblocks = nn.ModuleList(Block(width, heads, hidden, activation, scaled) for _ in range(depth))
+    return transformer
+
+
 class VisionTransformer(nn.Module):
     """CLIP's ViT over patches and one class token, with OpenAI's parameter names."""
 
     def __init__(self, weights: dict[str, Tensor], heads: int, activation: str):
         super().__init__()
         width, _, patch, _ = weights["conv1.weight"].shape
-        depth = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("transformer.resblocks."))
-        block = "transformer.resblocks.0."
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias="conv1.bias" in weights)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty_like(weights["positional_embedding"]))
         self.ln_pre = LayerNorm(width) if "ln_pre.weight" in weights else nn.Identity()
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(
-            Block(width, heads, len(weights[block + "mlp.c_fc.weight"]), activation, block + "ls_1.gamma" in weights)
-            for _ in range(depth))
+        self.transformer = _blocks(weights, width, heads, activation)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty_like(weights["proj"]))
-        self.width, self.patch_size, self.depth = width, patch, depth
+        self.width, self.patch_size, self.depth = width, patch, len(self.transformer.resblocks)
         self.image_size = round((len(self.positional_embedding) - 1) ** 0.5) * patch
 
     def forward(self, images: Tensor, prompt: Injector | None = None) -> Tensor:
@@ -140,21 +145,16 @@ class FrozenCLIP(nn.Module):
         super().__init__()
         self.visual = visual
         vocabulary, W = text["token_embedding.weight"].shape
-        depth = 1 + max(int(k.split(".")[2]) for k in text if k.startswith("transformer.resblocks."))
-        block = "transformer.resblocks.0."
         self.token_embedding = nn.Embedding(vocabulary, W)
         self.positional_embedding = nn.Parameter(torch.empty_like(text["positional_embedding"]))
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(
-            Block(W, text_heads, len(text[block + "mlp.c_fc.weight"]), activation, block + "ls_1.gamma" in text)
-            for _ in range(depth))
+        self.transformer = _blocks(text, W, text_heads, activation)
         self.ln_final = LayerNorm(W)
         self.text_projection = nn.Parameter(torch.empty_like(text["text_projection"]))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.name, self.sha256, self.known_tokens, self.max_tokens = "", "", None, 0
         self.mean, self.std, self.matrix_dtype = PIXEL_MEAN, PIXEL_STD, torch.float32
         self.text_width, self.embed_dim = W, self.text_projection.shape[1]
-        self.text_depth, self.context_length = depth, len(self.positional_embedding)
+        self.text_depth, self.context_length = len(self.transformer.resblocks), len(self.positional_embedding)
         is_vit = isinstance(visual, VisionTransformer)
         self.vision_width = visual.width if is_vit else None
         self.patch_size = visual.patch_size if is_vit else None
