@@ -1,10 +1,13 @@
-"""Run folders for the tests of tools that read them."""
+"""Run folders for the tests of tools that read them, and sweeps without training."""
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from tools import inputs, train
+from tools import inputs, sweep, train
+from tools.sweeping import cells
 
 
 @pytest.fixture
@@ -41,3 +44,26 @@ def trained(make_cfg, tmp_path):
         build_trainer(cfg).train()
     (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
     return tmp_path / "run"
+
+
+@pytest.fixture
+def faked_sweep(tmp_path, monkeypatch, capsys):
+    """faked_sweep(*words) -> (exit code, output, errors, folders below tmp_path/out in the order of their runs).
+
+    The sweep runs in this process, with a stand-in for training (fake_train.py).
+    """
+    script, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
+    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(script), *arguments])
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setenv("FAKE_LOG", str(log))
+    for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words):
+        log.write_text("")
+        capsys.readouterr()
+        code = sweep.main(["--fresh-processes", "--jobs", "1", *map(str, words)])
+        out, err = capsys.readouterr()
+        return code, out, err, [line.removeprefix(f"{tmp_path}/out/") for line in log.read_text().splitlines()]
+
+    return call

@@ -1,14 +1,13 @@
 """Protocols: which runs they are, what is published beside them, and what the table makes of them."""
+import functools
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tools import protocols, sweep, table, train
+from tools import protocols, table, train
 from tools.protocols import expand, zeroshot
 from tools.recipes import RecipeError, load_recipe
-from tools.sweeping import cells
 
 EMBEDDED = {"coop", "vpt", "dapt", "cocoop"}
 
@@ -132,23 +131,8 @@ def test_targets_of_one_source_have_an_average():
 
 
 @pytest.fixture
-def fake(tmp_path, monkeypatch, capsys):
-    """The sweep with a stand-in for training (fake_train.py)."""
-    script, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
-    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(script), *arguments])
-    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
-    monkeypatch.setenv("FAKE_LOG", str(log))
-    for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*words):
-        log.write_text("")
-        capsys.readouterr()
-        code = sweep.main(["--seeds", "1", "--jobs", "1", "--fresh-processes", *map(str, words)])
-        out, err = capsys.readouterr()
-        return code, out, err, [line.removeprefix(f"{tmp_path}/out/") for line in log.read_text().splitlines()]
-
-    return call
+def fake(faked_sweep):
+    return functools.partial(faked_sweep, "--seeds", "1")
 
 
 B2N = ["--recipe", "vpt", "--datasets", "digits", "--shots", "16", "--protocol", "base2new"]

@@ -16,22 +16,11 @@ DIGITS = ["--recipe", "dapt", "--datasets", "digits", "--shots", "16"]
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """run(*words) -> (exit code, output, errors, run folders in the order of their runs)."""
-    fake, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
-    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(fake), *arguments])
-    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
-    monkeypatch.setenv("FAKE_LOG", str(log))
-    for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):
-        monkeypatch.delenv(name, raising=False)
-
+def run(faked_sweep):
+    """run(*words) -> (exit code, output, errors, run folders of digits in the order of their runs)."""
     def call(*words):
-        log.write_text("")
-        capsys.readouterr()
-        code = sweep.main([*DIGITS, "--fresh-processes", "--jobs", "1", *words])
-        out, err = capsys.readouterr()
-        prefix = f"{tmp_path}/out/digits/"
-        return code, out, err, [line.removeprefix(prefix) for line in log.read_text().splitlines()]
+        *told, runs = faked_sweep(*DIGITS, *words)
+        return *told, [run.removeprefix("digits/") for run in runs]
 
     return call
 
