@@ -41,8 +41,10 @@ def _plugins_are_forgotten():
     yield
     for registry, names in zip(registries, before, strict=True):
         for name in set(registry.registered_names()) - names:
-            if not registry.get(name).__module__.startswith(("trainers.", "datasets.", "dassl.")):
+            module = registry.get(name).__module__
+            if not module.startswith(("trainers.", "datasets.", "dassl.", "conftest", "tests.")):
                 del registry._obj_map[name]
+                sys.modules.pop(module, None)           # so that its file can be a plugin again
 
 
 @pytest.fixture(scope="session")
