@@ -64,7 +64,10 @@ def _save_as_often_as_asked(monkeypatch):
 def build_and_train(cfg):
     set_random_seed(1)
     trainer = build_trainer(cfg)
-    trainer.train()
+    try:
+        trainer.train()
+    finally:
+        trainer.close_loaders()                             # without its process, a cut training leaves its workers
     return trainer
 
 
