@@ -44,8 +44,8 @@ def public_trainer(make_cfg, tmp_path, monkeypatch):
 
     def make(precision):
         cfg = make_cfg("CoOp", "TRAINER.COOP.N_CTX", 4, "OPTIM.NAME", "sgd", "OPTIM.LR", 0.002)
-        load_plugin(str(PLUGIN))
-        assert "CoOpStyle" in TRAINER_REGISTRY
+        module = load_plugin(str(PLUGIN))               # loaded once; another test may have had it forgotten
+        TRAINER_REGISTRY.register(module.CoOpStyle, force=True)
         cfg.defrost()
         cfg.TRAINER.NAME, cfg.TRAINER.COOP.PREC = "CoOpStyle", precision
         cfg.freeze()

@@ -111,7 +111,8 @@ def apply(mutation: Mutation, root: Path) -> str:
 
 def run_tests(root: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess:
     """pytest in the copy, whose packages come before installed ones; stops at the first failure."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly",
+               "-m", "not slow", *tests]
     return subprocess.run(command, cwd=root, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
 

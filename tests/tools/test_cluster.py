@@ -164,7 +164,8 @@ def test_ctrl_c_ends_a_sweep_of_local_jobs_whose_runs_have_saved(tmp_path):
     words = ["--recipe", "coop", "--datasets", "digits", "--shots", "16", "--seeds", "1", "--output", str(tmp_path),
              "--launcher", "local", "OPTIM.MAX_EPOCH", "500", "USE_CUDA", "False", "TRAIN.CHECKPOINT_FREQ", "1"]
     started = subprocess.Popen([sys.executable, str(ROOT / "tools" / "sweep.py"), *words], start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))     # as on a terminal
     end = time.monotonic() + 60
     while not list(tmp_path.glob("digits/CoOp/*/seed1/*/checkpoint")) and time.monotonic() < end:
         time.sleep(0.1)

@@ -159,6 +159,7 @@ def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_pat
 def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cfg, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    make_cfg("CoOp")                                                    # the toy dataset is known, also to a kept run
     own = json.loads((folder / "classes.json").read_text())["classnames"]
     (folder / "classes.json").unlink()
     row = answers_of(folder)[3]
