@@ -18,7 +18,7 @@ REQUIRES = [
     "tqdm>=4.66.3",
     "scikit-learn>=1.5",
     "matplotlib>=3.8",
-    "safetensors>=0.4",
+    "safetensors>=0.4.5",
     "tensorboard>=2.15",
 ]
 EXTRAS = {
