@@ -22,7 +22,7 @@ REQUIRES = [
     "tensorboard>=2.15",
 ]
 EXTRAS = {
-    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4"],
+    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4", "starlette>=1.3.1", "uvicorn>=0.30"],
     "serve": ["starlette>=1.3.1", "uvicorn>=0.30"],                          # tools/predict.py --serve
     "onnx": ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"],       # tools/export.py
     "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
