@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
@@ -104,7 +107,9 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
 def check_files(card: DatasetCard, folder: Path, splits) -> None:
     """Raises DatasetNotFound if images of the split are not on disk, with the first five and their number."""
     files = [d.impath for s in splits if s for d in s]
-    absent = [path for path in files if not os.path.exists(path)]
+    looked = tqdm(files, f"{card.name}: looking for every image", delay=2, leave=False, file=sys.stderr,
+                  disable=not sys.stderr.isatty())
+    absent = [path for path in looked if not os.path.exists(path)]
     if absent:
         why = misplaced(card, folder) or _spelt_otherwise(Path(absent[0]))
         raise DatasetNotFound(

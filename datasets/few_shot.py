@@ -94,7 +94,9 @@ class KeptList:
     def read(self) -> Drawn | None:
         if self.pickle.is_file():
             logger.info("Reading the few-shot list %s", self.pickle)
-            return self._checked(read_coop_pickle(self.pickle))
+            drawn = {split: re_rooted(items, self.folder) for split, items in read_coop_pickle(self.pickle).items()}
+            self._check(drawn, self.pickle)
+            return drawn
         for path in filter(Path.is_file, self.jsons):
             try:
                 content = read_json(path)
@@ -103,10 +105,11 @@ class KeptList:
                     continue
                 drawn = {split: [Datum(impath=os.path.join(self.folder, p), label=label, classname=name)
                                  for p, label, name in content[split]]
-                         for split in ("train", "val") if split in content}
-            except (ValueError, TypeError, KeyError) as error:
+                         for split in (("train",) if self.val is None else ("train", "val"))}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(f"{path} is not a few-shot list ({error}). Delete it to draw again.") from error
             logger.info("Reading the few-shot list %s", path)
+            self._check(drawn, path)
             return drawn
         return None
 
@@ -119,19 +122,17 @@ class KeptList:
             except OSError as error:
                 logger.info("The few-shot list is not kept at %s (%s)", path, error)
 
-    def _checked(self, drawn: Drawn) -> Drawn:
-        """Paths of the machine that pickled the list become this one's; each must be an image of its split."""
+    def _check(self, drawn: Drawn, path: Path) -> None:
+        """Raises UserError unless each image of the list is one of its split, with that label."""
         for split, known in (("train", self.train), ("val", self.val)):
-            paths = {self._relative(d): d.label for d in known or []}
-            if split not in drawn or not paths:
+            labels = {self._relative(d): d.label for d in known or []}
+            if split not in drawn or not labels:
                 continue
-            drawn[split] = re_rooted(drawn[split], self.folder)
-            strange = [d.impath for d in drawn[split] if paths.get(self._relative(d)) != d.label]
+            strange = [d.impath for d in drawn[split] if labels.get(self._relative(d)) != d.label]
             if strange:
-                raise UserError(f"{self.pickle} does not fit this dataset: {len(strange)} of its {len(drawn[split])} "
+                raise UserError(f"{path} does not fit this dataset: {len(strange)} of its {len(drawn[split])} "
                                 f"{split} images are not in the {split} split with that label, first {strange[0]}. It "
                                 "was drawn from another split file: place that one beside it, or delete the list.")
-        return drawn
 
 
 def re_rooted(items: list[Datum], folder: Path) -> list[Datum]:
