@@ -45,8 +45,9 @@ class ImageDir(DatasetBase):
         self.name, self.template = path.stem, checked_template(cfg.DATASET.TEMPLATE or "a photo of a {}.")
         rows = read_own(path)
         splits, drawn = split_rows(rows, path if path.is_dir() else path.parent)
-        keys = sorted({row.key for row in rows})
-        names = [{row.key: row.name for row in rows}[key] for key in keys]
+        name_of = {row.key: row.name for row in rows}
+        keys = sorted(name_of)
+        names = [name_of[key] for key in keys]
         if cfg.DATASET.CLASSNAMES:
             names = read_classnames(Path(cfg.DATASET.CLASSNAMES).expanduser(), keys, names)
         _check_classes(splits, keys, names, path)
