@@ -41,8 +41,8 @@ class TextTokens:
 
     Attributes:
         embeddings: (N, L, W), each sequence's own tokens.
-        eot: (N,) int64, index of the end-of-text token within `embeddings`; what stands behind it is ignored. With a
-            prefix it is best kept on the CPU: its values are needed there.
+        eot: (N,) int64, index of the end-of-text token within `embeddings`; what stands behind it is ignored. It is
+            best kept where it is needed: behind a prefix on the CPU, otherwise beside the embeddings.
         prefix: tokens that stand before all N sequences alike, (p, W); or several such prefixes (B, p, W), each
             followed by all N sequences; or None.
     """
@@ -249,7 +249,8 @@ class FrozenCLIP(nn.Module):
             # The backward pass begins with the last piece, so that one alone may keep what it computed.
             if piece is pieces[-1][-1] or not torch.is_grad_enabled():
                 return self._encode_text(piece, prompt)
-            return checkpoint(self._encode_text, piece, prompt, use_reentrant=False)
+            return checkpoint(self._encode_text, piece, prompt, use_reentrant=False,
+                              preserve_rng_state=prompt is not None)     # which alone may draw random numbers
 
         with self._own_precision():
             return torch.cat([torch.cat([encode(piece) for piece in row], dim=-2) for row in pieces])
@@ -294,6 +295,11 @@ class FrozenCLIP(nn.Module):
             if isinstance(module, (nn.Linear, nn.Conv2d, Attention)):
                 module.to(dtype)
         return self
+
+    def compile_image_blocks(self) -> None:
+        """Fuse the elementwise work between the products of every image block (of the whole tower, if a ResNet)."""
+        for block in [self.visual] if self.vision_width is None else self.visual.transformer.resblocks:
+            block.compile()
 
     def _own_precision(self):
         if self.matrix_dtype == torch.float32:

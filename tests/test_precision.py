@@ -46,7 +46,7 @@ def test_who_asks_for_half_precision_on_a_cpu_hears_of_bf16_where_it_is_faster(m
         monkeypatch.setattr(_precision, "bf16_gain", lambda gain=gain: gain)
         trainer = PromptTrainer.__new__(PromptTrainer)
         trainer.cfg, trainer.device, trainer.section = make_cfg("CoOp"), torch.device("cpu"), "COOP"
-        trainer._set_precision(load_clip("tiny"))
+        trainer._choose_precision(load_clip("tiny"))
         assert ("TRAINER.COOP.PREC bf16" in caplog.text) == told
 
 

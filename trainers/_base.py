@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clip import FrozenCLIP, InputError, load_clip
+from clip import FrozenCLIP, load_clip
 from clip.templates import DEFAULT
 from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import in_turns
@@ -23,35 +24,15 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
 from dassl.utils.logger import CONSOLE
 from trainers import MAX_TOKENS
-from trainers._memory import is_out_of_memory, with_less_memory_if_need_be
-from trainers._precision import DTYPES, PRECISIONS, hint_of_bf16, precision_on
+from trainers._graphs import RecordedStep
+from trainers._memory import with_less_memory_if_need_be
+from trainers._precision import PRECISIONS, MixedPrecision, hint_of_bf16
+from trainers._refusals import told_to_the_user
 from trainers.parts.prompted_clip import Output, PromptedCLIP
 
 logger = logging.getLogger(__name__)
 
 _LARGE = 512                            # width of a text tower from which precision matters to who waits
-
-
-@contextlib.contextmanager
-def told_to_the_user() -> Iterator[None]:
-    """What the towers and bricks refuse is the user's to mend: a paragraph, not a traceback."""
-    try:
-        yield
-    except InputError as error:
-        raise UserError(str(error)) from error
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"There is not enough memory to build the model ({str(error).splitlines()[0]}). Use a smaller "
-                        "backbone, fewer learned tokens or fewer classes, or free memory that other programs hold."
-                        ) from error
-
-
-def compile_image_tower(clip: FrozenCLIP) -> None:
-    """Fuse the elementwise work between the products of every block (of the whole tower, if it is a ResNet)."""
-    blocks = [clip.visual] if clip.vision_width is None else clip.visual.transformer.resblocks
-    for block in blocks:
-        block.compile()
 
 
 class PromptTrainer(TrainerX):
@@ -63,6 +44,8 @@ class PromptTrainer(TrainerX):
         normalised: images come normalised from the loader; not so where a prompt works in pixel space.
         schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
         half_towers: fp16 and amp also keep the frozen towers in half precision, and scale the loss.
+        recordable: its loss depends on nothing but its arguments and what is learned (not on the epoch, say) and reads
+            no number from a tensor, so that TRAIN.CUDA_GRAPHS can record a step.
 
     Attributes:
         model: PromptedCLIP; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
@@ -71,7 +54,7 @@ class PromptTrainer(TrainerX):
 
     section = ""
     saved_as: dict = {}
-    normalised, schedule_per, half_towers = True, "epoch", True
+    normalised, schedule_per, half_towers, recordable = True, "epoch", True, False
     resumes_within_epoch = True
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:
@@ -86,6 +69,14 @@ class PromptTrainer(TrainerX):
     def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
         """Named loss terms, already weighted; their sum is minimised."""
         return {"ce": F.cross_entropy(out.logits, label)}
+
+    def observe(self, out: Output, label: Tensor) -> None:
+        """What else a training step takes from its output, once its loss is known to be finite; nothing here."""
+
+    @property
+    def precision(self) -> str:
+        """What TRAINER.<section>.PREC means on this device."""
+        return self.mixed.name
 
     @property
     def options(self):
@@ -119,9 +110,9 @@ class PromptTrainer(TrainerX):
             clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
             clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
             self._check_image_size(clip)
-            self._set_precision(clip)
+            self.mixed = self._choose_precision(clip)
             if self.cfg.TRAIN.get("COMPILE", False):
-                compile_image_tower(clip)
+                clip.compile_image_blocks()
             self.model = self.build_classifier(clip).to(self.device)
         learner = self.model.prompt_learner
         self.learned_parameters = count_num_param(learner)
@@ -147,26 +138,44 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self._gradients(images, label, batch))
+        out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self.gradients(images, label))
+        self.check_finite(terms, batch)
+        self.observe(out, label)
         average_gradients(self)
-        if not self.scaler.is_enabled():         # which leaves out steps with infinite gradients by itself
+        if not self.mixed.scaler.is_enabled():         # which leaves out steps with infinite gradients by itself
             self.check_gradients(batch)
         for optim in filter(None, self._optims.values()):
-            self.scaler.step(optim)
-        self.scaler.update()
+            self.mixed.scaler.step(optim)
+        self.mixed.scaler.update()
         summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {name: float(value.detach()) for name, value in summary.items()}
 
-    def _gradients(self, images: Tensor, label: Tensor, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
-        with self._autocast():
+    @cached_property
+    def gradients(self) -> Callable[[Tensor, Tensor], tuple[Output, dict[str, Tensor], Tensor]]:
+        """Sets the gradients of a batch; returns output, terms and loss. Recorded where TRAIN.CUDA_GRAPHS asks for it.
+
+        Raises:
+            UserError: it is asked for, and the trainer does not say that it is `recordable`.
+        """
+        if not self.cfg.TRAIN.get("CUDA_GRAPHS", False):
+            return self._gradients
+        if self.device.type != "cuda":
+            logger.warning("TRAIN.CUDA_GRAPHS records the steps of a GPU; this run is on the %s.", self.device.type)
+            return self._gradients
+        if not self.recordable:
+            raise UserError(f"TRAIN.CUDA_GRAPHS is for trainers that say `recordable = True`, whose loss depends on "
+                            f"nothing but its arguments; {type(self).__name__} does not. Set TRAIN.CUDA_GRAPHS False.")
+        return RecordedStep(self._gradients, self.model.prompt_learner.parameters())
+
+    def _gradients(self, images: Tensor, label: Tensor) -> tuple[Output, dict[str, Tensor], Tensor]:
+        with self.mixed.autocast():
             out = self.model(images)
         terms = self.loss(out, label)
-        self.check_finite(terms, batch)
         loss = sum(terms.values())
         self.model_zero_grad()
-        self.scaler.scale(loss).backward()
+        self.mixed.scaler.scale(loss).backward()
         return out, terms, loss
 
     def step_left_out(self) -> None:
@@ -176,28 +185,26 @@ class PromptTrainer(TrainerX):
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
         """Inside, steps compute in float32, with the towers' matrices as they were rounded."""
-        clip, dtype, of_matrices = self.model.clip, self._dtype, self.model.clip.matrix_dtype
-        self._dtype = None
-        clip.half_weights(torch.float32)
+        self.gradients = self._gradients
         try:
-            yield
+            with self.mixed.in_float32():
+                yield
         finally:
-            self._dtype = dtype
-            clip.half_weights(of_matrices)
+            del self.gradients               # a recording would read the matrices where they were before
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)
 
     def training_state(self) -> dict:
-        return {**super().training_state(), "scaler": self.scaler.state_dict()}
+        return {**super().training_state(), "scaler": self.mixed.scaler.state_dict()}
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        self.scaler.load_state_dict(state.get("scaler", {}))
+        self.mixed.scaler.load_state_dict(state.get("scaler", {}))
 
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C); without gradients."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.mixed.autocast():
             return self.model(images).logits
 
     def training_images(self, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -234,17 +241,9 @@ class PromptTrainer(TrainerX):
             logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",
                            cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
 
-    def _set_precision(self, clip: FrozenCLIP) -> None:
-        """Half precision runs the towers under autocast; prompts and losses stay float32. A CPU knows bf16 alone."""
+    def _choose_precision(self, clip: FrozenCLIP) -> MixedPrecision:
         asked = self.options.get("PREC", "fp32") if self.section else "fp32"
-        self.precision = precision_on(self.device, asked)
-        if self.precision != asked and clip.text_width >= _LARGE and (hint := hint_of_bf16(f"{self.section}.PREC")):
+        mixed = MixedPrecision(clip, asked, self.half_towers)
+        if mixed.name != asked and clip.text_width >= _LARGE and (hint := hint_of_bf16(f"{self.section}.PREC")):
             logger.info(hint, extra=CONSOLE)
-        self._dtype = DTYPES.get(self.precision)
-        scaled = self._dtype == torch.float16 and self.half_towers
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        if self._dtype is not None and self.half_towers:
-            clip.half_weights(self._dtype)
-
-    def _autocast(self):
-        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
+        return mixed

@@ -19,7 +19,8 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
 from dassl.utils.tools import write_json
-from trainers._base import PromptTrainer, told_to_the_user
+from trainers._base import PromptTrainer
+from trainers._refusals import told_to_the_user
 from trainers.parts.description_bank import DescriptionBank
 from trainers.parts.descriptions import load_descriptions, sample_descriptions
 
@@ -51,7 +52,7 @@ class PixelPromptTrainer(PromptTrainer):
         best_test: {"epoch", "accuracy"} of the best test epoch so far; empty before any.
     """
 
-    schedule_per, half_towers, counting_epochs = "iteration", False, 0
+    schedule_per, half_towers, recordable, counting_epochs = "iteration", False, True, 0
     best_test: dict = {}
 
     def build_data_loader(self) -> None:

@@ -1,10 +1,14 @@
 """In which precision the frozen towers compute, and what this CPU would gain from bfloat16."""
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+
+from clip import FrozenCLIP
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 DTYPES = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}
@@ -12,9 +16,40 @@ DTYPES = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}
 _WORTH_TELLING = 1.3                     # times as fast
 
 
-def precision_on(device: torch.device, asked: str) -> str:
-    """What `asked` means there: float16 needs a GPU, and a CPU runs float32 instead."""
-    return asked if device.type == "cuda" or asked == "bf16" else "fp32"
+class MixedPrecision:
+    """Reduced precision for the towers of one trainer, under autocast; what is learned and the losses stay float32.
+
+    Args:
+        clip: on its device; a CPU knows bf16 alone, and runs float32 instead of fp16 and amp.
+        asked: one of PRECISIONS.
+        half_towers: also keep the towers' matrices in it, and scale the loss if it is float16.
+    Attributes:
+        name: what `asked` means on that device. scaler: of the loss; passes everything through unless it is needed.
+    """
+
+    def __init__(self, clip: FrozenCLIP, asked: str, half_towers: bool):
+        self.clip, self.device_type = clip, clip.logit_scale.device.type
+        self.name = asked if self.device_type == "cuda" or asked == "bf16" else "fp32"
+        self.dtype = DTYPES.get(self.name)
+        scaled = half_towers and self.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+        if half_towers and self.dtype is not None:
+            clip.half_weights(self.dtype)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Inside, everything computes in float32, with the towers' matrices as they were rounded."""
+        dtype, of_matrices = self.dtype, self.clip.matrix_dtype
+        self.dtype = None
+        self.clip.half_weights(torch.float32)
+        try:
+            yield
+        finally:
+            self.dtype = dtype
+            self.clip.half_weights(of_matrices)
 
 
 def hint_of_bf16(option: str) -> str:

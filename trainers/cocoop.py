@@ -23,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    section = "COCOOP"
+    section, recordable = "COCOOP", True
     saved_as = {"text.ctx": "ctx"}
 
     def build_classifier(self, clip: FrozenCLIP) -> nn.Module:

@@ -30,7 +30,7 @@ def load_clip_to_cpu(cfg: CfgNode) -> torch.nn.Module:
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    section = "COOP"
+    section, recordable = "COOP", True
     saved_as = {"text.ctx": "ctx"}
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:

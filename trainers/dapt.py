@@ -38,7 +38,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class DAPT(PromptTrainer):
-    section = "DAPT"
+    section, recordable = "DAPT", True
     saved_as = {"text.ctx": "txt_ctx", "visual.tokens": "vis_ctx"}
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -71,9 +71,8 @@ class DVP(DescriptionTrainer):
         distributed.sum_(self.bank.mapping.counts)
         self.bank.mapping.update()               # from this epoch's augmented images, for its test and the next epoch
 
-    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
+    def observe(self, out: Output, label: Tensor) -> None:
         self.bank.mapping.observe(*self.own(out.scores, label))
-        return super().loss(out, label)
 
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cse",))

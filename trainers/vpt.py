@@ -23,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    section = "VPT"
+    section, recordable = "VPT", True
 
     def build_prompts(self, clip: FrozenCLIP) -> dict:
         c = self.options

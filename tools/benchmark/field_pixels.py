@@ -58,7 +58,7 @@ class ARStep:
 
     def __call__(self, watch: Watch) -> float:
         self.optim.zero_grad()
-        with self.trainer._autocast():
+        with self.trainer.mixed.autocast():
             similarities = self.similarities()
         watch.mark("image")
         loss = F.cross_entropy(self.logits(similarities), self.labels)

@@ -179,6 +179,8 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
         notes.append(f"The field's step does not fit this memory: its text was timed {piece} classes at a time with a "
                      "fixed upstream gradient (the same work), and its peak memory is on the line through "
                      f"{few} and {more} classes.")
+    if settings.cuda_graphs and row.trainer in TRAINING:
+        notes.append("Ours is one CUDA graph but for the update: all of it is under backward.")
     if row.trainer in TESTING:
         notes.append("A test batch; ours encodes the text once before the first, which is in neither time nor memory.")
     if row.trainer == "ZeroshotCLIP" and settings.precision != "fp32":

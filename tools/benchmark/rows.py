@@ -57,12 +57,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Settings:
-    """device: "cpu" or "cuda". precision: fp32, fp16 or bf16. threads: of PyTorch. seed: of weights and images."""
+    """device: "cpu" or "cuda". precision: fp32, fp16 or bf16. threads: of PyTorch. seed: of weights and images.
+
+    cuda_graphs: our training steps are recorded and replayed.
+    """
 
     device: str = "cpu"
     precision: str = "fp32"
     threads: int = 1
     seed: int = 1
+    cuda_graphs: bool = False
 
 
 def class_names(C: int) -> list[str]:

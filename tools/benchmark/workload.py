@@ -43,7 +43,8 @@ def build_config(row: Row, settings: Settings, images: Path, *opts: str):
         "--root", str(images), "--trainer", name, "--seed", str(settings.seed), "--output-dir", str(images / "run"),
         "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
         "MODEL.BACKBONE.NAME", BACKBONES[row.backbone], "INPUT.SIZE", f"({size}, {size})", "VERBOSE", "False",
-        "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"), *precision,
+        "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"),
+        "TRAIN.CUDA_GRAPHS", str(settings.cuda_graphs and row.trainer in TRAINING), *precision,
         *frame, *opts])
     _register_images()
     return train.setup_cfg(args)

@@ -18,7 +18,7 @@ from torch import Tensor
 from clip import load_clip
 from clip.tokenizer import END, START, simple_tokenizer
 from dassl.utils import UserError
-from trainers._base import told_to_the_user
+from trainers._refusals import told_to_the_user
 
 from .run import Run, choose
 from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, drawable, header_height, readable_on, width_of

@@ -79,7 +79,7 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
     from clip.templates import DEFAULT, fill
     from dassl.config import get_cfg_default
     from datasets.folder import checked_template
-    from trainers._base import told_to_the_user
+    from trainers._refusals import told_to_the_user
     from trainers.parts.prompted_clip import PromptedCLIP
 
     check_classes(classes)

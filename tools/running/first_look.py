@@ -57,7 +57,7 @@ def zero_shot_accuracy(trainer, sentences: list[str]) -> float:
     before, right = torch.get_rng_state(), 0
     for batch in build_data_loader(cfg, data_source=trainer.dm.dataset.look, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
                                    tfm=build_transform(cfg, is_train=False), is_train=False):
-        with trainer._autocast():
+        with trainer.mixed.autocast():
             image_features = clip.encode_image(batch["img"].to(trainer.device))     # (B, D)
         guesses = (image_features.float() @ text_features.float().T).argmax(dim=1).cpu()
         right += int((guesses == batch["label"]).sum())

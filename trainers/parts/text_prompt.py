@@ -50,7 +50,8 @@ class TextPrompt(nn.Module):
         fixed = _fixed_words(clip, names, init, n)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
         self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)    # (C, s, W): class . end
-        self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it
+        self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it behind a prefix
+        self.register_buffer("read_at", fixed.eot, persistent=False)    # the same where it needs it without one
         order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
         self.register_buffer("order", order.to(self.start.device), persistent=False)    # (C, n_after + s)
         size = (len(names), n, clip.text_width) if class_specific else (n, clip.text_width)
@@ -71,7 +72,7 @@ class TextPrompt(nn.Module):
         if not self.class_specific and self.n_before:
             return TextTokens(own, self.eot - 1 - self.n_before, torch.cat([self.start, before]))
         start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
-        return TextTokens(torch.cat([start, before, own], dim=1), self.eot)    # (C, 1+n+s, W)
+        return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
 
 
 def _own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
