@@ -9,7 +9,7 @@ _extra=${ENV_EXTRA:-}
 _venv=$ROOT/.venv
 _marker=$_venv/complete             # holds the hash of the setup.py that the environment was completed for
 _wanted=$(cksum <"$ROOT/setup.py")
-_started=$_venv/installing          # there while packages go in; left behind by an interruption
+_started=$_venv/installing          # there while an environment is made here, until it is complete for the first time
 
 _say() { printf '%s\n' "$*" >&2; }
 
@@ -37,17 +37,22 @@ _base_python() {                    # a Python 3.10 - 3.13 that can make environ
 _has_uv() { uv --version >/dev/null 2>&1; }
 
 _make_venv() {
-    if [ -e "$_started" ] || [ ! -x "$(_python_of "$_venv")" ]; then     # nothing there, or cut off half-way
-        rm -rf "$_venv"
-        if _has_uv; then
-            uv venv -q --python '>=3.10,<3.14' "$_venv" || return 1
-        else
-            local base
-            base=$(_base_python) || return 1
-            "$base" -m venv "$_venv" || return 1
-        fi
+    local base
+    if [ -e "$_started" ] && [ ! -e "$_marker" ]; then rm -rf "$_venv"; fi      # cut off before it was ever complete
+    [ ! -x "$(_python_of "$_venv")" ] || return 0                               # whatever else it has stays
+    if [ -e "$_venv" ]; then
+        _say "$_venv has no interpreter that starts here: the Python that it was made from is gone, or belongs to another" \
+             "machine. Remove the folder to have it made anew, or set DASSL_PYTHON to an interpreter with the packages."
+        return 1
     fi
-    touch "$_started"
+    if _has_uv; then
+        mkdir -p "$_venv" && touch "$_started" || return 1
+        uv venv -q --allow-existing --python '>=3.10,<3.14' "$_venv"
+    else
+        base=$(_base_python) || return 1
+        mkdir -p "$_venv" && touch "$_started" || return 1
+        "$base" -m venv "$_venv"
+    fi
 }
 
 _pip() {                            # _pip <arguments of install>: into .venv, quiet but for errors
@@ -63,6 +68,8 @@ _install_torch_for_cpu() {          # Linux without a GPU: PyTorch's own index h
 import sys, urllib.request
 urllib.request.urlopen(sys.argv[1], timeout=5)
 PROBE
+    _say "No NVIDIA driver here: PyTorch's builds for the CPU. For another accelerator (ROCm, Jetson) install its PyTorch in" \
+         "an environment of your own, and activate that or name its interpreter in DASSL_PYTHON."
     _pip --index-url "$index" torch torchvision || _say "PyTorch's CPU index did not serve; taking torch from PyPI."
 }
 
@@ -95,6 +102,7 @@ _choose_python() {
     local active missing
     if [ -n "${DASSL_PYTHON:-}" ]; then
         PYTHON=$DASSL_PYTHON
+        case $PYTHON in /*|[A-Za-z]:*) ;; */*) PYTHON=$PWD/$PYTHON ;; esac         # scripts go to other folders
         missing=$(_lacks "$PYTHON") || return 0
         _say "DASSL_PYTHON=$PYTHON lacks: $missing"
         return 1

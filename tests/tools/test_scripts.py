@@ -161,6 +161,55 @@ def test_an_interrupted_setup_starts_again_and_a_changed_setup_py_is_noticed(che
     assert "pip install" in notes and "venv -q" not in notes
 
 
+@pytest.mark.parametrize("extra", ["", "test"])
+def test_an_update_that_fails_again_and_again_leaves_the_environment_as_it_is(extra, checkout):
+    choose(checkout, VIRTUAL_ENV="")
+    own = checkout / "repo" / ".venv" / "a_package_of_the_users"
+    own.touch()
+    setup = checkout / "repo" / "setup.py"
+    before = setup.read_text()
+    lacking = before.replace('"test": [', '"test": ["no-such-package>=1.0", ')
+    assert lacking != before
+    setup.write_text(lacking if extra else before + "# one more requirement\n")
+    (checkout / "fail").touch()
+    for _ in range(3):
+        reply, notes = choose(checkout, VIRTUAL_ENV="", ENV_EXTRA=extra)
+        assert reply.returncode == 1 and "Run the command again" in reply.stderr
+        assert own.exists() and "venv -q" not in notes
+    (checkout / "fail").unlink()
+    assert choose(checkout, VIRTUAL_ENV="")[0].returncode == 0 and own.exists()
+
+
+def test_a_venv_that_was_not_made_here_is_completed_and_never_wiped(checkout):
+    own = checkout / "repo" / ".venv" / "a_package_of_the_users"
+    (own.parent / "bin").mkdir(parents=True)
+    shutil.copy(checkout / "python", own.parent / "bin")
+    own.touch()
+    (checkout / "fail").touch()
+    for _ in range(2):
+        assert choose(checkout, VIRTUAL_ENV="")[0].returncode == 1 and own.exists()
+    (checkout / "fail").unlink()
+    assert choose(checkout, VIRTUAL_ENV="")[0].returncode == 0 and own.exists()
+    (own.parent / "bin" / "python").unlink()
+    reply, notes = choose(checkout, VIRTUAL_ENV="")
+    assert reply.returncode == 1 and "Remove the folder" in reply.stderr and own.exists() and notes == ""
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(), reason="this machine has a GPU")
+def test_pytorch_for_the_cpu_is_told_where_no_nvidia_driver_is(checkout):
+    (checkout / "python").write_text('#!/usr/bin/env bash\n[ "$1" = - ] && exit 0\n'       # the index answers
+                                     f'exec {sys.executable} "$@"\n')
+    reply, notes = choose(checkout, VIRTUAL_ENV="", UV_DEFAULT_INDEX="")
+    assert reply.returncode == 0 and "--index-url https://download.pytorch.org/whl/cpu" in notes
+    assert "No NVIDIA driver here" in reply.stderr and "ROCm" in reply.stderr
+
+
+def test_a_relative_interpreter_serves_scripts_that_go_to_another_folder(checkout):
+    reply = bash("-c", 'source repo/scripts/_env.sh; cd /; "$PYTHON" -c "print(1 + 1)"', cwd=checkout, VIRTUAL_ENV="",
+                 DASSL_PYTHON="./python")
+    assert reply.stdout.strip() == "2", reply.stderr
+
+
 def test_an_interpreter_of_ones_own_is_taken_or_refused(checkout):
     assert choose(checkout, VIRTUAL_ENV="", DASSL_PYTHON=sys.executable)[0].stdout.strip() == sys.executable
     (checkout / "repo" / "setup.py").write_text('REQUIRES = ["no-such-package>=1.0", "torch>=999"]\nEXTRAS = {}\n')
