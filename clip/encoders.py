@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -200,14 +200,15 @@ class FrozenCLIP(nn.Module):
     def scale(self) -> Tensor:
         return self.logit_scale.exp()
 
-    def encode_image(self, images: Tensor, prompt: Injector | None = None) -> Tensor:
+    def encode_image(self, images: Tensor, prompt: Injector | None = None, unit_norm: bool = True) -> Tensor:
         """Image features.
 
         Args:
             images: (B, 3, image_size, image_size) float, normalised with CLIP's mean and standard deviation.
             prompt: enters the vision transformer; needs one (a ResNet has no tokens).
+            unit_norm: whether they are normalised.
         Returns:
-            (B, D), unit norm, float32.
+            (B, D), float32.
         """
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise InputError(f"{self.name or 'This CLIP'} takes {self.image_size} x {self.image_size} images and got "
@@ -217,7 +218,7 @@ class FrozenCLIP(nn.Module):
             self.require_tokens("A visual prompt")
         with self._own_precision():
             features = self.visual(images) if prompt is None else self.visual(images, prompt)
-        return F.normalize(features.float(), dim=-1)
+        return F.normalize(features.float(), dim=-1) if unit_norm else features.float()
 
     def require_tokens(self, who: str) -> None:
         """Raises InputError unless the image tower is a vision transformer, whose tokens a prompt can join."""
@@ -249,8 +250,9 @@ class FrozenCLIP(nn.Module):
             # The backward pass begins with the last piece, so that one alone may keep what it computed.
             if piece is pieces[-1][-1] or not torch.is_grad_enabled():
                 return self._encode_text(piece, prompt)
-            return checkpoint(self._encode_text, piece, prompt, use_reentrant=False,
-                              preserve_rng_state=prompt is not None)     # which alone may draw random numbers
+            # A prompt may draw random numbers, for which the device is told by a tensor among the arguments.
+            return checkpoint(lambda embeddings: self._encode_text(replace(piece, embeddings=embeddings), prompt),
+                              piece.embeddings, use_reentrant=False, preserve_rng_state=prompt is not None)
 
         with self._own_precision():
             return torch.cat([torch.cat([encode(piece) for piece in row], dim=-2) for row in pieces])

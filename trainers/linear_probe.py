@@ -1,8 +1,8 @@
 """LinearProbe: logistic regression on frozen image features, its regularisation chosen on the validation images.
 
 Source: CLIP (Radford et al., ICML 2021), section 3.2, few-shot as in CoOp (Zhou et al., IJCV 2022),
-lpclip/linear_probe.py: the inverse penalty C is first sought over powers of 100, then by halving the best interval
-eight times.
+lpclip/linear_probe.py: features as the image tower gives them, not normalised; the inverse penalty C is first sought
+over powers of 100, the largest of equals, then the interval around it is halved eight times, to the left of equals.
 """
 import logging
 
@@ -16,7 +16,7 @@ from trainers.parts.linear_head import LinearHead
 
 logger = logging.getLogger(__name__)
 
-_POWERS, _HALVINGS = (-6, -4, -2, 0, 2, 4, 6), 8
+_POWERS, _HALVINGS = (6, 4, 2, 0, -2, -4, -6), 8
 
 
 @TRAINER_REGISTRY.register()
@@ -30,19 +30,25 @@ class LinearProbe(PromptTrainer):
     def run_epoch(self) -> None:
         train = self._features(self.training_images("test"))
         val = self._features(map(self.parse_batch_test, self.val_loader)) if self.val_loader else train
-        best = max(_POWERS, key=lambda power: self._fit(power, train, val))
+        best = max(_POWERS, key=lambda power: self._fit(power, train, val))          # the first of equals
         left, right = best - 1.0, best + 1.0
         for _ in range(_HALVINGS):
-            if self._fit(left, train, val) > self._fit(right, train, val):
-                right = (left + right) / 2
-            else:
-                left = (left + right) / 2
-        best = max((left, right, float(best)), key=lambda power: self._fit(power, train, val))
-        logger.info("C = 10^%.3f, accuracy on the validation images %.1f%%", best, self._fit(best, train, val))
+            middle, lefts, rights = (left + right) / 2, self._fit(left, train, val), self._fit(right, train, val)
+            best, left, right = (right, middle, right) if lefts < rights else (left, left, middle)
+        logger.info("C = 10^%.3f, accuracy on the %s %.1f%%", best, self.chosen_on, self._fit(best, train, val))
+
+    @property
+    def chosen_on(self) -> str:
+        if self.val_is_test:
+            return "test images, which are the validation images of this benchmark and of CoOp's linear probe"
+        return "validation images" if self.val_loader else "training images, since there are no validation images"
+
+    def run_record_fields(self) -> dict:
+        return {**super().run_record_fields(), "model_selection": f"the penalty was chosen on the {self.chosen_on}"}
 
     def _features(self, batches) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            pairs = [(self.model.clip.encode_image(images), label) for images, label in batches]
+            pairs = [(self.model.clip.encode_image(images, unit_norm=False), label) for images, label in batches]
         features, labels = zip(*pairs, strict=True)
         return torch.cat(features).cpu(), torch.cat(labels).cpu()
 

@@ -32,7 +32,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import nearest
 from dassl.utils.run_record import describe_run, write_record
 from dassl.utils.tools import count_num_param, mkdir_if_missing
-from dassl.utils.torchtools import BEST, load_pretrained_weights
+from dassl.utils.torchtools import BEST, load_initial_weights
 
 from . import parallel, progress
 from .trainer_base import TrainerBase
@@ -134,7 +134,7 @@ class SimpleTrainer(TrainerBase):
         cfg = self.cfg
         self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+            load_initial_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
         logger.info("# params: %s", f"{count_num_param(self.model):,}")
         self.optim = build_optimizer(self.model, cfg.OPTIM)
@@ -150,6 +150,10 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
             raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
                             f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. "
+                            "Set TEST.FINAL_MODEL last_step.")
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_is_test:
+            raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; that of "
+                            f"{self.cfg.DATASET.NAME} is its test split, on which nothing is chosen. "
                             "Set TEST.FINAL_MODEL last_step.")
         if self.cfg.RESUME:
             self.start_epoch = self.autosave.load(self.cfg.RESUME, self.resume_model_if_exist(self.cfg.RESUME))
@@ -260,6 +264,11 @@ class SimpleTrainer(TrainerBase):
         if (dataset := self._dataset()) is not None:
             write_classes(self.output_dir, self.cfg, dataset, **self.classifier_fields())
 
+    @property
+    def val_is_test(self) -> bool:
+        """Whether the validation images are the test images, as in CoOp's ImageNet."""
+        return (dataset := self._dataset()) is not None and dataset.val_is_test
+
     def _dataset(self) -> DatasetBase | None:
         """None where a trainer loads data without a manager, or not as a dataset of Dassl's kind."""
         dataset = getattr(getattr(self, "dm", None), "dataset", None)
@@ -290,8 +299,12 @@ class SimpleTrainer(TrainerBase):
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)
 
+    def on_device(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Tensors of a batch where the model is; those in pinned memory move while the GPU goes on computing."""
+        return tuple(v.to(self.device, non_blocking=True) for v in values)
+
     def parse_batch_test(self, batch: dict):
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return self.on_device(batch["img"], batch["label"])
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
@@ -363,7 +376,7 @@ class TrainerX(SimpleTrainer):
         return values if self.share is None else tuple(v[:self.share.size] for v in values)
 
     def parse_batch_train(self, batch: dict):
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        return self.on_device(batch["img"], batch["label"], batch["domain"])
 
 
 class TrainerXU(SimpleTrainer):
@@ -384,7 +397,7 @@ class TrainerXU(SimpleTrainer):
         return self.forward_backward(*batch)
 
     def parse_batch_train(self, batch_x: dict, batch_u: dict):
-        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)
+        return self.on_device(batch_x["img"], batch_x["label"], batch_u["img"])
 
 
 def _endless(loader):

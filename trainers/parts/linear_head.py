@@ -1,6 +1,7 @@
 """A linear classifier on frozen image features."""
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP
@@ -8,7 +9,7 @@ from trainers.parts.prompted_clip import Output
 
 
 class LinearHead(nn.Module):
-    """Scores W f + b of unit-norm image features f.
+    """Scores W f + b of image features f, which are not normalised.
 
     Attributes:
         prompt_learner: the linear layer, weight (C, D) and bias (C,), zero at first.
@@ -22,5 +23,5 @@ class LinearHead(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 3, H, W), normalised, to logits (B, C)."""
-        features = self.clip.encode_image(images)
-        return Output(self.prompt_learner(features), features, None)
+        features = self.clip.encode_image(images, unit_norm=False)
+        return Output(self.prompt_learner(features), F.normalize(features, dim=-1), None)

@@ -60,6 +60,7 @@ class DatasetBase:
     Attributes:
         train_x, train_u, val, test: labelled, unlabelled, validation and test images; absent ones are None or empty.
         num_classes: largest training label + 1. lab2cname: {label: class name}. classnames: by label.
+        val_is_test: there are validation images, and they are the test images (CoOp's ImageNet).
     """
 
     dataset_dir = ""
@@ -86,6 +87,10 @@ class DatasetBase:
     @property
     def test(self):
         return self._test
+
+    @property
+    def val_is_test(self) -> bool:
+        return bool(self.val) and [item.impath for item in self.val] == [item.impath for item in self.test or ()]
 
     @property
     def lab2cname(self) -> dict[int, str]:
