@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Packing:
     last: Tensor
 
 
-@lru_cache(maxsize=64)
+@cache          # for ever: a recorded training step reads what it was given
 def pack(lengths: tuple[int, ...], device: torch.device | str = "cpu", row_length: int = ROW_LENGTH) -> Packing:
     """Long sequences first, each into the emptiest row: rows differ by less than the shortest sequence put in last.
 

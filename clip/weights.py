@@ -258,7 +258,7 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     row = open_clip.get_pretrained_cfg(found.arch, found.tag)
     try:
         if os.environ.get("DASSL_OFFLINE") == "1":
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+            _stay_offline(row)
         path = Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
     except Exception as error:  # the hub's client raises many types; each means that there is no file
         raise WeightsNotFound(
@@ -275,3 +275,12 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     clip = from_open_clip(model, name)
     clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
     return clip, file_sha256(path)
+
+
+def _stay_offline(row: dict) -> None:
+    """Have open_clip take what is in the cache and ask no server. Raises OSError for a file that is not there."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True                 # read from the environment once, when the hub's client was imported
+    if not row.get("hf_hub") and not (cache_folders()[0] / os.path.basename(row["url"])).is_file():
+        raise OSError("DASSL_OFFLINE=1 forbids downloads")

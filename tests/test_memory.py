@@ -59,3 +59,15 @@ def test_running_out_of_memory_again_is_told_with_the_way_out(short_of_memory):
 def test_any_other_error_is_left_as_it_is(short_of_memory):
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         short_of_memory(1, RuntimeError("mat1 and mat2 shapes cannot be multiplied")).train()
+
+
+def test_without_learned_text_nothing_can_be_halved_and_the_message_says_what_can(make_cfg, monkeypatch):
+    trainer = build_trainer(make_cfg("VPT"))
+
+    def run_out(*args):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trainer.model.clip, "encode_image", run_out)
+    with pytest.raises(UserError, match="Memory ran out in a training step.*BATCH_SIZE") as stop:
+        trainer.train()
+    assert "MAX_TOKENS" not in str(stop.value)

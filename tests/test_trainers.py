@@ -1,10 +1,13 @@
 """What single trainers promise beyond the matrix: their own options, the authors' checkpoints, their refusals."""
+import random
+
 import pytest
 import torch
 
 from clip import encode_texts
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
+from dassl.engine.streams import random_streams, set_random_streams
 from dassl.utils import UserError
 
 NO_TEST = ("TEST.NO_TEST", True)
@@ -147,3 +150,40 @@ def test_zero_shot_accuracy_is_that_of_the_template(make_cfg):
     clip = trainer.model.clip
     right = sum(int((clip.encode_image(b["img"]) @ text.T).argmax(1).eq(b["label"]).sum()) for b in batches)
     assert trainer.test() == pytest.approx(100 * right / sum(len(b["label"]) for b in batches))
+
+
+def test_a_checkpoint_to_start_from_of_which_nothing_fits_is_refused(make_cfg, tmp_path):
+    torch.save({"state_dict": {"other": torch.ones(2)}}, tmp_path / "other.pth.tar")
+    with pytest.raises(UserError, match="MODEL.INIT_WEIGHTS.*nothing in .*other.pth.tar fits"):
+        build_trainer(make_cfg("CoOp", "MODEL.INIT_WEIGHTS", tmp_path / "other.pth.tar"))
+
+
+@pytest.mark.parametrize("name", ["AttrVR", "DVPcse"])
+def test_descriptions_encoded_for_a_test_serve_a_training_after_it(make_cfg, name):
+    trainer = build_trainer(make_cfg(name))
+    trainer.test()
+    trainer.train()
+
+
+def test_an_unseeded_run_draws_descriptions_from_the_stream_that_all_processes_share(make_cfg):
+    trainer, drawn = build_trainer(make_cfg("AttrVR", "SEED", -1)), []
+    for seed in (5, 5, 6):
+        random.seed(seed)
+        drawn.append(trainer.draw())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_random_streams_do_not_wake_a_gpu_that_is_not_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: pytest.fail("this starts the GPU"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    state = random_streams()
+    assert state["cuda"] == []
+    set_random_streams({**state, "cuda": [torch.zeros(16, dtype=torch.uint8)]})
+
+
+def test_prototypes_of_random_weights_are_not_kept(make_cfg, monkeypatch):
+    trainer = build_trainer(make_cfg("DAPT"))
+    trainer.model.clip.sha256 = "random"
+    monkeypatch.setattr("trainers._cache._write", lambda *_: pytest.fail("kept"))
+    assert trainer.prototypes.shape == (trainer.num_classes, trainer.model.clip.embed_dim)

@@ -21,8 +21,9 @@ from dassl.engine import TrainerX, progress
 from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from dassl.utils import UserError, count_num_param, distributed
 from dassl.utils.logger import CONSOLE
+from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
 from trainers._graphs import RecordedStep
 from trainers._memory import with_less_memory_if_need_be
@@ -43,7 +44,7 @@ class PromptTrainer(TrainerX):
         saved_as: names of its parameters in the authors' checkpoints, which are read and written.
         normalised: images come normalised from the loader; not so where a prompt works in pixel space.
         schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
-        half_towers: fp16 and amp also keep the frozen towers in half precision, and scale the loss.
+        half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
         recordable: its loss depends on nothing but its arguments and what is learned (not on the epoch, say) and reads
             no number from a tensor, so that TRAIN.CUDA_GRAPHS can record a step.
 
@@ -121,7 +122,7 @@ class PromptTrainer(TrainerX):
         if not self.learned_parameters:
             return
         if self.cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
+            load_initial_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         self.register_prompts(learner)
 
     def register_prompts(self, learner: nn.Module) -> None:
@@ -138,19 +139,20 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        out, terms, loss = with_less_memory_if_need_be(self.model.clip, lambda: self.gradients(images, label))
+        limit = self.model.clip if "text" in dict(self.model.prompt_learner.named_children()) else None
+        out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(images, label))
         self.check_finite(terms, batch)
         self.observe(out, label)
         average_gradients(self)
-        if not self.mixed.scaler.is_enabled():         # which leaves out steps with infinite gradients by itself
+        if not self.mixed.scaler.is_enabled() or self.mixed.scaler.get_scale() < 1:     # else it leaves such steps out
             self.check_gradients(batch)
-        for optim in filter(None, self._optims.values()):
-            self.mixed.scaler.step(optim)
-        self.mixed.scaler.update()
+        if not self.mixed.step(filter(None, self._optims.values())):
+            self.on_nan.skipped += 1
         summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {name: float(value.detach()) for name, value in summary.items()}
+        values = torch.stack([value.detach().double().reshape(()) for value in summary.values()])
+        return dict(zip(summary, values.tolist(), strict=True))                         # a GPU is asked once
 
     @cached_property
     def gradients(self) -> Callable[[Tensor, Tensor], tuple[Output, dict[str, Tensor], Tensor]]:
@@ -164,6 +166,9 @@ class PromptTrainer(TrainerX):
         if self.device.type != "cuda":
             logger.warning("TRAIN.CUDA_GRAPHS records the steps of a GPU; this run is on the %s.", self.device.type)
             return self._gradients
+        if distributed.world_size() > 1:
+            raise UserError("TRAIN.CUDA_GRAPHS is for runs of one process: how many images of a batch are its own may "
+                            "change from step to step. Set TRAIN.CUDA_GRAPHS False.")
         if not self.recordable:
             raise UserError(f"TRAIN.CUDA_GRAPHS is for trainers that say `recordable = True`, whose loss depends on "
                             f"nothing but its arguments; {type(self).__name__} does not. Set TRAIN.CUDA_GRAPHS False.")
@@ -176,7 +181,7 @@ class PromptTrainer(TrainerX):
         loss = sum(terms.values())
         self.model_zero_grad()
         self.mixed.scaler.scale(loss).backward()
-        return out, terms, loss
+        return out.detach(), {name: term.detach() for name, term in terms.items()}, loss.detach()
 
     def step_left_out(self) -> None:
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
@@ -200,7 +205,8 @@ class PromptTrainer(TrainerX):
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        self.mixed.scaler.load_state_dict(state.get("scaler", {}))
+        if saved := state.get("scaler"):                # empty after a run without scaling
+            self.mixed.scaler.load_state_dict(saved)
 
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C); without gradients."""
@@ -220,7 +226,7 @@ class PromptTrainer(TrainerX):
                                    cache=getattr(self.dm, "image_cache", None))
         with in_turns(loader) if shared else contextlib.nullcontext():
             for batch in progress.over(loader, "training images, once"):
-                yield batch["img"].to(self.device), batch["label"].to(self.device)
+                yield self.on_device(batch["img"], batch["label"])
 
     def run_record_fields(self) -> dict:
         clip = self.model.clip

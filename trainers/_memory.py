@@ -16,17 +16,22 @@ Result = TypeVar("Result")
 _FIRST_LIMIT = 8192                     # tokens, where there was no limit before
 
 
-def with_less_memory_if_need_be(clip: FrozenCLIP, compute: Callable[[], Result]) -> Result:
+def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], Result]) -> Result:
     """`compute()`; if memory runs out, once more with half of `clip.max_tokens`, which then stays.
 
+    Args:
+        clip: encodes text in `compute`; None where no text is, so that nothing can be halved.
     Raises:
-        UserError: memory runs out again.
+        UserError: memory runs out again, or nothing can be halved.
     """
     try:
         return compute()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        if clip is None:
+            raise UserError(f"Memory ran out in a training step ({str(error).splitlines()[0]}). Set a smaller "
+                            "DATALOADER.TRAIN_X.BATCH_SIZE, or free memory that other programs hold.") from error
     clip.max_tokens = max(1, clip.max_tokens // 2) if clip.max_tokens else _FIRST_LIMIT
     logger.warning("Out of memory: text goes on in pieces of %d tokens, a little slower and with the same result. "
                    "TRAIN.MAX_TOKENS %d starts like this.", clip.max_tokens, clip.max_tokens)

@@ -136,7 +136,8 @@ class DescriptionTrainer(PaddingTrainer):
     @told_to_the_user()
     def draw(self) -> list[list[str]]:
         """C lists of sentences, kind after kind, from a random stream of their own that starts at the run's seed."""
-        c, dataset, rng = self.options, self.dm.dataset, random.Random(self.cfg.SEED if self.cfg.SEED >= 0 else None)
+        c, dataset = self.options, self.dm.dataset
+        rng = random.Random(self.cfg.SEED if self.cfg.SEED >= 0 else random.getrandbits(64))    # alike in all processes
         groups = [sample_descriptions(load_descriptions(
             kind, self.classnames, stem=getattr(dataset, "descriptions_stem", ""), root=self.cfg.DATASET.ROOT,
             path=c.DESCRIPTIONS, own=getattr(dataset, "descriptions", None)), c.NUM_DESCRIPTIONS, rng)

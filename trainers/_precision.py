@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from clip import FrozenCLIP
 
@@ -38,6 +39,14 @@ class MixedPrecision:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def step(self, optims: Iterable[Optimizer]) -> bool:
+        """One step of each optimiser; False if the scaler left it out, since a scaled gradient was infinite or NaN."""
+        before = self.scaler.get_scale()
+        for optim in optims:
+            self.scaler.step(optim)
+        self.scaler.update()
+        return self.scaler.get_scale() >= before
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ class OnNaN:
     """Of one trainer, by TRAIN.ON_NAN.
 
     Attributes:
-        skipped, repeated: steps left out, and repeated in float32, since the training began.
+        skipped, repeated: steps left out (also by a loss scaler), and repeated in float32, since the training began.
     """
 
     def __init__(self, trainer):

@@ -1,4 +1,4 @@
-"""The random streams of Python, NumPy and torch, as plain data that a checkpoint can hold."""
+"""The random streams of Python, NumPy, torch and its GPU in use, as plain data that a checkpoint can hold."""
 from __future__ import annotations
 
 import random
@@ -12,15 +12,15 @@ def random_streams() -> dict:
     kind, keys, *rest = np.random.get_state()
     return {"torch": torch.get_rng_state(), "python": random.getstate(),
             "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+            "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []}
 
 
 def set_random_streams(state: dict) -> None:
-    """Put them where `random_streams` found them; those of GPUs only if there are as many."""
+    """Put them where `random_streams` found them; a GPU's only if one is in use on both sides."""
     torch.set_rng_state(state["torch"].cpu())
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if state["cuda"] and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())

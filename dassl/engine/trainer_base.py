@@ -151,7 +151,8 @@ class TrainerBase:
 
     def check_finite(self, terms: dict[str, Tensor], batch: dict | None = None) -> None:
         """Raises NotFinite, which names the term, the epoch, the batch and its images, and says what to try."""
-        bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
+        finite = torch.stack([value.isfinite().all() for value in terms.values()]).tolist()     # a GPU is asked once
+        bad = [name for name, fine in zip(terms, finite, strict=True) if not fine]
         if not bad:
             return
         raise NotFinite(

@@ -192,6 +192,8 @@ def _unpack(data: Tensor):
 def _unless_another_ended() -> Iterator[None]:
     try:
         yield
+    except torch.cuda.OutOfMemoryError:         # of this very process
+        raise
     except RuntimeError as error:
         raise OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want "
                                 f"of memory; so process {rank() + 1} of {world_size()} ends, too. --resume with the "

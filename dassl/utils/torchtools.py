@@ -138,20 +138,29 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
                         "trainer and settings (context words, depth, class-specific context, backbone)?") from error
 
 
-def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Copy whatever fits by name and shape into `model`; says what did not."""
+def load_initial_weights(model: nn.Module, path: str) -> None:
+    """Start `model` from MODEL.INIT_WEIGHTS. Raises UserError if nothing in the file fits."""
+    if not load_pretrained_weights(model, path):
+        raise UserError(f"MODEL.INIT_WEIGHTS names a checkpoint to start from, and nothing in {path} fits what this "
+                        "trainer learns, by name and shape. Name a checkpoint of the same trainer and settings, or "
+                        "leave it out.")
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: str) -> bool:
+    """Copy whatever fits by name and shape into `model`; says what did not, and returns whether anything did."""
     checkpoint = load_checkpoint(weight_path)
     given = _without_module(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
     fits = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if not fits:
         logger.warning("Nothing in %s fits the model (check the key names by hand)", weight_path)
-        return
+        return False
     own.update(fits)
     model.load_state_dict(own)
     left = sorted(set(given) - set(fits))
     logger.info("Loaded %d weights from %s%s", len(fits), weight_path,
                 f"; left aside: {', '.join(left)}" if left else "")
+    return True
 
 
 def open_all_layers(model: nn.Module) -> None:

@@ -123,6 +123,21 @@ def test_missing_weights_say_where_was_looked_and_what_to_do(tmp_path, monkeypat
     assert "\n" not in message and not list((tmp_path / "cache").glob("*"))
 
 
+@pytest.mark.parametrize("row", [{"url": "http://127.0.0.1:9/weights.pt"}, {"hf_hub": "someone/model/"}])
+def test_offline_no_server_is_asked_for_open_clips_weights(row, tmp_path, monkeypatch):
+    import open_clip
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("DASSL_OFFLINE", "1")
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda arch, tag: row)
+    for asks in ("socket.socket.connect", "socket.getaddrinfo"):
+        monkeypatch.setattr(asks, lambda *_, **__: pytest.fail("a server was asked"))
+    with pytest.raises(WeightsNotFound, match="open_clip could not fetch them"):
+        load_clip("ViT-B-32:laion2b_s34b_b79k")
+
+
 @pytest.fixture
 def server(tmp_path):
     class Quiet(SimpleHTTPRequestHandler):
@@ -135,6 +150,7 @@ def server(tmp_path):
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{httpd.server_port}"
     httpd.shutdown()
+    httpd.server_close()
 
 
 class Local(Backbone):

@@ -67,6 +67,7 @@ class DescriptionBank(nn.Module):
             self.prompt_of.copy_(self.assign(self._features))
         self.text = torch.frombuffer(bytearray(json.dumps(sentences).encode()), dtype=torch.uint8).to(self.text.device)
 
+    @torch.inference_mode(False)               # kept, so they may meet a gradient later
     def _encode(self, sentences: list[list[str]]) -> None:
         self._features = self.encode([text for own in sentences for text in own]).unflatten(0, self.prompt_of.shape)
 

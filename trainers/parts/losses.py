@@ -1,7 +1,6 @@
 """Losses of prompt-learning papers: functions of feature tensors that return a scalar."""
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,7 +23,10 @@ def inter_dispersion(text_features: Tensor, t: float = 2.0) -> Tensor:
     if len(text_features) < 2:
         raise InputError("The inter-dispersion loss spreads classes apart and needs at least 2; got "
                          f"{len(text_features)}.")
-    return torch.pdist(text_features.float()).square().mul(-t).exp().mean()
+    w, C = text_features.float(), len(text_features)
+    norms = w.square().sum(dim=1)                                                   # (C,)
+    squared = (norms[:, None] + norms - 2 * w @ w.t()).clamp(min=0)                 # (C, C)
+    return squared.mul(-t).exp().triu(diagonal=1).sum() / (C * (C - 1) / 2)         # each pair once
 
 
 def intra_dispersion(image_features: Tensor, prototypes: Tensor) -> Tensor:

@@ -23,6 +23,10 @@ class Output:
     text_features: Tensor | None
     scores: Tensor | None = None
 
+    def detach(self) -> Output:
+        return Output(*(value if value is None else value.detach() for value in
+                        (self.logits, self.image_features, self.text_features, self.scores)))
+
 
 class PromptLearner(nn.ModuleDict):
     """The learned bricks, saved under the names that the method's authors gave to their parameters.

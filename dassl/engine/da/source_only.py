@@ -22,4 +22,4 @@ class SourceOnly(TrainerXU):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
     def parse_batch_train(self, batch_x: dict, batch_u: dict):
-        return batch_x["img"].to(self.device), batch_x["label"].to(self.device)
+        return self.on_device(batch_x["img"], batch_x["label"])

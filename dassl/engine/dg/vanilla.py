@@ -22,4 +22,4 @@ class Vanilla(TrainerX):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
     def parse_batch_train(self, batch: dict):
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return self.on_device(batch["img"], batch["label"])

@@ -52,5 +52,4 @@ class FixMatch(TrainerXU):
                 "loss_u": loss_u.item(), "acc_u": compute_accuracy(logits_u, pseudo_labels)[0].item()}
 
     def parse_batch_train(self, batch_x: dict, batch_u: dict):
-        given = (batch_x["img"], batch_x["img2"], batch_x["label"], batch_u["img"], batch_u["img2"])
-        return tuple(values.to(self.device) for values in given)
+        return self.on_device(batch_x["img"], batch_x["img2"], batch_x["label"], batch_u["img"], batch_u["img2"])
