@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools import command  # noqa: E402
 from tools.benchmark import rows as known  # noqa: E402
 from tools.benchmark.rows import Row, Settings  # noqa: E402
 
@@ -148,31 +150,42 @@ def _teller(name: str):
     return say
 
 
+def main(args: argparse.Namespace) -> None:
+    """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
+    from tools.benchmark import report
+
+    file = Path(args.json) if args.json not in (None, "-") else None
+    if file:
+        _check_writable(file)
+    result = run(args)
+    text = json.dumps(result, indent=1)
+    print(report.table(result) if args.json != "-" else text)
+    if file:
+        file.write_text(text + "\n", encoding="utf-8")
+
+
+def _check_writable(file: Path) -> None:
+    """Raises UserError for a file that cannot be; what is there stays as it is."""
+    from dassl.utils import UserError
+
+    there = file.exists()
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise UserError(f"--json {file} cannot be written ({error.strerror}). Name a file in a folder that is there "
+                        "and may be written in.") from error
+    if not there:
+        file.unlink()
+
+
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 2 (yours to mend) or 130."""
     args = parser().parse_args(argv)
-    import logging
-
-    from dassl.utils import UserError
-    from tools.benchmark import report
-
     logging.disable(logging.WARNING)                # open_clip warns that weights are random: they are meant to be
     try:
-        result = run(args)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    except UserError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 2
+        return command.ended(lambda: main(args), "Interrupted.")
     finally:
         logging.disable(logging.NOTSET)
-    if args.json != "-":
-        print(report.table(result))
-    if args.json:
-        text = json.dumps(result, indent=1)
-        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n", encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":

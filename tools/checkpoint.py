@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+from tools import command  # noqa: E402
 
 EXAMPLES = """
 examples:
@@ -200,18 +203,12 @@ def without_objects(value):
 
 
 def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 2 (yours to mend) or 130."""
     args = parser().parse_args(argv)
-    from dassl.utils import UserError
-
-    try:
-        (show if args.action == "show" else convert)(args)
-    except BrokenPipeError:
-        sys.stderr.close()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command.ended(lambda: (show if args.action == "show" else convert)(args))
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
     sys.exit(cli())

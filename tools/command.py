@@ -1,35 +1,64 @@
-"""How a command ends: with its code, and with one paragraph for what its user can mend."""
+"""How a command ends: with its code, and with one paragraph for what its user can mend. Imports nothing heavy."""
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 
+INTERRUPTED = "Interrupted; nothing half-written is left."
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
+            errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
-def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """`main(args)` as a command; warnings go to stderr.
 
-    Returns:
-        What it returns, or 0 for None; 2 for a UserError, which is printed; 130 when interrupted.
-    """
+def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace,
+        interrupted: str = INTERRUPTED) -> int:
+    """`main(args)` as a command that may run code of others; warnings go to stderr. Returns what `ended` does."""
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)          # of the handler: the engine's own loggers let more through
     logging.getLogger().addHandler(warnings)
     from tools.running.foreign import code_of_others
 
-    try:
+    def work() -> int | None:
         with code_of_others(getattr(args, "allow_cpu_shim", False)):
-            return main(args) or 0
-    except KeyboardInterrupt:
-        print("Interrupted; nothing half-written is left.", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from dassl.utils import UserError
+            return main(args)
 
-        if not isinstance(error, UserError):
-            raise
-        print(f"\n{error}", file=sys.stderr)
-        return 2
+    try:
+        return ended(work, interrupted)
     finally:
         logging.getLogger().removeHandler(warnings)
+
+
+def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int:
+    """`work()` as a command.
+
+    Args:
+        interrupted: what Ctrl-C is answered with.
+    Returns:
+        What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C.
+    """
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not (story := _story(error)):
+            raise
+        print(f"\n{story}", file=sys.stderr)
+        return 2
+
+
+def _story(error: Exception) -> str:
+    """The paragraph of what a user can mend; "" for anything else, which deserves its traceback."""
+    from dassl.utils import UserError
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        what = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "A file"
+        return (f"{what} cannot be read or written ({error.strerror}). Name another place, or change what is in the "
+                "way there: rights, a full disk, a file where a folder should be.")
+    return ""

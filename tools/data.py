@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import train  # noqa: E402
+from tools import command, train  # noqa: E402
 
 CONFIGS = ROOT / "configs" / "datasets"
 README = ROOT / "datasets" / "README.md"
@@ -50,29 +50,27 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, or 2 for what the user can mend, or 130 when interrupted."""
     args = parser().parse_args(argv)
     train.register()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    return command.ended(lambda: act(args), "Interrupted; the same command goes on where it stopped.")
+
+
+def act(args: argparse.Namespace) -> int:
+    """What the words ask for. Returns 0, or 2 where a dataset is not complete or not right."""
     from dassl.utils import UserError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     root = Path(args.root).expanduser().absolute()
-    try:
-        if args.action in ("get", "check") and not args.names:
-            raise UserError(f"`{args.action}` takes names of datasets; `python tools/data.py list` shows them.")
-        if args.action == "list":
-            print(table(root))
-        elif args.action == "readme":
-            README.write_text(readme(), encoding="utf-8")
-            print(f"Wrote {README}")
-        else:
-            names = [registered(name) for name in args.names]
-            done = [{"get": get, "check": check}[args.action](name, root) for name in names]
-            return 0 if all(done) else 2
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
-    return 0
+    if args.action in ("get", "check") and not args.names:
+        raise UserError(f"`{args.action}` takes names of datasets; `python tools/data.py list` shows them.")
+    if args.action == "list":
+        print(table(root))
+        return 0
+    if args.action == "readme":
+        README.write_text(readme(), encoding="utf-8")
+        print(f"Wrote {README}")
+        return 0
+    names = [registered(name) for name in args.names]
+    done = [{"get": get, "check": check}[args.action](name, root) for name in names]
+    return 0 if all(done) else 2
 
 
 def yaml_names() -> dict[str, str]:

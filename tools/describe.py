@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import train  # noqa: E402
+from tools import command, train  # noqa: E402
 from tools.describing import description_check, questions  # noqa: E402
 from tools.describing.chat import Chat, ChatError  # noqa: E402
 from tools.describing.description_job import Job, ask_all  # noqa: E402
@@ -74,17 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; see EXAMPLES for what it returns."""
     args = parser().parse_args(argv)
     train.register()
-    from clip import InputError
-    from dassl.utils import UserError
-
-    try:
-        return {"make": make, "check": check, "list": show}[args.action](args)
-    except (UserError, InputError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+    return command.run({"make": make, "check": check, "list": show}[args.action], args,
+                       "Interrupted; the same command goes on where it stopped.")
 
 
 def check(args: argparse.Namespace) -> int:

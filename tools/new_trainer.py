@@ -5,7 +5,6 @@ import argparse
 import ast
 import builtins
 import keyword
-import os
 import re
 import sys
 import textwrap
@@ -14,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+from tools import command  # noqa: E402
 
 TEMPLATES = ROOT / "tools" / "templates"
 LIKE = {        # what it starts from: whose settings, what it is
@@ -132,6 +133,16 @@ def write(files: dict[Path, str]) -> None:
         raise
 
 
+def make(args: argparse.Namespace) -> None:
+    check(args.name, args.like, args.source)
+    files = files_of(args.name, args.like, args.source)
+    if args.dry_run:
+        print("\n".join(f"--- {path}\n{text}" for path, text in files.items()), end="")
+        return
+    write(files)
+    print(next_steps(args.name, files), end="")
+
+
 def next_steps(name: str, files: dict[Path, str]) -> str:
     module = name.lower()
     return f"""Wrote {', '.join(map(str, files))}.
@@ -146,25 +157,9 @@ Make it yours: build_prompts says what is learned, loss what is minimised. train
 
 
 def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 2 (yours to mend) or 130."""
     args = parser().parse_args(argv)
-    from dassl.utils import UserError
-
-    try:
-        check(args.name, args.like, args.source)
-        files = files_of(args.name, args.like, args.source)
-        if args.dry_run:
-            print("\n".join(f"--- {path}\n{text}" for path, text in files.items()), end="")
-            return 0
-        write(files)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be written: {os.strerror(error.errno) if error.errno else error}. Nothing was "
-              "left behind.", file=sys.stderr)
-        return 2
-    print(next_steps(args.name, files), end="")
-    return 0
+    return command.ended(lambda: make(args))
 
 
 if __name__ == "__main__":

@@ -254,6 +254,17 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsy
     assert bench.cli(words) == 2 and told in capsys.readouterr().err
 
 
+def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "run", lambda args: pytest.fail("it was measured"))
+    (tmp_path / "file").write_text("kept")
+    for place, why in (("gone/x.json", "No such file"), ("", "Is a directory"), ("file/x.json", "Not a directory")):
+        assert bench.cli(["--json", str(tmp_path / place)]) == 2
+        assert f"{tmp_path / place} cannot be written ({why}" in capsys.readouterr().err
+    monkeypatch.setattr(bench, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert [bench.cli(["--json", str(tmp_path / name)]) for name in ("file", "new")] == [130, 130]
+    assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "new").exists()
+
+
 def test_all_is_every_trainer_on_every_backbone_that_can():
     rows = bench.plan(bench.parser().parse_args(["--all", "--classes", "100"]))
     can = [(t, b) for b in BACKBONES for t in TRAINERS[:-1] if (b, t) not in {("RN50", "VPT"), ("RN50", "DAPT")}]
