@@ -95,6 +95,9 @@ class KeptList:
         if self.pickle.is_file():
             logger.info("Reading the few-shot list %s", self.pickle)
             drawn = {split: re_rooted(items, self.folder) for split, items in read_coop_pickle(self.pickle).items()}
+            if self.val is not None and "val" not in drawn:
+                raise UserError(f"{self.pickle} lists few-shot training images and no validation images, which this "
+                                "dataset has. It was drawn for another dataset or cut: move it away to draw again.")
             self._check(drawn, self.pickle)
             return drawn
         for path in filter(Path.is_file, self.jsons):

@@ -40,7 +40,7 @@ def state_of(card: DatasetCard, folder: Path) -> str:
     lacking = missing(card, folder)
     if lacking:
         return f"incomplete: no {', '.join(lacking)}"
-    if card.split and not (folder / card.split).is_file():
+    if card.split and not any((place / card.split).is_file() for place in (folder, cache_of(folder))):
         return "present; its split is drawn at first use"
     return "present"
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dassl.utils import cache_dir, distributed
+from dassl.utils.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +53,10 @@ def _read(kind: str, path: Path) -> Tensor | None:
 
 
 def _write(kind: str, path: Path, value: Tensor) -> None:
+    content = io.BytesIO()
+    torch.save(value.cpu(), content)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            torch.save(value.cpu(), file)
-        os.replace(file.name, path)
+        write_whole(path, content.getvalue())
     except OSError as error:
         logger.info("Did not keep %s in %s (%s)", kind, path.parent, error)
 

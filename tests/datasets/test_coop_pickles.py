@@ -38,6 +38,12 @@ def test_a_pickle_that_would_train_on_test_images_is_refused(pets, build, pickle
         build(pets, shots=1)
 
 
+def test_a_pickle_without_the_validation_images_that_the_dataset_has_is_refused(pets, build, pickled):
+    pickled({"train": build(pets).train_x[:37]})
+    with pytest.raises(UserError, match="no validation images, which this dataset has"):
+        build(pets, shots=1)
+
+
 class Shell:
     def __init__(self, path):
         self.path = path
