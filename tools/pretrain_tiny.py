@@ -2,8 +2,9 @@
 
 Half of each batch is digits and letters from matplotlib's fonts, half shapes with colour, texture and background.
 Writes <out>.safetensors (OpenAI key layout, half precision), <out>_log.csv (progress) and <out>.json (settings and
-final numbers). Takes about 10 minutes on two CPU cores: one trains, one renders. The same command gives the same
-weights on the same machine. Real digits are measured, never trained on.
+final numbers), all three at the end: until then, and after Ctrl-C, what was there stays. Takes about 10 minutes on two
+CPU cores: one trains, one renders. The same command gives the same weights on the same machine. Real digits are
+measured, never trained on.
 
 Example: python tools/pretrain_tiny.py --out trial --steps 300 --every 100
 """
@@ -13,6 +14,7 @@ import csv
 import json
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -38,8 +40,11 @@ from pretraining.measure import measure  # noqa: E402
 from pretraining.model import WIDTH, TinyCLIP, export, load, normalise  # noqa: E402
 from pretraining.muon import Muon  # noqa: E402
 
+from dassl.utils import UserError  # noqa: E402
+from dassl.utils.whole_files import write_whole  # noqa: E402
 from datasets.embedded import held_out_combinations  # noqa: E402
 from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes  # noqa: E402
+from tools import command  # noqa: E402
 
 COLUMNS = ("digits_val", "shapes_val", "shapes_val_held_out")
 
@@ -126,8 +131,14 @@ def optimisers(model: TinyCLIP, heads: AttributeHeads, lr: float) -> list[torch.
     ]
 
 
-def train(args: argparse.Namespace) -> dict:
-    """Runs the whole schedule; returns what goes into the .json: settings, seconds, final numbers in percent."""
+def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
+    """Runs the whole schedule.
+
+    Args:
+        weights, log: written there, anew with each measurement.
+    Returns:
+        What goes into the .json: settings, seconds, final numbers in percent.
+    """
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     vocabulary = Vocabulary()
@@ -135,7 +146,6 @@ def train(args: argparse.Namespace) -> dict:
     both = optimisers(model, heads, args.lr)
     data = Rendered(vocabulary, args.steps, args.batch, args.seed)
     loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers)
-    weights, log = args.out.with_suffix(".safetensors"), args.out.with_name(args.out.name + "_log.csv")
     start, mean = time.time(), None
     with log.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -182,7 +192,7 @@ def train(args: argparse.Namespace) -> dict:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", type=Path, default=ROOT / "clip" / "tiny", help="path without ending (default: clip/tiny)")
+    p.add_argument("--out", type=Path, required=True, help="path without ending; clip/tiny is the embedded model's")
     p.add_argument("--seed", type=int, default=1, help="decides weights and every image (default: 1)")
     p.add_argument("--steps", type=int, default=1500, help="batches seen (default: 1500, about 10 minutes)")
     p.add_argument("--batch", type=int, default=160, help="images per step, half glyphs and half shapes (default: 160)")
@@ -190,24 +200,48 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--warmup", type=int, default=100, help="steps of linear warm-up (default: 100)")
     p.add_argument("--flat", type=float, default=0.3, help="share of the steps before the linear decay (default: 0.3)")
     p.add_argument("--auxiliary", type=float, default=0.5, help="weight of the attribute heads' loss (default: 0.5)")
-    p.add_argument("--every", type=int, default=200, help="steps between measured, written weights (default: 200)")
+    p.add_argument("--every", type=int, default=200, help="steps between measurements (default: 200)")
     p.add_argument("--threads", type=int, default=1, help="threads of the training process (default: 1)")
     p.add_argument("--workers", type=int, default=1, help="rendering processes; the result does not depend on it")
     p.add_argument("--measure-only", action="store_true", help="measure the weights again, rewrite the .json")
     return p
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    record_file = args.out.with_suffix(".json")
+def main(args: argparse.Namespace) -> None:
+    targets = weights, log, record_file = files_of(args.out)
     if args.measure_only:
+        for path in (weights, record_file):
+            if not path.is_file():
+                raise UserError(f"--measure-only measures what was trained before, and there is no {path}. Leave the "
+                                "flag out to train it, or name another --out.")
         record = json.loads(record_file.read_text())
-        record["zero_shot"] = measure(load(args.out.with_suffix(".safetensors")), Vocabulary())
+        record["zero_shot"] = measure(load(weights), Vocabulary())
+        _write(record, record_file)
     else:
-        record = train(args)
-    record_file.write_text(json.dumps(record, indent=2) + "\n")
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=f".{args.out.name}-") as folder:
+            beside = files_of(Path(folder, args.out.name))
+            record = train(args, *beside[:2])
+            _write(record, beside[2])
+            for path, target in zip(beside, targets, strict=True):
+                path.replace(target)
     print(json.dumps(record, indent=2))
 
 
+def _write(record: dict, path: Path) -> None:
+    write_whole(path, json.dumps(record, indent=2) + "\n")
+
+
+def files_of(out: Path) -> tuple[Path, Path, Path]:
+    """Weights, log and record."""
+    return tuple(out.with_name(out.name + ending) for ending in (".safetensors", "_log.csv", ".json"))
+
+
+def cli(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    args = parser().parse_args(argv)
+    return command.ended(lambda: main(args), f"Interrupted; {args.out} is as it was before.")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(cli())

@@ -22,6 +22,8 @@ from pretraining.muon import Muon, orthogonalise  # noqa: E402
 
 from datasets.embedded import held_out_combinations  # noqa: E402
 
+THREE_STEPS = ("--steps", "3", "--batch", "8", "--warmup", "1")
+
 
 @pytest.fixture(scope="module")
 def vocabulary():
@@ -125,24 +127,55 @@ def test_a_batch_depends_on_seed_and_step_alone_and_never_shows_held_out_combina
     assert len(shown) > 100 and not shown & held_out
 
 
-def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_path, monkeypatch):
-    # Drawing thousands of shapes for a three-step model would take most of the time.
+@pytest.fixture
+def few_shapes(monkeypatch):
+    """Drawing thousands of shapes for a three-step model would take most of the time."""
     monkeypatch.setattr(measure, "SHAPES_PER_CLASS", {"train": 1, "val": 1, "test": 1})
     monkeypatch.setattr(measure, "_shapes", lambda shift: np.zeros((48, 3, 32, 32, 3), np.uint8))
+
+
+def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_path, few_shapes):
     files = []
     for name, workers in (("a", "0"), ("b", "1")):
         out = tmp_path / name
-        pretrain_tiny.main(
-            ["--out", str(out), "--steps", "3", "--batch", "8", "--warmup", "1", "--every", "3", "--workers", workers]
-        )
+        assert pretrain_tiny.cli(["--out", str(out), *THREE_STEPS, "--every", "3", "--workers", workers]) == 0
         files.append(load_file(out.with_suffix(".safetensors")))
         record = json.loads(out.with_suffix(".json").read_text())
         assert record["settings"]["steps"] == 3 and 0 <= record["zero_shot"]["digits_test"] <= 100
         assert len(out.with_name(f"{name}_log.csv").read_text().splitlines()) == 2
     assert files[0].keys() == files[1].keys()
     assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
-    pretrain_tiny.main(["--out", str(out), "--measure-only"])
+    assert pretrain_tiny.cli(["--out", str(out), "--measure-only"]) == 0
     assert json.loads(out.with_suffix(".json").read_text()) == record
+
+
+def test_a_training_that_is_cut_off_leaves_the_weights_that_were_there(tmp_path, few_shapes, monkeypatch, capsys):
+    for ending in (".safetensors", ".json", "_log.csv"):
+        (tmp_path / f"mine{ending}").write_text("of before")
+    measured = []
+
+    def interrupt_after_one(model, *args, **kwargs):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(model)
+        return dict.fromkeys(pretrain_tiny.COLUMNS, 0.0)
+
+    monkeypatch.setattr(pretrain_tiny, "measure", interrupt_after_one)
+    words = ["--out", str(tmp_path / "mine"), *THREE_STEPS, "--every", "1", "--workers", "0"]
+    assert pretrain_tiny.cli(words) == 130 and len(measured) == 1
+    assert "mine is as it was before" in capsys.readouterr().err
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"of before"} and len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_shipped_weights_are_replaced_only_when_named(capsys):
+    with pytest.raises(SystemExit):
+        pretrain_tiny.cli(["--steps", "1"])
+    assert "--out" in capsys.readouterr().err
+
+
+def test_measuring_what_was_never_trained_is_one_paragraph(tmp_path, capsys):
+    assert pretrain_tiny.cli(["--out", str(tmp_path / "none"), "--measure-only"]) == 2
+    assert f"there is no {tmp_path / 'none.safetensors'}" in capsys.readouterr().err
 
 
 def test_the_committed_weights_are_small_complete_and_halves(vocabulary):
