@@ -170,6 +170,27 @@ def test_a_malformed_recipe_is_named_with_the_way_out(tmp_path, change, message)
         load_recipe(str(path))
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "takes KEY: VALUE lines and has nothing"), ("- 1", "KEY: VALUE lines and has [1]"),
+    ("trainer: CoOp\nseeds: [1, 2\nshots: x", "line 3, is not yaml"), ("\xff", "is not yaml"),
+    ("{trainer: CoOp, config: tiny, seeds: [1], shots: [1], datasets: }", "lines in datasets and has nothing"),
+    ("{trainer: CoOp, config: tiny, seeds: [1], shots: [1], datasets: {dtd: 5}}", "in the row dtd and has 5"),
+    ("{trainer: CoOp, config: tiny, seeds: [1], shots: [0], datasets: {}}", "has shots: [0]"),
+    ("{trainer: CoOp, config: tiny, seeds: [1, -1], shots: [1], datasets: {}}", "has seeds: [1, -1]"),
+    ("{trainer: CoOp, config: tiny, seeds: 3, shots: [1], datasets: {}}", "has seeds: 3")])
+def test_a_recipe_that_is_no_recipe_is_told_with_its_file_and_place(text, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text.encode("latin1"))
+    with pytest.raises(RecipeError) as told:
+        load_recipe(str(path))
+    assert str(path) in str(told.value) and message in str(told.value)
+
+
+def test_every_recipe_of_the_checkout_names_its_paper_and_its_source():
+    for name in CELLS:
+        assert load_recipe(name).table["paper"] and load_recipe(name).table["source"]
+
+
 def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
     recipe = load_recipe("coop")
     assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]

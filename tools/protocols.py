@@ -64,7 +64,7 @@ def zeroshot(cell: Cell) -> Cell:
 
 def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
     base, new = (_half(recipe, cell, half) for half in HALVES)
-    return [base, new if cell.trainer == ZEROSHOT else replace(new, train_on=base, load_epoch=_last_epoch(base))]
+    return [base, new if cell.trainer == ZEROSHOT else replace(new, train_on=base, load_epoch=base.max_epoch)]
 
 
 def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
@@ -83,7 +83,8 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
         raise RecipeError(f"{twice[0]} is what the ablation of {recipe.name} changes; leave it out.")
     published = settings.get("published", {}).get(cell.dataset) or [None] * len(recipe.variants)
     for (name, opts), value in zip(recipe.variants.items(), published, strict=True):
-        made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, cell.config, cell.own)
+        made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, str(cell.config_file),
+                           cell.own)
         made = replace(made, variant=name, variant_opts=opts)
         if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
             made = replace(made, published=value, published_from=settings.get("published_from", ""))
@@ -94,12 +95,12 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
 def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
     """A dataset that the source's prompts are tested on; a row of the recipe that says so is taken as it is."""
     if source.trainer == ZEROSHOT:
-        return recipe.cell(name, None, source.seed, source.user_opts, source.config)
+        return recipe.cell(name, None, source.seed, source.user_opts, str(source.config_file))
     if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
-        return recipe.cell(name, source.shots, source.seed, source.user_opts, source.config)
+        return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
     recipe.row(name)                                            # told here if there is no such dataset
     cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
-                   load_epoch=_last_epoch(source), published=None, published_from="")
+                   load_epoch=source.max_epoch, published=None, published_from="")
     return _with(cell, settings, cell.tag, name)
 
 
@@ -118,7 +119,3 @@ def _with(cell: Cell, settings: dict, tag: str, dataset: str, column: int | None
         published = published[column]
     return replace(cell, tag=tag, published=published, published_from=source,
                    opts={**cell.opts, **settings.get("opts", {}), **cell.user_opts})
-
-
-def _last_epoch(cell: Cell) -> int | None:
-    return int(cell.opts["OPTIM.MAX_EPOCH"]) if "OPTIM.MAX_EPOCH" in cell.opts else None

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from tools import inputs
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 ZEROSHOT = "ZeroshotCLIP"
@@ -22,7 +24,11 @@ _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
                   "transfer": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
+_REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
+_TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
 _SUFFIX_LENGTH = 80
+_YAML = (".yaml", ".yml")
+_EPOCHS = "OPTIM.MAX_EPOCH"
 
 
 class RecipeError(ValueError):
@@ -52,6 +58,9 @@ class Cell:
         tag: what a protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
         variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
+        code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
+    Raises:
+        RecipeError: OPTIM.MAX_EPOCH is no whole number.
     """
 
     trainer: str
@@ -70,6 +79,19 @@ class Cell:
     variant: str = ""
     variant_opts: dict = field(default_factory=dict)
     own: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _ = self.max_epoch
+
+    @property
+    def max_epoch(self) -> int | None:
+        """OPTIM.MAX_EPOCH; None where the options leave it to the yaml."""
+        value = self.opts.get(_EPOCHS)
+        if value is not None and not re.fullmatch(r"\d+", str(value)):
+            raise RecipeError(f"{_EPOCHS} is a whole number of epochs; got {value!r} for {self.trainer} on "
+                              f"{self.dataset}. Give one, e.g. {_EPOCHS} 50.")
+        return None if value is None else int(value)
 
     @property
     def folder(self) -> Path:
@@ -83,7 +105,7 @@ class Cell:
         opts = dict(self.opts)
         if self.shots is not None:
             opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
-        flags = ["--root", root, "--trainer", self.trainer, "--seed", str(self.seed),
+        flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
                  *(self.own or ("--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")))),
                  "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
         if self.train_on is not None:
@@ -94,10 +116,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated configs/recipes/<name>.yaml; `table` is its content."""
+    """A validated configs/recipes/<name>.yaml; `table` is its content, `folder` where it lies."""
 
     name: str
     table: dict
+    folder: Path = CONFIGS / "recipes"
 
     @property
     def trainer(self) -> str:
@@ -158,26 +181,26 @@ class Recipe:
 
         Args:
             user_opts: KEY -> value; they win over the recipe's.
-            config: a trainer yaml instead of the row's.
+            config: a trainer yaml instead of the row's: a name in configs/trainers/<trainer>, or a path.
             own: flags that name images of one's own, which are called `dataset` then.
         """
         row = self.table.get("default") or {} if own else self.row(dataset)
         user_opts = dict(user_opts or {})
         shots = None if self.trainer == ZEROSHOT else shots
-        used = config or row.get("config", self.table["config"])
+        config_file = self.config_file(config or row.get("config", self.table["config"]))
+        used = self._name_of(config_file)
         note = row.get("published_from", shots)
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
-                  "config_file": _config_file(self.trainer, used), "user_opts": user_opts, "own": own,
+                  "config_file": config_file, "user_opts": user_opts, "own": own,
                   "published": None if user_opts else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
-            return Cell(**common, opts=source.opts, train_on=source,
-                        load_epoch=int(source.opts["OPTIM.MAX_EPOCH"]))
+            return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {**self.table.get("opts", {}), **row.get("opts", {})}
         if shots is not None and (epochs := self.epochs(row, shots)) is not None:
-            opts["OPTIM.MAX_EPOCH"] = epochs
+            opts[_EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})
 
     def _published(self, row: dict, shots: int | None, used: str) -> float | None:
@@ -185,9 +208,37 @@ class Recipe:
         published, by_config = row.get("published"), False
         if isinstance(published, dict) and all(isinstance(key, str) for key in published):
             published, by_config = published.get(used), True
-        if not by_config and used != row.get("config", self.table["config"]):
+        if not by_config and used != self._name_of(self.config_file(row.get("config", self.table["config"]))):
             return None
         return published.get(shots) if isinstance(published, dict) else published
+
+    def config_file(self, config: str) -> Path:
+        """Trainer yaml by its name in configs/trainers/<trainer>, or by its path from here, the checkout or the recipe.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        if config.endswith(_YAML):
+            found = [path for path in (inputs.existing(config), self.folder / config) if path.is_file()]
+            if not found:
+                raise RecipeError(f"There is no trainer yaml {config}, neither from here nor beside the recipe "
+                                  f"{self.name}. A name without .yaml is one of configs/trainers/{self.trainer}.")
+            return found[0]
+        folder = CONFIGS / "trainers" / self.trainer
+        path = folder / f"{config}.yaml"
+        if not folder.is_dir():
+            raise RecipeError(f"The recipe {self.name} is for {self.trainer}; there is no configs/trainers/"
+                              f"{self.trainer} to find {config!r} in. A recipe for a trainer of your own names its "
+                              "yaml by a path, e.g. config: configs/trainers/CoOp/tiny.yaml; so does --config.")
+        if not path.is_file():
+            raise RecipeError(f"There is no config {config!r} in configs/trainers/{self.trainer}. "
+                              f"{nearest(config, [p.stem for p in folder.glob('*.yaml')])}")
+        return path
+
+    def _name_of(self, config_file: Path) -> str:
+        """What a run's folder calls its trainer yaml: "tiny", or "CoOp-tiny" for one that is not of this trainer."""
+        path = config_file.absolute()
+        return path.stem if path.parent == CONFIGS / "trainers" / self.trainer else f"{path.parent.name}-{path.stem}"
 
     def cells(self) -> list[Cell]:
         """Every cell of the table: rows x shots x seeds."""
@@ -200,53 +251,75 @@ def load_recipe(name: str) -> Recipe:
     """The recipe of that name in configs/recipes, or at that path.
 
     Raises:
-        RecipeError: there is none, or it has an unknown or a missing key.
+        RecipeError: there is none, it is no yaml, or it has an unknown or a missing key.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "recipes" / f"{name}.yaml"
+    path = Path(name) if name.endswith(_YAML) else CONFIGS / "recipes" / f"{name}.yaml"
     if not path.is_file():
         known = [p.stem for p in (CONFIGS / "recipes").glob("*.yaml")]
-        raise RecipeError(f"There is no recipe {name!r} in configs/recipes. {nearest(name, known)}")
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    missing = {"trainer", "paper", "source", "config", "seeds", "shots", "datasets"} - set(table)
-    if missing:
+        raise RecipeError(f"There is no recipe {name!r} in configs/recipes. {nearest(name, known)} A trainer of your "
+                          "own takes a recipe of your own, named by its path: a yaml of "
+                          "{trainer: NAME, config: PATH.yaml, seeds: [1, 2, 3], shots: [16], datasets: {}}.")
+    table = _mapping(path, "", _read(path))
+    if missing := _REQUIRED - set(table):
         raise RecipeError(f"{path} lacks {', '.join(sorted(missing))}.")
     _check_keys(path, "", table, _RECIPE_KEYS)
-    _check_keys(path, " in protocols", table.get("protocols") or {}, set(_PROTOCOL_KEYS))
-    for name, settings in (table.get("protocols") or {}).items():
-        settings = {} if isinstance(settings, str) else settings
-        _check_keys(path, f" in the protocol {name}", settings, _PROTOCOL_KEYS[name])
+    for key, least in (("seeds", 0), ("shots", 1)):
+        if not (isinstance(table[key], list) and all(type(n) is int and n >= least for n in table[key])):
+            raise RecipeError(f"{path} has {key}: {table[key]}; that is a list of whole numbers, {least} or more.")
+    protocols = _mapping(path, " in protocols", table.get("protocols") or {})
+    _check_keys(path, " in protocols", protocols, set(_PROTOCOL_KEYS))
+    for name, settings in protocols.items():
+        where = f" in the protocol {name}"
+        settings = {} if isinstance(settings, str) else _mapping(path, where, settings)
+        _check_keys(path, where, settings, _PROTOCOL_KEYS[name])
         for dataset, values in (settings.get("published") or {}).items():
             wanted = len(settings.get("variants", {})) if name == "ablation" else 2
             if name != "transfer" and len(values) != wanted:
                 raise RecipeError(f"{path} publishes {len(values)} values for {dataset} in the protocol {name}; "
                                   f"that takes {wanted}.")
-    for dataset, row in {**table["datasets"], "default": table.get("default")}.items():
-        _check_keys(path, f" in the row {dataset}", row or {}, _ROW_KEYS)
-    return Recipe(path.stem, table)
+    for dataset, row in {**_mapping(path, " in datasets", table["datasets"]), "default": table.get("default")}.items():
+        where = f" in the row {dataset}"
+        _check_keys(path, where, _mapping(path, where, row or {}), _ROW_KEYS)
+    return Recipe(path.stem, table, path.parent)
+
+
+def _read(path: Path):
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}," if mark else ""
+        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Mend it; the recipes "
+                          "of configs/recipes show how one is written.") from error
+
+
+def _mapping(path: Path, where: str, content) -> dict:
+    if not isinstance(content, dict):
+        held = "nothing" if content is None else repr(content)
+        raise RecipeError(f"{path} takes KEY: VALUE lines{where} and has {held}. The recipes of configs/recipes show "
+                          "how one is written.")
+    return content
 
 
 def zeroshot_cell(cell: Cell) -> Cell:
     """The zero-shot run that stands above `cell` in the table: same dataset, backbone and images, nothing learned."""
-    user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(("OPTIM.", "TRAIN.", "TRAINER."))}
-    if (CONFIGS / "trainers" / ZEROSHOT / f"{cell.config}.yaml").is_file():
-        return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, cell.config, cell.own)
-    return Cell(ZEROSHOT, cell.dataset, None, 1, f"{cell.trainer}-{cell.config}", cell.config_file,
-                user_opts, user_opts, own=cell.own)
+    user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(_TRAINING_ONLY)}
+    config = cell.config_file.stem
+    if is_ours(cell.config_file) and (CONFIGS / "trainers" / ZEROSHOT / f"{config}.yaml").is_file():
+        return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, config, cell.own)
+    name = f"{cell.config_file.absolute().parent.name}-{config}"
+    return Cell(ZEROSHOT, cell.dataset, None, 1, name, cell.config_file, user_opts, user_opts, own=cell.own)
+
+
+def is_ours(config_file: Path) -> bool:
+    """Whether a trainer yaml is one of configs/trainers."""
+    return config_file.absolute().is_relative_to(CONFIGS / "trainers")
 
 
 def _check_keys(path: Path, where: str, table: dict, known: set[str]) -> None:
     for key in table:
         if key not in known:
             raise RecipeError(f"{path} has an unknown key {key!r}{where}. {nearest(str(key), known)}")
-
-
-def _config_file(trainer: str, config: str) -> Path:
-    folder = CONFIGS / "trainers" / trainer
-    path = folder / f"{config}.yaml"
-    if not path.is_file():
-        raise RecipeError(f"There is no config {config!r} in configs/trainers/{trainer}. "
-                          f"{nearest(config, [p.stem for p in folder.glob('*.yaml')])}")
-    return path
 
 
 def _within(path: Path) -> Path:

@@ -12,6 +12,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,13 +21,14 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import inputs, protocols, table  # noqa: E402
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe  # noqa: E402
+from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times, plan_table, side_by_side  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
 from tools.sweeping.overview import duration  # noqa: E402
 from tools.sweeping.slots import Slots, slots  # noqa: E402
+from tools.tables.published import shipped  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
@@ -42,6 +45,9 @@ examples:
   CUDA_VISIBLE_DEVICES=0,2 python tools/sweep.py --recipe dapt --datasets all --jobs-per-gpu 2    four runs at a time
   python tools/sweep.py --recipe dapt --datasets all --launcher slurm --partition gpu --time 2:00:00 --mem 32 --no-wait
                                                        every run a job of Slurm; again: how they stand
+  python tools/sweep.py --plugin near.py --recipe coop near.yaml --datasets digits --shots 16     a trainer of your own,
+          near.yaml: {trainer: NearZeroShot, config: configs/trainers/CoOp/tiny.yaml, seeds: [1, 2, 3], shots: [16],
+                      datasets: {}}
 
 Runs go side by side where that is faster: the embedded model takes one CPU thread per run, alone or in a sweep, so
 results do not depend on --jobs; other models take every core of a CPU, or one GPU each. --jobs N on a CPU gives each of
@@ -67,9 +73,16 @@ def parser() -> argparse.ArgumentParser:
                         "datasets, test on the targets; ablation: every variant that the recipe names "
                         "(default: fewshot)")
     p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
-    p.add_argument("--shots", nargs="+", type=int, help="training images per class (default: all of the recipe's)")
-    p.add_argument("--seeds", nargs="+", type=int, help="default: $SEEDS, else the recipe's")
-    p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep")
+    p.add_argument("--shots", nargs="+", type=_whole(1),
+                   help="training images per class (default: all of the recipe's)")
+    p.add_argument("--seeds", nargs="+", type=_whole(0), help="default: $SEEDS, else the recipe's")
+    p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="a trainer of your own or of somebody else, as tools/train.py takes it; repeatable. Its runs "
+                        "get these four flags; those of the checkout's trainers do not, except with --replace")
+    p.add_argument("--extend-cfg", metavar="FILE", help="the train.py with its config keys, as tools/train.py takes it")
+    p.add_argument("--replace", action="store_true", help="let --plugin files take over names that are taken")
+    p.add_argument("--allow-cpu-shim", action="store_true", help="run their .cuda() on the CPU where there is no CUDA")
     p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
     p.add_argument("--output", default=os.environ.get("OUTPUT"),
                    help="folder of all runs (default: $OUTPUT, else output/)")
@@ -92,6 +105,16 @@ def _jobs(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of runs side by side, 1 or more, or auto; got {text!r}")
     return int(text)
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """A type of flags: a whole number, not under `least`."""
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number, {least} or more; got {text!r}")
+        return int(text)
+
+    return number
 
 
 def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -123,7 +146,29 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
                     cell = recipe.cell(dataset, shots, seed, options, args.config, own)
                     wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
     first = [protocols.zeroshot(cell) for cell in wanted]
-    return list({cell.folder: cell for cell in [*first, *wanted]}.values())
+    return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
+
+
+def _with_code(planned: list[Cell], args: argparse.Namespace) -> list[Cell]:
+    """The flags that name code of others, given to the runs that are theirs.
+
+    Runs of the checkout's trainers stay what they are without these flags, results that exist already among them.
+    """
+    flags = [word for plugin in args.plugin for word in ("--plugin", plugin)]
+    flags += ["--extend-cfg", args.extend_cfg] if args.extend_cfg else []
+    flags += [f"--{name.replace('_', '-')}" for name in ("replace", "allow_cpu_shim") if getattr(args, name)]
+    if not flags:
+        return planned
+    ours = {recipe.trainer for recipe in shipped()}
+    found = [replace(cell, code=tuple(flags)) if args.replace or cell.trainer not in ours
+             or not is_ours(cell.config_file) else cell for cell in planned]
+    if not any(cell.code for cell in found):
+        raise RecipeError(f"{flags[0]} brings code of others, and every run of this sweep is of a trainer of the "
+                          "checkout. Name a recipe for the plugin's trainer by its path: --recipe mine.yaml, a yaml of "
+                          "{trainer: NAME, config: PATH.yaml, seeds: [1, 2, 3], shots: [16], datasets: {}}. Or add "
+                          "--replace, which gives every run these flags: for a plugin with one of our names, or with a "
+                          "dataset.")
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -229,6 +274,9 @@ def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> li
     if args.dataset_dir:
         flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
         return [(inputs.name_of(args.dataset_dir), tuple(word for pair in flags.items() if pair[1] for word in pair))]
+    if "all" in args.datasets and not recipe.main_datasets(shots):
+        raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
+                          ", so --datasets all is none. Name them.")
     return [(d, ()) for name in args.datasets for d in (recipe.main_datasets(shots) if name == "all" else [name])]
 
 

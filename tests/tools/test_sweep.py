@@ -167,6 +167,22 @@ def test_a_variant_of_imagenet_trains_imagenet_first(run, capsys):
 def test_wrong_words_are_told_without_a_traceback(run):
     assert "Did you mean digits" in run("--datasets", "digit")[2]
     assert "OPTIM.LR has no value" in run("OPTIM.LR")[2]
+    code, _, err, runs = run("OPTIM.MAX_EPOCH", "abc", "--protocol", "base2new")
+    assert code == 2 and runs == [] and "OPTIM.MAX_EPOCH is a whole number of epochs; got 'abc'" in err
+
+
+@pytest.mark.parametrize("words", [("--shots", "16", "0"), ("--shots", "-4"), ("--seeds", "1", "-1"), ("--shots", "x")])
+def test_shots_under_one_and_seeds_under_zero_are_refused(words, run, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(*words)
+    assert end.value.code == 2 and f"or more; got '{words[-1]}'" in capsys.readouterr().err
+    assert run("--seeds", "0")[3] == [ZERO, "DAPT/tiny_16shots/seed0"]
+
+
+def test_what_only_training_reads_does_not_repeat_the_zeroshot_run(run):
+    run("--seeds", "1")
+    assert run("--seeds", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "8")[3] == \
+        ["DAPT/tiny_16shots-DATALOADER.TRAIN_X.BATCH_SIZE=8/seed1"]
 
 
 def test_the_table_of_finished_runs_imports_nothing_heavy(run, tmp_path):

@@ -64,7 +64,7 @@ class Times:
             return fmean(found)
         if cell.train_on is not None or cell.shots is None:
             return fmean(found) if (found := self.tests.get(key[::2])) else None
-        units = int(cell.opts.get("OPTIM.MAX_EPOCH", 0)) * cell.shots
+        units = (cell.max_epoch or 0) * cell.shots
         if (found := self.scaled.get(key)) and units:
             return fmean(per_unit * units + rest for per_unit, rest in found)
         return None
