@@ -13,7 +13,7 @@ def machine(monkeypatch):
     def be(cores=2, gpus=(), gigabytes=64):
         monkeypatch.setattr(module, "cores", lambda: cores)
         monkeypatch.setattr(module, "gpus", lambda environ: list(gpus))
-        monkeypatch.setattr(module, "_memory", lambda: gigabytes << 30)
+        monkeypatch.setattr(module, "free_memory", lambda: gigabytes << 30)
 
     be()
     return be
@@ -101,12 +101,3 @@ def test_parts_of_a_divided_gpu_stand_for_it():
 GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-22)
 """
     assert parse_gpus(listing) == ["MIG-aa", "MIG-bb", "1"]
-
-
-def test_a_containers_share_of_the_cpu_bounds_the_cores(monkeypatch):
-    files = {"/sys/fs/cgroup/cpu.max": "150000 100000\n"}
-    monkeypatch.setattr(module, "_read", lambda path: files.get(path, ""))
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
-    assert module.cores() == 1
-    files["/sys/fs/cgroup/cpu.max"] = "max 100000\n"
-    assert module.cores() == 16

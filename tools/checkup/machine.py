@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.checkup.finding import NOTE, PROBLEM, Finding
+from tools.machine import cores, free_memory
 
 _GIB = 2 ** 30
 _LITTLE_DISK, _LITTLE_MEMORY, _LITTLE_SHARED = 2 * _GIB, 4 * _GIB, _GIB // 4
-_CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def check(folders: dict[str, Path]) -> Iterator[Finding]:
@@ -62,8 +62,7 @@ def gpus() -> Iterator[Finding]:
 def processor() -> Finding:
     import torch
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
+    allowed, threads = cores(), torch.get_num_threads()
     text = f"cores: {allowed}, PyTorch's threads: {threads}"
     if threads > allowed:
         return Finding("CPU", text, NOTE, f"export OMP_NUM_THREADS={allowed}: more threads than cores are slow")
@@ -72,7 +71,7 @@ def processor() -> Finding:
 
 def memory() -> Finding:
     """Main memory that this process may take, and shared memory, through which loaders hand over batches."""
-    free = _free_memory()
+    free = free_memory()
     text = "unknown" if free is None else f"{free / _GIB:.1f} GiB free"
     shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
     if free is not None and free < _LITTLE_MEMORY:
@@ -82,20 +81,6 @@ def memory() -> Finding:
         return Finding("memory", f"{text}; shared memory {shared / 2 ** 20:.0f} MiB", NOTE,
                        "give the container more (docker run --shm-size 2g), or set DATALOADER.NUM_WORKERS 0")
     return Finding("memory", text)
-
-
-def _free_memory() -> int | None:
-    """Bytes that the machine and, in a container, its limit leave; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    for path in map(Path, _CGROUP):
-        limit = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
-        if limit.isdigit():
-            free = min(free, int(limit))
-    return free
 
 
 def room(use: str, folder: Path, if_not: str) -> Finding:

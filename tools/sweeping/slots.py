@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from tools.inputs import existing
+from tools.machine import cores, free_memory
 from tools.recipes import Cell, RecipeError
 
 TINY = "tiny"
@@ -72,7 +73,9 @@ def slots(cells: list[Cell], jobs: int | None = None, per_gpu: int | None = None
         return Slots(devices, threads, f"{_at_a_time(number)} on {on}")
     asked = _threads(environ)
     each = asked or (1 if small else have)
-    number = min(jobs or max(1, min(have // each, _memory() // _MEMORY_OF_A_SMALL_JOB)), count)
+    free = free_memory()
+    fit = have // each if free is None else min(have // each, free // _MEMORY_OF_A_SMALL_JOB)
+    number = min(jobs or max(1, fit), count)
     threads = max(1, have // number) if number > 1 and not asked and not small else None
     each = threads or each
     return Slots(("",) * number, threads, f"{_at_a_time(number)}, {each} thread{'s' * (each > 1)} each")
@@ -123,29 +126,6 @@ def parse_gpus(listing: str) -> list[str]:
     return found
 
 
-def cores() -> int:
-    """CPU cores that this process may use: its affinity, and its container's share."""
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    return max(1, min(have, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else have
-
-
-def _memory() -> int:
-    """Bytes that may still be used; a large number where the system does not tell."""
-    free = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
-    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    bounds = [int(free[1]) << 10] if free else []
-    bounds += [int(limit) - int(used)] if limit.isdigit() and used.isdigit() else []
-    return min(bounds, default=1 << 62)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
 def _threads(environ: Mapping[str, str]) -> int | None:
     """What the user's environment asks for."""
     value = environ.get(THREADS, "").split(",")[0].strip()
@@ -162,7 +142,8 @@ def _torch_has_cuda() -> bool:
     if spec is None or not spec.origin:
         return False
     version = Path(spec.origin).with_name("version.py")
-    return bool(re.search(r"^cuda\b[^=]*=\s*['\"]", _read(str(version)), re.MULTILINE))
+    return version.is_file() and bool(re.search(r"^cuda\b[^=]*=\s*['\"]", version.read_text(encoding="utf-8"),
+                                                re.MULTILINE))
 
 
 def _has_nvidia_driver() -> bool:
