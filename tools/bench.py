@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command  # noqa: E402
+from tools import command, status  # noqa: E402
 from tools.benchmark import rows as known  # noqa: E402
 from tools.benchmark.rows import Row, Settings  # noqa: E402
 
@@ -140,14 +140,8 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _teller(name: str):
-    """Writes the row and what is being done to one line of standard error."""
-    def say(doing: str, end: str = "") -> None:
-        text = f"{name}: {doing}"
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end=end, file=sys.stderr, flush=True)
-        elif end:
-            print(text, file=sys.stderr, flush=True)
-    return say
+    """Says what is being done to a row."""
+    return lambda doing, end="": status.say(f"{name}: {doing}", end)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -8,13 +8,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools import command, status  # noqa: E402
 from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
 
 EXAMPLES = """
@@ -52,27 +53,30 @@ def examine(args: argparse.Namespace, show: Callable[[Finding], None]) -> tuple[
 
     findings: list[Finding] = []
 
-    def note(found: Iterator[Finding]) -> None:
+    def note(what: str, found: Iterable[Finding]) -> None:
+        status.say(f"  ...   {what}")
         for finding in found:
             findings.append(finding)
+            status.say("")
             show(finding)
+            status.say(f"  ...   {what}")
+        status.say("")
 
-    note(packages.check())
+    note("packages", packages.check())
     if any(finding.state == PROBLEM for finding in findings):
         return findings, {}
     from clip.weights import cache_folders
     from dassl.utils import cache_dir
     from tools.checkup import holdings, machine, training
 
-    note(machine.check({"runs": args.output, "datasets": args.root, "caches": cache_dir(),
-                        "weights": cache_folders()[0]}))
-    note(holdings.weights())
-    note(holdings.datasets(args.root.expanduser().absolute()))
+    note("GPU, memory and disk", machine.check({"runs": args.output, "datasets": args.root, "caches": cache_dir(),
+                                                "weights": cache_folders()[0]}))
+    note("weights, read to their end", holdings.weights())
+    note("datasets", holdings.datasets(args.root.expanduser().absolute()))
     if args.no_training:
         return findings, {}
-    print("  ...   training for some seconds", file=sys.stderr, flush=True)
     finding, measured = training.check()
-    note(iter([finding]))
+    note("training", [finding])
     return findings, measured
 
 
@@ -100,19 +104,18 @@ def main(argv: list[str] | None = None) -> int:
             if finding.way_out:
                 print(f"          -> {finding.way_out}", flush=True)
 
-    try:
+    def work() -> int:
         findings, measured = examine(args, show)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    stopped = any(finding.state == PROBLEM for finding in findings)
-    line = summary(findings, measured)
-    if args.json:
-        print(json.dumps({"works": not stopped, "summary": line, "training": measured,
-                          "findings": [vars(finding) for finding in findings]}, indent=2, ensure_ascii=False))
-    else:
-        print(f"\n{line}")
-    return 1 if stopped else 0
+        stopped = any(finding.state == PROBLEM for finding in findings)
+        line = summary(findings, measured)
+        if args.json:
+            print(json.dumps({"works": not stopped, "summary": line, "training": measured,
+                              "findings": [vars(finding) for finding in findings]}, indent=2, ensure_ascii=False))
+        else:
+            print(f"\n{line}")
+        return 1 if stopped else 0
+
+    return command.ended(work, "Interrupted.")
 
 
 if __name__ == "__main__":

@@ -108,10 +108,11 @@ def test_datasets_that_are_there_and_incomplete_ones_are_named(tmp_path):
 
 
 def test_a_crash_and_a_refusal_of_the_training_are_findings(monkeypatch):
-    monkeypatch.setattr(training, "_called", lambda words: "signal 11")
+    monkeypatch.setattr(training, "_called", lambda folder, words: "signal 11")
     finding, measured = training.check("cpu")
     assert finding.state == PROBLEM and "training failed (signal 11)" in finding.text and not measured
-    monkeypatch.setattr(training, "_called", lambda words: "code 1: no kernel image" if "True" in words else "")
+    monkeypatch.setattr(training, "_called",
+                        lambda folder, words: "code 1: no kernel image" if "True" in words else "")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(training, "check", lambda device: (Finding("training", "on the CPU"), WORKED))
     finding, measured = training._failed("training", "code 1", "auto")
@@ -127,7 +128,30 @@ def test_packages_that_are_too_old_are_named(monkeypatch):
     assert finding.state == PROBLEM and "torch>=99 (has" in finding.text and "pip install -e" in finding.way_out
 
 
+def test_a_container_is_told_its_share_of_cores_and_memory(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.setattr(machine, "free_memory", lambda: 1 << 30)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    assert "OMP_NUM_THREADS=3" in machine.processor().way_out
+    assert machine.memory().text == "1.0 GiB free" and machine.memory().state == NOTE
+
+
+def test_on_a_terminal_one_line_says_what_is_being_done(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(training, "_called", lambda folder, words: "it broke")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert doctor.main(["--root", str(tmp_path)]) == 1
+    line = capsys.readouterr().err
+    assert "training DAPT for 100 steps" in line and "weights" in line
+    assert "\n" not in line and line.endswith("\r\033[K")
+    monkeypatch.undo()
+    assert doctor.main(["--root", str(tmp_path), "--no-training"]) == 0 and capsys.readouterr().err == ""
+
+
 @pytest.mark.slow
-def test_the_small_training_goes_from_command_to_prediction():
+def test_the_small_training_goes_from_command_to_prediction_and_leaves_nothing(monkeypatch, tmp_path):
+    for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
     finding, measured = training.check("cpu")
     assert finding.state == OK and measured["accuracy"] > training.LEAST_ACCURACY and measured["ms_per_step"] > 0
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tools import status
 from tools.checkup.finding import NOTE, OK, PROBLEM, Finding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,8 @@ def check(device: str = "auto") -> tuple[Finding, dict]:
     """
     with tempfile.TemporaryDirectory(prefix="doctor_") as folder:
         run, opts = Path(folder, "run"), ["USE_CUDA", str(device != "cpu")]
-        reply = _called(["tools/train.py", "--trainer", "DAPT", "--seed", "1", "--output-dir", str(run),
+        status.say(f"  ...   training DAPT for {STEPS} steps, which takes a CPU some seconds")
+        reply = _called(folder, ["tools/train.py", "--trainer", "DAPT", "--seed", "1", "--output-dir", str(run),
                          "--root", folder, "--dataset-config-file", "configs/datasets/digits.yaml",
                          "--config-file", "configs/trainers/DAPT/tiny.yaml", "DATASET.NUM_SHOTS", str(SHOTS),
                          "OPTIM.MAX_EPOCH", str(EPOCHS), "DATALOADER.TRAIN_X.BATCH_SIZE", str(BATCH), *opts])
@@ -35,7 +37,8 @@ def check(device: str = "auto") -> tuple[Finding, dict]:
         record = json.loads((run / "results.json").read_text(encoding="utf-8"))
         with open(run / "predictions.csv", encoding="utf-8", newline="") as file:
             path = next(csv.DictReader(file))["path"]
-        if reply := _called(["tools/predict.py", "--run", str(run), "--device", device, path]):
+        status.say("  ...   predicting with what was trained")
+        if reply := _called(folder, ["tools/predict.py", "--run", str(run), "--device", device, path]):
             return _failed("prediction", reply, device)
     facts = {"device": record["device"], "ms_per_step": 1000 * record["seconds"]["train"] / STEPS,
              "accuracy": record["metrics"]["accuracy"], "seconds": record["seconds"]["total"]}
@@ -47,9 +50,9 @@ def check(device: str = "auto") -> tuple[Finding, dict]:
     return Finding("training", text, OK), facts
 
 
-def _called(words: list[str]) -> str:
-    """Run a tool of the checkout; "" if it succeeded, else its last lines in one."""
-    environment = {**os.environ, "DASSL_OFFLINE": "1"}
+def _called(folder: str, words: list[str]) -> str:
+    """Run a tool of the checkout, its caches in `folder`; "" if it succeeded, else its last lines in one."""
+    environment = {**os.environ, "DASSL_OFFLINE": "1", "XDG_CACHE_HOME": folder}
     try:
         reply = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True,
                                timeout=TIMEOUT_SECONDS, errors="replace")
