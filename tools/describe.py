@@ -184,15 +184,11 @@ def _confirm() -> None:
 def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
     """The class names and the stem of the files about them."""
     from dassl.utils import UserError
+    from tools.class_names import read_class_names
 
     if args.dataset:
         return _classes_of_dataset(args.dataset, args.root)
-    try:
-        lines = args.classes.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{args.classes} cannot be read ({error.strerror}). It should hold class names, one per "
-                        "line.") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = read_class_names(args.classes)
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         raise UserError(f"{args.classes} holds class names, one per line, each once; "

@@ -155,8 +155,9 @@ def _register(plugins: Sequence[str]) -> None:
 def _names(text: str) -> list[str]:
     """Class names of a comma-separated list, or of a text file with one in each line."""
     if text and "," not in text and Path(text).expanduser().is_file():
-        lines = Path(text).expanduser().read_text(encoding="utf-8-sig").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        from tools.class_names import read_class_names
+
+        return read_class_names(Path(text).expanduser())
     return [name.strip() for name in text.split(",")] if text.strip() else []
 
 

@@ -264,12 +264,32 @@ def test_check_ends_with_2_where_something_is_to_mend(tmp_path, classes, capsys)
     assert "not a file of descriptions" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "it is empty"), ("cat\ncat", "'cat' stands there twice"),
-                                                  (None, "cannot be read")])
+def test_a_byte_order_mark_is_no_part_of_the_class_that_is_asked_about(make, server, classes):
+    classes.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NAMES).encode())
+    code, _, made = make()
+    assert code == 0 and list(made) == NAMES and "\ufeff" not in "".join(server.asked)
+
+
+@pytest.mark.parametrize(("url", "key", "warned"), [
+    ("http://api.example.com/v1", KEY, True), ("https://api.example.com/v1", KEY, False),
+    ("http://localhost:8000/v1", KEY, False), ("http://127.0.0.1/v1", KEY, False), ("http://[::1]:1/v1", KEY, False),
+    ("http://api.example.com/v1", "", False)])
+def test_a_key_that_leaves_the_machine_without_encryption_is_warned_of(url, key, warned, monkeypatch, classes, tmp_path,
+                                                                       capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    words = ["make", "--classes", str(classes), "--kind", "des", "--root", str(tmp_path), "--model", "m", "--dry-run"]
+    assert describe.main([*words, "--endpoint", url]) == 0
+    said = capsys.readouterr().err
+    assert ("OPENAI_API_KEY goes to api.example.com without encryption" in said) == warned and KEY not in said
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "it is empty"), (b"cat\ncat", "'cat' stands there twice"), (None, "cannot be read"),
+    (b"caf\xe9\n", "is no text in UTF-8"), ("cat\ndog".encode("utf-16"), "is no text in UTF-8")])
 def test_a_wrong_file_of_class_names_is_told(tmp_path, capsys, content, message):
     path = tmp_path / "names.txt"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content)
     assert describe.main(["check", "x.json", "--classes", str(path)]) == 2
     assert message in capsys.readouterr().err
 

@@ -3,12 +3,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+
+from tools.loopback import is_loopback
+
+logger = logging.getLogger(__name__)
 
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0        # seconds; doubled after each failed try, or as the server asks
@@ -36,9 +41,12 @@ class Chat:
 
     def __post_init__(self) -> None:
         self.tokens = [0, 0]
-        scheme = urllib.parse.urlsplit(self.url).scheme
-        if scheme not in ("http", "https"):
+        address = urllib.parse.urlsplit(self.url)
+        if address.scheme not in ("http", "https"):
             raise ChatError(f"an endpoint begins with http:// or https://, and {self.url!r} does not")
+        if address.scheme == "http" and os.environ.get(KEY) and not is_loopback(address.hostname or ""):
+            logger.warning("Warning: %s goes to %s without encryption: whoever is on the way can read it. Name an "
+                           "https:// endpoint, or unset the key if the server needs none.", KEY, address.hostname)
         if not self.url.rstrip("/").endswith("/chat/completions"):
             self.url = f"{self.url.rstrip('/')}/chat/completions"
 

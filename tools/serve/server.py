@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dassl.utils import UserError
+from tools.loopback import is_loopback
 from tools.serve import upload
 
 HERE = Path(__file__).resolve().parent
@@ -131,6 +131,8 @@ def serve(make_classifier: Callable, args) -> int:
                         "pip install -e \".[serve]\" in the checkout.")
     if args.images:
         raise UserError(f"--serve takes its images from the page; leave {args.images[0]} out.")
+    if args.topk < 1:
+        raise UserError(f"--topk, the number of classes to name, is 1 or more; got {args.topk}.")
     import uvicorn
 
     place = bound(args.host, args.port)
@@ -160,10 +162,3 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UserError(f"The page cannot be shown at {host}, port {port} ({error.strerror or error}). Give another "
                         "--port, or --port 0 for a free one.") from error
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
