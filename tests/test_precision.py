@@ -4,10 +4,8 @@ import shutil
 import pytest
 import torch
 
-from clip import load_clip
 from dassl.engine import build_trainer
 from trainers import _precision
-from trainers._base import PromptTrainer
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "DAPT", "AR"]
 
@@ -33,21 +31,21 @@ def test_bf16_runs_on_a_cpu_with_float32_prompts_and_nearly_the_same_loss(name, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is honoured on a GPU")
 @pytest.mark.parametrize("precision", ["fp16", "amp"])
-def test_float16_is_float32_on_a_cpu(precision, make_cfg):
+def test_float16_is_float32_for_a_small_model_on_a_cpu(precision, make_cfg):
     assert built(make_cfg, "CoOp", precision).precision == "fp32"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
-def test_who_asks_for_half_precision_on_a_cpu_hears_of_bf16_where_it_is_faster(make_cfg, monkeypatch, caplog):
-    monkeypatch.setattr("trainers._base._LARGE", 0)
+@pytest.mark.parametrize(("gain", "precision"), [(0.9, "fp32"), (3.0, "bf16")])
+@pytest.mark.parametrize("asked", ["fp16", "amp"])
+def test_a_large_model_takes_bf16_for_float16_on_a_cpu_that_is_faster_in_it(gain, precision, asked, make_cfg,
+                                                                            monkeypatch, caplog):
     caplog.set_level("INFO")
-    for gain, told in ((0.9, False), (3.0, True)):
-        caplog.clear()
-        monkeypatch.setattr(_precision, "bf16_gain", lambda gain=gain: gain)
-        trainer = PromptTrainer.__new__(PromptTrainer)
-        trainer.cfg, trainer.device, trainer.section = make_cfg("CoOp"), torch.device("cpu"), "COOP"
-        trainer._choose_precision(load_clip("tiny"))
-        assert ("TRAINER.COOP.PREC bf16" in caplog.text) == told
+    monkeypatch.setattr(_precision, "_LARGE", 0)
+    monkeypatch.setattr(_precision, "bf16_gain", lambda: gain)
+    assert built(make_cfg, "CoOp", asked).precision == precision
+    assert f"PREC {asked} is {precision} on this CPU, which multiplies matrices {gain} times as fast" in caplog.text
+    assert built(make_cfg, "CoOp", "fp32").precision == "fp32"
 
 
 def test_scores_of_inference_do_not_keep_text_features_from_training(make_cfg):

@@ -22,18 +22,15 @@ from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, distributed
-from dassl.utils.logger import CONSOLE
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
 from trainers._graphs import RecordedStep
 from trainers._memory import with_less_memory_if_need_be
-from trainers._precision import PRECISIONS, MixedPrecision, hint_of_bf16
+from trainers._precision import PRECISIONS, MixedPrecision
 from trainers._refusals import told_to_the_user
 from trainers.parts.prompted_clip import Output, PromptedCLIP
 
 logger = logging.getLogger(__name__)
-
-_LARGE = 512                            # width of a text tower from which precision matters to who waits
 
 
 class PromptTrainer(TrainerX):
@@ -111,7 +108,8 @@ class PromptTrainer(TrainerX):
             clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
             clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
             self._check_image_size(clip)
-            self.mixed = self._choose_precision(clip)
+            self.mixed = MixedPrecision(clip, self.options.get("PREC", "fp32") if self.section else "fp32",
+                                        self.half_towers)
             if self.cfg.TRAIN.get("COMPILE", False):
                 clip.compile_image_blocks()
             self.model = self.build_classifier(clip).to(self.device)
@@ -246,10 +244,3 @@ class PromptTrainer(TrainerX):
         if not torch.allclose(torch.tensor([*cfg_mean, *cfg_std]), torch.tensor([*clip.mean, *clip.std]), atol=1e-4):
             logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",
                            cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
-
-    def _choose_precision(self, clip: FrozenCLIP) -> MixedPrecision:
-        asked = self.options.get("PREC", "fp32") if self.section else "fp32"
-        mixed = MixedPrecision(clip, asked, self.half_towers)
-        if mixed.name != asked and clip.text_width >= _LARGE and (hint := hint_of_bf16(f"{self.section}.PREC")):
-            logger.info(hint, extra=CONSOLE)
-        return mixed

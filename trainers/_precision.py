@@ -1,7 +1,8 @@
-"""In which precision the frozen towers compute, and what this CPU would gain from bfloat16."""
+"""In which precision the frozen towers compute; a CPU takes bfloat16 for a large model where that is faster."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 
@@ -10,27 +11,33 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from clip import FrozenCLIP
+from dassl.utils import distributed
+from dassl.utils.logger import CONSOLE
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 DTYPES = {"fp16": torch.float16, "amp": torch.float16, "bf16": torch.bfloat16}
 
-_WORTH_TELLING = 1.3                     # times as fast
+_LARGE = 512                             # width of a text tower from which precision matters to who waits
+_WORTH_IT = 1.3                          # times as fast as float32
+
+logger = logging.getLogger(__name__)
 
 
 class MixedPrecision:
     """Reduced precision for the towers of one trainer, under autocast; what is learned and the losses stay float32.
 
     Args:
-        clip: on its device; a CPU knows bf16 alone, and runs float32 instead of fp16 and amp.
+        clip: on its device.
         asked: one of PRECISIONS.
         half_towers: also keep the towers' matrices in it, and scale the loss if it is float16.
     Attributes:
-        name: what `asked` means on that device. scaler: of the loss; passes everything through unless it is needed.
+        name: what `asked` means on that device, see `precision_on`.
+        scaler: of the loss; passes everything through unless it is needed.
     """
 
     def __init__(self, clip: FrozenCLIP, asked: str, half_towers: bool):
         self.clip, self.device_type = clip, clip.logit_scale.device.type
-        self.name = asked if self.device_type == "cuda" or asked == "bf16" else "fp32"
+        self.name = precision_on(clip, asked)
         self.dtype = DTYPES.get(self.name)
         scaled = half_towers and self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
@@ -61,13 +68,21 @@ class MixedPrecision:
             self.clip.half_weights(of_matrices)
 
 
-def hint_of_bf16(option: str) -> str:
-    """A sentence for who asked for half precision on a CPU, if bfloat16 is measured to be faster there; else ""."""
-    gain = bf16_gain()
-    if gain < _WORTH_TELLING:
-        return ""
-    return (f"This CPU multiplies matrices {gain:.1f} times as fast in bfloat16 as in float32, which is used now; "
-            f"TRAINER.{option} bf16 takes it, with losses and prompts in float32 still.")
+def precision_on(clip: FrozenCLIP, asked: str) -> str:
+    """What `asked` means on CLIP's device: itself but for float16 (fp16, amp) on a CPU, which computes it slowly.
+
+    There it is bf16 for a large model, if that is measured to be faster than float32, and else fp32. An embedded or
+    small model has the same precision on every CPU.
+    """
+    if clip.logit_scale.device.type == "cuda" or asked in ("fp32", "bf16"):
+        return asked
+    if clip.text_width < _LARGE:
+        return "fp32"
+    gain = distributed.from_first(bf16_gain())
+    name = "bf16" if gain >= _WORTH_IT else "fp32"
+    logger.info("PREC %s is %s on this CPU, which multiplies matrices %.1f times as fast in bfloat16 as in float32%s",
+                asked, name, gain, "; PREC fp32 has float32" if name == "bf16" else "", extra=CONSOLE)
+    return name
 
 
 def bf16_gain(tokens: int = 394, width: int = 768) -> float:

@@ -23,11 +23,11 @@ if str(ROOT) not in sys.path:
 import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-import trainers._base  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.engine.on_nan import NotFinite  # noqa: E402
 from dassl.utils import set_random_seed  # noqa: E402
 from tools import train  # noqa: E402
+from trainers import _precision  # noqa: E402
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SECTIONS = {"AR": "AR", "AttrVR": "ATTRVR", "CoCoOp": "COCOOP", "CoOp": "COOP", "DAPT": "DAPT", "DVPcls": "DVPCLS",
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     os.chdir(ROOT)
     torch.set_num_threads(1)
     train.register()
-    trainers._base.precision_on = lambda device, asked: asked           # a CPU computes float16 too, slowly
+    _precision.precision_on = lambda clip, asked: asked                 # a CPU computes float16 too, slowly
     rows = []
     for name in args.trainers:
         rows.append(row(name, args.shots, args.epochs))
