@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +72,9 @@ def parser() -> argparse.ArgumentParser:
                         "datasets, test on the targets; ablation: every variant that the recipe names "
                         "(default: fewshot)")
     p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
-    p.add_argument("--shots", nargs="+", type=_whole(1),
+    p.add_argument("--shots", nargs="+", type=cluster.number(1),
                    help="training images per class (default: all of the recipe's)")
-    p.add_argument("--seeds", nargs="+", type=_whole(0), help="default: $SEEDS, else the recipe's")
+    p.add_argument("--seeds", nargs="+", type=cluster.number(0), help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="a trainer of your own or of somebody else, as tools/train.py takes it; repeatable. Its runs "
@@ -105,16 +104,6 @@ def _jobs(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of runs side by side, 1 or more, or auto; got {text!r}")
     return int(text)
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """A type of flags: a whole number, not under `least`."""
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"a whole number, {least} or more; got {text!r}")
-        return int(text)
-
-    return number
 
 
 def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -229,7 +218,7 @@ def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slo
     """What will be run, how many at a time, and about how long it takes."""
     done = len(planned) - len(todo)
     if not todo:
-        return f"All {done} results exist already and follow here; --force runs again.\n"
+        return f"All {done} results exist already; --force runs again.\n"
     known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
     estimate = f"about {duration(side_by_side(known, len(places.devices)))}" if known else ""
     if not known:

@@ -1,5 +1,6 @@
 """Sweeps as jobs of submitit: what Slurm is asked for, what a repeated command knows, and real jobs on this machine."""
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -86,6 +87,36 @@ def test_what_tests_learned_prompts_waits_for_the_array_that_learns_them(slurm, 
     assert len(texts) == 2 and "--dependency" not in texts[0] and "--dependency=afterany:100" in texts[1]
 
 
+def test_arrays_of_one_command_follow_each_other_where_jobs_bounds_them(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_slurm, "MOST_IN_AN_ARRAY", 1)
+    halves = ("--jobs", "1", "--protocol", "base2new")
+    for output, words, follows in (("free", (), ["", "", ""]), ("bound", ("--jobs", "1"), ["", "103", "103:104"]),
+                                   ("halves", halves, [":".join(map(str, range(106, n))) for n in range(106, 112)])):
+        for path in slurm.glob("*.job"):
+            path.unlink()
+        before = set(slurm.glob("*.sh"))
+        assert _sweep(tmp_path / output, "--launcher", "slurm", "--no-wait", *words) == 0
+        texts = [path.read_text() for path in sorted(set(slurm.glob("*.sh")) - before)]
+        found = [re.search(r"--dependency=afterany:([\d:]+)$", text, re.MULTILINE) for text in texts]
+        assert [match[1] if match else "" for match in found] == follows
+
+
+@pytest.mark.parametrize("launcher, words, said", [
+    ("", ("--time", "60"), "--time belongs"), ("", ("--gpus-per-cell", "0"), "--gpus-per-cell belongs"),
+    ("local", ("--mem", "8"), "--mem is for Slurm"), ("local", ("--partition", "gpu"), "--partition is for"),
+    ("local", ("--cpus-per-cell", "2"), "--cpus-per-cell is for"), ("local", ("--slurm", "a=b"), "--slurm is for")])
+def test_flags_that_would_do_nothing_are_refused(launcher, words, said, tmp_path, capsys):
+    assert _sweep(tmp_path, *words, *(("--launcher", launcher) if launcher else ())) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("words", [("--gpus-per-cell", "-1"), ("--cpus-per-cell", "0"), ("--mem", "-1")])
+def test_negative_sizes_of_a_job_are_refused(words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        _sweep(tmp_path, "--launcher", "slurm", *words)
+    assert f"or more; got '{words[1]}'" in capsys.readouterr().err
+
+
 def test_without_slurm_nothing_is_written_and_the_way_out_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert _sweep(tmp_path, "--launcher", "slurm") == 2
@@ -122,6 +153,17 @@ def planned(tmp_path, monkeypatch):
     cell = sweep.plan(sweep.parser().parse_args(flags), options)[-1]
     cluster.add_to_path()
     return cells.Planned(cell, str(ROOT / "data"), str(tmp_path / "output"))
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(planned):
+    from dassl.utils import run_lock
+
+    with run_lock.RunLock(planned.folder):
+        assert "1 running" in cluster_local.state_table([planned], {})
+    gone = dataclasses.replace(run_lock.Owner.this_process(), born="1")
+    (planned.folder / run_lock.FILE).write_text(json.dumps(dataclasses.asdict(gone)))
+    assert cluster_local.state_table([planned], {}) == "1 runs: 1 not submitted."
+    assert cluster_local.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 
 
 @pytest.mark.slow

@@ -128,6 +128,19 @@ def test_a_result_of_changed_settings_is_not_taken_for_the_current_one(run, tmp_
     assert run("--seeds", "1", "--force")[0] == 0 and run("--seeds", "1")[0] == 0
 
 
+def test_a_result_without_an_accuracy_does_not_end_the_sweep(run, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed1")
+    monkeypatch.setenv("FAKE_HOW", "own")
+    code, out, _, runs = run()
+    assert code == 0 and runs == [ZERO, *SEEDS] and "seed 1: mean_iou 0.5 in 2 s" in out and "2/3" in out
+
+
+def test_a_dry_run_of_finished_results_promises_no_table(run):
+    run("--seeds", "1")
+    code, out, err, _ = run("--seeds", "1", "--dry-run")
+    assert code == 0 and "results exist already" in err and "follow" not in err and "DAPT" in out
+
+
 def test_what_runs_say_beside_results_is_shown_once(run):
     assert run()[1].count("The same warning in every run") == 1
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,20 @@ sys.exit(any(train.cli(words) for words in json.loads(sys.argv[1])))
 def environment(**more):
     left = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SEEDS", "DATA", "OUTPUT")}
     return {**left, **more}
+
+
+def test_runs_are_told_of_the_servers_end_under_the_lock_by_which_others_are_asked_for(monkeypatch):
+    class Watched(dict):
+        def values(self):
+            seen.append(server._lock.locked())
+            return super().values()
+
+    seen, lost = [], threading.Event()
+    monkeypatch.setattr(launch, "server_command", lambda: [sys.executable, "-c", "pass"])
+    monkeypatch.setattr(launch.WarmServer, "__setattr__", lambda self, name, value: object.__setattr__(
+        self, name, Watched(value) if name == "_runs" else value))
+    server = launch.WarmServer({}, lambda server: lost.set())
+    assert lost.wait(30) and seen == [True]
 
 
 def test_the_server_asks_for_no_gpu_draws_no_number_and_starts_no_thread():

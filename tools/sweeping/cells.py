@@ -63,6 +63,14 @@ class Planned:
         return record if record and record.get("finished") else None
 
     @property
+    def score(self) -> str:
+        """What the finished run measured: its accuracy, else the first number of an evaluator of one's own."""
+        metrics = (self.record or {}).get("metrics") or {"no metric": "-"}
+        if "accuracy" in metrics:
+            return f"{metrics['accuracy']:.1f} %"
+        return " ".join(map(str, next(iter(metrics.items()))))
+
+    @property
     def name(self) -> str:
         shots = "" if self.cell.shots is None else f" {self.cell.shots} shots seed {self.cell.seed}"
         tag = self.cell.tag.replace("@", " ").replace("_", " ")

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
 ONE_PROCESS = ("LinearProbe", "ZeroshotCLIP")       # trainers that torchrun would not make faster
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
+_OF_JOBS = ("no_wait", "time", "gpus_per_cell")                 # flags, by the launchers that take them
+_OF_SLURM = ("mem", "cpus_per_cell", "partition", "account", "qos", "constraint", "slurm")
+_MINUTES = 240                      # of one run, unless --time says otherwise
 _SAVE_SECONDS = 60                  # for a run to save when its job must end
 _HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a machine that went away is free after these
 
@@ -38,12 +42,12 @@ def add_flags(p: argparse.ArgumentParser) -> None:
                         "limit, or an array of Slurm")
     g.add_argument("--no-wait", action="store_true",
                    help="return at once; the same command shows how the runs stand, and submits what has none")
-    g.add_argument("--time", default="4:00:00", metavar="[D-]H:MM:SS|MIN", type=_minutes,
+    g.add_argument("--time", metavar="[D-]H:MM:SS|MIN", type=_minutes,
                    help="of one run before it is put back into the queue (default: 4:00:00)")
-    g.add_argument("--mem", type=float, metavar="GB", help="memory of one run (Slurm)")
-    g.add_argument("--gpus-per-cell", type=int, metavar="N",
+    g.add_argument("--mem", type=number(0, float), metavar="GB", help="memory of one run (Slurm)")
+    g.add_argument("--gpus-per-cell", type=number(0), metavar="N",
                    help="GPUs of one run; more than one train it together (default: 1, none with USE_CUDA False)")
-    g.add_argument("--cpus-per-cell", type=int, metavar="N", help="CPU cores of one run (Slurm)")
+    g.add_argument("--cpus-per-cell", type=number(1), metavar="N", help="CPU cores of one run (Slurm)")
     for name in ("partition", "account", "qos", "constraint"):
         g.add_argument(f"--{name}", metavar="NAME", help="as Slurm takes it")
     g.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE",
@@ -78,12 +82,21 @@ def run(args: argparse.Namespace, planned: list, todo: list, places, times, argv
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises RecipeError for flags that mean nothing without a launcher."""
-    given = [f"--{name.replace('_', '-')}" for name in ("no_wait", "mem", "gpus_per_cell", "cpus_per_cell", "partition",
-                                                        "account", "qos", "constraint", "slurm") if getattr(args, name)]
-    if given and not args.launcher:
-        raise RecipeError(f"{given[0]} belongs to --launcher local or slurm, which starts every run as a job. Add one, "
-                          f"or leave {given[0]} out.")
+    """Raises RecipeError for flags that mean nothing without a launcher, or with the one that is asked for."""
+    given = ((name, getattr(args, name)) for name in (*_OF_JOBS, *_OF_SLURM))
+    for name in (name for name, value in given if value is not None and value is not False and value != []):
+        flag = f"--{name.replace('_', '-')}"
+        if not args.launcher:
+            raise RecipeError(f"{flag} belongs to --launcher local or slurm, which starts every run as a job. Add one, "
+                              f"or leave {flag} out.")
+        if args.launcher == "local" and name in _OF_SLURM:
+            raise RecipeError(f"{flag} is for Slurm to act on; jobs of --launcher local have no such bound. Leave "
+                              f"{flag} out, or take --launcher slurm.")
+
+
+def minutes(args: argparse.Namespace) -> int:
+    """Time of a job."""
+    return args.time if args.time is not None else _MINUTES
 
 
 def gpus_per_cell(args: argparse.Namespace, planned: list) -> int:
@@ -198,6 +211,16 @@ def command(arguments: list[str], trainer: str, gpus: int) -> list[str]:
     script, *arguments = cells.train_command(arguments)[1:]
     together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
     return [sys.executable, *(together if gpus > 1 and trainer not in ONE_PROCESS else []), script, *arguments]
+
+
+def number(least: int, kind: type = int) -> Callable[[str], int | float]:
+    """A type of flags: a number, a whole one unless `kind` is float, not under `least`."""
+    def read(text: str) -> int | float:
+        if not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d*)?", text) or kind(text) < least:
+            raise argparse.ArgumentTypeError(f"a {'whole ' * (kind is int)}number, {least} or more; got {text!r}")
+        return kind(text)
+
+    return read
 
 
 def _minutes(text: str) -> int:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.inputs import read_json
@@ -31,7 +32,7 @@ def run(args, planned: list, todo: list, places, times, argv: list[str]):
     if (n := wanted if args.gpus_per_cell else 1) > 1:
         places = _several_gpus_each(places, n)
     done = [p for p in planned if p not in todo]
-    return _LocalConductor(folder / "local", args.time, n, todo, done, places, times, args.force).run()
+    return _LocalConductor(folder / "local", cluster.minutes(args), n, todo, done, places, times, args.force).run()
 
 
 def _several_gpus_each(places, n: int):
@@ -133,9 +134,9 @@ def state_table(planned: list, waiting: dict) -> str:
     Args:
         waiting: the run's folder below OUTPUT -> a word on it, for runs that somebody will make or has failed to make.
     """
-    words = {}
+    words, running = {}, _running(planned)
     for p in planned:
-        if (p.folder / "run.lock").exists():
+        if p.cell.folder in running:
             words[p.name] = "running"
         else:
             words[p.name] = waiting.get(p.cell.folder) or ("finished" if p.state == "finished" else "not submitted")
@@ -143,6 +144,18 @@ def state_table(planned: list, waiting: dict) -> str:
     lines = [f"{len(words)} runs: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."]
     return "\n".join([*lines, *(f"  {word}: {name}" for name, word in words.items()
                                 if word == "running" or word.startswith("failed"))])
+
+
+def _running(planned: list) -> set[Path]:
+    """Folders, below OUTPUT, of the runs that a live process writes in."""
+    locked = [p for p in planned if (p.folder / "run.lock").exists()]
+    if not locked:
+        return set()
+    from dassl.utils.run_lock import owner_of
+
+    with ThreadPoolExecutor(64) as pool:                # a lock whose machine may be gone is watched for a while
+        owners = pool.map(owner_of, (p.folder for p in locked))
+        return {p.cell.folder for p, owner in zip(locked, owners, strict=True) if owner is not None}
 
 
 def born(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""--launcher slurm: an array of jobs, of which at most --jobs run at once; who makes which run is kept on disk.
+"""--launcher slurm: arrays of jobs, of which at most --jobs run at once; who makes which run is kept on disk.
 
 A run's note, OUTPUT/.jobs/slurm/<run>.json, names its job; the job writes the run's exit code beside it. A job that
 squeue does not show any more has ended; without an exit code and a result it was killed, and is submitted again.
@@ -81,16 +81,21 @@ class _Notes:
 
 
 def _submit(args, planned: list, grounded: list, flying: list, notes: _Notes) -> None:
-    """Trainings first; what tests them waits for their array, and for those that are in the queue already."""
-    ids = {p.cell.folder: notes.job(p).split("_")[0] for p in flying}
+    """Trainings first; what tests them waits for their array, and for those that are in the queue already.
+
+    --jobs bounds one array, so that with it an array that follows another of this command waits for the whole of that.
+    """
+    ids, before = {p.cell.folder: notes.job(p).split("_")[0] for p in flying}, set()
     first = [p for p in grounded if p.cell.train_on is None]
     for chunk in (first, [p for p in grounded if p.cell.train_on is not None]):
         after = {ids[p.cell.train_on.folder] for p in chunk if p.cell.train_on and p.cell.train_on.folder in ids}
         for at in range(0, len(chunk), MOST_IN_AN_ARRAY):
             part = chunk[at:at + MOST_IN_AN_ARRAY]
-            for p, job in zip(part, _array(args, planned, part, sorted(after), notes), strict=True):
+            for p, job in zip(part, _array(args, planned, part, sorted(after | before), notes), strict=True):
                 notes.write(p, job)
                 ids[p.cell.folder] = job.split("_")[0]
+            if args.jobs:
+                before.add(ids[part[-1].cell.folder])
 
 
 def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> list[str]:
@@ -104,8 +109,9 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
              "slurm_constraint": args.constraint, "mem_gb": args.mem, "cpus_per_task": args.cpus_per_cell,
              "gpus_per_node": gpus or None, "slurm_dependency": f"afterany:{':'.join(after)}" if after else None}
     executor.update_parameters(
-        name="sweep", timeout_min=args.time, nodes=1, tasks_per_node=1, slurm_signal_delay_s=_SIGNAL_SECONDS,
-        slurm_array_parallelism=args.jobs or len(part), slurm_additional_parameters={"requeue": True, **extra},
+        name="sweep", timeout_min=cluster.minutes(args), nodes=1, tasks_per_node=1,
+        slurm_signal_delay_s=_SIGNAL_SECONDS, slurm_array_parallelism=args.jobs or len(part),
+        slurm_additional_parameters={"requeue": True, **extra},
         slurm_setup=[f'export PYTHONPATH="{cluster.ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"'],
         **{name: value for name, value in given.items() if value is not None})
     for p in part:
@@ -162,7 +168,7 @@ def _settle(p, code: int | None, notes: _Notes, outcome: Outcome) -> None:
     p.look()
     result, note = p.folder / "results.json", notes.path(p, "json")
     if p.state == "finished" and (code == 0 or code is None and result.stat().st_mtime >= note.stat().st_mtime):
-        print(f"{p.name}: {p.record['metrics']['accuracy']:.1f} %", flush=True)
+        print(f"{p.name}: {p.score}", flush=True)
     elif code == train.IN_USE:
         outcome.elsewhere.append(p)
     else:

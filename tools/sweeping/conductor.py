@@ -89,7 +89,7 @@ class Conductor:
                 p.look()
             if p.state == "finished":                   # another sweep has made it meanwhile
                 self.schedule.succeeded(p)
-                self.overview.say(f"{self._label(p)}: {p.record['metrics']['accuracy']:.1f} %, made elsewhere")
+                self.overview.say(f"{self._label(p)}: {p.score}, made elsewhere")
                 continue
             place = self.free.pop()
             arguments, environment = p.launch()
@@ -153,7 +153,7 @@ class Conductor:
             self.schedule.succeeded(p)
             self.times.add(p.cell.dataset, p.cell.trainer, p.folder.parts[-2],
                            {**record, "seconds": {**record["seconds"], "total": seconds}})
-            self.overview.say(f"{label}: {record['metrics']['accuracy']:.1f} % in {record['seconds']['total']:.0f} s")
+            self.overview.say(f"{label}: {p.score} in {record['seconds']['total']:.0f} s")
         elif code == launch.SERVER_GONE:
             self.schedule.again(p)
         elif code == train.IN_USE:

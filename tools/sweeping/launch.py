@@ -139,7 +139,9 @@ class WarmServer:
             run.ended.set()
         wanted, self.alive = not self.alive, False
         self._process.wait()
-        for run in self._runs.values():
+        with self._lock:                    # a run may be asked for just now
+            runs = list(self._runs.values())
+        for run in runs:
             run.ended.set()
         if not wanted:
             self._lost(self)
