@@ -17,12 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command  # noqa: E402
+from tools import command, status  # noqa: E402
 
 OPSET = 18
 TOLERANCE = 2e-3                        # of logits, which are cosines times a scale of about 100
 LARGEST = 2 ** 31                       # bytes of one ONNX file
-LEAST_TORCH = (2, 7)
 BATCHES = (1, 3)                        # of images by which file and run are compared
 _MOST = 2 ** 20                         # images in a batch, as a bound for the exporter; the file has none
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -84,6 +83,7 @@ def export(classifier, file: Path) -> float:
         raise UserError(f"One ONNX file holds up to 2 GiB, and {classifier.facts['backbone']}'s image tower has "
                         f"{weights / 2 ** 30:.1f}. Export a smaller backbone.")
     images = [example(classifier, B) for B in BATCHES]
+    status.say("translating the image tower; minutes for a large one")
     with torch.no_grad(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(graph, (images[1],), dynamo=True, opset_version=OPSET, input_names=["images"],
@@ -94,7 +94,9 @@ def export(classifier, file: Path) -> float:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     try:
+        status.say("writing the file")
         part.write_bytes(model.SerializeToString())
+        status.say("comparing the file's logits with the run's")
         pairs = zip(run_file(part, images), map(classifier.scores, images), strict=True)
         differences = [float((found - wanted).abs().max()) for found, wanted in pairs]
         if not max(differences) <= TOLERANCE:
@@ -103,6 +105,7 @@ def export(classifier, file: Path) -> float:
                             f"{' or '.join(PACKAGES)} may do better.")
         os.replace(part, file)
     finally:
+        status.say("")
         part.unlink(missing_ok=True)
     return max(differences)
 
@@ -170,9 +173,10 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"The file to write ends in .onnx; got {args.file}.")
     _need_packages()
     args.device = "cpu"
+    status.say(f"reading {args.run or args.backbone}")
     classifier = classifier_of(args, float32=True)
-    print(f"Exporting {classifier.facts['trainer']} with {len(classifier.classnames)} classes; this takes a while.",
-          file=sys.stderr)
+    status.say(f"Exporting {classifier.facts['trainer']} with {len(classifier.classnames)} classes; this takes a "
+               "while.", end="\n")
     difference = export(classifier, args.file)
     print(f"{args.file}: {args.file.stat().st_size / 2 ** 20:.1f} MiB, opset {OPSET}, {len(classifier.classnames)} "
           f"classes; its logits differ from the run's by at most {difference:.1e}.")
@@ -192,11 +196,6 @@ def _need_packages() -> None:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"Writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
                         "pip install -e \".[onnx]\" in the checkout.")
-    import torch
-
-    if tuple(map(int, torch.__version__.split(".")[:2])) < LEAST_TORCH:
-        raise UserError(f"Writing ONNX needs PyTorch {'.'.join(map(str, LEAST_TORCH))} or newer, whose exporter keeps "
-                        f"the batch free; this is {torch.__version__}. Install a newer one, with its torchvision.")
 
 
 class _quiet:
