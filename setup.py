@@ -16,17 +16,23 @@ REQUIRES = [
     "pyyaml>=6.0",
     "tabulate>=0.9",
     "tqdm>=4.66.3",
+    "scipy>=1.11",
     "scikit-learn>=1.5",
     "matplotlib>=3.8",
+    "jinja2>=3.1.6",
+    "markupsafe>=2.1",
     "safetensors>=0.4.5",
     "tensorboard>=2.15",
 ]
+SERVE = ["starlette>=1.3.1", "uvicorn>=0.30"]
+ONNX = ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"]
+CLUSTER = ["submitit>=1.5"]
 EXTRAS = {
-    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4", "starlette>=1.3.1", "uvicorn>=0.30"],
-    "serve": ["starlette>=1.3.1", "uvicorn>=0.30"],                          # tools/predict.py --serve
-    "onnx": ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"],       # tools/export.py
-    "share": ["huggingface_hub>=0.24"],                                     # tools/share.py with the hub
-    "cluster": ["submitit>=1.5"],                                           # tools/sweep.py --launcher
+    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.4", *SERVE, *ONNX, *CLUSTER],
+    "serve": SERVE,                                 # tools/predict.py --serve
+    "onnx": ONNX,                                   # tools/export.py
+    "share": ["huggingface_hub>=0.24"],             # tools/share.py with the hub
+    "cluster": CLUSTER,                             # tools/sweep.py --launcher
 }
 
 if __name__ == "__main__":

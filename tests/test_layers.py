@@ -1,5 +1,7 @@
 """Who may import whom (README, "Layout"): every file's imports are walked and any other edge fails."""
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ ALLOWED = {                         # room -> first-party prefixes it may import
     "datasets": ("dassl", "datasets"),
     "tools": OURS,
 }
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
 FOREIGN = {"dassl": ("open_clip",), "trainers.parts": ("yacs",)}       # third parties a room must not know
 
 
@@ -58,6 +61,24 @@ def test_every_python_file_of_ours_is_in_a_room_that_is_walked():
     walked = {path for room in ALLOWED for path in modules(room)}
     there = {path for room in OURS for path in (ROOT / room).rglob("*.py")}
     assert walked == there and len(walked) >= 60
+
+
+def test_every_third_party_that_is_imported_stands_in_setup_py(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from setup import EXTRAS, REQUIRES
+
+    declared = {line.split(">=")[0].lower().replace("_", "-") for line in (*REQUIRES, *sum(EXTRAS.values(), []))}
+    known = {*sys.stdlib_module_names, *OURS, "pretraining", "_packages", "setup"} | {"gdown"}      # asked for by name
+    files = [path for room in OURS for path in (ROOT / room).rglob("*.py")]
+    used = {name.split(".")[0]: path for path in files for name in imports(path)}
+    undeclared = {name: path for name, path in used.items()
+                  if name not in known and DISTRIBUTIONS.get(name, name).replace("_", "-") not in declared}
+    assert not undeclared and {"torch", "jinja2", "scipy"} <= used.keys()
+
+
+def test_the_whole_repository_passes_ruff():
+    reply = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert reply.returncode == 0, reply.stdout + reply.stderr
 
 
 def test_the_walk_sees_a_forbidden_import(tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ from tools.benchmark import floor
 from tools.benchmark.rows import class_names
 from tools.recipes import CONFIGS, ZEROSHOT, Cell, Recipe
 
-FORWARD_ONLY = (ZEROSHOT, "LinearProbe")
 PIXELS = ("VP", "AR", "AttrVR", "DVPcse", "DVPcls")
 
 
