@@ -18,6 +18,7 @@ RECIPES = ("zeroshot", "coop", "coop_rn50", "cocoop", "vpt", "dapt", "vp", "ar",
            "linear_probe")
 STEP_TIMES, DOCUMENT = ROOT / "docs" / "step_times.json", ROOT / "docs" / "scaling.md"
 TFLOPS = 40.0                       # sustained, of the projection in the document
+ALIKE = {"VP": "AR", "AttrVR": "AR", "DVPcls": "DVPcse"}            # the same step, but for what little is learned
 BEGIN, END = "<!-- {}: python tools/scaling.py --write -->", "<!-- end of {} -->"
 
 EXAMPLES = """
@@ -50,13 +51,15 @@ class Speed:
         return (cost.steps * cost.step * self._times(cost.trainer) + cost.passes * cost.image * forward) / self.rate
 
     def _times(self, trainer: str) -> float:
-        return self.times_floor.get(trainer, self.times_floor[""])
+        known = trainer if trainer in self.times_floor else ALIKE.get(trainer, "")
+        return self.times_floor.get(known, self.times_floor[""])
 
 
 def measured(path: Path) -> Speed:
     """Of a machine, from what tools/bench.py --json wrote there.
 
-    A trainer that was not measured is taken to be as far from its floor as the farthest that was.
+    A trainer that was not measured is taken to be as far from its floor as one with the same step (ALIKE), or else as
+    the farthest that was.
 
     Raises:
         RecipeError: no such file, or no such content.
