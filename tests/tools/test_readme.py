@@ -42,3 +42,14 @@ def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):
     train.main(args)
     assert (tmp_path / "run" / "results.json").is_file()
     assert list(Path(tmp_path / "run" / "prompt_learner").glob("model.pth.tar-2"))
+
+
+def test_the_environment_variables_of_the_readme_are_those_that_the_code_reads():
+    told = set(re.findall(r"^\| `([A-Z_]+)` \|", TEXT, re.MULTILINE))
+    rooms = ("clip", "dassl", "datasets", "scripts", "tools", "trainers")
+    sources = "\n".join(path.read_text(encoding="utf-8") for room in rooms
+                        for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh"))
+    read = set(re.findall(r"""environ(?:\.get\(|\[)["']([A-Z_]+)["']""", sources))
+    others = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "PYTHONPATH", "TERM", "SUBMITIT_EXECUTOR"}     # set by other programs
+    assert len(read & told) >= 5 and read <= told | others
+    assert all(re.search(rf"""["']{name}["']|\$\{{{name}[:}}]""", sources) for name in told), told
