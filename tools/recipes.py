@@ -259,7 +259,7 @@ def load_recipe(name: str) -> Recipe:
         raise RecipeError(f"There is no recipe {name!r} in configs/recipes. {nearest(name, known)} A trainer of your "
                           "own takes a recipe of your own, named by its path: a yaml of "
                           "{trainer: NAME, config: PATH.yaml, seeds: [1, 2, 3], shots: [16], datasets: {}}.")
-    table = _mapping(path, "", _read(path))
+    table = _mapping(path, "", read_yaml(path))
     if missing := _REQUIRED - set(table):
         raise RecipeError(f"{path} lacks {', '.join(sorted(missing))}.")
     _check_keys(path, "", table, _RECIPE_KEYS)
@@ -283,14 +283,15 @@ def load_recipe(name: str) -> Recipe:
     return Recipe(path.stem, table, path.parent)
 
 
-def _read(path: Path):
+def read_yaml(path: Path):
+    """What a yaml holds; None where it is empty. Raises RecipeError: it is none."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""
-        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Mend it; the recipes "
-                          "of configs/recipes show how one is written.") from error
+        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Mend it "
+                          "there.") from error
 
 
 def _mapping(path: Path, where: str, content) -> dict:

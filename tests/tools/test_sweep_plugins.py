@@ -7,7 +7,7 @@ import pytest
 
 from tools import sweep
 from tools.recipes import RecipeError, load_recipe, zeroshot_cell
-from tools.sweeping import cells, cluster
+from tools.sweeping import cells, cluster, slots
 
 NEAR = """
 from dassl.engine import TRAINER_REGISTRY
@@ -115,6 +115,18 @@ def test_a_yaml_from_elsewhere_is_never_given_the_published_value_or_the_folder_
     ours, theirs = (load_recipe("coop").cell("dtd", 16, 1, config=c) for c in ("vit_b16", "vit_b16.yaml"))
     assert ours.published and theirs.published is None and ours.folder != theirs.folder
     assert zeroshot_cell(theirs).published is None and zeroshot_cell(theirs).folder != zeroshot_cell(ours).folder
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "MODEL:", "MODEL: {BACKBONE: RN50}"])
+def test_a_yaml_of_ones_own_that_names_no_backbone_is_the_runs_to_judge(text, near):
+    (near / "own.yaml").write_text(text)
+    assert slots.backbone_of(load_recipe("coop").cell("digits", 1, 1, config="own.yaml")) == ""
+
+
+def test_a_yaml_of_ones_own_that_is_none_is_told_with_its_line(near, capsys):
+    (near / "own.yaml").write_text("MODEL:\n  - {\n")
+    assert sweep.main(["--recipe", "coop", "--datasets", "digits", "--config", "own.yaml"]) == 2
+    assert "own.yaml, line 3, is not yaml" in capsys.readouterr().err
 
 
 def test_all_datasets_of_a_recipe_without_any_is_refused(near, capsys):

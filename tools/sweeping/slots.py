@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
-from tools.inputs import existing
 from tools.machine import cores, free_memory
-from tools.recipes import Cell, RecipeError
+from tools.recipes import Cell, RecipeError, read_yaml
 
 TINY = "tiny"
 THREADS, DEVICES, USE_CUDA, BACKBONE = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "USE_CUDA", "MODEL.BACKBONE.NAME"
@@ -88,13 +85,15 @@ def threads_of(backbone: str, environ: Mapping[str, str] = os.environ) -> int | 
 
 @cache
 def _backbone_of(config_file: Path) -> str:
-    content = yaml.safe_load(existing(config_file).read_text(encoding="utf-8")) or {}
-    return str(content.get("MODEL", {}).get("BACKBONE", {}).get("NAME", ""))
+    content = read_yaml(config_file)
+    for key in BACKBONE.split("."):
+        content = content.get(key) if isinstance(content, dict) else None
+    return "" if content is None else str(content)
 
 
 def backbone_of(cell: Cell) -> str:
     """MODEL.BACKBONE.NAME of a run; "" where neither its options nor its trainer yaml names one."""
-    return str(cell.opts.get(BACKBONE) or _backbone_of(cell.config_file))
+    return str(cell.opts.get(BACKBONE) or _backbone_of(cell.config_file.absolute()))
 
 
 def gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
