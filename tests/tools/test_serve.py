@@ -159,7 +159,12 @@ def test_a_port_that_is_taken_and_images_with_serve_are_told(tmp_path, capsys):
         words = ["--serve", "--port", str(other.getsockname()[1]), "--backbone", "tiny", "--classes", "a,b"]
         assert predict.cli(words) == 2 and "--port 0" in capsys.readouterr().err
     assert predict.cli([*words, "a.png"]) == 2 and "leave a.png out" in capsys.readouterr().err
-    assert predict.cli([*words, "--port", "0", "--topk", "0"]) == 2 and "--topk" in capsys.readouterr().err
+
+
+def test_no_classes_to_name_are_refused_before_the_page_is_shown(monkeypatch, capsys):
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    words = ["--serve", "--port", "0", "--backbone", "tiny", "--classes", "a,b", "--topk", "0"]
+    assert predict.cli(words) == 2 and "--topk, the number of classes to name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
