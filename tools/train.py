@@ -53,7 +53,6 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
-    from dassl.utils.whole_files import write_whole
     from tools.sweeping.slots import threads_of
 
     if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
@@ -71,26 +70,24 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if lock.taken_over_from:
                     logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
                                    lock.taken_over_from)
-                resume = distributed.from_first(restart.begin(folder, args, cfg.RESUME))
-                config = cfg.dump()
-                write_whole(folder / "config.yaml", config)
-                cfg = with_values(cfg, RESUME=resume)
+                run = restart.Beginning(folder, args, cfg.dump(), cfg.RESUME)
+                cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
                 if cpu_shim.is_on():
                     logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
                 logger.info("%s\n%s", cfg, collect_env_info())
-                _train_or_test(cfg, args)
-                restart.complete(folder, args, config)
+                _train_or_test(cfg, args, run)
+                run.complete()
             except BaseException as error:
                 logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
                 raise
     except UserError:
-        endings.remove_if_nothing_ran(first_new)
+        endings.remove_if_nothing_ran(folder, first_new)
         raise
 
 
-def _train_or_test(cfg, args: argparse.Namespace) -> None:
+def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> None:
     from dassl.engine import build_trainer
     from dassl.utils import distributed, set_random_seed
     from tools.running.first_look import first_look
@@ -100,14 +97,18 @@ def _train_or_test(cfg, args: argparse.Namespace) -> None:
     else:
         distributed.same_streams()
     trainer = build_trainer(cfg)
+    trainer.before_writing = run.replace
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
         first_look(trainer)
+    if args.no_train:
+        return
     if args.eval_only:
         trainer.test()
-    elif not args.no_train:
+    else:
         trainer.train()
+    run.replace()                               # of a trainer whose own hooks never came by before_writing
 
 
 def cli(argv: list[str] | None = None) -> int:

@@ -158,6 +158,7 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.RESUME:
             self.start_epoch = self.autosave.load(self.cfg.RESUME, self.resume_model_if_exist(self.cfg.RESUME))
         mkdir_if_missing(self.output_dir)
+        self.before_writing()
         if self.max_epoch > self.start_epoch:
             self._write_classes()
             self.init_writer(osp.join(self.output_dir, "tensorboard"))
@@ -242,6 +243,8 @@ class SimpleTrainer(TrainerBase):
             count += len(label)
             if self._phase != "training":
                 predictions.add(batch, output, label)
+        if self._phase != "training":
+            self.before_writing()
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -274,15 +277,24 @@ class SimpleTrainer(TrainerBase):
         dataset = getattr(getattr(self, "dm", None), "dataset", None)
         return dataset if isinstance(dataset, DatasetBase) else None
 
+    def _model_selection(self) -> str:
+        """Which weights were tested: of which epoch, chosen on what, or loaded from which file."""
+        if self._phase == "trained":
+            best = self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0
+            return "the epoch with the best accuracy on the validation split" if best else \
+                "the last epoch; nothing was selected on the test split"
+        if self._loaded:
+            return f"none, only tested: {', '.join(self._loaded)}"
+        own = type(self).load_model is not TrainerBase.load_model
+        return f"none, only tested: {'what the trainer loads by itself' if own else 'nothing was loaded'}"
+
     def _record(self, split: str, results: dict, count: int, test_seconds: float) -> None:
-        best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._phase == "trained"
         record = {
             "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
             **describe_run(self.cfg, self._dataset(), self.device), "world_size": distributed.world_size(),
             "split": split, "num_test": count, "metrics": {k: float(v) for k, v in results.items()},
             "epochs": self.max_epoch if self._phase == "trained" else 0,
-            "model_selection": "the epoch with the best accuracy on the validation split" if best else
-            "the last epoch; nothing was selected on the test split",
+            "model_selection": self._model_selection(),
             "on_nan": self.on_nan.record(), "at_chance": bool(self._tell_chance(results, count)),
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},

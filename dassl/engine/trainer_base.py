@@ -6,6 +6,7 @@ import os.path as osp
 import time
 import warnings
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class TrainerBase:
     Attributes:
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
     """
+
+    _loaded: tuple[str, ...] = ()               # files that load_model took the weights from
 
     def __init__(self):
         self._models: OrderedDict[str, nn.Module | None] = OrderedDict()
@@ -125,11 +128,13 @@ class TrainerBase:
             logger.info("Note that load_model() is skipped as no pretrained model is given")
             return
         directory = distributed.from_first(directory)        # the others have saved nothing that lasts
+        self._loaded = ()
         for name in self.get_model_names():
             path = find_checkpoint(directory, name, self._models, epoch)
             state = read_weights(path)
             load_weights(self._models[name], state["state_dict"], path)
             logger.info("Loaded %s from %s (epoch %s)", name, path, state.get("epoch"))
+            self._loaded += (f"{'/'.join(Path(path).parts[-2:])} (epoch {state.get('epoch')})",)
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
         """"train", "eval" or "test" (as "eval")."""
@@ -211,6 +216,9 @@ class TrainerBase:
     def safe_point(self, epoch: int, batch: int) -> None:
         """Between two steps, after `epoch` epochs and `batch` batches of the next: ends the run if it is asked to."""
         stop.check()
+
+    def before_writing(self) -> None:
+        """Before the run first writes what it learns or finds in its folder; it may come again."""
 
     def before_train(self) -> None:
         pass

@@ -9,6 +9,7 @@ import yaml
 
 from dassl.utils import UserError
 from tools import inputs, train
+from tools.running import endings
 
 ROOT = Path(__file__).resolve().parents[2]
 COOP = ["--config-file", "configs/trainers/CoOp/vit_b16.yaml", "--trainer", "CoOp"]
@@ -172,6 +173,18 @@ def test_a_missing_dataset_leaves_nothing_half_written(tmp_path, capsys):
     err = capsys.readouterr().err
     assert str(tmp_path / "nowhere") in err and "bash scripts/dapt.sh digits 16" in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_taken_back_leaves_the_log_of_another_that_began_beside_it(tmp_path):
+    own, other = tmp_path / "out" / "a" / "seed1", tmp_path / "out" / "a" / "seed2"
+    first = endings.first_new(own)
+    for folder in (own, other):
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text("Stopped: Traceback")
+    endings.remove_if_nothing_ran(own, first)
+    assert not own.exists() and (other / "log.txt").exists()
+    endings.remove_if_nothing_ran(other, first)
+    assert first == tmp_path / "out" and not first.exists() and tmp_path.exists()
 
 
 def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys, tmp_path):

@@ -34,7 +34,7 @@ examples:
     python tools/train.py --list
 
   A trainer of somebody else's repository (CoOp's kind), with the config keys of its train.py, on a machine without GPU:
-    python tools/train.py --plugin theirs/trainers/maple.py --extend-cfg theirs/train.py --allow-cpu-shim \
+    python tools/train.py --plugin theirs/trainers/maple.py --extend-cfg theirs/train.py --allow-cpu-shim \\
         --trainer MaPLe --config-file theirs/configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml ...
 
 A published table, cell by cell, with means over seeds: scripts/*.sh and tools/sweep.py.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -65,10 +66,18 @@ def first_new(folder: Path) -> Path | None:
     return missing[-1] if missing else None
 
 
-def remove_if_nothing_ran(first_new: Path | None) -> None:
-    """Take back the folders of a run that ended before it had a result or a checkpoint, if it made them."""
-    if first_new is None or not first_new.exists():
+def remove_if_nothing_ran(folder: Path, first_new: Path | None) -> None:
+    """Take back the folders of a run that ended before it had a result or a checkpoint, if it made them.
+
+    Those above its own go only while they are empty: another run may have begun in them meanwhile.
+
+    Args:
+        first_new: the topmost folder that it made; None for none.
+    """
+    if first_new is None or not folder.exists():
         return
-    files = {path.name for path in first_new.rglob("*") if path.is_file()}
-    if files <= {"log.txt", "config.yaml", inputs.FILE}:
-        shutil.rmtree(first_new)
+    if {path.name for path in folder.rglob("*") if path.is_file()} <= {"log.txt", "config.yaml", inputs.FILE}:
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):                  # not empty: another run's
+            for made in folder.parents[:len(folder.parts) - len(first_new.parts)]:
+                made.rmdir()

@@ -16,51 +16,87 @@ from tools import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "resume.pth.tar"                    # dassl.engine.autosave.FILE, which is slow to import
+RESULTS = ("results.json", "predictions.csv", "cmat.pt")
+LEARNED = (STATE, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*", "classes.json",
+           "descriptions.json")             # the pointers before the checkpoints that a run would go on from
 _CODE = ("clip", "dassl", "datasets", "trainers")
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch")
 
 logger = logging.getLogger("tools.running.restart")
 
 
-def begin(folder: Path, args: argparse.Namespace, resume: str) -> str:
-    """Before a run writes in its folder: what it goes on from. Writes inputs.json, last.
+class Beginning:
+    """A run in its folder, where a former one's result and description stay until this one writes there.
 
-    Where the training starts anew, the result and the pointers to checkpoints of a former one go, so that they are
-    never taken for this one's; checkpoints themselves stay until they are overwritten.
+    So results.json always belongs to the inputs.json and config.yaml beside it, whenever a run is interrupted, and one
+    that is refused (a dataset that is missing, a checkpoint that is not there) or only built costs no result. Files
+    that the run itself has written meanwhile are not taken for a former one's.
 
     Args:
+        config: of the run, as config.yaml shall hold it.
         resume: RESUME of the config, which the user has given; "" for none.
-    Returns:
-        A run folder for RESUME; "" to start anew.
+    Attributes:
+        resume: a run folder for RESUME; "" to start anew.
     """
-    from dassl.utils.logger import CONSOLE
-    from dassl.utils.whole_files import remove_parts
 
-    remove_parts(folder)
-    program = _program(args)
-    if not (args.eval_only or args.no_train or resume):
-        if has_state(folder) and not args.anew:
-            reason = _why_anew(folder, args, program)
-            if reason is None:
-                resume = str(folder)
-                logger.info("%s holds an interrupted run of this command, which goes on; --anew starts it anew", folder,
-                            extra=CONSOLE)
-            elif reason:
-                logger.warning("%s holds an interrupted run, which cannot go on: %s. This one starts anew", folder,
-                               reason)
-        if not resume:
-            _forget(folder)
-    inputs.write(folder, args, program=program)
-    return resume
+    def __init__(self, folder: Path, args: argparse.Namespace, config: str, resume: str):
+        from dassl.utils.whole_files import remove_parts
 
+        remove_parts(folder)
+        self._folder, self._args, self._config, self._program = folder, args, config, _program(args)
+        self._replaced = self._described = False
+        self.resume = resume or ("" if args.eval_only or args.no_train else self._interrupted())
+        self._former = {path: path.stat().st_mtime_ns for path in self._left()}
+        if not (folder / RESULTS[0]).exists() and not has_state(folder):
+            self._describe()
 
-def complete(folder: Path, args: argparse.Namespace, config: str) -> None:
-    """After a run: its inputs and config once more, should the folder have been removed meanwhile."""
-    from dassl.utils.whole_files import write_whole
+    def replace(self) -> None:
+        """Before the run writes what it learns or finds: a former one's result goes, then this one is described.
 
-    if not (folder / inputs.FILE).exists():
-        inputs.write(folder, args, program=_program(args))
-        write_whole(folder / "config.yaml", config)
+        Where the training starts anew, all that the former one learned goes too, so that it is never taken for this
+        one's.
+        """
+        if self._replaced:
+            return
+        for path, written in self._former.items():
+            if path.exists() and path.stat().st_mtime_ns == written:
+                path.unlink()
+        self._describe()
+        self._replaced = True
+
+    def complete(self) -> None:
+        """After the run: its inputs and config once more, should the folder have been removed meanwhile."""
+        if self._described and not (self._folder / inputs.FILE).exists():
+            self._describe()
+
+    def _interrupted(self) -> str:
+        """The folder, if it holds an interrupted run of this command; else ""."""
+        from dassl.utils.logger import CONSOLE
+
+        if self._args.anew or not has_state(self._folder):
+            return ""
+        reason = _why_anew(self._folder, self._args, self._program)
+        if reason is None:
+            logger.info("%s holds an interrupted run of this command, which goes on; --anew starts it anew",
+                        self._folder, extra=CONSOLE)
+            return str(self._folder)
+        if reason:
+            logger.warning("%s holds an interrupted run, which cannot go on: %s. This one starts anew", self._folder,
+                           reason)
+        return ""
+
+    def _left(self) -> list[Path]:
+        """A former run's files that this one replaces; in this order no half of them passes for a whole."""
+        goes_on_here = self.resume and Path(self.resume).resolve() == self._folder.resolve()
+        of_training = () if self._args.eval_only or goes_on_here else LEARNED
+        return [path for pattern in (*RESULTS, *of_training) for path in self._folder.glob(pattern)]
+
+    def _describe(self) -> None:
+        from dassl.utils.whole_files import write_whole
+
+        write_whole(self._folder / "config.yaml", self._config)
+        inputs.write(self._folder, self._args, program=self._program)
+        self._described = True
 
 
 def has_state(folder: Path) -> bool:
@@ -80,11 +116,6 @@ def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | Non
     if then.get("program") != program:
         return f"the program has changed since; --resume {folder} goes on all the same"
     return None
-
-
-def _forget(folder: Path) -> None:
-    for path in (folder / "results.json", folder / STATE, *folder.glob("*/checkpoint")):
-        path.unlink(missing_ok=True)
 
 
 def _program(args: argparse.Namespace) -> str:
