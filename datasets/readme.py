@@ -14,8 +14,8 @@ python tools/data.py check oxford_pets     # tree, counts, every file of the spl
 ```
 
 All lie below one folder, `DATA` (default `data/`). Split files, folders, class names and sentences are those of CoOp's
-[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md). Where the published split file is absent, one is
-drawn by CoOp's rules, told, and kept in its place; in a folder that cannot be written to, it goes to the user's cache.
+[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md). Where the published split file is absent, one
+is drawn by CoOp's rules, told, and kept in its place; in a folder that cannot be written, it goes to the user's cache.
 k-shot lists are drawn as CoOp draws them: k training and min(k, 4) validation images of each class (ImageNet validates
 on its test images), one list per number of shots and seed; the base or new half of the classes is taken afterwards.
 CoOp's own cached lists (`split_fewshot/*.pkl`) win over a draw.
