@@ -266,6 +266,30 @@ def test_curves_of_one_trainer_are_named_by_what_sets_them_apart(tmp_path):
     assert set(names) == {"DAPT", "DAPT CE + intra", "DAPT LR=0.1", "CoOp vit_b16", "CoOp rn50"}
 
 
+def test_runs_of_two_folders_splits_and_backbones_are_never_points_of_one_line(tmp_path):
+    from tools.plotting import fewshot
+
+    for place, plus in (("new", 0), ("old", 5)):
+        for dataset in ("dtd", "eurosat"):
+            for shots in (4, 16):
+                write_result(tmp_path / place, dataset, "CoOp", f"vit_b16_{shots}shots", 1, 50 + shots + plus, shots)
+                write_result(tmp_path / "new", dataset, "VPT", f"vit_b16_deep_{shots + plus}shots", 1, 50, shots + plus)
+            for name, accuracy in (("vit_b16", 40.0), ("rn50", 30.0), ("VPT-vit_b16_deep", 41.0)):
+                write_result(tmp_path / place, dataset, "ZeroshotCLIP", name, 1, accuracy + plus, 0)
+    write_result(tmp_path / "new", "dtd", "CoOp", "vit_b16_8shots", 1, 99, 8)
+    on_val = tmp_path / "new" / "dtd" / "CoOp" / "vit_b16_8shots" / "seed1" / "results.json"
+    on_val.write_text(json.dumps({**json.loads(on_val.read_text()), "split": "val"}))
+    found = fewshot.average(fewshot.read(tmp_path))
+    for name, plus in (("new", 0), ("old", 5)):
+        for dataset in ("dtd", "eurosat", "average"):
+            points = found.curves[dataset][f"CoOp in {name}"]
+            assert [(p.shots, p.mean) for p in points] == [(4, 54 + plus), (16, 66 + plus)]
+            assert found.zero_shot[dataset][f"zero-shot vit_b16 in {name}"] == 40 + plus
+    assert not any("rn50" in name for name in found.zero_shot_names) and len(found.zero_shot_names) == 4
+    assert list(found.published["dtd"]) == ["CoOp in new"] and len(found.zero_shot_published["dtd"]) == 1
+    legible(figure("curves", tmp_path))
+
+
 def test_published_curves_of_methods_that_were_not_run_are_drawn_if_asked_for(tmp_path):
     from tools.plotting import fewshot
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, widt
 
 AVERAGE = "average"
 MARKS = "osvP"                          # with the theme's hues, what tells methods apart
+STARS = "*Xph"                          # zero-shot results, of up to so many backbones
 COLUMNS, PANEL, AXIS, GAP = 4, (2.15, 1.8), 0.5, 0.75          # panels in a line; their size, left and below: inches
 LEAST_WIDTH = 6.4
 
@@ -42,13 +44,13 @@ class Results:
 
     Attributes:
         curves, published: {dataset: {method: points by rising shots}}.
-        zero_shot, zero_shot_published: {dataset: percent}.
+        zero_shot, zero_shot_published: {dataset: {name: percent}}, a name for each backbone.
     """
 
     curves: dict[str, dict[str, list[Point]]]
     published: dict[str, dict[str, list[Point]]]
-    zero_shot: dict[str, float]
-    zero_shot_published: dict[str, float]
+    zero_shot: dict[str, dict[str, float]]
+    zero_shot_published: dict[str, dict[str, float]]
 
     @property
     def methods(self) -> list[str]:
@@ -60,17 +62,23 @@ class Results:
     def measured(self) -> set[str]:
         return {name for own in self.curves.values() for name in own}
 
+    @property
+    def zero_shot_names(self) -> list[str]:
+        return list(dict.fromkeys(name for own in self.zero_shot.values() for name in own))
+
 
 def read(folder: Path, published: str = "own") -> Results:
-    """The finished runs below a folder of results, but for those of other protocols; datasets in the papers' order.
+    """The runs below a folder of results that were tested on a test split, but for those of other protocols.
+
+    Datasets come in the papers' order; zero-shot results are those of the backbones that were trained.
 
     Args:
         published: values of the methods that were run ("own"), of every recipe ("all"), or "none".
     Raises:
         UserError: there is none with shots.
     """
-    rows = [row for row in table.scan(folder) if row.mean is not None and not row.classes and not row.source
-            and "@" not in row.config]
+    rows = [row for row in table.scan(folder) if row.mean is not None and row.on_test and not row.classes
+            and not row.source and "@" not in row.config]
     few = [row for row in rows if row.shots is not None and row.shots > 0]
     if not few:
         raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"
@@ -79,24 +87,35 @@ def read(folder: Path, published: str = "own") -> Results:
     found = Results({}, {}, {}, {})
     seeds = max(len(row.found) for row in few)
     order = {dataset: place for place, dataset in enumerate(load_recipe("coop").datasets)}
-    for row in sorted(few, key=lambda row: (order.get(row.dataset, len(order)), row.shots)):
-        name = names[row.trainer, row.config]
+    few.sort(key=lambda row: (order.get(row.dataset, len(order)), row.shots))
+    once = {(row.dataset, row.trainer, row.config): _method(row) for row in reversed(few)}     # of several folders
+    for row in few:
+        name = names[_method(row)]
         point = Point(row.shots, row.mean, row.spread or 0.0, len(row.found) == seeds)
         found.curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
-        if published != "none" and (points := _published(row)):
+        first = once[row.dataset, row.trainer, row.config] == _method(row)
+        if published != "none" and first and (points := _published(row)):
             found.published.setdefault(row.dataset, {})[name] = points
         if published == "all":
-            _add_others(found, row)
-    for row in rows:
-        if row.trainer == recipes.ZEROSHOT and row.dataset in found.curves:
-            found.zero_shot[row.dataset] = row.mean
-            if published != "none" and (points := _published(row)):
-                found.zero_shot_published[row.dataset] = points[0].mean
+            _add_others(found, row, once)
+    _add_zero_shot(found, rows, few, published)
     return found
 
 
-def method_names(rows: list[table.Row]) -> dict[tuple[str, str], str]:
-    """(trainer, config) -> the trainer's name, and of its rows' yaml, variant and options those that differ."""
+def _add_zero_shot(found: Results, rows: list[table.Row], few: list[table.Row], published: str) -> None:
+    """Of every backbone that was trained on a dataset; of several, named by their yaml."""
+    zeros = [row for row in rows if any(row.is_zero_shot_of(own) and row.dataset == own.dataset for own in few)]
+    several = len({row.base for row in zeros}) > 1
+    for row in zeros:
+        name = " ".join(filter(None, ["zero-shot", row.base * several, row.where]))
+        found.zero_shot.setdefault(row.dataset, {})[name] = row.mean
+        first = next(zero for zero in zeros if (zero.dataset, zero.base) == (row.dataset, row.base)) is row
+        if published != "none" and first and (points := _published(row)):
+            found.zero_shot_published.setdefault(row.dataset, {})[name] = points[0].mean
+
+
+def method_names(rows: list[table.Row]) -> dict[tuple[str, str, str], str]:
+    """Method -> the trainer's name, and of its rows' yaml, variant and options those that differ, and its folder."""
     names = {}
     for row in rows:
         alike, named = [other for other in rows if other.trainer == row.trainer], variant_options(row)
@@ -104,8 +123,12 @@ def method_names(rows: list[table.Row]) -> dict[tuple[str, str], str]:
         if len({tuple(other.options.items()) for other in alike}) > 1:
             words += [row.variant * bool(named), *(f"{key.split('.')[-1]}={value}" for key, value in row.options.items()
                                                    if key not in named)]
-        names[row.trainer, row.config] = " ".join(filter(None, words))
-    return names if len(set(names.values())) == len(names) else {key: " ".join(key) for key in names}
+        names[_method(row)] = " ".join(filter(None, [*words, row.where]))
+    return names if len(set(names.values())) == len(names) else {key: " ".join(key).strip() for key in names}
+
+
+def _method(row: table.Row) -> tuple[str, str, str]:
+    return row.trainer, row.config, row.where
 
 
 def average(found: Results) -> Results:
@@ -123,8 +146,11 @@ def average(found: Results) -> Results:
                                         all(c[k].complete for c in columns)) for k in shared]
         return averaged
 
-    def mean_of(values: dict[str, float]) -> dict[str, float]:
-        return {AVERAGE: statistics.fmean(values.values()), **values} if set(values) == set(found.curves) else values
+    def mean_of(by_dataset: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        own = [by_dataset.get(dataset, {}) for dataset in found.curves]
+        means = {name: statistics.fmean(values[name] for values in own) for name in found.zero_shot_names
+                 if all(name in values for values in own)}
+        return {**({AVERAGE: means} if means else {}), **by_dataset}
 
     measured, published = means(found.curves), means(found.published)
     if not measured:
@@ -160,7 +186,7 @@ def draw_found(found: Results, theme: Theme) -> Figure:
         page.text(x + AXIS - 0.02, y - 0.24, dataset, HEADING, weight="bold")
         ax = page.axes(x + AXIS, y, each - AXIS, PANEL[1])
         ax.set_gid(dataset)
-        _panel(ax, found, dataset, looks, theme)
+        _panel(ax, found, dataset, {**looks, **_stars(found, theme)}, theme)
         if i % columns == 0:
             ax.set_ylabel("accuracy, %")
         if i + columns >= len(found.curves):
@@ -183,10 +209,11 @@ def _panel(ax: Axes, found: Results, dataset: str, looks: dict[str, tuple[str, s
     for name, points in found.published.get(dataset, {}).items():
         ax.plot([p.shots for p in points], [p.mean for p in points], "--D", color=looks[name][0], linewidth=1.1,
                 markersize=3.6, markerfacecolor=theme.page, gid=f"{name} published")
-    for values, gid, face in ((found.zero_shot, "zero-shot", theme.ink),
-                              (found.zero_shot_published, "zero-shot published", theme.page)):
-        if dataset in values:
-            ax.plot(0, values[dataset], "*", markersize=10, color=theme.ink, markerfacecolor=face, gid=gid,
+    for values, ending, face in ((found.zero_shot, "", theme.ink),
+                                 (found.zero_shot_published, " published", theme.page)):
+        for name, value in values.get(dataset, {}).items():
+            colour, mark = looks[name]
+            ax.plot(0, value, mark, markersize=_size(mark), color=colour, markerfacecolor=face, gid=f"{name}{ending}",
                     clip_on=False, zorder=5)
     ticks = sorted({0, *(p.shots for points in found.curves[dataset].values() for p in points)})
     ax.set_xticks(ticks)
@@ -198,29 +225,42 @@ def _legend(found: Results, looks: dict[str, tuple[str, str]], theme: Theme) -> 
     """(text, colour, mark) of each entry."""
     entries = [(name, colour, f"-{mark}") if name in found.measured else (f"{name}, published", colour, "--D")
                for name, (colour, mark) in looks.items()]
-    if found.zero_shot:
-        entries.append(("zero-shot", theme.ink, "*"))
+    entries += [(name, *look) for name, look in _stars(found, theme).items()]
     if found.published or found.zero_shot_published:
         entries.append(("published (configs/recipes)", theme.muted, "--D"))
     return entries
 
 
+def _stars(found: Results, theme: Theme) -> dict[str, tuple[str, str]]:
+    """Colour and mark of each zero-shot result."""
+    return {name: (theme.ink, STARS[i % len(STARS)]) for i, name in enumerate(found.zero_shot_names)}
+
+
+def _size(mark: str) -> float:
+    """Of a zero-shot result's mark; a star is the lightest of them."""
+    return 10 if mark == STARS[0] else 6.5
+
+
 def _legend_entry(page: Page, x: float, y: float, text: str, colour: str, mark: str) -> None:
     ax = page.axes(x, y, 0.28, 0.16, bare=True)
-    if mark != "*":
+    if mark.startswith("-"):
         ax.plot([0, 1], [0.5, 0.5], "--" if mark.startswith("--") else "-", color=colour, linewidth=1.6)
-    ax.plot([0.5], [0.5], mark[-1], color=colour, markersize=9 if mark == "*" else 4.5,
+    ax.plot([0.5], [0.5], mark[-1], color=colour, markersize=4.5 if mark.startswith("-") else _size(mark) - 1,
             markerfacecolor=page.theme.page if mark == "--D" else colour, clip_on=False)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     page.text(x + 0.38, y, text, BODY)
 
 
-def _add_others(found: Results, row: table.Row) -> None:
-    """What is published of methods that were not run, on the row's dataset with the same config's name."""
+def _add_others(found: Results, row: table.Row, run: Collection[tuple[str, str, str]]) -> None:
+    """What is published of methods that were not run, on the row's dataset with the same config's name.
+
+    Args:
+        run: (dataset, trainer, config) of those that were.
+    """
     here = found.published.setdefault(row.dataset, {})
     for recipe in _recipes():
-        if recipe.trainer not in {recipes.ZEROSHOT, *here} and (
-                points := _published(table.Row(row.dataset, recipe.trainer, row.config, row.shots))):
+        known = (row.dataset, recipe.trainer, row.config) in run or recipe.trainer in (recipes.ZEROSHOT, *here)
+        if not known and (points := _published(table.Row(row.dataset, recipe.trainer, row.config, row.shots))):
             here[recipe.trainer] = points
 
 

@@ -44,7 +44,7 @@ def fewshot(rows: list[Row], asked: bool = True) -> list[Grid]:
         shots = sorted({row.shots for row in own if row.shots is not None})
         if own[0].trainer == ZEROSHOT or not shots or (len(shots) < 2 and not asked):
             continue
-        zero = {r.dataset: r for r in rows if r.trainer == ZEROSHOT and r.base == own[0].base and not r.options}
+        zero = {r.dataset: r for r in rows if r.is_zero_shot_of(own[0])}
         zero = {r.dataset: zero[r.dataset] for r in own if r.dataset in zero}
         columns: list[int | None] = [*([None] if zero else []), *shots]
         cells = {(r.dataset, r.shots): r for r in [*zero.values(), *own]}
@@ -119,8 +119,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
         title = f"{'Cross-dataset transfer' if name == 'cross' else 'Domain generalisation'}: trained on {source}, " \
                 f"{_shots(shots)} per class{_yamls(here)}"
         grid = Grid(name, title, ["method", source, *columns])
-        zero = {r.dataset: r for r in rows if r.trainer == ZEROSHOT and not r.classes and not r.options
-                and r.base == here[0].base}
+        zero = {r.dataset: r for r in rows if r.is_zero_shot_of(here[0]) and not r.classes}
         if set(zero) & set(columns):
             add(grid, [ZEROSHOT], [zero.get(d) for d in (source, *columns)])
         for key, own in _by(here, _method).items():

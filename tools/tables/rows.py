@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tools import results
 from tools.protocols import TARGETS
+from tools.recipes import ZEROSHOT
 
 NEAR_CHANCE = 5.0
 FAR_BELOW = 20.0
@@ -85,6 +86,18 @@ class Row:
         """Whether the folder's name, <trainer>/<yaml>_<k>shots<protocol and options>, says what the runs are."""
         return self.folder is not None and self.folder.parts[-2:-1] == (self.trainer,) and \
             bool(self.base) and self.folder.name.startswith(self.base)
+
+    @property
+    def on_test(self) -> bool:
+        """Whether its runs were tested on the test split."""
+        return not self.where.startswith("on ")
+
+    def is_zero_shot_of(self, row: Row) -> bool:
+        """Whether it is CLIP as the row's training found it: its yaml is the row's, or is named by it and its trainer.
+
+        See `tools.recipes.zeroshot_cell`.
+        """
+        return self.trainer == ZEROSHOT and not self.options and self.base in (row.base, f"{row.trainer}-{row.base}")
 
     @property
     def missing(self) -> list[int]:
