@@ -51,6 +51,16 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
         return 2
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """A type of flags: a whole number, not under `least`."""
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number, {least} or more; got {text!r}")
+        return int(text)
+
+    return number
+
+
 def _story(error: Exception) -> str:
     """The paragraph of what a user can mend; "" for anything else, which deserves its traceback."""
     from dassl.utils import UserError

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools import command  # noqa: E402
 from tools.recipes import RecipeError, load_recipe, nearest  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
@@ -52,8 +53,8 @@ as far above chance as that. It stays in the mean.
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/table.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or "output"],
-                   help="folders to look in (default: $OUTPUT, else output)")
+    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
+                   help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
     p.add_argument("--recipe", nargs="+", default=[], metavar="FILE",
@@ -66,9 +67,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--format", choices=list(FORMATS), type=lambda name: ALIASES.get(name, name),
                    help="default: by the name of --output, else text")
     p.add_argument("--output", dest="file", metavar="FILE", help="write there; the folder is made")
-    p.add_argument("--digits", type=int, default=1, help="behind the point; csv and json are not rounded (default: 1)")
+    p.add_argument("--digits", type=command.whole(0), default=1, metavar="N",
+                   help="behind the point; csv and json are not rounded (default: 1)")
     p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")
     return p
+
+
+def _default_output() -> str:
+    """Where runs go that were not told where, named as short as can be from here."""
+    return "output" if Path.cwd() == ROOT else str(ROOT / "output")
 
 
 def render(rows: list[Row]) -> str:
@@ -114,7 +121,7 @@ def _add_missing(rows: list[Row], seeds: list[int] | None) -> None:
     for own in groups.values():
         wanted = set(seeds or {seed for row in own for seed in row.seeds if seed >= 0})
         for row in own:
-            row.seeds = {seed: row.seeds.get(seed) for seed in sorted(wanted)}
+            row.keep(wanted)
 
 
 def write(rows: list[Row], args: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from tools.tables.found import scan
 def runs(tmp_path, monkeypatch, capsys):
     """runs(folder, accuracy, ...) writes a run folder; runs.table(...) calls the tool in the folder above output/."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table, "ROOT", tmp_path)
     monkeypatch.delenv("OUTPUT", raising=False)
 
     def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, **record):
@@ -76,6 +77,43 @@ def test_a_seed_that_other_rows_have_is_missing_and_one_asked_for_too(runs):
     out = runs.table()[1]
     assert cells(out, "VPT") == ["VPT", "91.0 (1/3)"] and cells(out, "ZeroshotCLIP") == ["ZeroshotCLIP", "50.0"]
     assert cells(runs.table("--seeds", 1, 4)[1], "CoOp") == ["CoOp", "90.0 (1/2)"]
+
+
+def test_seconds_and_best_test_epochs_are_of_the_seeds_asked_for(runs):
+    for seed, seconds, best in ((1, 10.0, 81.0), (2, 30.0, 91.0)):
+        runs(f"digits/CoOp/tiny_16shots/seed{seed}", 80.0, seconds={"total": seconds},
+             best_test_epoch={"epoch": 1, "accuracy": best})
+    code, out, _ = runs.table("--table", "runs", "--seeds", 1)
+    assert cells(out, "digits")[-3:] == ["10.0", "5", "81.0"] and "seed2" not in out
+    (found,) = json.loads(runs.table("--seeds", 2, "--format", "json")[1])["rows"]
+    assert found["seconds"] == 30.0
+
+
+def test_digits_below_zero_are_refused_in_words(runs, capsys):
+    with pytest.raises(SystemExit) as end:
+        runs.table("--digits", "-1")
+    assert end.value.code == 2 and "a whole number, 0 or more; got '-1'" in capsys.readouterr().err
+
+
+def test_without_a_folder_the_checkouts_output_is_shown_from_anywhere(runs, tmp_path, monkeypatch):
+    runs("digits/CoOp/tiny_16shots/seed1", 80.0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cells(runs.table("--table", "runs")[1], "digits")[-5] == "80.0"
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "empty"))
+    assert runs.table()[0] == 2
+
+
+def test_a_difference_of_nothing_is_never_minus_nothing(runs):
+    from tools.plotting.report import tables
+
+    published = load_recipe("coop").row("dtd")["published"][16]
+    folder = runs("dtd/CoOp/vit_b16_16shots/seed1", published - 0.04)
+    (folder / "inputs.json").unlink()                       # nobody knows how: it is compared all the same
+    _, out, _ = runs.table("--table", "runs")
+    assert cells(out, "dtd")[-1] == "+0.0"
+    (grid,) = layouts.build(scan("output"), ("methods",))
+    assert [cells[-1].text for _, cells, kind in tables.of_grid(grid).lines if kind == "difference"] == ["+0.0"]
 
 
 def test_the_seeds_of_one_protocol_are_not_missed_in_another(runs):

@@ -6,6 +6,8 @@ import textwrap
 
 from tabulate import tabulate
 
+from tools.tables.formats import rounded
+
 from .differ import Comparison, Measure
 from .sides import Side
 
@@ -83,7 +85,7 @@ def as_json(comparison: Comparison) -> dict:
 def _measures(title: str, measures: list[Measure], names: list[str], digits: int = 2) -> str:
     head = [title, *names, *(f"{name} - {names[0]}" for name in names[1:])]
     lines = [[m.name, *(_number(mean, spread, digits) for mean, spread in zip(m.means, m.spreads)),
-              *("-" if d is None else f"{round(d, digits) + 0.0:+.{digits}f}" for d in m.differences[1:])]
+              *("-" if d is None else rounded(d, digits, signed=True) for d in m.differences[1:])]
              for m in measures]
     return tabulate(lines, head, disable_numparse=True, colalign=["left"] + ["right"] * (len(head) - 1))
 

@@ -75,8 +75,8 @@ def records(rows: list[Row]) -> list[dict]:
             "seeds": {str(s): row.seeds[s] for s in sorted(row.seeds)}, "missing_seeds": row.missing,
             "collapsed_seeds": {str(s): why for s, why in row.collapsed.items()}, "published": row.published,
             "difference": row.difference, "published_from": row.published_from if row.published is not None else "",
-            "seconds": sum(row.seconds) / len(row.seconds) if row.seconds else None,
-            "learned_parameters": row.learned, "folder": str(row.folder) if row.folder else None})
+            "seconds": row.mean_seconds, "learned_parameters": row.learned,
+            "folder": str(row.folder) if row.folder else None})
     return found
 
 
@@ -137,20 +137,20 @@ def _caption(grid: Grid) -> str:
 def _plain(value: Value, digits: int) -> str:
     if value.number is None:
         return f"- (0/{len(value.row.seeds)})" if value.row and value.row.seeds else "-"
-    number = _rounded(value, digits)
+    number = rounded(value.number, digits, value.signed)
     return " ".join([number, *([f"± {value.row.spread:.{digits}f}"] if value.row and value.row.spread is not None
                                else []), *_marks(value)])
 
 
-def _rounded(value: Value, digits: int) -> str:
+def rounded(number: float, digits: int, signed: bool = False) -> str:
     """"93.1", or "+0.4"; never -0.0."""
-    return f"{round(value.number, digits) + 0.0:{'+' if value.signed else ''}.{digits}f}"
+    return f"{round(number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
 
 
 def _math(value: Value, digits: int) -> str:
     if value.number is None:
         return "--" + "".join(f" {mark}" for mark in _marks(value))
-    number = _rounded(value, digits)
+    number = rounded(value.number, digits, value.signed)
     if value.row and value.row.spread is not None:
         number += rf" \pm {value.row.spread:.{digits}f}"
     return " ".join([f"${number}$", *_marks(value)])

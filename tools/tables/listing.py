@@ -1,12 +1,11 @@
 """The long table: a line per row with every seed, as a sweep ends with it."""
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 from tabulate import tabulate
 
-from .formats import FLAG
+from .formats import FLAG, rounded
 from .rows import Row, with_summaries
 
 BEST_TEST = "best test epoch (selected on test)"
@@ -24,17 +23,15 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
             "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
     lines = []
     for row in rows:
-        seconds = statistics.fmean(row.seconds) if row.seconds else None
         line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer,
                 f"{row.config} {row.where}".strip(), *([row.classes or "all"] if halves else []),
                 *(_seed(row, n, digits) for n in numbers), _number(row.mean, digits), _number(row.spread, digits),
-                f"{len(row.found)}/{len(row.seeds)}", _number(seconds, 1),
+                f"{len(row.found)}/{len(row.seeds)}", _number(row.mean_seconds, 1),
                 "-" if row.learned is None else f"{row.learned:,}"]
         if best:
-            line.append(_number(statistics.fmean(row.best_tests) if row.best_tests else None, digits))
+            line.append(_number(row.mean_best_test, digits))
         if published:
-            sign = "-" if row.difference is None else f"{row.difference:+.{digits}f}"
-            line += [_number(row.published, digits), sign]
+            line += [_number(row.published, digits), _number(row.difference, digits, signed=True)]
         lines.append(line)
     left = 5 if halves else 4
     align = ["left", "right", *["left"] * (left - 2), *["right"] * (len(head) - left)]
@@ -67,8 +64,8 @@ def _one_per_source(rows: list[Row]) -> list[Row]:
                  if row.published is not None and row.published_from and not row.parts}.values())[::-1]
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int, signed: bool = False) -> str:
+    return "-" if value is None else rounded(value, digits, signed)
 
 
 def _folders(row: Row) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class Row:
     Attributes:
         config: name of the trainer yaml, and the options of the user where there are any.
         seeds: seed -> accuracy in percent, or None where the run is missing.
-        seconds, learned: of the finished runs; seconds are whole runs, loading included.
-        best_tests: accuracy of the best test epoch of each finished run that recorded it; selected on the test split.
+        seconds: seed -> of the whole run, loading included; of the finished ones. learned: of one of them.
+        best_tests: seed -> accuracy of the best test epoch, where it was recorded; selected on the test split.
         folder: of the seeds' run folders. runs: seed -> its own, where that is not folder/seed<n>.
         published: percent, or None; published_from: where it was read.
         classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
@@ -48,9 +49,9 @@ class Row:
     config: str
     shots: int | None
     seeds: dict[int, float | None] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)
     learned: int | None = None
-    best_tests: list[float] = field(default_factory=list)
+    best_tests: dict[int, float] = field(default_factory=dict)
     folder: Path | None = None
     runs: dict[int, Path] = field(default_factory=dict)
     published: float | None = None
@@ -71,11 +72,20 @@ class Row:
         """Take one run's results.json in; None, or one without an accuracy, is a run that is missing."""
         self.seeds[seed] = results.accuracy(record)
         if record and self.seeds[seed] is not None:
-            self.seconds += [seconds] if (seconds := record.get("seconds", {}).get("total")) is not None else []
+            if (seconds := record.get("seconds", {}).get("total")) is not None:
+                self.seconds[seed] = seconds
             self.learned = record.get("learned_parameters", self.learned)
             self.num_classes = record.get("num_classes", self.num_classes)
             if "best_test_epoch" in record:
-                self.best_tests.append(record["best_test_epoch"]["accuracy"])
+                self.best_tests[seed] = record["best_test_epoch"]["accuracy"]
+
+    def keep(self, seeds: Iterable[int]) -> None:
+        """Have these seeds, and nothing of others; one without a run is missing."""
+        seeds = sorted(seeds)
+        self.seeds = {seed: self.seeds.get(seed) for seed in seeds}
+        for of_seed in (self.seconds, self.best_tests, self.runs):
+            for seed in of_seed.keys() - set(seeds):
+                del of_seed[seed]
 
     @property
     def found(self) -> list[float]:
@@ -108,6 +118,14 @@ class Row:
         if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
             return harmonic(*(part.mean for part in self.parts))
         return statistics.fmean(self.found) if self.found else None
+
+    @property
+    def mean_seconds(self) -> float | None:
+        return statistics.fmean(self.seconds.values()) if self.seconds else None
+
+    @property
+    def mean_best_test(self) -> float | None:
+        return statistics.fmean(self.best_tests.values()) if self.best_tests else None
 
     @property
     def spread(self) -> float | None:

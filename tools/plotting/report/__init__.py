@@ -90,5 +90,5 @@ def _fewshot(output: Path) -> Picture | None:
 
 
 def _duration(rows: list[Row]) -> str:
-    minutes = round(sum(second for row in rows for second in row.seconds) / 60)
+    minutes = round(sum(second for row in rows for second in row.seconds.values()) / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -13,6 +13,7 @@ from torch import Tensor
 from dassl.utils import UserError
 from tools import inputs
 from tools.tables import layouts
+from tools.tables.formats import rounded
 from tools.tables.rows import Row
 
 from .. import confusion, curves, embeddings, prm, prompts, words
@@ -117,8 +118,8 @@ def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
     for key, name, _ in embeddings.NUMBERS:
         before, after = values["before"][key], values["after"][key]
         change = None if before is None or after is None else after - before
-        table.lines.append(([name], [_number(before), _number(after), _number(change, "+"), Cell(MEANINGS[key])],
-                            "measured"))
+        cells = [_number(before), _number(after), _number(change, signed=True), Cell(MEANINGS[key])]
+        table.lines.append(([name], cells, "measured"))
     drawn = picture(lambda theme: embeddings.draw_found(found, run, theme, places=places),
                     f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP beside "
                     f"{run.trainer}. The table below has the measurements.", HEADER)
@@ -186,5 +187,5 @@ def _config(run: Run) -> str:
     return "\n".join([*parts, "# config.yaml: all settings", yaml.safe_dump(run.settings, sort_keys=True)])
 
 
-def _number(value: float | None, sign: str = "") -> Cell:
-    return Cell("–" if value is None else f"{value:{sign}.3f}".replace("-", "−"))
+def _number(value: float | None, signed: bool = False) -> Cell:
+    return Cell("–" if value is None else rounded(value, 3, signed).replace("-", "−"))

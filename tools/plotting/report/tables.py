@@ -9,6 +9,7 @@ import yaml
 
 from tools import inputs
 from tools.tables import layouts
+from tools.tables.formats import rounded
 from tools.tables.grid import Grid, Value
 from tools.tables.rows import Row
 
@@ -84,7 +85,7 @@ def _cell(value: Value, best: bool) -> Cell:
     if number is None:
         none = f"0 of {len(row.seeds)} seeds" if row and row.seeds else ""
         return Cell("–", mark=f"0/{len(row.seeds)}" if none else "", hint=none)
-    text = f"{number:{'+' if value.signed else ''}.{DIGITS}f}".replace("-", "−")
+    text = rounded(number, DIGITS, value.signed).replace("-", "−")
     marks, hints = [], []
     if row and row.missing:
         marks.append(f"{len(row.found)}/{len(row.seeds)}")
