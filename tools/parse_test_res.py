@@ -69,8 +69,8 @@ def parse(directory: str, keyword: str, signals: tuple[str, ...], with_ci95: boo
     print(f"Parsing files in {directory}")
     values, silent = [], []
     logs, without = _logs(directory)
-    for path in logs:
-        value = value_in(Path(path).read_text(encoding="utf-8", errors="replace"), keyword, signals)
+    for own in logs:
+        path, value = _newest_result(own, keyword, signals)
         if value is None:
             silent.append(path)
             continue
@@ -124,26 +124,33 @@ def _names(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if not name.startswith("."))
 
 
-def _logs(directory: str) -> tuple[list[str], list[str]]:
-    """The log of each seed, and the folders that have none, named as the caller named the folder.
-
-    A run that was interrupted goes on in a second log, log.txt-<time>: there its result is.
-    """
+def _logs(directory: str) -> tuple[list[list[str]], list[str]]:
+    """The logs of each seed from the oldest, and the folders that have none, named as the caller named the folder."""
     runs = [directory] if os.path.isfile(os.path.join(directory, "log.txt")) else \
         [os.path.join(directory, name) for name in _names(directory)]
     found, without = [], []
     for run in filter(os.path.isdir, runs):
         logs = sorted(path.name for path in Path(run).glob("log.txt*"))
-        ended = [name for name in logs if {*TRAINED, *TESTED} & _lines(Path(run, name))]
         if logs:
-            found.append(os.path.join(run, logs[0] if logs[0] in ended or not ended else ended[-1]))
+            found.append([os.path.join(run, name) for name in logs])
         else:
             without.append(run)
     return found, without
 
 
-def _lines(log: Path) -> set[str]:
-    return {line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()}
+def _newest_result(logs: list[str], keyword: str, signals: tuple[str, ...]) -> tuple[str, float | None]:
+    """The newest log of a seed that has a result, and the result; the oldest log and None where none has.
+
+    A run that goes on after an interruption, or is repeated in its folder, has a further log, log.txt-<time>.
+    """
+    values = {log: value_in(Path(log).read_text(encoding="utf-8", errors="replace"), keyword, signals) for log in logs}
+    ended = [log for log in logs if values[log] is not None]
+    if not ended:
+        return logs[0], None
+    if len(ended) > 1 or ended[-1] != logs[-1]:
+        print(f"{os.path.dirname(logs[0])} has {len(logs)} logs; {os.path.basename(ended[-1])} is the newest with a "
+              "result.", file=sys.stderr)
+    return ended[-1], values[ended[-1]]
 
 
 def _why_nothing(directory: str, logs: list[str], keyword: str, signals: tuple[str, ...]) -> str:

@@ -130,6 +130,17 @@ def test_a_run_that_went_on_in_a_second_log_has_its_result_there(call):
     assert "file: out/seed1/log.txt-2026-01-01-00-00-00. accuracy: 77.00%. " in call("out")[1]
 
 
+def test_of_a_run_repeated_in_its_folder_the_newest_result_counts_and_that_is_told(call):
+    call.write("out/seed1/log.txt", train_log(70.0))
+    call.write("out/seed1/log.txt-2026-01-01-00-00-00", train_log(77.0))
+    _, out, err = call("out")
+    assert "accuracy: 77.00%. " in out and "70" not in out
+    assert err == "out/seed1 has 2 logs; log.txt-2026-01-01-00-00-00 is the newest with a result.\n"
+    call.write("out/seed1/log.txt-2026-01-02-00-00-00", "epoch [1/50]\nFinish training\n")        # killed in its test
+    _, out, err = call("out")
+    assert "accuracy: 77.00%. " in out and "has 3 logs; log.txt-2026-01-01" in err
+
+
 def test_a_run_folder_itself_is_one_seed(call):
     assert "92.01% +- 0.00%" in call(caltech(call) + "/seed2")[1]
 
