@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools import command  # noqa: E402
+
 FORMATS = ("png", "svg", "pdf")
 
 EXAMPLES = """
@@ -238,20 +240,14 @@ def _words(run, args: argparse.Namespace, path: Path | None, theme) -> Path | No
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for what the user can mend."""
+    """The command line. Returns 0, 2 for what the user can mend, or 130 for Ctrl-C."""
     args = parser().parse_args(argv)
-    try:
-        path = main(args)
-    except Exception as error:
-        from dassl.utils import UserError
 
-        if not isinstance(error, UserError):
-            raise
-        print(f"\n{error}", file=sys.stderr)
-        return 2
-    if path is not None:
-        print(path)
-    return 0
+    def work() -> None:
+        if (path := main(args)) is not None:
+            print(path)
+
+    return command.ended(work)
 
 
 if __name__ == "__main__":

@@ -321,6 +321,27 @@ def test_confusion_shows_the_runs_own_matrix_and_testing_again_gives_the_same(tr
     assert layers["right"].diagonal().sum() == layers["right"].sum() and not layers["wrong"].diagonal().any()
 
 
+def test_testing_again_for_a_figure_tells_how_far_it_is(trained, monkeypatch, capsys):
+    monkeypatch.setenv("DASSL_PROGRESS_SECONDS", "0")
+    (trained / "cmat.pt").unlink()
+    (trained / "predictions.csv").unlink()
+    figure("confusion", trained)
+    assert "test split: " in capsys.readouterr().err
+
+
+def test_ctrl_c_and_a_file_that_cannot_be_written_end_without_a_traceback(tmp_path, monkeypatch, capsys):
+    write_result(tmp_path, "dtd", "CoOp", "vit_b16_4shots", 1, 50, 4)
+    (tmp_path / "file").touch()
+    assert str(tmp_path / "file") in refused(["curves", tmp_path, "-o", tmp_path / "file" / "curves.png"], capsys)
+
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plot, "main", interrupt)
+    assert plot.cli(["curves", str(tmp_path)]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_confusion_says_when_the_run_no_longer_gives_its_result(trained, caplog):
     record = json.loads((trained / "results.json").read_text())
     record["metrics"]["accuracy"] += 1

@@ -140,6 +140,7 @@ def command(*words, cwd=ROOT, **environment):
 def test_help_teaches_with_examples_and_takes_no_time():
     reply = command("--help")
     assert reply.returncode == 0 and "configs/trainers/DAPT/tiny.yaml" in reply.stdout and "0 is a seed" in reply.stdout
+    assert max(map(len, reply.stdout.splitlines())) <= 120
 
 
 def test_list_names_trainers_and_datasets_with_module_and_paper(capsys):

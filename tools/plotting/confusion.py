@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dassl.engine.progress import over
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.utils import load_checkpoint
 
@@ -74,11 +75,11 @@ def predicted(run: Run) -> tuple[Tensor, list[str]] | None:
 def evaluate(run: Run) -> tuple[Tensor, list[str]]:
     """(C, C) numbers of test images by true and predicted class, and the class names."""
     trainer = rebuild(run)
-    _, loader = split_of(run, trainer)
+    split, loader = split_of(run, trainer)
     C = trainer.num_classes
     counts = torch.zeros(C, C)
     with torch.no_grad():
-        for batch in loader:
+        for batch in over(loader, f"{split} split"):
             images, label = trainer.parse_batch_test(batch)
             out = trainer.model_inference(images)
             guess = (out[0] if isinstance(out, (tuple, list)) else out).argmax(1)
