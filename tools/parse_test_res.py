@@ -165,7 +165,7 @@ def _why_nothing(directory: str, logs: list[str], keyword: str, signals: tuple[s
     known = sorted(set(re.findall(r"^\* (\w+): [\d.]+%", text, re.M)))
     if known:
         return where + f"{logs[0]} has no {keyword}, but {', '.join(known)}: name one with --keyword."
-    return where + f"{logs[0]} has no result; the run did not come to its end."
+    return where + f"{logs[0]} has no result; the run did not come to its end, or it was not tested (TEST.NO_TEST)."
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
         args.format = args.format or _format_of(args.file)
         rows = scan(*_folders(args.output), recipes=tuple(map(load_recipe, args.recipe)))
         if not any(row.found for row in rows):
-            raise RecipeError(f"No finished run (a folder with results.json) below "
+            raise RecipeError(f"No finished run (a results.json with an accuracy) below "
                               f"{', '.join(os.path.abspath(f) for f in args.output)}. "
                               "Name the folder that was given as OUTPUT.")
         text = write(select(rows, args), args)

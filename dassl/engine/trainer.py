@@ -174,7 +174,9 @@ class SimpleTrainer(TrainerBase):
         self._end_progress()
         self._phase = "trained"
         logger.info("Finish training")
-        if not self.cfg.TEST.NO_TEST:
+        if self.cfg.TEST.NO_TEST:
+            self._record({})
+        else:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0:
                 logger.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
@@ -251,7 +253,7 @@ class SimpleTrainer(TrainerBase):
         if self._phase != "training":
             predictions.write(osp.join(self.output_dir, PREDICTIONS), self.lab2cname)
             self._write_classes()
-            self._record(split, results, count, time.monotonic() - start)
+            self._record(results, time.monotonic() - start, split=split, num_test=count)
         return next(iter(results.values()))
 
     def run_record_fields(self) -> dict:
@@ -280,7 +282,8 @@ class SimpleTrainer(TrainerBase):
     def _model_selection(self) -> str:
         """Which weights were tested: of which epoch, chosen on what, or loaded from which file."""
         if self._phase == "trained":
-            best = self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0
+            test = self.cfg.TEST
+            best = test.FINAL_MODEL == "best_val" and not test.NO_TEST and self.max_epoch > 0
             return "the epoch with the best accuracy on the validation split" if best else \
                 "the last epoch; nothing was selected on the test split"
         if self._loaded:
@@ -288,14 +291,15 @@ class SimpleTrainer(TrainerBase):
         own = type(self).load_model is not TrainerBase.load_model
         return f"none, only tested: {'what the trainer loads by itself' if own else 'nothing was loaded'}"
 
-    def _record(self, split: str, results: dict, count: int, test_seconds: float) -> None:
+    def _record(self, results: dict, test_seconds: float = 0.0, **tested) -> None:
+        """results.json. `tested`: split and num_test; of a training that was not tested it says just that it ended."""
         record = {
             "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
             **describe_run(self.cfg, self._dataset(), self.device), "world_size": distributed.world_size(),
-            "split": split, "num_test": count, "metrics": {k: float(v) for k, v in results.items()},
+            **tested, "metrics": {k: float(v) for k, v in results.items()},
             "epochs": self.max_epoch if self._phase == "trained" else 0,
             "model_selection": self._model_selection(),
-            "on_nan": self.on_nan.record(), "at_chance": bool(self._tell_chance(results, count)),
+            "on_nan": self.on_nan.record(), "at_chance": bool(self._tell_chance(results, tested.get("num_test", 0))),
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
             **self.run_record_fields(),

@@ -28,6 +28,14 @@ def test_results_json_says_what_was_run_and_found(engine_cfg, tmp_path):
         re.fullmatch("[0-9a-f]{64}", record[key]) for key in ("split_hash", "class_hash", "config_hash"))
 
 
+def test_a_training_without_a_test_says_that_it_ended_and_claims_no_result(engine_cfg, tmp_path):
+    build_trainer(engine_cfg(TEST__NO_TEST=True, TEST__FINAL_MODEL="best_val")).train()
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (record["finished"], record["mode"], record["metrics"], record["at_chance"]) == (True, "train", {}, False)
+    assert not {"split", "num_test"} & set(record) and record["model_selection"].startswith("the last epoch")
+    assert not (tmp_path / "run" / "predictions.csv").exists()
+
+
 def test_hashes_follow_images_and_settings_but_not_folders(engine_cfg, tmp_path, write_splits):
     def record(output, **changes):
         build_trainer(engine_cfg(output, DATASET__NUM_SHOTS=2, **changes)).test()

@@ -89,6 +89,15 @@ def test_seconds_and_best_test_epochs_are_of_the_seeds_asked_for(runs):
     assert found["seconds"] == 30.0
 
 
+def test_what_ended_without_an_accuracy_is_neither_shown_nor_missing(runs):
+    runs("digits/CoOp/tiny_16shots/seed1", 80.0)
+    runs("digits/DAPT/tiny_16shots/seed1", 80.0, metrics={})                            # TEST.NO_TEST
+    runs("shapes/CoOp/tiny_16shots/seed1", 80.0, metrics={"mean_iou": 0.5})
+    runs("shapes/DAPT/tiny_16shots/seed1", None)
+    assert [(row.dataset, row.trainer, row.missing) for row in scan("output")] == [
+        ("digits", "CoOp", []), ("shapes", "DAPT", [1])]
+
+
 def test_digits_below_zero_are_refused_in_words(runs, capsys):
     with pytest.raises(SystemExit) as end:
         runs.table("--digits", "-1")

@@ -52,7 +52,7 @@ def verdict(comparison: Comparison) -> str:
     found = [d for d in comparison.differences if d.effect]
     count = f"{len(found)} thing{'s' * (len(found) != 1)}"
     if comparison.unfinished:
-        start = f"{', '.join(comparison.unfinished)} has no result; the run did not come to its end. "
+        start = f"{', '.join(comparison.unfinished)} has no result: not ended, or not tested. "
         if comparison.same:
             return f"{start}Nothing else that is recorded differs."
         return f"{start}{count} differ{'s' * (len(found) == 1)} beside that."

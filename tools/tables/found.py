@@ -24,11 +24,17 @@ _SHOTS, _CLASSES = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES"
 
 @dataclass
 class Run:
-    """One run folder. record: of results.json, None where it is not finished; given: of inputs.json, {} without."""
+    """One run folder.
+
+    Attributes:
+        record: of results.json, None where it has no accuracy. given: of inputs.json, {} without.
+        ended: whether it is finished, with an accuracy or, as TEST.NO_TEST has it, without.
+    """
 
     folder: Path
     record: dict | None
     given: dict
+    ended: bool
 
     @property
     def flags(self) -> dict:
@@ -73,6 +79,8 @@ def scan(*roots: Path, recipes: tuple[Recipe, ...] = ()) -> list[Row]:
     rows: dict[tuple, Row] = {}
     given: dict[tuple, list[Run]] = {}
     for run in runs.values():
+        if run.ended and run.record is None:                    # nothing to show, and nothing that is missing
+            continue
         row = _row(run, sources, recipes)
         name = run.folder.name.rstrip("0123456789")             # seeds of one row: mine1, mine2
         key = (run.folder.parent, *(() if run.of_a_sweep else (row.dataset, row.label, row.source, name)))
@@ -125,7 +133,7 @@ def _runs(root: Path) -> list[Run]:
             continue                                        # somebody else's results.json
         done = results.accuracy(record) is not None
         if done or given or re.fullmatch(r"seed\d+", path.name):
-            found[path] = Run(path, record if done else None, given)
+            found[path] = Run(path, record if done else None, given, bool(record and record.get("finished")))
     return list(found.values())
 
 

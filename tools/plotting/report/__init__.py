@@ -49,8 +49,8 @@ def read(output: Path) -> list[Row]:
     """
     rows = table.scan(output) if output.is_dir() else []
     if not any(row.found for row in rows):
-        raise UserError(f"There is no finished run (a results.json) below {output}. Name the folder that was given as "
-                        "OUTPUT.")
+        raise UserError(f"There is no finished run (a results.json with an accuracy) below {output}. Name the folder "
+                        "that was given as OUTPUT.")
     return table.select(rows, table.parser().parse_args([str(output)]))
 
 
