@@ -26,7 +26,7 @@ REQUIRES = [
 ]
 SERVE = ["starlette>=1.3.1", "uvicorn>=0.30"]
 ONNX = ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"]
-CLUSTER = ["submitit>=1.5"]
+CLUSTER = ["submitit>=1.5.4"]
 EXTRAS = {
     "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.17,<0.18", *SERVE, *ONNX, *CLUSTER],
     "serve": SERVE,                                 # tools/predict.py --serve
