@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tools import machine
 from tools.benchmark import field_steps, floor, memory, ours
 from tools.benchmark.loading import Loading
 from tools.benchmark.rows import PRM, TESTING, TRAINING, Row, Settings
@@ -121,11 +122,7 @@ def free_memory(device: str) -> int:
     """Bytes; 4 GB where the system does not tell."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 4 * 2 ** 30
-    return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
+    return machine.free_memory() or 4 * 2 ** 30
 
 
 def _kept(step, classes: int) -> int:
