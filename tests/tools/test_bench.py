@@ -209,6 +209,18 @@ def test_only_workers_beside_a_gpu_hide_loading():
     assert workers.waits("cpu", 50.0) == loading.Loading(30.0, False).waits("cuda", 50.0) == 30
 
 
+def test_of_a_recorded_step_only_the_update_is_told_apart(folder):
+    row = Row("DAPT", "tiny", 6, 3)
+    settings = replace(SETTINGS, cuda_graphs=True)
+    step, watch = measure.build_side("ours", row, settings, folder), Watch()
+    assert step.trainer.cfg.TRAIN.CUDA_GRAPHS
+    step(watch)
+    parts = watch.parts()
+    assert parts["image"] == parts["text"] == 0 < min(parts["backward"], parts["update"])
+    assert "under backward" in " ".join(measure._notes(row, settings, 0))
+    assert not measure._notes(row, SETTINGS, 0)
+
+
 def test_class_names_are_different_and_one_to_four_tokens_long():
     names = class_names(MOST_CLASSES)
     assert len(set(names)) == MOST_CLASSES == 1000 and names[:37] == class_names(37)
@@ -246,6 +258,7 @@ def test_the_waiting_for_data_is_not_held_against_the_floor():
 
 
 @pytest.mark.parametrize(("words", "told"), [
+    (["--device", "cpu", "--cuda-graphs"], "--cuda-graphs records the steps of a GPU"),
     (["--trainers", "CoOpp"], "Did you mean CoOp?"), (["--backbones", "VIT-B16"], "Did you mean ViT-B/16?"),
     (["--classes", "1"], "2 to 1,000 classes; --classes has 1"), (["--batch", "0"], "--batch is at least 1; got 0"),
     (["--device", "cpu", "--precision", "fp16"], "A CPU runs fp32 or bf16"),
