@@ -62,4 +62,4 @@ def main(argv: list[str] | None = None) -> int:
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(main())
+    sys.exit(command.ended(main, "Interrupted."))

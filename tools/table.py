@@ -204,4 +204,4 @@ def _format_of(file: str | None) -> str:
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(main())
+    sys.exit(command.ended(main, "Interrupted."))

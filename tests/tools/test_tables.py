@@ -1,13 +1,15 @@
 """The papers' tables: which runs are found, what stands in which line and column, and how each format writes it."""
 import csv
+import importlib
 import io
 import json
+import runpy
 
 import pytest
 import yaml
 
 from tools import inputs, protocols, table, train
-from tools.recipes import CONFIGS, load_recipe
+from tools.recipes import CONFIGS, ROOT, load_recipe
 from tools.tables import layouts
 from tools.tables.found import scan
 
@@ -96,6 +98,19 @@ def test_what_ended_without_an_accuracy_is_neither_shown_nor_missing(runs):
     runs("shapes/DAPT/tiny_16shots/seed1", None)
     assert [(row.dataset, row.trainer, row.missing) for row in scan("output")] == [
         ("digits", "CoOp", []), ("shapes", "DAPT", [1])]
+
+
+@pytest.mark.parametrize(("script", "module", "name"), [
+    ("table.py", "tools.tables.found", "scan"), ("compare.py", "tools.comparison.sides", "sides_of")])
+def test_ctrl_c_ends_a_table_and_a_comparison_in_one_word(script, module, name, runs, tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module(module), name, interrupt)
+    monkeypatch.setattr("sys.argv", [script, str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "tools" / script), run_name="__main__")
+    assert end.value.code == 130 and capsys.readouterr().err.strip() == "Interrupted."
 
 
 def test_digits_below_zero_are_refused_in_words(runs, capsys):
