@@ -135,6 +135,12 @@ def test_without_an_active_environment_one_is_made_once(checkout):
     assert again.stdout == reply.stdout and "install" not in notes and again.stderr == ""
 
 
+@pytest.mark.parametrize(("forbidden", "compiled"), [("1", True), ("", False)])
+def test_where_python_keeps_no_bytecode_the_packages_come_with_theirs(forbidden, compiled, checkout):
+    _, notes = choose(checkout, VIRTUAL_ENV="", PYTHONDONTWRITEBYTECODE=forbidden)
+    assert ("--compile-bytecode" in notes) == compiled
+
+
 def test_an_active_environment_without_the_packages_is_left_alone_and_told(checkout):
     bare = checkout / "bare"
     (bare / "bin").mkdir(parents=True)
