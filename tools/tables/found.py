@@ -133,7 +133,8 @@ def _runs(root: Path) -> list[Run]:
             continue                                        # somebody else's results.json
         done = results.accuracy(record) is not None
         if done or given or re.fullmatch(r"seed\d+", path.name):
-            found[path] = Run(path, record if done else None, given, bool(record and record.get("finished")))
+            ended = bool(record and record.get("finished") and "metrics" in record)
+            found[path] = Run(path, record if done else None, given, ended)
     return list(found.values())
 
 
