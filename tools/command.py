@@ -1,10 +1,14 @@
-"""How a command ends: with its code, and with one paragraph for what its user can mend. Imports nothing heavy."""
+"""What commands share: numbers as flags, and how they end: with a code, and a paragraph for what its user can mend.
+
+Imports nothing heavy.
+"""
 from __future__ import annotations
 
 import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -51,14 +55,14 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
         return 2
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """A type of flags: a whole number, not under `least`."""
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"a whole number, {least} or more; got {text!r}")
-        return int(text)
+def number(least: int, kind: type = int) -> Callable[[str], int | float]:
+    """A type of flags: a number, a whole one unless `kind` is float, not under `least`."""
+    def read(text: str) -> int | float:
+        if not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d*)?", text) or kind(text) < least:
+            raise argparse.ArgumentTypeError(f"a {'whole ' * (kind is int)}number, {least} or more; got {text!r}")
+        return kind(text)
 
-    return number
+    return read
 
 
 def _story(error: Exception) -> str:

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/compare.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold the seeds of one row")
-    p.add_argument("--classes", type=command.whole(0), default=10, metavar="N",
+    p.add_argument("--classes", type=command.number(0), default=10, metavar="N",
                    help="show the N classes that differ most, 0 for none (default: 10)")
     p.add_argument("--json", action="store_true", help="print everything as JSON")
     return p

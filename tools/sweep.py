@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import inputs, protocols, table  # noqa: E402
+from tools.command import number  # noqa: E402
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
@@ -72,9 +73,9 @@ def parser() -> argparse.ArgumentParser:
                         "datasets, test on the targets; ablation: every variant that the recipe names "
                         "(default: fewshot)")
     p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
-    p.add_argument("--shots", nargs="+", type=cluster.number(1),
+    p.add_argument("--shots", nargs="+", type=number(1),
                    help="training images per class (default: all of the recipe's)")
-    p.add_argument("--seeds", nargs="+", type=cluster.number(0), help="default: $SEEDS, else the recipe's")
+    p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="a trainer of your own or of somebody else, as tools/train.py takes it; repeatable. Its runs "

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--format", choices=list(FORMATS), type=lambda name: ALIASES.get(name, name),
                    help="default: by the name of --output, else text")
     p.add_argument("--output", dest="file", metavar="FILE", help="write there; the folder is made")
-    p.add_argument("--digits", type=command.whole(0), default=1, metavar="N",
+    p.add_argument("--digits", type=command.number(0), default=1, metavar="N",
                    help="behind the point; csv and json are not rounded (default: 1)")
     p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")
     return p

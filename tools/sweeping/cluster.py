@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools import train
+from tools.command import number
 from tools.recipes import RecipeError
 from tools.sweeping import cells
 from tools.sweeping.leash import LEASH
@@ -211,16 +211,6 @@ def command(arguments: list[str], trainer: str, gpus: int) -> list[str]:
     script, *arguments = cells.train_command(arguments)[1:]
     together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
     return [sys.executable, *(together if gpus > 1 and trainer not in ONE_PROCESS else []), script, *arguments]
-
-
-def number(least: int, kind: type = int) -> Callable[[str], int | float]:
-    """A type of flags: a number, a whole one unless `kind` is float, not under `least`."""
-    def read(text: str) -> int | float:
-        if not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d*)?", text) or kind(text) < least:
-            raise argparse.ArgumentTypeError(f"a {'whole ' * (kind is int)}number, {least} or more; got {text!r}")
-        return kind(text)
-
-    return read
 
 
 def _minutes(text: str) -> int:
