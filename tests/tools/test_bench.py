@@ -239,7 +239,7 @@ def test_json_and_table_hold_every_row_with_its_fields(tmp_path, capsys, monkeyp
     assert [(row["trainer"], row["classes"]) for row in result["rows"]] == [("CoOp", 4), ("CoOp", 5), ("DVP-PRM", 5)]
     for row in result["rows"]:
         assert row.keys() == {"trainer", "backbone", "classes", "batch", "rounds", "notes", "field", "ours", "ratio",
-                              "text_ratio", "operations", "floor"}
+                              "text_ratio", "operations", "floor", "matrix_rate"}
         for side in measure.SIDES:
             assert row[side].keys() == {"ms", "images_per_s", "peak_memory_mb"}
             assert row[side]["ms"].keys() == {"data", *PARTS, "step"}
@@ -252,8 +252,9 @@ def test_json_and_table_hold_every_row_with_its_fields(tmp_path, capsys, monkeyp
 
 def test_the_waiting_for_data_is_not_held_against_the_floor():
     side = {"ms": {"data": 50.0, "step": 80.0}}
-    row = {"operations": {"image": {"forward": 2e9, "backward": 1e9}}, "ours": side, "field": side}
-    added = report.add_floor(row, rate=1e12)["floor"]
+    row = {"operations": {"image": {"forward": 2e9, "backward": 1e9}}, "ours": side, "field": side,
+           "matrix_rate": {"gflops": 1000.0}}
+    added = report.add_floor(row)["floor"]
     assert added == {"ms": 3.0, "operations": 3e9, "ours_times": 10.0, "field_times": 10.0}
 
 

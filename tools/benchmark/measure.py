@@ -19,6 +19,7 @@ from tools.benchmark.workload import batch_of, build_trainer
 SIDES = ("field", "ours")
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
 WARM_UP_BELOW_SECONDS, SHORT_SECONDS = 5.0, 2.0
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TEXT_ONLY = ("CoOp", "CoCoOp")          # everything but the image tower's forward pass is the text side
 
 
@@ -48,10 +49,14 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)
     piece = piece_that_fits(row, settings, trainer)
     steps = {side: build_side(side, row, settings, folder, trainer, piece) for side in SIDES}
+    rates = [floor.matrix_rate(settings.device, DTYPES[settings.precision])]
     times = take_turns(steps, settings.device, rounds, seconds, say)
+    rates.append(floor.matrix_rate(settings.device, DTYPES[settings.precision]))
+    rate, shape = max(rates)
     needed = floor.operations(row, trainer)
     notes = _notes(row, settings, piece)
-    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes}
+    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes,
+              "matrix_rate": {"gflops": rate / 1e9, "shape": shape}}
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))

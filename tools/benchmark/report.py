@@ -30,13 +30,13 @@ def physical_cores() -> int:
     return len(cores)
 
 
-def add_floor(row: dict, rate: float) -> dict:
-    """The row with `floor`: ms of its operations at `rate` (operations a second), and by how much each side misses it.
+def add_floor(row: dict) -> dict:
+    """The row with `floor`: ms of its operations at its matrix rate, and by how much each side misses it.
 
     Waiting for data is not in the comparison.
     """
     total = sum(ops["forward"] + ops["backward"] for ops in row["operations"].values())
-    ms = total / rate * 1e3
+    ms = total / row["matrix_rate"]["gflops"] / 1e6
     working = {side: row[side]["ms"]["step"] - (row[side]["ms"]["data"] or 0) for side in ("ours", "field")}
     return {**row, "floor": {"ms": ms, "operations": total, **{f"{k}_times": v / ms for k, v in working.items()}}}
 
@@ -51,10 +51,10 @@ def table(result: dict) -> str:
         lines.append(["", "", "", "", "field", *_side(row, "field"), "", ""])
     head = tabulate(lines, headers=COLUMNS, tablefmt="github", disable_numparse=True,
                     colalign=["left", "left", "right", "right", "left", *["right"] * 12])
-    facts, rate = result["machine"], result["matrix_rate"]
+    facts, rates = result["machine"], sorted(row["matrix_rate"]["gflops"] for row in result["rows"])
     where = f"{facts['gpu']} and {facts['cpu']}" if facts["gpu"] else facts["cpu"]
     legend = [f"{where}, {facts['cores']} cores, threads: {facts['threads']}; torch {facts['torch']}, "
-              f"{result['settings']['precision']}. Matrix products: {rate['gflops']:,.0f} GFLOP/s, {rate['shape']}.",
+              f"{result['settings']['precision']}. Matrix products: {_range(rates)} GFLOP/s, measured for each row.",
               "Milliseconds are medians of alternating rounds; ratios: median (least - largest). "
               "What the columns mean: docs/performance.md."]
     return "\n".join([head, "", *legend, *[f"[{i}] {note}" for i, note in enumerate(notes, 1)]])
@@ -66,6 +66,11 @@ def _side(row: dict, side: str) -> list[str]:
     return [data, *(_ms(ms[part]) for part in PARTS), _ms(ms["step"]), f"{row[side]['images_per_s']:,.1f}",
             "-" if memory is None else f"{memory:,.0f}", _ms(row["floor"]["ms"]),
             f"{row['floor'][side + '_times']:.2f}"]
+
+
+def _range(values: list[float]) -> str:
+    """Of sorted numbers: "237", or "221 - 241"."""
+    return " - ".join(dict.fromkeys(f"{value:,.0f}" for value in (values[0], values[-1])))
 
 
 def _ms(value: float) -> str:
