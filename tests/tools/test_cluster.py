@@ -190,6 +190,7 @@ def test_a_job_that_must_end_has_its_run_go_on_where_it_was(planned, tmp_path):
 @pytest.mark.parametrize("launcher, processes", [("local", 1), ("slurm", 2)])
 def test_a_sweep_of_jobs_ends_with_the_table(launcher, processes, slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FAKE_SLURM_HOLDS")
+    monkeypatch.setattr("tools.sweeping.cluster_slurm._POLL_SECONDS", 0.5)
     assert _sweep(tmp_path, "--launcher", launcher, "--jobs", "2",
                   "--gpus-per-cell", str(processes)) == 0
     said = capsys.readouterr().out
