@@ -1,12 +1,13 @@
 """float16's loss scaling, with the scaler that PyTorch has for CPUs: steps it leaves out are counted, and it ends."""
 import json
-import math
 
 import pytest
 import torch
 
 from dassl.engine import build_trainer
 from dassl.engine.on_nan import NotFinite
+
+from .test_numbers import SpoiledGradient
 
 
 @pytest.fixture
@@ -18,22 +19,10 @@ def scaled(make_cfg):
     return make
 
 
-class _Scaled(torch.autograd.Function):
-    """The identity, whose gradient overflows while the loss is scaled by more than 2^14."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * math.inf if gradient.abs().max() > 2 ** 14 else gradient
-
-
 def test_steps_that_scaling_leaves_out_are_counted_and_change_nothing(scaled, tmp_path):
     trainer = scaled(2.0 ** 16)
     loss, updates, step = trainer.loss, [], trainer.on_nan.step
-    trainer.loss = lambda out, label: {"ce": _Scaled.apply(loss(out, label)["ce"])}
+    trainer.loss = lambda out, label: {"ce": SpoiledGradient.apply(loss(out, label)["ce"], 2.0 ** 14)}
 
     def watched(batch):
         before = trainer.model.prompt_learner["text"].ctx.detach().clone()
@@ -50,19 +39,9 @@ def test_steps_that_scaling_leaves_out_are_counted_and_change_nothing(scaled, tm
 def test_gradients_that_no_scale_makes_finite_end_the_run(scaled):
     trainer = scaled(4.0)
     loss = trainer.loss
-    trainer.loss = lambda out, label: {"ce": _NaNGradient.apply(loss(out, label)["ce"])}
+    trainer.loss = lambda out, label: {"ce": SpoiledGradient.apply(loss(out, label)["ce"])}
     with pytest.raises(NotFinite, match="The gradient of .*ctx is infinite or NaN.*epoch 1, batch 4 of 4"):
         trainer.train()                                              # 4, 2, 1, then below
-
-
-class _NaNGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * math.nan
 
 
 def test_a_run_without_scaling_goes_on_with_it(scaled, make_cfg):

@@ -12,16 +12,17 @@ from dassl.utils import UserError
 from tools import train
 
 
-class _NaNGradient(torch.autograd.Function):
-    """The identity, whose gradient is NaN."""
+class SpoiledGradient(torch.autograd.Function):
+    """The identity, whose gradient is NaN where it would be larger than `limit`."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, limit=-1.0):
+        ctx.limit = limit
         return x.clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        return gradient * math.nan
+        return (gradient * math.nan if gradient.abs().max() > ctx.limit else gradient), None
 
 
 def in_loss(terms):
@@ -29,7 +30,7 @@ def in_loss(terms):
 
 
 def in_gradient(terms):
-    return {name: _NaNGradient.apply(value) for name, value in terms.items()}
+    return {name: SpoiledGradient.apply(value) for name, value in terms.items()}
 
 
 def broken(trainer, spoil, at):
