@@ -67,6 +67,11 @@ def test_the_record_says_on_which_images_the_penalty_was_chosen(make_cfg, tmp_pa
     assert words in json.loads((tmp_path / "run" / "results.json").read_text())["model_selection"]
 
 
+def test_an_evaluation_alone_says_that_nothing_was_chosen(make_cfg, tmp_path):
+    build_trainer(make_cfg("LinearProbe")).test()
+    assert "only tested" in json.loads((tmp_path / "run" / "results.json").read_text())["model_selection"]
+
+
 def test_no_epoch_is_chosen_on_validation_images_that_are_the_test_images(make_cfg):
     trainer = build_trainer(make_cfg("CoOp", "TEST.FINAL_MODEL", "best_val"))
     trainer.dm.dataset._val = list(trainer.dm.dataset.test)

@@ -17,5 +17,5 @@ def extend_cfg(cfg) -> None:
         cfg.TRAIN.COMPILE = False           # torch.compile for the image tower's blocks: half a minute at first, then
                                             # some per cent faster on a CPU, where it needs a C++ compiler
     if "CUDA_GRAPHS" not in cfg.TRAIN:
-        cfg.TRAIN.CUDA_GRAPHS = False       # record a training step as one CUDA graph and replay it: the same numbers
-                                            # without a launch per kernel; a GPU only, where it takes more memory
+        cfg.TRAIN.CUDA_GRAPHS = False       # record a training step as one CUDA graph and replay it, without a launch
+                                            # per kernel; for a GPU, on which it has not been tried yet

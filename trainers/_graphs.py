@@ -1,7 +1,7 @@
 """A training step as a CUDA graph: recorded once, then launched as a whole instead of kernel by kernel.
 
-A step is more than a thousand small kernels, and a large GPU is done with each of them before the next is launched. A
-recorded step does exactly the work of the plain one, in the same order, on the same memory.
+A step is many small kernels, which a large GPU may finish faster than they are launched one by one. A recorded step is
+the work of the plain one, in the same order, on the same memory.
 Source: CUDA graphs in PyTorch, torch.cuda.graph.
 """
 from __future__ import annotations

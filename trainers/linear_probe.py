@@ -21,7 +21,9 @@ _POWERS, _HALVINGS = (6, 4, 2, 0, -2, -4, -6), 8
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(PromptTrainer):
-    one_process_only = "its solver takes the features of all images at once"
+    """Attributes: chosen_on, the images on which the penalty was chosen; "" before."""
+
+    one_process_only, chosen_on = "its solver takes the features of all images at once", ""
 
     def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
         self.max_epoch = 1                       # one pass over the features; the solver does the rest
@@ -30,6 +32,7 @@ class LinearProbe(PromptTrainer):
     def run_epoch(self) -> None:
         train = self._features(self.training_images("test"))
         val = self._features(map(self.parse_batch_test, self.val_loader)) if self.val_loader else train
+        self.chosen_on = self._validation_images()
         best = max(_POWERS, key=lambda power: self._fit(power, train, val))          # the first of equals
         left, right = best - 1.0, best + 1.0
         for _ in range(_HALVINGS):
@@ -37,14 +40,14 @@ class LinearProbe(PromptTrainer):
             best, left, right = (right, middle, right) if lefts < rights else (left, left, middle)
         logger.info("C = 10^%.3f, accuracy on the %s %.1f%%", best, self.chosen_on, self._fit(best, train, val))
 
-    @property
-    def chosen_on(self) -> str:
+    def _validation_images(self) -> str:
         if self.val_is_test:
             return "test images, which are the validation images of this benchmark and of CoOp's linear probe"
         return "validation images" if self.val_loader else "training images, since there are no validation images"
 
     def run_record_fields(self) -> dict:
-        return {**super().run_record_fields(), "model_selection": f"the penalty was chosen on the {self.chosen_on}"}
+        chosen = {"model_selection": f"the penalty was chosen on the {self.chosen_on}"} if self.chosen_on else {}
+        return {**super().run_record_fields(), **chosen}
 
     def _features(self, batches) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
