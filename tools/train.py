@@ -77,12 +77,15 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if cpu_shim.is_on():
                     logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
                 logger.info("%s\n%s", cfg, collect_env_info())
-                _train_or_test(cfg, args, run)
+                with distributed.told_apart():
+                    _train_or_test(cfg, args, run)
                 run.complete()
             except BaseException as error:
                 logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
                 raise
-    except UserError:
+    except UserError as error:
+        if isinstance(error, distributed.OtherProcessEnded):       # nothing that its user wrote wrongly
+            raise
         endings.remove_if_nothing_ran(folder, first_new)
         raise
 

@@ -18,13 +18,15 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from . import stop
 from .errors import UserError
-from .stop import Terminated
 from .tools import set_random_seed
 
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = datetime.timedelta(hours=1)     # for the others; the end of a process is seen at once
 _TIME_TO_SPEAK = 2.0                        # seconds, for the one that tells
+_TIME_TO_NOTICE = 0.1                       # seconds, until the closed connection of a process that is gone is seen
+_NO_MESSAGE = 2 ** 20                       # a tag that nothing is sent with
 _TOLD, _STORY = "dassl/told", "dassl/story"
 
 _started = _alone = False
@@ -93,7 +95,7 @@ def processes() -> Iterator[None]:
     _started = True
     try:
         yield
-    except (KeyboardInterrupt, Terminated, Exception) as error:
+    except (KeyboardInterrupt, stop.Terminated, Exception) as error:
         atexit.unregister(dist.destroy_process_group)       # it would wait for the others
         if not _first_to_tell(error):
             time.sleep(_TIME_TO_SPEAK)      # torchrun ends all of them as soon as one is gone
@@ -101,6 +103,28 @@ def processes() -> Iterator[None]:
         sys.stderr = sys.__stderr__
         raise
     _started = False
+
+
+@contextlib.contextmanager
+def told_apart() -> Iterator[None]:
+    """Inside, a SIGTERM that comes because another process is gone is told as that: torchrun then ends the rest.
+
+    An error that ends this process is told to its end, whatever torchrun sends meanwhile.
+
+    Raises:
+        OtherProcessEnded: instead of Terminated, where a process is gone.
+    """
+    try:
+        try:
+            yield
+        except BaseException:
+            if _started:
+                stop.is_ending()
+            raise
+    except stop.Terminated as error:
+        if _started and _another_is_gone():
+            raise _other_process_ended() from error
+        raise
 
 
 @contextlib.contextmanager
@@ -195,9 +219,26 @@ def _unless_another_ended() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:         # of this very process
         raise
     except RuntimeError as error:
-        raise OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want "
-                                f"of memory; so process {rank() + 1} of {world_size()} ends, too. --resume with the "
-                                "same command goes on from the last checkpoint.") from error
+        raise _other_process_ended() from error
+
+
+def _other_process_ended() -> OtherProcessEnded:
+    return OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want of "
+                             f"memory; so process {rank() + 1} of {world_size()} ends, too. --resume with the same "
+                             "command goes on from the last checkpoint.")
+
+
+def _another_is_gone() -> bool:
+    """Whether the connection to a process is closed; one that is busy, or waits for this one, is not gone."""
+    import torch.distributed as dist
+
+    time.sleep(_TIME_TO_NOTICE)
+    try:
+        for other in set(range(world_size())) - {rank()}:
+            dist.irecv(torch.empty(1), other, tag=_NO_MESSAGE)      # a closed connection refuses it at once
+    except RuntimeError:
+        return True
+    return False
 
 
 def _store():

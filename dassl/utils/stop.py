@@ -16,6 +16,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 _signal: int | None = None          # the first that came
 _reason = ""                        # why nothing may be written any more
 _deferring = 0
+_ending = False
 
 
 class Terminated(SystemExit):
@@ -29,8 +30,8 @@ class Terminated(SystemExit):
 @contextlib.contextmanager
 def on_signals() -> Iterator[None]:
     """Inside, the signals ask this process to end; one that the caller ignores (nohup) stays ignored."""
-    global _signal, _reason
-    _signal, _reason = None, ""
+    global _signal, _reason, _ending
+    _signal, _reason, _ending = None, "", False
     former = {}
     if threading.current_thread() is threading.main_thread():
         former = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -40,9 +41,10 @@ def on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _signal, _reason = None, ""                     # a later training in this process is not asked to end
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        if not _ending:                                 # the error is yet to be printed
+            _signal, _reason = None, ""                 # a later training in this process is not asked to end
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -54,6 +56,12 @@ def at_safe_points() -> Iterator[None]:
         yield
     finally:
         _deferring -= 1
+
+
+def is_ending() -> None:
+    """The process ends anyway: from here on, a first signal changes nothing."""
+    global _ending
+    _ending = True
 
 
 def requested() -> bool:
@@ -85,5 +93,5 @@ def _receive(number: int, frame) -> None:
     global _signal
     first = _signal is None
     _signal = number
-    if not (first and _deferring):
+    if not (first and (_deferring or _ending)):
         raise Terminated(number)
