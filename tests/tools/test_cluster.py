@@ -187,19 +187,18 @@ def test_a_job_that_must_end_has_its_run_go_on_where_it_was(planned, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher, processes", [("local", 1), ("slurm", 2)])
-def test_a_sweep_of_jobs_ends_with_the_table(launcher, processes, slurm, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("launcher, processes, seeds", [("local", 1, "12"), ("slurm", 2, "1")])
+def test_a_sweep_of_jobs_ends_with_the_table(launcher, processes, seeds, slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FAKE_SLURM_HOLDS")
     monkeypatch.setattr("tools.sweeping.cluster_slurm._POLL_SECONDS", 0.5)
-    assert _sweep(tmp_path, "--launcher", launcher, "--jobs", "2",
-                  "--gpus-per-cell", str(processes)) == 0
-    said = capsys.readouterr().out
-    assert "2/2" in said
+    words = ("--launcher", launcher, "--seeds", *seeds)
+    assert _sweep(tmp_path, *words, "--jobs", "2", "--gpus-per-cell", str(processes)) == 0
+    assert f"{len(seeds)}/{len(seeds)}" in capsys.readouterr().out
     records = [json.loads(path.read_text()) for path in (tmp_path / "output").glob("digits/*/*/seed*/results.json")]
     assert sorted((r["trainer"], r["world_size"]) for r in records) == \
-        [("CoOp", processes)] * 2 + [("ZeroshotCLIP", 1)]
-    assert _sweep(tmp_path, "--launcher", launcher) == 0
-    assert "All 3 results exist already" in capsys.readouterr().out
+        [("CoOp", processes)] * len(seeds) + [("ZeroshotCLIP", 1)]
+    assert _sweep(tmp_path, *words) == 0
+    assert f"All {len(seeds) + 1} results exist already" in capsys.readouterr().out
 
 
 @pytest.mark.slow
