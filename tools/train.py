@@ -19,7 +19,8 @@ if str(ROOT) not in sys.path:               # trainers, datasets and tools are f
 from tools.running import console, endings, faults, restart  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
 from tools.running.configuration import in_own_folder, own_packages_first, register, setup_cfg, with_values  # noqa: E402
-from tools.running.endings import ANEW, IN_USE, PROGRESS, SWEEP, USER_ERROR  # noqa: E402
+from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
+from tools.running.restart import ANEW, SWEEP  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 __all__ = ["ANEW", "IN_USE", "PROGRESS", "ROOT", "SWEEP", "USER_ERROR", "cli", "main", "parser", "register",
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     cfg = stack.enter_context(parallel.own_folder(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), endings.first_new(Path(cfg.OUTPUT_DIR))
     try:
-        with RunLock(folder) as lock, setup_logger(endings.ready(cfg.OUTPUT_DIR)) as log, \
+        with RunLock(folder) as lock, setup_logger(cfg.OUTPUT_DIR) as log, \
                 code_of_others(args.allow_cpu_shim):
             try:
                 if lock.taken_over_from:

@@ -19,7 +19,6 @@ from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
 from dassl.data.sharing import Share, share_of
 from dassl.evaluation import build_evaluator
-from dassl.evaluation.chance import story_of_chance
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.modeling import build_backbone, build_head
@@ -30,11 +29,11 @@ from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import nearest
-from dassl.utils.run_record import describe_run, write_record
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import BEST, load_initial_weights
 
 from . import parallel, progress
+from .results import write_result
 from .trainer_base import TrainerBase
 
 logger = logging.getLogger(__name__)
@@ -175,7 +174,7 @@ class SimpleTrainer(TrainerBase):
         self._phase = "trained"
         logger.info("Finish training")
         if self.cfg.TEST.NO_TEST:
-            self._record({})
+            write_result(self, {})
         else:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0:
                 logger.info("Deploy the model with the best val performance")
@@ -253,7 +252,7 @@ class SimpleTrainer(TrainerBase):
         if self._phase != "training":
             predictions.write(osp.join(self.output_dir, PREDICTIONS), self.lab2cname)
             self._write_classes()
-            self._record(results, time.monotonic() - start, split=split, num_test=count)
+            write_result(self, results, time.monotonic() - start, split=split, num_test=count)
         return next(iter(results.values()))
 
     def run_record_fields(self) -> dict:
@@ -275,42 +274,9 @@ class SimpleTrainer(TrainerBase):
         return (dataset := self._dataset()) is not None and dataset.val_is_test
 
     def _dataset(self) -> DatasetBase | None:
-        """None where a trainer loads data without a manager, or not as a dataset of Dassl's kind."""
+        """Of the run; None where a trainer loads data without a manager, or not as a dataset of Dassl's kind."""
         dataset = getattr(getattr(self, "dm", None), "dataset", None)
         return dataset if isinstance(dataset, DatasetBase) else None
-
-    def _model_selection(self) -> str:
-        """Which weights were tested: of which epoch, chosen on what, or loaded from which file."""
-        if self._phase == "trained":
-            test = self.cfg.TEST
-            best = test.FINAL_MODEL == "best_val" and not test.NO_TEST and self.max_epoch > 0
-            return "the epoch with the best accuracy on the validation split" if best else \
-                "the last epoch; nothing was selected on the test split"
-        if self._loaded:
-            return f"none, only tested: {', '.join(self._loaded)}"
-        own = type(self).load_model is not TrainerBase.load_model
-        return f"none, only tested: {'what the trainer loads by itself' if own else 'nothing was loaded'}"
-
-    def _record(self, results: dict, test_seconds: float = 0.0, **tested) -> None:
-        """results.json. `tested`: split and num_test; of a training that was not tested it says just that it ended."""
-        record = {
-            "finished": True, "mode": "train" if self._phase == "trained" else "eval-only",
-            **describe_run(self.cfg, self._dataset(), self.device), "world_size": distributed.world_size(),
-            **tested, "metrics": {k: float(v) for k, v in results.items()},
-            "epochs": self.max_epoch if self._phase == "trained" else 0,
-            "model_selection": self._model_selection(),
-            "on_nan": self.on_nan.record(), "at_chance": bool(self._tell_chance(results, tested.get("num_test", 0))),
-            "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
-                        "total": round(time.monotonic() - self._created, 3)},
-            **self.run_record_fields(),
-        }
-        logger.info("Results written to %s", write_record(record, self.output_dir))
-
-    def _tell_chance(self, results: dict, count: int) -> str:
-        story = story_of_chance(results.get("accuracy", 100.0), count, getattr(self, "num_classes", None) or 0)
-        if story:
-            logger.warning(story)
-        return story
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)

@@ -109,6 +109,15 @@ def test_a_new_training_keeps_nothing_that_a_former_one_learned(trained, monkeyp
         "config.yaml", "inputs.json", "classes.json", "run.lock"})
 
 
+def test_what_a_sweep_makes_anew_costs_the_former_result_only_once_it_begins(trained, monkeypatch):
+    monkeypatch.setenv(train.SWEEP, train.ANEW)
+    before = held(trained)
+    assert run(trained, "--root", str(trained.parent), dataset="oxford_pets") == 2 and held(trained) == before
+    monkeypatch.setattr(PromptTrainer, "forward_backward", cut)
+    assert run(trained) is None
+    assert "results.json" not in held(trained) and "prompt_learner/checkpoint" not in held(trained)
+
+
 def test_a_trainer_that_writes_by_itself_keeps_what_it_wrote(trained, monkeypatch):
     def by_itself(self):
         Path(self.output_dir, "results.json").write_text('{"finished": true, "metrics": {"own": 1.0}}')

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools import inputs, train  # noqa: E402
-from tools.running import endings  # noqa: E402
+from tools.running import restart  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 
@@ -39,7 +39,9 @@ def main(argv: list[str]) -> int:
         return train.USER_ERROR
     if how == "held":
         return train.IN_USE
-    endings.ready(str(folder))
+    for path in (path for pattern in (*restart.RESULTS, *restart.LEARNED) for path in folder.glob(pattern)):
+        if os.environ.get(train.SWEEP) == train.ANEW:
+            path.unlink()
     inputs.write(folder, args)
     (folder / "log.txt").write_text("epoch [1/2]\nthe cat ate the batch\n")
     print("The same warning in every run")

@@ -91,13 +91,21 @@ def test_a_run_that_was_cut_off_resumes_from_its_checkpoint(run, monkeypatch):
     assert run("--seeds", "1")[3] == [f"{SEEDS[0]} resumed"]
 
 
-def test_a_folder_without_result_and_checkpoint_starts_again_from_nothing(run, monkeypatch, tmp_path):
+def test_a_folder_without_result_and_checkpoint_starts_again_from_nothing(run, monkeypatch):
     monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed1")
     run("--seeds", "1")
-    left = tmp_path / "out" / "digits" / SEEDS[0] / "left_over"
-    left.write_text("of the first attempt")
     monkeypatch.delenv("FAKE_FAIL")
-    assert run("--seeds", "1")[3] == [SEEDS[0]] and not left.exists()
+    assert run("--seeds", "1")[3] == [SEEDS[0]]
+
+
+def test_a_refused_run_of_force_is_told_and_keeps_its_former_result(run, monkeypatch):
+    run("--seeds", "1")
+    monkeypatch.setenv("FAKE_FAIL", "DAPT/tiny_16shots/seed1")
+    monkeypatch.setenv("FAKE_HOW", "missing")
+    code, out, err, _ = run("--seeds", "1", "--force")
+    assert code != 0 and "The pets are not at home." in out + err
+    code, out, _, done = run("--seeds", "1")
+    assert code == 0 and "results exist already" in out and not done
 
 
 def test_a_cut_results_file_is_no_result(run, tmp_path):

@@ -11,9 +11,8 @@ from pathlib import Path
 from tools import inputs
 from tools.running import restart
 from tools.running.configuration import setup_cfg
+from tools.running.restart import SWEEP
 
-SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
-ANEW = "anew"                               # with this value they first remove what a former run left in the folder
 PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
 USER_ERROR, IN_USE = 2, 75                  # exit codes: yours to mend; another process writes in the run folder
 
@@ -46,18 +45,6 @@ def interrupted(how: str, code: int, args: argparse.Namespace) -> int:
             f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else ""
         print(f"{how}.{on}", file=sys.stderr)
     return code
-
-
-def ready(folder: str) -> str:
-    """The run folder, without what a former run left there if a sweep says so; a folder that is not a run's stays."""
-    path = Path(folder)
-    if os.environ.get(SWEEP) == ANEW and ((path / inputs.FILE).exists() or any(path.glob("log.txt*"))):
-        for entry in path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif not entry.name.startswith("run.lock"):
-                entry.unlink()
-    return folder
 
 
 def first_new(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import os
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 from tools import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
+SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
+ANEW = "anew"                               # with this value they start anew, whatever lies in the folder
 STATE = "resume.pth.tar"                    # dassl.engine.autosave.FILE, which is slow to import
 RESULTS = ("results.json", "predictions.csv", "cmat.pt")
 LEARNED = (STATE, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*", "classes.json",
@@ -73,7 +76,7 @@ class Beginning:
         """The folder, if it holds an interrupted run of this command; else ""."""
         from dassl.utils.logger import CONSOLE
 
-        if self._args.anew or not has_state(self._folder):
+        if self._args.anew or os.environ.get(SWEEP) == ANEW or not has_state(self._folder):
             return ""
         reason = _why_anew(self._folder, self._args, self._program)
         if reason is None:

@@ -167,7 +167,8 @@ class Job:
                 time.sleep(0.1)
             if not ended:
                 os.killpg(pid, signal.SIGKILL)
-        return DelayedSubmission(replace(self, force=False))
+        replaced = self.planned.record is None          # of what --force makes anew
+        return DelayedSubmission(replace(self, force=self.force and not replaced))
 
     def _ask(self, number: int, _frame) -> None:
         self._asked += 1
