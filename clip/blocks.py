@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .products import Linear, linear
+
 
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), OpenAI's activation; exact GELU differs from it by up to 0.02."""
@@ -42,12 +44,14 @@ class LayerScale(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention whose queries, keys and values may come from different places."""
 
+    onednn = False                          # as in products.Linear
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads, self.head_width = heads, width // heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         """(..., L, k*W) -> k tensors (..., heads, L, head_width)."""
@@ -56,15 +60,15 @@ class Attention(nn.Module):
 
     def qkv(self, x: Tensor) -> tuple[Tensor, ...]:
         """(..., L, W) -> q, k, v, each (..., heads, L, head_width)."""
-        return self._split(F.linear(x, self.in_proj_weight, self.in_proj_bias))
+        return self._split(linear(x, self.in_proj_weight, self.in_proj_bias, self.onednn))
 
     def q(self, x: Tensor) -> Tensor:
         W = self.out_proj.in_features
-        return self._split(F.linear(x, self.in_proj_weight[:W], self.in_proj_bias[:W]))[0]
+        return self._split(linear(x, self.in_proj_weight[:W], self.in_proj_bias[:W], self.onednn))[0]
 
     def kv(self, x: Tensor) -> tuple[Tensor, ...]:
         W = self.out_proj.in_features
-        return self._split(F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:]))
+        return self._split(linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:], self.onednn))
 
     def merge(self, x: Tensor) -> Tensor:
         """(..., heads, L, head_width) -> (..., L, W), through the output projection."""
@@ -106,9 +110,9 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.attn, self.ln_2 = LayerNorm(width), Attention(width, heads), LayerNorm(width)
         self.mlp = nn.Sequential(OrderedDict(
-            c_fc=nn.Linear(width, mlp_width),
+            c_fc=Linear(width, mlp_width),
             gelu=QuickGELU() if activation == "quick_gelu" else nn.GELU(),
-            c_proj=nn.Linear(mlp_width, width),
+            c_proj=Linear(mlp_width, width),
         ))
         self.ls_1, self.ls_2 = (LayerScale(width) if layer_scale else nn.Identity() for _ in range(2))
 

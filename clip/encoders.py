@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from .blocks import Attention, Block, LayerNorm
 from .errors import InputError
 from .packing import pack
+from .products import Linear
 
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -297,6 +298,12 @@ class FrozenCLIP(nn.Module):
             if isinstance(module, (nn.Linear, nn.Conv2d, Attention)):
                 module.to(dtype)
         return self
+
+    def multiply_by_onednn(self, onednn: bool) -> None:
+        """Whether products in the towers' blocks are oneDNN's, see `clip.products`."""
+        for module in self.modules():
+            if isinstance(module, (Linear, Attention)):
+                module.onednn = onednn
 
     def compile_image_blocks(self) -> None:
         """Fuse the elementwise work between the products of every image block (of the whole tower, if a ResNet)."""

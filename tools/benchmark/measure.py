@@ -49,14 +49,15 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)
     piece = piece_that_fits(row, settings, trainer)
     steps = {side: build_side(side, row, settings, folder, trainer, piece) for side in SIDES}
-    rates = [floor.matrix_rate(settings.device, DTYPES[settings.precision])]
+    rates = [_rates(settings)]
     times = take_turns(steps, settings.device, rounds, seconds, say)
-    rates.append(floor.matrix_rate(settings.device, DTYPES[settings.precision]))
-    rate, shape = max(rates)
+    rates.append(_rates(settings))
     needed = floor.operations(row, trainer)
     notes = _notes(row, settings, piece)
-    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes,
-              "matrix_rate": {"gflops": rate / 1e9, "shape": shape}}
+    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes}
+    for name in rates[0]:
+        rate, shape = max(measured[name] for measured in rates)
+        result[name] = {"gflops": rate / 1e9, "shape": shape}
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
@@ -69,6 +70,11 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
             say(f"memory, {side}")
             result[side]["peak_memory_mb"] = _peak(side, row, settings, folder, piece)
     return result
+
+
+def _rates(settings: Settings) -> dict[str, tuple[float, str]]:
+    of = settings.device, DTYPES[settings.precision]
+    return {"matrix_rate": floor.matrix_rate(*of), "fastest_rate": floor.fastest_rate(*of)}
 
 
 def take_turns(steps: dict[str, Callable], device: str, rounds: int, seconds: float,
