@@ -18,7 +18,7 @@ RECIPES = ("zeroshot", "coop", "coop_rn50", "cocoop", "vpt", "dapt", "vp", "ar",
            "linear_probe")
 STEP_TIMES, DOCUMENT = ROOT / "docs" / "step_times.json", ROOT / "docs" / "scaling.md"
 TFLOPS = 40.0                       # sustained, of the projection in the document
-ALIKE = {"VP": "AR", "AttrVR": "AR", "DVPcls": "DVPcse"}            # the same step, but for what little is learned
+ALIKE = {"DVPcls": "DVPcse"}            # the same step, but for what little is learned
 BEGIN, END = "<!-- {}: python tools/scaling.py --write -->", "<!-- end of {} -->"
 
 EXAMPLES = """
@@ -70,7 +70,8 @@ def measured(path: Path) -> Speed:
         times: dict[str, list[float]] = {}
         for row in result["rows"]:
             ms = row["ours"]["ms"]
-            times.setdefault(row["trainer"], []).append((ms["step"] - (ms["data"] or 0)) / row["floor"]["ms"])
+            of_its_floor = (ms["step"] - (ms["data"] or 0)) / row["floor"]["ms"]
+            times.setdefault(row["trainer"], []).append(of_its_floor * rate / row["matrix_rate"]["gflops"] / 1e9)
         found = {trainer: sum(values) / len(values) for trainer, values in times.items() if trainer != "DVP-PRM"}
         where = facts["gpu"] or f"{facts['cpu']}, {facts['cores']} cores"
         words = f"{where}, {result['settings']['precision']}: products at {rate / 1e9:,.0f} GFLOP/s, steps at " \

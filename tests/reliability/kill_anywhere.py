@@ -86,7 +86,7 @@ class Child:
                                    (trainer.TrainerX, "training_batches", "epoch"),
                                    (PromptTrainer, "forward_backward", "epoch"),
                                    (own, "test", "evaluation"), (Classification, "process", "evaluation"),
-                                   (PromptTrainer, "build_model", "building"), (own, "_record", "results"),
+                                   (PromptTrainer, "build_model", "building"), (trainer, "write_result", "results"),
                                    (Autosave, "remove", "done")):
             self._watch(owner, name, phase)
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,5 @@
 """The benchmark compares like with like: both sides compute the same, and the floor counts what a counter counts."""
+import functools
 import json
 import subprocess
 import sys
@@ -165,6 +166,14 @@ def plain_tail(attended, out, up, down):
 def test_the_matrix_rate_is_of_a_shape_of_the_towers():
     rate, shape = floor.matrix_rate("cpu", torch.float32, tokens=(8,), widths=(4,), repeats=1)
     assert rate > 0 and shape in {"(8, 4) x (4, 12)", "(8, 4) x (4, 16)", "(8, 16) x (16, 4)"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fastest_rate_is_at_least_that_of_the_plain_products(dtype, monkeypatch):
+    small = functools.partial(floor.matrix_rate, tokens=(8,), widths=(4,), repeats=1)
+    monkeypatch.setattr(floor, "matrix_rate", small)
+    found = floor.rates("cpu", dtype)
+    assert found["fastest_rate"] >= found["matrix_rate"] and found["matrix_rate"][0] > 0
 
 
 def test_a_ratio_is_that_of_one_round():

@@ -169,10 +169,12 @@ def _hidden(tower) -> int:
     return tower.transformer.resblocks[0].mlp.c_fc.out_features
 
 
-def fastest_rate(device: str, dtype: torch.dtype) -> tuple[float, str]:
-    """`matrix_rate` by whichever of PyTorch's libraries is the fastest."""
-    onednn = device == "cpu" and dtype == torch.float32 and products.onednn_gain()
-    return max(matrix_rate(device, dtype), *([matrix_rate(device, dtype, products.by_onednn)] if onednn else []))
+def rates(device: str, dtype: torch.dtype) -> dict[str, tuple[float, str]]:
+    """`matrix_rate` of F.linear, and "fastest_rate", that of whichever of PyTorch's libraries is the fastest."""
+    found = [matrix_rate(device, dtype)]
+    if device == "cpu" and dtype == torch.float32 and products.onednn_gain():
+        found.append(matrix_rate(device, dtype, products.by_onednn))
+    return {"matrix_rate": found[0], "fastest_rate": max(found)}
 
 
 def matrix_rate(device: str, dtype: torch.dtype, multiply: Callable = F.linear, tokens: Sequence[int] = (),

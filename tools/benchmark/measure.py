@@ -49,9 +49,9 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)
     piece = piece_that_fits(row, settings, trainer)
     steps = {side: build_side(side, row, settings, folder, trainer, piece) for side in SIDES}
-    rates = [_rates(settings)]
+    rates = [floor.rates(settings.device, DTYPES[settings.precision])]
     times = take_turns(steps, settings.device, rounds, seconds, say)
-    rates.append(_rates(settings))
+    rates.append(floor.rates(settings.device, DTYPES[settings.precision]))
     needed = floor.operations(row, trainer)
     notes = _notes(row, settings, piece)
     result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes}
@@ -70,11 +70,6 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
             say(f"memory, {side}")
             result[side]["peak_memory_mb"] = _peak(side, row, settings, folder, piece)
     return result
-
-
-def _rates(settings: Settings) -> dict[str, tuple[float, str]]:
-    of = settings.device, DTYPES[settings.precision]
-    return {"matrix_rate": floor.matrix_rate(*of), "fastest_rate": floor.fastest_rate(*of)}
 
 
 def take_turns(steps: dict[str, Callable], device: str, rounds: int, seconds: float,
