@@ -140,8 +140,8 @@ def test_a_killed_download_of_weights_ends_whole(server, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_many_kills_of_downloads(server, tmp_path, monkeypatch, capsys):
-    for what, (kills, runs) in (("a dataset", datasets_survive(server, tmp_path, 20)),
-                                ("weights", weights_survive(server, tmp_path, monkeypatch, 20))):
+    for what, (kills, runs) in (("a dataset", datasets_survive(server, tmp_path, 8)),
+                                ("weights", weights_survive(server, tmp_path, monkeypatch, 8))):
         with capsys.disabled():
             print(f"\n{kills} kills of {runs} downloads of {what}")
 
