@@ -27,9 +27,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, onednn: bool) -> Tens
     """x (..., K) times weight (N, K) transposed, plus bias (N,) -> (..., N).
 
     Args:
-        onednn: take oneDNN's product, of float32 on a CPU with a weight that learns nothing; else F.linear's.
+        onednn: take oneDNN's product, of float32 on a CPU with a weight and a bias that learn nothing; else F.linear's.
     """
-    if onednn and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and not weight.requires_grad \
+    frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
+    if onednn and frozen and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" \
             and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
         return _ByOneDNN.apply(x, weight, bias)
     return F.linear(x, weight, bias)

@@ -199,12 +199,13 @@ class PromptTrainer(TrainerX):
         return self.parse_batch_test(batch)
 
     def training_state(self) -> dict:
-        return {**super().training_state(), "scaler": self.mixed.scaler.state_dict()}
+        return {**super().training_state(), "scaler": self.mixed.scaler.state_dict(), "onednn": self.mixed.onednn}
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
         if saved := state.get("scaler"):                # empty after a run without scaling
             self.mixed.scaler.load_state_dict(saved)
+        self.mixed.use_onednn(state.get("onednn", self.mixed.onednn))
 
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C); without gradients."""
@@ -229,7 +230,8 @@ class PromptTrainer(TrainerX):
     def run_record_fields(self) -> dict:
         clip = self.model.clip
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
-                "backbone": {"name": clip.name, "sha256": clip.sha256}, "precision": self.precision}
+                "backbone": {"name": clip.name, "sha256": clip.sha256}, "precision": self.precision,
+                "onednn_products": self.mixed.onednn}
 
     def classifier_fields(self) -> dict:
         clip = self.model.clip

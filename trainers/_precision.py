@@ -33,6 +33,7 @@ class MixedPrecision:
         half_towers: also keep the towers' matrices in it, and scale the loss if it is float16.
     Attributes:
         name: what `asked` means on that device, see `precision_on`.
+        onednn: whether float32 products of the towers are oneDNN's, see `clip.products`.
         scaler: of the loss; passes everything through unless it is needed.
     """
 
@@ -44,7 +45,12 @@ class MixedPrecision:
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
         if half_towers and self.dtype is not None:
             clip.half_weights(self.dtype)
-        clip.multiply_by_onednn(onednn_pays(clip))
+        self.use_onednn(self.dtype is None and onednn_pays(clip))
+
+    def use_onednn(self, onednn: bool) -> None:
+        """Whether products of the towers are oneDNN's; a run that goes on takes what it took before."""
+        self.onednn = onednn
+        self.clip.multiply_by_onednn(onednn)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
@@ -88,7 +94,10 @@ def precision_on(clip: FrozenCLIP, asked: str) -> str:
 
 
 def bf16_gain(tokens: int = 394, width: int = 768) -> float:
-    """How many times as fast a product of a ViT-B's block is in bfloat16 as in float32; takes some 50 ms."""
+    """How many times as fast a product of a ViT-B's block is in bfloat16 as in float32, by the faster library.
+
+    Takes about a tenth of a second.
+    """
     x, weight = torch.ones(tokens, width), torch.ones(4 * width, width)
     in_float32 = [F.linear, by_onednn] if onednn_gain() else [F.linear]
     return min(_least(product, x, weight) for product in in_float32) / \
@@ -100,8 +109,13 @@ def _least(product, x: Tensor, weight: Tensor) -> float:
 
 
 def onednn_pays(clip: FrozenCLIP) -> bool:
-    """Whether float32 products of a large model on a CPU are measured to be clearly faster by oneDNN."""
+    """Whether float32 products of a large model on a CPU are measured to be clearly faster by oneDNN.
+
+    Never in a run that is to give the same bits every time (`--deterministic`): a measurement may come out differently.
+    """
     if clip.logit_scale.device.type != "cpu" or clip.text_width < _LARGE:
+        return False
+    if torch.are_deterministic_algorithms_enabled():
         return False
     gain = distributed.from_first(onednn_gain())
     logger.info("oneDNN multiplies matrices in float32 %.1f times as fast as PyTorch's default on this CPU%s", gain,

@@ -59,7 +59,7 @@ def at_safe_points() -> Iterator[None]:
 
 
 def is_ending() -> None:
-    """The process ends anyway: from here on, a first signal changes nothing."""
+    """The process is about to exit: from here on, a first signal changes nothing, also outside `on_signals`."""
     global _ending
     _ending = True
 

@@ -7,6 +7,7 @@ from torch import nn
 from clip import FrozenCLIP, TowerShape, products
 from clip.blocks import Attention
 from dassl.engine import build_trainer
+from dassl.utils.deterministic import bit_for_bit
 from trainers import _precision
 
 HAS_IT = products.onednn_gain() > 0
@@ -18,7 +19,7 @@ def drawn(*shape, generator):
 
 
 @needs_it
-@pytest.mark.parametrize("shape", [(7,), (2, 5), (2, 3, 4), (1, 1)])
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (2, 3, 4), (1, 1), (0,), (2, 0)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_outputs_and_gradients_are_those_of_the_closed_form(shape, with_bias):
     generator = torch.Generator().manual_seed(1)
@@ -44,14 +45,15 @@ def test_views_and_expanded_gradients_are_read_as_what_they_are():
         torch.testing.assert_close(out.detach(), F.linear(x, weight).detach())
 
 
-@pytest.mark.parametrize("case", ["off", "learned", "float64", "autocast", "meta"])
+@pytest.mark.parametrize("case", ["off", "learned", "learned bias", "float64", "autocast", "meta"])
 def test_elsewhere_the_product_is_pytorchs_own(case):
     device = "meta" if case == "meta" else "cpu"
     dtype = torch.float64 if case == "float64" else torch.float32
     x = torch.randn(3, 4, device=device, dtype=dtype, requires_grad=True)
     weight = torch.randn(5, 4, device=device, dtype=dtype, requires_grad=case == "learned")
+    bias = torch.zeros(5, requires_grad=True) if case == "learned bias" else None
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
-        out = products.linear(x, weight, None, onednn=case != "off")
+        out = products.linear(x, weight, bias, onednn=case != "off")
     assert type(out.grad_fn).__name__ != "_ByOneDNNBackward"
     assert out.dtype == (torch.bfloat16 if case == "autocast" else dtype)
 
@@ -69,6 +71,8 @@ def test_large_towers_take_it_where_it_is_measured_to_be_faster(width, gain, tak
     _precision.MixedPrecision(clip, "fp32", half_towers=True)
     marked = [m for m in clip.modules() if isinstance(m, (products.Linear, Attention))]
     assert marked and all(m.onednn == taken for m in marked)
+    with bit_for_bit():
+        assert not _precision.MixedPrecision(clip, "fp32", half_towers=True).onednn
     assert not any(type(m) is nn.Linear for block in clip.transformer.resblocks for m in block.modules())
 
 

@@ -98,6 +98,8 @@ def test_at_no_moment_does_a_result_lie_beside_another_runs_description(trained,
 
 def test_a_new_training_keeps_nothing_that_a_former_one_learned(trained, monkeypatch):
     shutil.copy(trained / "classes.json", trained / "descriptions.json")
+    (trained / "plots").mkdir()
+    (trained / "plots" / "curves.png").touch()
     former = held(trained)
     assert {"cmat.pt", "predictions.csv", "prompt_learner/model-best.pth.tar", "prompt_learner/model.pth.tar-1"} <= \
         set(former) and any(name.startswith("tensorboard/") for name in former)

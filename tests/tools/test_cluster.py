@@ -166,6 +166,19 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
     assert cluster_local.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 
 
+def test_a_forced_run_that_must_end_is_forced_again_until_it_has_replaced_the_former(planned):
+    from tools import inputs
+
+    description = planned.folder / inputs.FILE
+    description.parent.mkdir(parents=True)
+    description.write_text("{}")
+    job = cluster.Job(planned, force=True)
+    job._former = job._description()
+    assert job.checkpoint().function.force
+    os.utime(description, (1, 1))
+    assert not job.checkpoint().function.force
+
+
 @pytest.mark.slow
 def test_a_job_that_must_end_has_its_run_go_on_where_it_was(planned, tmp_path):
     executor = cluster.executor("local", tmp_path / "jobs")

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools import train
+from tools import inputs, train
 from tools.command import number
 from tools.recipes import RecipeError
 from tools.sweeping import cells
@@ -167,8 +167,14 @@ class Job:
                 time.sleep(0.1)
             if not ended:
                 os.killpg(pid, signal.SIGKILL)
-        replaced = self.planned.record is None          # of what --force makes anew
+        described = self._description()
+        replaced = getattr(self, "_former", described) != described
         return DelayedSubmission(replace(self, force=self.force and not replaced))
+
+    def _description(self) -> int | None:
+        """When the run in the folder was described: a forced one describes itself as it replaces the former."""
+        path = self.planned.folder / inputs.FILE
+        return path.stat().st_mtime_ns if path.exists() else None
 
     def _ask(self, number: int, _frame) -> None:
         self._asked += 1
@@ -178,7 +184,7 @@ class Job:
             os.kill(self._pid, signal.SIGTERM) if self._asked < 3 else os.killpg(self._pid, signal.SIGKILL)
 
     def _run(self) -> int:
-        p = self.planned
+        p, self._former = self.planned, self._description()
         if self.force:
             p.state = "new"
         else:
