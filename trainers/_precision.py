@@ -49,8 +49,8 @@ class MixedPrecision:
 
     def use_onednn(self, onednn: bool) -> None:
         """Whether products of the towers are oneDNN's; a run that goes on takes what it took before."""
-        self.onednn = onednn
-        self.clip.multiply_by_onednn(onednn)
+        self.onednn = onednn and torch.backends.mkldnn.is_available()       # it may go on on another machine
+        self.clip.multiply_by_onednn(self.onednn)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
