@@ -6,12 +6,15 @@ Source: CLIP (Radford et al., ICML 2021), clip/model.py ResidualAttentionBlock; 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .products import Linear, linear
+
+AfterProduct = Callable[[str, Tensor, Tensor], Tensor]     # (site, x, y) -> what is used instead of y
 
 
 class QuickGELU(nn.Module):
@@ -42,7 +45,10 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose queries, keys and values may come from different places."""
+    """Multi-head attention whose queries, keys and values may come from different places.
+
+    `project` in its methods is called with (site, x, y) after each product; see `clip.tuning.Tuner.project`.
+    """
 
     onednn = False                          # as in products.Linear
 
@@ -58,9 +64,10 @@ class Attention(nn.Module):
         x = x.unflatten(-1, (-1, self.heads, self.head_width))        # (..., L, k, h, d)
         return x.movedim(-4, -2).unbind(-4)                           # k times (..., h, L, d)
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, ...]:
+    def qkv(self, x: Tensor, project: AfterProduct | None = None) -> tuple[Tensor, ...]:
         """(..., L, W) -> q, k, v, each (..., heads, L, head_width)."""
-        return self._split(linear(x, self.in_proj_weight, self.in_proj_bias, self.onednn))
+        y = linear(x, self.in_proj_weight, self.in_proj_bias, self.onednn)
+        return self._split(y if project is None else project("qkv", x, y))
 
     def q(self, x: Tensor) -> Tensor:
         W = self.out_proj.in_features
@@ -70,9 +77,11 @@ class Attention(nn.Module):
         W = self.out_proj.in_features
         return self._split(linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:], self.onednn))
 
-    def merge(self, x: Tensor) -> Tensor:
+    def merge(self, x: Tensor, project: AfterProduct | None = None) -> Tensor:
         """(..., heads, L, head_width) -> (..., L, W), through the output projection."""
-        return self.out_proj(x.transpose(-3, -2).flatten(-2))
+        x = x.transpose(-3, -2).flatten(-2)
+        y = self.out_proj(x)
+        return y if project is None else project("out", x, y)
 
     def after_prefix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """Attention of a causal prefix, and of rows of tokens that stand behind it and do not see each other.
@@ -116,34 +125,41 @@ class Block(nn.Module):
         ))
         self.ls_1, self.ls_2 = (LayerScale(width) if layer_scale else nn.Identity() for _ in range(2))
 
-    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + self.ls_1(self.attn.merge(attended))
-        return x + self.ls_2(self.mlp(self.ln_2(x)))
+    def _finish(self, x: Tensor, attended: Tensor, project: AfterProduct | None = None) -> Tensor:
+        x = x + self.ls_1(self.attn.merge(attended, project))
+        h = self.ln_2(x)
+        if project is None:
+            return x + self.ls_2(self.mlp(h))
+        fc = self.mlp.gelu(project("fc", h, self.mlp.c_fc(h)))
+        return x + self.ls_2(project("proj", fc, self.mlp.c_proj(fc)))
 
-    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
         """(..., L, W) -> (..., L, W)."""
-        q, k, v = self.attn.qkv(self.ln_1(x))
-        return self._finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+        q, k, v = self.attn.qkv(self.ln_1(x), project)
+        return self._finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=causal), project)
 
-    def read(self, x: Tensor, index: Tensor | None = None) -> Tensor:
-        """The block's output at one token per sequence; nothing else of it is computed.
+    def read(self, x: Tensor, index: Tensor, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
+        """The block's output at some tokens of each sequence; nothing else of it is computed.
 
         Args:
             x: (N, L, W).
-            index: (N,) token to read, which sees only itself and its past; None reads token 0, which sees all.
+            index: (N, k) or (1, k) tokens to read. causal: each sees only itself and its past; otherwise all.
         Returns:
-            (N, 1, W).
+            (N, k, W).
         """
-        k, v = self.attn.kv(self.ln_1(x))
-        mask = None
-        if index is None:
-            x = x[:, :1]                                              # (N, 1, W)
+        h = self.ln_1(x)
+        if project is None:
+            q, (k, v) = self.attn.q(take(h, index)), self.attn.kv(h)
         else:
-            mask = torch.arange(x.shape[1], device=x.device) <= index[:, None, None, None]     # (N, 1, 1, L)
-            x = x[torch.arange(len(x), device=x.device), index].unsqueeze(1)                   # (N, 1, W)
-        return self._finish(x, F.scaled_dot_product_attention(self.attn.q(self.ln_1(x)), k, v, attn_mask=mask))
+            q, k, v = self.attn.qkv(h, project)
+            q = take(q.transpose(-3, -2), index).transpose(-3, -2)                             # (N, h, k, d)
+        mask = None
+        if causal:
+            mask = torch.arange(x.shape[1], device=x.device) <= index[:, None, :, None]        # (N, 1, k, L)
+        return self._finish(take(x, index), F.scaled_dot_product_attention(q, k, v, attn_mask=mask), project)
 
-    def after_prefix(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+    def after_prefix(self, x: Tensor, mask: Tensor, places: Tensor | None = None,
+                     project: AfterProduct | None = None) -> Tensor:
         """One block over a prefix and rows of tokens behind it, see `Attention.after_prefix`.
 
         Args:
@@ -152,7 +168,14 @@ class Block(nn.Module):
         Returns:
             (B, p + R*L, W), or (B, N, W).
         """
-        attended = self.attn.after_prefix(*self.attn.qkv(self.ln_1(x)), mask)
+        attended = self.attn.after_prefix(*self.attn.qkv(self.ln_1(x), project), mask)
         if places is not None:
             x, attended = x[:, places], attended[:, :, places]
-        return self._finish(x, attended)
+        return self._finish(x, attended, project)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """(N, L, ...) at index (N, k), or at (1, k) of every row -> (N, k, ...)."""
+    if len(index) == 1:
+        return x[:, index[0]]
+    return x[torch.arange(len(x), device=x.device)[:, None], index]

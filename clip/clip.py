@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .archive import is_torchscript
 from .backbones import BACKBONES, TINY, resolve
-from .encoders import PIXEL_MEAN, PIXEL_STD
+from .towers import PIXEL_MEAN, PIXEL_STD
 from .errors import InputError
 from .model import build_model
 from .simple_tokenizer import SimpleTokenizer

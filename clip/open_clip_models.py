@@ -1,7 +1,7 @@
 """FrozenCLIP from a model of open_clip's.
 
-A standard ViT becomes our tower, which prompts can enter; any other image tower (ResNet, ConvNeXt, EVA ...) is used as
-it is, without visual prompts. The text tower must be CLIP's causal transformer over the 49,408 BPE tokens.
+A standard ViT becomes our tower, which tuners can enter; a CLIP ResNet gives its tokens too; any other image tower
+(ConvNeXt, EVA ...) is used as it is. The text tower must be a plain transformer over CLIP's 49,408 BPE tokens.
 """
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import re
 import torch
 from torch import Tensor, nn
 
-from .encoders import FrozenCLIP, VisionTransformer
 from .errors import InputError
 from .tokenizer import VOCABULARY_SIZE
+from .towers import FrozenCLIP, TowerShape
+from .vision import OpaqueTower, VisionTransformer, build_resnet
 
 _VIT_KEYS = re.compile(
     r"class_embedding|positional_embedding|proj|conv1\.(weight|bias)|ln_(pre|post)\.(weight|bias)|"
@@ -22,44 +23,40 @@ _TEXT_KEYS = re.compile(
     r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)|"
     r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
     r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
-
-
-class OpaqueTower(nn.Module):
-    """An image tower that no prompt can enter."""
-
-    def __init__(self, tower: nn.Module):
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D), not normalised."""
-        features = self.tower(images)
-        return features[0] if isinstance(features, tuple) else features
+_READ_AT = {"argmax": "eot", "eos": "eot", "last": "last"}       # open_clip's names of where a text is read
 
 
 def from_open_clip(model: nn.Module, name: str = "this open_clip model") -> FrozenCLIP:
-    """The same towers, frozen, in float32, with injection points.
+    """The same towers, frozen, in float32.
 
     Args:
         model: what `open_clip.create_model` returns.
         name: for messages.
     Raises:
-        InputError: the text tower is not CLIP's causal transformer over its own vocabulary.
+        InputError: the text tower is no plain transformer over CLIP's own vocabulary.
     """
     text_tower = model.text if hasattr(model, "text") else model
     text = _text_weights(model, text_tower, name)
-    heads = text_tower.transformer.resblocks[0].attn.num_heads
+    block = text_tower.transformer.resblocks[0]
     visual = model.visual.float()
-    image_size = visual.image_size[0] if isinstance(visual.image_size, (tuple, list)) else visual.image_size
+    weights, vision_heads = visual.state_dict(), 0
     if _is_plain_vit(visual):
-        weights = visual.state_dict()
-        first = visual.transformer.resblocks[0]
-        tower = VisionTransformer(weights, first.attn.num_heads, _activation(first))
+        vision_heads = visual.transformer.resblocks[0].attn.num_heads
+        tower = VisionTransformer(weights, vision_heads, _activation(visual.transformer.resblocks[0]))
+        tower.load_state_dict(weights)
+    elif type(visual).__name__ == "ModifiedResNet":
+        vision_heads = visual.attnpool.num_heads
+        tower = build_resnet(weights, vision_heads)
         tower.load_state_dict(weights)
     else:
-        tower = OpaqueTower(visual)
-    clip = FrozenCLIP(tower, text, heads, _activation(text_tower.transformer.resblocks[0]), image_size)
+        size = visual.image_size
+        tower = OpaqueTower(visual, size[0] if isinstance(size, (tuple, list)) else size)
+    shape = TowerShape(vision_heads, block.attn.num_heads, _activation(block),
+                       causal=getattr(text_tower, "attn_mask", None) is not None, read_at=_READ_AT[_pool(text_tower)])
+    clip = FrozenCLIP(tower, text, shape)
     clip.load_state_dict({**text, **{f"visual.{k}": v for k, v in tower.state_dict().items()}})
+    if getattr(model, "logit_bias", None) is not None:
+        clip.bias.copy_(model.logit_bias.detach().reshape(()))
     clip.mean = tuple(getattr(visual, "image_mean", None) or clip.mean)
     clip.std = tuple(getattr(visual, "image_std", None) or clip.std)
     return clip
@@ -69,7 +66,6 @@ def _text_weights(model: nn.Module, tower: nn.Module, name: str) -> dict[str, Te
     from open_clip.model import CLIP
     from open_clip.transformer import TextTransformer
 
-    pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
     weights = tower.state_dict()
     if isinstance(tower, CLIP):
         weights = {k: v for k, v in weights.items() if not k.startswith("visual.")}
@@ -77,14 +73,18 @@ def _text_weights(model: nn.Module, tower: nn.Module, name: str) -> dict[str, Te
     if isinstance(weights.get("text_projection.weight"), Tensor) and "text_projection.bias" not in weights:
         weights["text_projection"] = weights.pop("text_projection.weight").T
     weights = {k: v.float() for k, v in weights.items() if k not in ("logit_scale", "logit_bias", "attn_mask")}
-    fits = (isinstance(tower, (CLIP, TextTransformer)) and pool in ("argmax", "eos")
-            and getattr(tower, "attn_mask", None) is not None and all(_TEXT_KEYS.fullmatch(k) for k in weights)
-            and len(weights["token_embedding.weight"]) == VOCABULARY_SIZE)
+    fits = (isinstance(tower, (CLIP, TextTransformer)) and _pool(tower) in _READ_AT
+            and all(_TEXT_KEYS.fullmatch(k) for k in weights)
+            and len(weights["token_embedding.weight"]) == VOCABULARY_SIZE and not getattr(tower, "use_pad_mask", False))
     if not fits:
-        raise InputError(f"{name} reads text with {type(tower).__name__}, not with CLIP's causal transformer over "
+        raise InputError(f"{name} reads text with {type(tower).__name__}, not with a plain transformer over CLIP's "
                          f"{VOCABULARY_SIZE} BPE tokens, so prompts cannot enter it. Choose an architecture with "
                          "CLIP's text tower, such as ViT-B-16 or RN50.")
     return {**weights, "logit_scale": logit_scale.float().reshape(())}
+
+
+def _pool(tower: nn.Module) -> str | None:
+    return getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
 
 
 def _is_plain_vit(visual: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Many short token sequences in a few rows of equal length, so that none is padded to the longest."""
+"""Token sequences with a common prefix, and many short ones in a few rows, so that none is padded to the longest."""
 from __future__ import annotations
 
 import heapq
@@ -9,6 +9,55 @@ import torch
 from torch import Tensor
 
 ROW_LENGTH = 64     # about: rows must be long enough for fast matrix products, and attention costs grow with them
+
+
+@dataclass
+class TextTokens:
+    """Embedded token sequences, without positions.
+
+    Attributes:
+        embeddings: (N, L, W), each sequence's own tokens.
+        eot: (N,) int64, index of the end-of-text token within `embeddings`; what stands behind it is ignored. It is
+            best kept where it is needed: behind a prefix on the CPU, otherwise beside the embeddings.
+        prefix: tokens that stand before all N sequences alike, (p, W); or several such prefixes (B, p, W), each
+            followed by all N sequences; or None.
+    """
+
+    embeddings: Tensor
+    eot: Tensor
+    prefix: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def whole(self) -> TextTokens:
+        """Without a prefix: N sequences, or B * N, those of the first prefix first."""
+        if self.prefix is None:
+            return self
+        prefix = self.prefix if self.prefix.dim() == 3 else self.prefix[None]                 # (B, p, W)
+        (B, p, _), N = prefix.shape, len(self)
+        own = self.embeddings.expand(B, -1, -1, -1)                                           # (B, N, L, W)
+        whole = torch.cat([prefix[:, None].expand(-1, N, -1, -1), own], dim=2).flatten(0, 1)  # (B*N, p+L, W)
+        return TextTokens(whole, (self.eot + p).repeat(B))
+
+    def pieces(self, max_tokens: int) -> list[list[tuple[slice, TextTokens]]]:
+        """Pieces of at most `max_tokens` tokens, or of one sequence: for each part of the prefixes, parts of the N."""
+        if not max_tokens:
+            return [[(slice(0, len(self)), self)]]
+        if self.prefix is None:
+            lengths, p, prefixes = [self.embeddings.shape[1]] * len(self), 0, [None]
+        else:
+            lengths, p, prefixes = (self.eot + 1).tolist(), self.prefix.shape[-2], [self.prefix]
+            if self.prefix.dim() == 3:
+                prefixes = self.prefix.split(max(1, max_tokens // (p + sum(lengths))))
+        bounds, used = [0], p
+        for n, length in enumerate(lengths):
+            if n > bounds[-1] and used + length > max_tokens:
+                bounds, used = [*bounds, n], p
+            used += length
+        parts = list(zip(bounds, [*bounds[1:], len(self)], strict=True))
+        return [[(slice(i, j), TextTokens(self.embeddings[i:j], self.eot[i:j], prefix)) for i, j in parts]
+                for prefix in prefixes]
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,39 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .encoders import FrozenCLIP, TextTokens
-from .tokenizer import decode, tokenize
+from .packing import TextTokens
+from .towers import FrozenCLIP
 
 logger = logging.getLogger(__name__)
 
 
-def embed_texts(clip: FrozenCLIP, texts: list[str]) -> TextTokens:
-    """Token sequences of N sentences, on CLIP's device.
+def embed_texts(clip: FrozenCLIP, texts: list[str], share: bool = False,
+                words: Sequence[str] | None = None) -> TextTokens:
+    """Token sequences of N sentences, on CLIP's device, without what no causal tower would look at.
 
+    Args:
+        share: with the tokens that all sentences begin with as one prefix, which is faster where they are computed
+            again and again; without, where they are encoded once.
+        words: of which to warn if the model does not know them; default all texts.
     Raises:
         InputError: a sentence is longer than the context length.
     """
-    warn_of_unknown_words(clip, texts)
-    ids = tokenize(texts, clip.context_length).to(clip.logit_scale.device)      # (N, 77)
+    warn_of_unknown_words(clip, texts if words is None else list(words))
+    ids = clip.tokenizer.tokenize(texts, clip.context_length).to(clip.logit_scale.device)     # (N, 77)
     eot = ids.argmax(dim=-1)                                                    # (N,)
+    if clip.read_at == "last":
+        eot = torch.full_like(eot, clip.context_length - 1)
+    ids = ids[:, :int(eot.max()) + 1] if clip.causal else ids                   # (N, L)
+    p = int((ids == ids[0]).all(dim=0).long().cumprod(0).sum().clamp(max=int(eot.min()))) if share else 0
     with torch.no_grad():
-        return TextTokens(clip.embed_tokens(ids[:, :int(eot.max()) + 1]), eot)
+        embeddings = clip.embed_tokens(ids)                                     # (N, L, W)
+    return TextTokens(embeddings[:, p:], eot.cpu() - p, embeddings[0, :p]) if p else TextTokens(embeddings, eot)
 
 
 @torch.no_grad()
@@ -41,10 +52,10 @@ def warn_of_unknown_words(clip: FrozenCLIP, texts: list[str]) -> None:
     """One warning that names the words the embedded model was never trained on; silent for a full vocabulary."""
     if clip.known_tokens is None:
         return
-    unknown = {int(i) for i in tokenize(texts, clip.context_length).unique()} - clip.known_tokens - {0}
+    unknown = {int(i) for i in clip.tokenizer.tokenize(texts, clip.context_length).unique()} - clip.known_tokens - {0}
     if unknown:
         words = sorted({w for t in texts for w in t.replace(",", " ").replace(".", " ").split()
-                        if unknown & {int(i) for i in tokenize(w)[0]}})
+                        if unknown & {int(i) for i in clip.tokenizer.tokenize(w)[0]}})
         logger.warning("The embedded CLIP was never trained on %s: what it says of them means nothing. "
                        "It knows digits, letters, shapes, colours and textures.",
-                       ", ".join(words) or ", ".join(decode([i]).strip() for i in sorted(unknown)))
+                       ", ".join(words) or ", ".join(clip.tokenizer.decode([i]).strip() for i in sorted(unknown)))

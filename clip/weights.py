@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .archive import is_torchscript, read_torchscript
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
-from .encoders import FrozenCLIP
+from .towers import FrozenCLIP
 from .errors import InputError
 from .tiny import TINY_FILE, read_tiny
 

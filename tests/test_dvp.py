@@ -42,19 +42,19 @@ def golden_trainer(make_cfg, golden):
     images, labels = theirs.tensor("images"), theirs.tensor("labels")
     trainer.train_loader_x = [{"img": x, "label": y} for x, y in zip(images, labels)]
     causes = [theirs.json(f"causes_txt/{i}") for i in range(3)]
-    trainer.bank.draw = lambda: [sum((cause[c] for cause in causes), []) for c in range(5)]
+    trainer.model.head.draw = lambda: [sum((cause[c] for cause in causes), []) for c in range(5)]
     return trainer, theirs
 
 
 def test_dvp_cse_follows_the_authors_run(golden_trainer):
     """Tolerance: an independent fused implementation agrees to 1.6e-6 relative to max|.|."""
     trainer, theirs = golden_trainer
-    prompts, prm = trainer.model.prompt_learner["pixel"], trainer.bank.mapping
+    prompts, prm = trainer.model.prompt_learner["pixel"], trainer.model.head.mapping
     whole = [lambda i=i: prompts[i].on_canvas(prompts[i].program.detach()) for i in range(3)]
     for i, prompt in enumerate(prompts):
         prompt.load_state_dict({"program": theirs.tensor(f"param/{i}"), "mask": theirs.tensor(f"mask/{i}")})
     for i in range(3):
-        ours = trainer.bank.features[:, 20 * i:20 * (i + 1)].flatten(0, 1)
+        ours = trainer.model.head.features[:, 20 * i:20 * (i + 1)].flatten(0, 1)
         assert_near(ours, theirs.tensor(f"causes_emb/{i}"), 1e-5)
     assert torch.equal(dense(prm.weights), theirs.tensor("prm_init"))
 
@@ -86,7 +86,7 @@ def test_dvp_cse_follows_the_authors_run(golden_trainer):
     with torch.no_grad():
         out = trainer.model(theirs.tensor("images")[0])
         views = (prompts(theirs.tensor("images")[0]) - trainer.model.mean) / trainer.model.std
-    assert_near(out.scores, theirs.tensor("fx"), 1e-5)
+    assert_near(out.aux["scores"], theirs.tensor("fx"), 1e-5)
     assert_near(out.logits, theirs.tensor("logits"), 1e-5)
     for i in range(3):
         assert_near(views[i], theirs.tensor(f"prompted/{i}"), 1e-6)
@@ -124,7 +124,7 @@ def test_dvp_cls_scores_as_the_authors_masks_do(make_cfg):
     """fs_dvp_cls.py: a tower pass per prompt, other clusters' embeddings set to zero, scores summed, times the PRM."""
     trainer = build_trainer(make_cfg("DVPcls", "OPTIM.MAX_EPOCH", 3, *NO_TEST))
     trainer.train()
-    model, bank = trainer.model, trainer.bank
+    model, bank = trainer.model, trainer.model.head
     images = next(iter(trainer.test_loader))["img"]
     texts = encode_texts(model.clip, sum(bank.sentences, []))                              # (C*m, D)
     from sklearn.cluster import KMeans
@@ -144,9 +144,9 @@ def test_any_number_of_causes_has_as_many_prompts(make_cfg, causes):
     trainer = build_trainer(make_cfg("DVPcse", *SIX, "TRAINER.DVPCSE.CAUSES", causes, *NO_TEST))
     trainer.train()
     assert len(trainer.model.prompt_learner["pixel"]) == len(causes)
-    told = [sentence.split()[1] for sentence in trainer.bank.sentences[0]]
+    told = [sentence.split()[1] for sentence in trainer.model.head.sentences[0]]
     assert told == [f"cse_{i}" for i in causes for _ in range(6)]
-    assert trainer.bank.prompt_of[0].tolist() == [i for i in range(len(causes)) for _ in range(6)]
+    assert trainer.model.head.prompt_of[0].tolist() == [i for i in range(len(causes)) for _ in range(6)]
 
 
 def test_attrvr_averages_the_best_of_both_kinds(make_cfg):
@@ -157,7 +157,7 @@ def test_attrvr_averages_the_best_of_both_kinds(make_cfg):
         view = (model.prompt_learner["pixel"](images) - model.mean) / model.std
         features = model.clip.encode_image(view)
         columns = []
-        for sentences in trainer.bank.sentences:
+        for sentences in trainer.model.head.sentences:
             scores = model.clip.scale * features @ encode_texts(model.clip, sentences).T   # (B, 40)
             best = [part.sort(descending=True).values[:, :3].mean(1) for part in scores.split(20, dim=1)]
             columns.append(0.25 * best[0] + 0.75 * best[1])
@@ -175,7 +175,7 @@ def test_testing_needs_no_descriptions_and_gives_the_same_accuracy(name, make_cf
     ours, theirs = (json.loads((tmp_path / f / "results.json").read_text())["metrics"] for f in ("again", "run"))
     assert ours == theirs
     texts = json.loads((tmp_path / "run" / "descriptions.json").read_text())
-    assert list(texts) == trained.classnames and list(texts.values()) == loaded.bank.sentences
+    assert list(texts) == trained.classes.names and list(texts.values()) == loaded.model.head.sentences
 
 
 @pytest.mark.parametrize("name", ["AR", "DVPcls"])
@@ -219,7 +219,7 @@ def test_vp_adds_its_frame_to_the_normalised_image(make_cfg):
     trainer.train()
     model, images = trainer.model, next(iter(trainer.test_loader))["img"]
     frame = model.prompt_learner["pixel"].border()
-    names = [f"This is a photo of {name.replace('_', ' ')}." for name in trainer.classnames]
+    names = [f"This is a photo of {name.replace('_', ' ')}." for name in trainer.classes.names]
     with torch.no_grad():
         literal = model.clip.scale * model.clip.encode_image(images + frame) @ encode_texts(model.clip, names).T
         torch.testing.assert_close(trainer.model_inference(images), literal)

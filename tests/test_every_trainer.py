@@ -58,9 +58,9 @@ def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_it_minimises_the_cross_entropy_of_its_logits(name, make_cfg):
     trainer = build_trainer(make_cfg(name))
-    images, label = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
-    out = trainer.model(images)
-    terms = trainer.loss(out, label)
+    batch = next(iter(trainer.train_loader_x))
+    out, label = trainer.model(trainer.inputs(batch)), batch["label"]
+    terms = trainer.loss(out, batch)
     shares = out.logits.double().exp() / out.logits.double().exp().sum(1, keepdim=True)
     assert terms["ce"].item() == pytest.approx(-shares[range(len(label)), label].log().mean().item(), rel=1e-5)
     assert all(term.item() >= 0 for term in terms.values())

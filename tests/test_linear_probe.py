@@ -39,8 +39,8 @@ def test_the_penalty_is_sought_as_in_coops_linear_probe(make_cfg, seed):
     train = features(trainer, trainer.training_images("test"))
     val = features(trainer, map(trainer.parse_batch_test, trainer.val_loader))
     solver = LogisticRegression(C=10.0 ** literal_search(*train, *val), max_iter=1000).fit(*train)
-    torch.testing.assert_close(trainer.model.prompt_learner.weight.detach(), torch.from_numpy(solver.coef_).float())
-    torch.testing.assert_close(trainer.model.prompt_learner.bias.detach(), torch.from_numpy(solver.intercept_).float())
+    torch.testing.assert_close(trainer.model.head.weight.detach(), torch.from_numpy(solver.coef_).float())
+    torch.testing.assert_close(trainer.model.head.bias.detach(), torch.from_numpy(solver.intercept_).float())
 
 
 def test_features_are_not_normalised(make_cfg):
@@ -48,7 +48,8 @@ def test_features_are_not_normalised(make_cfg):
     trainer.train()
     images = next(iter(trainer.test_loader))["img"]
     with torch.no_grad():
-        expected = trainer.model.prompt_learner(trainer.model.clip.visual(images))
+        head = trainer.model.head
+        expected = trainer.model.clip.visual(images) @ head.weight.T + head.bias
         out = trainer.model(images)
     torch.testing.assert_close(out.logits, expected)
     torch.testing.assert_close(out.image_features.norm(dim=1), torch.ones(len(images)))

@@ -82,7 +82,7 @@ def test_a_step_stays_on_the_gpu_and_its_loss_in_float32(name, precision, option
     trainer.mixed.device_type, trainer.mixed.dtype = "cuda", dtype
     with gpu:
         if name == "DAPT":
-            trainer.prototypes = torch.empty(len(trainer.classnames), model.clip.embed_dim, device="cuda")
+            trainer.prototypes = torch.empty(len(trainer.classes.names), model.clip.embed_dim, device="cuda")
         if name in ("AttrVR", "DVPcse", "DVPcls"):
             learner["bank"]._features = torch.empty(learner["bank"]._features.shape, device="cuda")
         if "text" in learner:

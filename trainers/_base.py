@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clip import FrozenCLIP, load_clip
+from clip import FrozenCLIP
 from clip.templates import DEFAULT
+from dassl.config import CfgNode
 from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
@@ -21,103 +22,106 @@ from dassl.engine import TrainerX, progress
 from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, count_num_param, distributed
+from dassl.utils import count_num_param
 from dassl.utils.torchtools import load_initial_weights
-from trainers import MAX_TOKENS
-from trainers._graphs import RecordedStep
+from trainers._build import build_on, infer
+from trainers._cache import cached_tensor, file_facts
+from trainers._checks import check_options
 from trainers._memory import with_less_memory_if_need_be
-from trainers._precision import PRECISIONS, MixedPrecision
-from trainers._refusals import told_to_the_user
-from trainers.parts.prompted_clip import Output, PromptedCLIP
+from trainers.parts.classes import Classes
+from trainers.parts.descriptions import load_descriptions
+from trainers.parts.prompted_model import Output, PromptedModel
 
 logger = logging.getLogger(__name__)
 
 
 class PromptTrainer(TrainerX):
-    """What every prompt-learning trainer repeats, once.
+    """What every method repeats, once. A method says what it learns (`build`) and what it minimises (`loss`).
 
-    A method says what it learns (`build_prompts`) and what it minimises (`loss`). It may set:
+    Facts of a method, which it may set:
         section: its node under cfg.TRAINER; `self.options` is that node.
         saved_as: names of its parameters in the authors' checkpoints, which are read and written.
+        learns: in "steps", in "closed form" (in one epoch, whose `run_epoch` is its own), or "nothing".
+        needs_vit: it acts on the tokens of a vision transformer.
         normalised: images come normalised from the loader; not so where a prompt works in pixel space.
+        border: it learns a border around a smaller image, whose side is INPUT.SIZE.
         schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
         half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
-        recordable: its loss depends on nothing but its arguments and what is learned (not on the epoch, say) and reads
-            no number from a tensor, so that TRAIN.CUDA_GRAPHS can record a step.
+        adapts: what it learns from at test time, "" nothing: "image", from each one and back, or "stream".
+        one_process_only: why it cannot learn in several processes; "" where it can.
 
     Attributes:
-        model: PromptedCLIP; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
-        classnames, template: of the dataset; the template has one {}.
+        model: PromptedModel; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
     """
 
-    section = ""
-    saved_as: dict = {}
-    normalised, schedule_per, half_towers, recordable = True, "epoch", True, False
-    resumes_within_epoch = True
+    section, saved_as, adapts = "", {}, ""
+    learns, schedule_per = "steps", "epoch"
+    needs_vit, normalised, border, half_towers, resumes_within_epoch = False, True, False, True, True
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        """Arguments of `PromptedCLIP` other than the towers, e.g. {"text": TextPrompt(...)}."""
-        raise TypeError(f"{type(self).__name__} does not say what it learns; define build_prompts(self, clip).")
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode | None) -> PromptedModel:
+        """The model, untrained; needs no data. `options` is the method's node of the config."""
+        raise TypeError(f"{cls.__name__} does not say what it learns; define build(cls, clip, classes, options).")
 
-    def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
-        """Maps images to an `Output`; has the towers as `clip` and what learns as `prompt_learner`."""
-        prompts = self.build_prompts(clip)
-        return PromptedCLIP(clip, **prompts, saved_as=self.saved_as)
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode | None) -> str:
+        """What was learned for each class, so that it serves no others; "" where prompts serve any."""
+        return ""
 
-    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
-        """Named loss terms, already weighted; their sum is minimised."""
-        return {"ce": F.cross_entropy(out.logits, label)}
+    @classmethod
+    def options_of(cls, weights: dict[str, Tensor]) -> dict | None:
+        """The options by which a checkpoint of this method was made, as far as its shapes tell; None: another's."""
+        return None
 
-    def observe(self, out: Output, label: Tensor) -> None:
+    def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        """Named loss terms, already weighted; their sum is minimised.
+
+        Args:
+            batch: as the loader gives it, with "img" and "label" on the device.
+        """
+        return {"ce": F.cross_entropy(out.logits, batch["label"])}
+
+    def inputs(self, batch: dict) -> Tensor:
+        """The images of a training batch (B, 3, H, W), which a method may attack or augment."""
+        return batch["img"]
+
+    def observe(self, out: Output, batch: dict) -> None:
         """What else a training step takes from its output, once its loss is known to be finite; nothing here."""
+
+    @classmethod
+    def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode | None) -> Tensor:
+        """(B, 3, H, W) to logits (B, C). A method that learns at test time does it here, and resets the model."""
+        return model(images).logits
+
+    @property
+    def options(self) -> CfgNode | None:
+        return self.cfg.TRAINER[self.section] if self.section else None
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Of the dataset."""
+        dataset, cfg = self.dm.dataset, self.cfg
+        describe = partial(_describe, dataset.classnames, getattr(dataset, "descriptions_stem", ""), cfg.DATASET.ROOT,
+                           getattr(dataset, "descriptions", None))
+        return Classes(dataset.classnames, getattr(dataset, "template", None) or DEFAULT, describe,
+                       getattr(dataset, "seen_classes", None), cfg.INPUT.SIZE[0], cfg.SEED)
 
     @property
     def precision(self) -> str:
         """What TRAINER.<section>.PREC means on this device."""
         return self.mixed.name
 
-    @property
-    def options(self):
-        return self.cfg.TRAINER[self.section]
-
-    @property
-    def classnames(self) -> list[str]:
-        return self.dm.dataset.classnames
-
-    @property
-    def template(self) -> str:
-        return getattr(self.dm.dataset, "template", None) or DEFAULT
-
-    def check_cfg(self, cfg) -> None:
-        if self.section and (prec := cfg.TRAINER[self.section].get("PREC", "fp32")) not in PRECISIONS:
-            raise UserError(f"TRAINER.{self.section}.PREC is one of {', '.join(PRECISIONS)}; got {prec!r}.")
-        if self.section and (empty := [key for key, value in cfg.TRAINER[self.section].items() if value is None]):
-            raise UserError(f"TRAINER.{self.section}.{empty[0]} has no value (None); leave it out for its default.")
-        if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
-            raise UserError(f"TRAIN.MAX_TOKENS is a number of text tokens, or 0 for no limit; got {tokens}.")
-        if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != self.normalised:
-            name, transforms = type(self).__name__, tuple(cfg.INPUT.TRANSFORMS)
-            raise UserError(
-                f"{name} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, which is {transforms}."
-                if self.normalised else
-                f"{name} learns pixels and normalises the image after them; take \"normalize\" out of "
-                f"INPUT.TRANSFORMS, which is {transforms}.")
+    def check_cfg(self, cfg: CfgNode) -> None:
+        check_options(type(self), cfg)
 
     def build_model(self) -> None:
-        with told_to_the_user():
-            clip = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
-            clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
-            self._check_image_size(clip)
-            self.mixed = MixedPrecision(clip, self.options.get("PREC", "fp32") if self.section else "fp32",
-                                        self.half_towers)
-            if self.cfg.TRAIN.get("COMPILE", False):
-                clip.compile_image_blocks()
-            self.model = self.build_classifier(clip).to(self.device)
+        self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
+        self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
         learner = self.model.prompt_learner
-        self.learned_parameters = count_num_param(learner)
+        self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
-                    f"{self.learned_parameters:,}", clip.name, self.precision)
-        if not self.learned_parameters:
+                    f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
+        if self.learns == "nothing":
             return
         if self.cfg.MODEL.INIT_WEIGHTS:
             load_initial_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
@@ -125,7 +129,10 @@ class PromptTrainer(TrainerX):
 
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
-        self.optim, self.sched = self.register_learner("prompt_learner", learner)
+        if self.learns == "steps":
+            self.optim, self.sched = self.register_learner("prompt_learner", learner)
+        else:
+            self.register_model("prompt_learner", learner)
 
     def register_learner(self, name: str, learner: nn.Module) -> tuple[Optimizer, LRScheduler]:
         """Register a module with an optimiser and a schedule of its own."""
@@ -137,10 +144,11 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        limit = self.model.clip if "text" in dict(self.model.prompt_learner.named_children()) else None
-        out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(images, label))
+        batch = {**batch, "img": images, "label": label}
+        limit = self.model.clip if self.model.brick("text") is not None else None
+        out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(batch))
         self.check_finite(terms, batch)
-        self.observe(out, label)
+        self.observe(out, batch)
         average_gradients(self)
         if not self.mixed.scaler.is_enabled() or self.mixed.scaler.get_scale() < 1:     # else it leaves such steps out
             self.check_gradients(batch)
@@ -152,30 +160,16 @@ class PromptTrainer(TrainerX):
         values = torch.stack([value.detach().double().reshape(()) for value in summary.values()])
         return dict(zip(summary, values.tolist(), strict=True))                         # a GPU is asked once
 
-    @cached_property
-    def gradients(self) -> Callable[[Tensor, Tensor], tuple[Output, dict[str, Tensor], Tensor]]:
-        """Sets the gradients of a batch; returns output, terms and loss. Recorded where TRAIN.CUDA_GRAPHS asks for it.
+    def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
+        """Sets the gradients of a batch.
 
-        Raises:
-            UserError: it is asked for, and the trainer does not say that it is `recordable`.
+        Returns:
+            Output, loss terms and their sum, detached.
         """
-        if not self.cfg.TRAIN.get("CUDA_GRAPHS", False):
-            return self._gradients
-        if self.device.type != "cuda":
-            logger.warning("TRAIN.CUDA_GRAPHS records the steps of a GPU; this run is on the %s.", self.device.type)
-            return self._gradients
-        if distributed.world_size() > 1:
-            raise UserError("TRAIN.CUDA_GRAPHS is for runs of one process: how many images of a batch are its own may "
-                            "change from step to step. Set TRAIN.CUDA_GRAPHS False.")
-        if not self.recordable:
-            raise UserError(f"TRAIN.CUDA_GRAPHS is for trainers that say `recordable = True`, whose loss depends on "
-                            f"nothing but its arguments; {type(self).__name__} does not. Set TRAIN.CUDA_GRAPHS False.")
-        return RecordedStep(self._gradients, self.model.prompt_learner.parameters())
-
-    def _gradients(self, images: Tensor, label: Tensor) -> tuple[Output, dict[str, Tensor], Tensor]:
+        images = self.inputs(batch)
         with self.mixed.autocast():
             out = self.model(images)
-        terms = self.loss(out, label)
+        terms = self.loss(out, batch)
         loss = sum(terms.values())
         self.model_zero_grad()
         self.mixed.scaler.scale(loss).backward()
@@ -188,12 +182,8 @@ class PromptTrainer(TrainerX):
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
         """Inside, steps compute in float32, with the towers' matrices as they were rounded."""
-        self.gradients = self._gradients
-        try:
-            with self.mixed.in_float32():
-                yield
-        finally:
-            del self.gradients               # a recording would read the matrices where they were before
+        with self.mixed.in_float32():
+            yield
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)
@@ -208,9 +198,22 @@ class PromptTrainer(TrainerX):
         self.mixed.use_onednn(state.get("onednn", self.mixed.onednn))
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, C); without gradients."""
-        with torch.inference_mode(), self.mixed.autocast():
-            return self.model(images).logits
+        """(B, 3, H, W) -> logits (B, C)."""
+        return infer(type(self), self.model, self.mixed, images, self.options)
+
+    def cached(self, kind: str, compute: Callable[[], Tensor], **key) -> Tensor:
+        """What needs data before the first step, e.g. prototypes: computed once and kept on disk.
+
+        Args:
+            kind: sub-folder of the cache.
+            key: what the value depends on besides the towers, their precision, the training images, their transform and
+                the seed.
+        """
+        cfg, clip, train = self.cfg, self.model.clip, self.dm.dataset.train_x
+        key = {"weights": clip.sha256, "backbone": clip.name, "seed": cfg.SEED, "input": str(cfg.INPUT),
+               "precision": self.precision, "images": file_facts([item.impath for item in train]),
+               "labels": [item.label for item in train], **key}
+        return cached_tensor(kind, key, compute).to(self.device)
 
     def training_images(self, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """The labelled training images in their order, nothing dropped: (images (B, 3, H, W), labels (B,)).
@@ -228,21 +231,13 @@ class PromptTrainer(TrainerX):
                 yield self.on_device(batch["img"], batch["label"])
 
     def run_record_fields(self) -> dict:
-        clip = self.model.clip
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
-                "backbone": {"name": clip.name, "sha256": clip.sha256}, "precision": self.precision,
-                "onednn_products": self.mixed.onednn}
+                **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn}
 
     def classifier_fields(self) -> dict:
         clip = self.model.clip
         return {**super().classifier_fields(), "backbone": {"name": clip.name, "sha256": clip.sha256}}
 
-    def _check_image_size(self, clip: FrozenCLIP) -> None:
-        if set(self.cfg.INPUT.SIZE) != {clip.image_size}:
-            raise UserError(f"{clip.name} takes {clip.image_size} x {clip.image_size} images and INPUT.SIZE is "
-                            f"{tuple(self.cfg.INPUT.SIZE)}. Set INPUT.SIZE \"({clip.image_size}, {clip.image_size})\" "
-                            "or choose another MODEL.BACKBONE.NAME.")
-        cfg_mean, cfg_std = self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD
-        if not torch.allclose(torch.tensor([*cfg_mean, *cfg_std]), torch.tensor([*clip.mean, *clip.std]), atol=1e-4):
-            logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",
-                           cfg_mean, cfg_std, clip.name, clip.mean, clip.std)
+
+def _describe(classnames, stem: str, root: str, own, kind: str, path: str) -> list[list[str]]:
+    return load_descriptions(kind, classnames, stem=stem, root=root, path=path, own=own)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
@@ -20,9 +20,10 @@ from dassl.data.transforms import build_transform
 from dassl.utils import UserError
 from dassl.utils.tools import write_json
 from trainers._base import PromptTrainer
-from trainers._refusals import told_to_the_user
+from trainers._checks import as_user_error
+from trainers.parts.classes import Classes
 from trainers.parts.description_bank import DescriptionBank
-from trainers.parts.descriptions import load_descriptions, sample_descriptions
+from trainers.parts.descriptions import sample_descriptions
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class PixelPromptTrainer(PromptTrainer):
         best_test: {"epoch", "accuracy"} of the best test epoch so far; empty before any.
     """
 
-    schedule_per, half_towers, recordable, counting_epochs = "iteration", False, True, 0
+    schedule_per, half_towers, counting_epochs = "iteration", False, 0
     best_test: dict = {}
 
     def build_data_loader(self) -> None:
@@ -61,10 +62,6 @@ class PixelPromptTrainer(PromptTrainer):
         self.train_loader_x = build_data_loader(self.cfg, c.SAMPLER, self.dm.dataset.train_x, c.BATCH_SIZE, c.N_DOMAIN,
                                                 c.N_INS, build_transform(self.cfg), drop_last=False,
                                                 cache=getattr(self.dm, "image_cache", None))
-
-    def model_inference(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return self.model(images).logits
 
     def after_epoch(self) -> None:
         test = self.cfg.TEST
@@ -97,18 +94,7 @@ class PixelPromptTrainer(PromptTrainer):
 class PaddingTrainer(PixelPromptTrainer):
     """Learns a border around a smaller image: INPUT.SIZE is the image's, the tower's own size the canvas's."""
 
-    normalised = False
-
-    @property
-    def inner(self) -> int:
-        return self.cfg.INPUT.SIZE[0]
-
-    def _check_image_size(self, clip: FrozenCLIP) -> None:
-        if len(set(self.cfg.INPUT.SIZE)) > 1 or not 0 < self.inner < clip.image_size:
-            raise UserError(f"{type(self).__name__} learns a border around a smaller square image in the "
-                            f"{clip.image_size} x {clip.image_size} pixels of {clip.name}; INPUT.SIZE is "
-                            f"{tuple(self.cfg.INPUT.SIZE)}. Set it to the image's size, published as 6/7 of that: "
-                            f"INPUT.SIZE \"({clip.image_size * 6 // 7}, {clip.image_size * 6 // 7})\".")
+    normalised, border = False, True
 
 
 class DescriptionTrainer(PaddingTrainer):
@@ -119,40 +105,41 @@ class DescriptionTrainer(PaddingTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         if not 1 <= (m := cfg.TRAINER[self.section].NUM_DESCRIPTIONS) <= MOST_DESCRIPTIONS:
-            raise UserError(f"TRAINER.{self.section}.NUM_DESCRIPTIONS is 1 to {MOST_DESCRIPTIONS}; got {m}.")
+            raise UserError(f"TRAINER.{self.section}.NUM_DESCRIPTIONS must be 1 to {MOST_DESCRIPTIONS}, got {m}.")
 
-    def kinds(self) -> list[str]:
+    @classmethod
+    def kinds(cls, options: CfgNode) -> list[str]:
         """Kinds of descriptions, see `load_descriptions`; NUM_DESCRIPTIONS of each are drawn for every class."""
-        raise TypeError(f"{type(self).__name__} does not say which descriptions it reads; define kinds(self).")
+        raise TypeError(f"{cls.__name__} does not say which descriptions it reads; define kinds(cls, options).")
 
-    def build_bank(self, clip: FrozenCLIP, mapping: nn.Module, assign=None) -> DescriptionBank:
-        m = len(self.kinds()) * self.options.NUM_DESCRIPTIONS
-        return DescriptionBank(self.num_classes, m, self.draw, partial(encode_texts, clip), mapping, assign)
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode) -> str:
+        return "descriptions of each class, which are saved with the prompts"
 
-    @property
-    def bank(self) -> DescriptionBank:
-        return self.model.prompt_learner["bank"]
-
-    @told_to_the_user()
-    def draw(self) -> list[list[str]]:
-        """C lists of sentences, kind after kind, from a random stream of their own that starts at the run's seed."""
-        c, dataset = self.options, self.dm.dataset
-        rng = random.Random(self.cfg.SEED if self.cfg.SEED >= 0 else random.getrandbits(64))    # alike in all processes
-        groups = [sample_descriptions(load_descriptions(
-            kind, self.classnames, stem=getattr(dataset, "descriptions_stem", ""), root=self.cfg.DATASET.ROOT,
-            path=c.DESCRIPTIONS, own=getattr(dataset, "descriptions", None)), c.NUM_DESCRIPTIONS, rng)
-            for kind in self.kinds()]
-        return [sum(own, []) for own in zip(*groups, strict=True)]
+    @classmethod
+    def bank(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode, mapping: nn.Module, assign=None):
+        kinds = cls.kinds(options)
+        return DescriptionBank(len(classes), len(kinds) * options.NUM_DESCRIPTIONS,
+                               partial(_draw, classes, kinds, options.DESCRIPTIONS, options.NUM_DESCRIPTIONS),
+                               partial(encode_texts, clip), mapping, assign)
 
     def before_train(self) -> None:
-        if not self.cfg.RESUME:                  # what is missing is told before anything is written
+        if not self.cfg.RESUME:                  # a missing file is reported before anything is written
             self.fill_bank()
         super().before_train()
         self.fill_bank()
-        write_json(dict(zip(self.classnames, self.bank.sentences, strict=True)),
+        write_json(dict(zip(self.classes.names, self.model.head.sentences, strict=True)),
                    str(Path(self.output_dir, "descriptions.json")))
 
-    @told_to_the_user()
+    @as_user_error()
     @torch.no_grad()
     def fill_bank(self) -> None:
-        self.bank.fill()
+        self.model.head.fill()
+
+
+@as_user_error()
+def _draw(classes: Classes, kinds: list[str], path: str, m: int) -> list[list[str]]:
+    """C lists of sentences, kind after kind, from a random stream of their own that starts at the run's seed."""
+    rng = random.Random(classes.seed if classes.seed >= 0 else random.getrandbits(64))      # alike in all processes
+    groups = [sample_descriptions(classes.describe(kind, path), m, rng) for kind in kinds]
+    return [sum(own, []) for own in zip(*groups, strict=True)]

@@ -52,8 +52,8 @@ class MixedPrecision:
         self.onednn = onednn and torch.backends.mkldnn.is_available()       # it may go on on another machine
         self.clip.multiply_by_onednn(self.onednn)
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
+    def autocast(self, enabled: bool = True) -> torch.autocast:
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=enabled and self.dtype is not None)
 
     def step(self, optims: Iterable[Optimizer]) -> bool:
         """One step of each optimiser; False if the scaler left it out, since a scaled gradient was infinite or NaN."""

@@ -7,8 +7,10 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._pixel import DescriptionTrainer, add_description_options
+from trainers.parts.classes import Classes
 from trainers.parts.label_mapping import TopKMean
 from trainers.parts.pixel_prompt import PixelPrompt
+from trainers.parts.prompted_model import PromptedModel
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -21,10 +23,18 @@ def extend_cfg(cfg: CfgNode) -> None:
 class AttrVR(DescriptionTrainer):
     section = "ATTRVR"
 
-    def kinds(self) -> list[str]:
+    @classmethod
+    def kinds(cls, options: CfgNode) -> list[str]:
         return ["des", "dist"]
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        c = self.options
-        mapping = TopKMean(c.NUM_DESCRIPTIONS, c.TOP_K, (c.ALPHA, 1 - c.ALPHA))
-        return {"pixel": PixelPrompt(clip.image_size, self.inner), "bank": self.build_bank(clip, mapping)}
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        mapping = TopKMean(options.NUM_DESCRIPTIONS, options.TOP_K, (options.ALPHA, 1 - options.ALPHA))
+        return PromptedModel(clip, pixel=PixelPrompt(clip.image_size, classes.image_size),
+                             head=cls.bank(clip, classes, options, mapping))
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        if weights.keys() != {"pixel.program", "bank.prompt_of", "bank.text"}:
+            return None
+        return {"NUM_DESCRIPTIONS": weights["bank.prompt_of"].shape[1] // 2}

@@ -4,14 +4,13 @@ Source: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVP
 configs/recipes/cocoop.yaml. The authors train with batch 1, because every image needs a text pass of its own; here the
 batch is limited by time only.
 """
-from torch import nn
-
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
-from trainers.parts.meta_net import ConditionalCLIP
-from trainers.parts.text_prompt import TextPrompt
+from trainers.parts.classes import Classes
+from trainers.parts.meta_net import ConditionalPrompt
+from trainers.parts.prompted_model import PromptedModel
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -23,10 +22,15 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    section, recordable = "COCOOP", True
-    saved_as = {"text.ctx": "ctx"}
+    section = "COCOOP"
+    saved_as = {"text.ctx": "ctx", **{f"text.meta_net.{name}": f"meta_net.{name}" for name in (
+        "linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")}}
 
-    def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
-        c = self.options
-        text = TextPrompt(clip, self.classnames, c.N_CTX, c.CTX_INIT)
-        return ConditionalCLIP(clip, text, self.saved_as)
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        text = ConditionalPrompt(clip, classes.names, options.N_CTX, options.CTX_INIT)
+        return PromptedModel(clip, text=text, saved_as=cls.saved_as)
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        return {"N_CTX": weights["ctx"].shape[-2]} if weights.keys() == set(cls.saved_as.values()) else None

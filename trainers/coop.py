@@ -10,6 +10,8 @@ from clip import clip as openai
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 
 
@@ -30,9 +32,19 @@ def load_clip_to_cpu(cfg: CfgNode) -> torch.nn.Module:
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    section, recordable = "COOP", True
-    saved_as = {"text.ctx": "ctx"}
+    section, saved_as = "COOP", {"text.ctx": "ctx"}
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        c = self.options
-        return {"text": TextPrompt(clip, self.classnames, c.N_CTX, c.CTX_INIT, c.CLASS_TOKEN_POSITION, c.CSC)}
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        text = TextPrompt(clip, classes.names, options.N_CTX, options.CTX_INIT, options.CLASS_TOKEN_POSITION, options.CSC)
+        return PromptedModel(clip, text=text, saved_as=cls.saved_as)
+
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode) -> str:
+        return "a context for each class (TRAINER.COOP.CSC)" if options.CSC else ""
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        if weights.keys() != {"ctx"} or weights["ctx"].dim() not in (2, 3):
+            return None                 # the position of the class name is not in the file
+        return {"N_CTX": weights["ctx"].shape[-2], "CSC": weights["ctx"].dim() == 3}

@@ -13,9 +13,9 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, distributed
 from trainers._base import PromptTrainer
-from trainers._cache import cached_tensor, file_facts
+from trainers.parts.classes import Classes
 from trainers.parts.losses import inter_dispersion, intra_dispersion
-from trainers.parts.prompted_clip import Output
+from trainers.parts.prompted_model import Output, PromptedModel
 from trainers.parts.prototypes import class_prototypes
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.visual_prompt import VisualPrompt
@@ -38,7 +38,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class DAPT(PromptTrainer):
-    section, recordable = "DAPT", True
+    section, needs_vit = "DAPT", True
     saved_as = {"text.ctx": "txt_ctx", "visual.tokens": "vis_ctx"}
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -48,29 +48,35 @@ class DAPT(PromptTrainer):
             raise UserError("TRAINER.DAPT.PROTOTYPE_GEN True was the authors' separate run for prototypes. They are "
                             "built inside the training now: leave it False and run the training once.")
         if c.PROTOTYPE_VIEW not in ("train", "test"):
-            raise UserError("TRAINER.DAPT.PROTOTYPE_VIEW is \"train\" (the training transform, as published) or "
-                            f"\"test\"; got {c.PROTOTYPE_VIEW!r}.")
+            raise UserError("TRAINER.DAPT.PROTOTYPE_VIEW must be \"train\" (the training transform, as published) or "
+                            f"\"test\", got {c.PROTOTYPE_VIEW!r}.")
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        c = self.options
-        if self.num_classes < 2:
-            raise UserError(f"DAPT needs at least 2 classes to spread apart; {self.cfg.DATASET.NAME} has "
-                            f"{self.num_classes}. Check DATASET.SUBSAMPLE_CLASSES, or use CoOp.")
-        return {"text": TextPrompt(clip, self.classnames, c.TXT_NUM_TOKENS, c.TXT_CTX_INIT),
-                "visual": VisualPrompt(clip, c.VIS_NUM_TOKENS, c.VIS_DEPTH, c.VIS_DROPOUT)}
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        c = options
+        if len(classes) < 2:
+            raise UserError(f"DAPT needs at least 2 classes to spread apart, got {len(classes)}. "
+                            "Check DATASET.SUBSAMPLE_CLASSES, or use CoOp.")
+        return PromptedModel(clip, text=TextPrompt(clip, classes.names, c.TXT_NUM_TOKENS, c.TXT_CTX_INIT),
+                             visual=VisualPrompt(clip, c.VIS_NUM_TOKENS, c.VIS_DEPTH, c.VIS_DROPOUT),
+                             saved_as=cls.saved_as)
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        if weights.keys() != {"txt_ctx", "vis_ctx"}:
+            return None
+        return {"TXT_NUM_TOKENS": weights["txt_ctx"].shape[-2], "VIS_NUM_TOKENS": weights["vis_ctx"].shape[-2],
+                "VIS_DEPTH": len(weights["vis_ctx"])}
 
     @cached_property
     def prototypes(self) -> Tensor:
         """(C, D), from the un-prompted towers; built on first use, so evaluation needs none."""
-        cfg, clip, view = self.cfg, self.model.clip, self.options.PROTOTYPE_VIEW
-        key = {"weights": clip.sha256, "backbone": clip.name, "view": view, "seed": cfg.SEED, "input": str(cfg.INPUT),
-               "precision": self.precision, "images": file_facts([item.impath for item in self.dm.dataset.train_x]),
-               "labels": [item.label for item in self.dm.dataset.train_x]}
-        return cached_tensor("prototypes", key, lambda: class_prototypes(
-            clip, self.training_images(view, shared=True), self.num_classes, distributed.sum_)).to(self.device)
+        view = self.options.PROTOTYPE_VIEW
+        return self.cached("prototypes", lambda: class_prototypes(
+            self.model.clip, self.training_images(view, shared=True), len(self.classes), distributed.sum_), view=view)
 
-    def loss(self, out: Output, label: Tensor) -> dict[str, Tensor]:
-        c = self.options
+    def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        c, label = self.options, batch["label"]
         return {"ce": F.cross_entropy(out.logits, label),
                 "intra": c.VIS_BETA * intra_dispersion(out.image_features, self.prototypes[label]),
                 "inter": c.TXT_BETA * inter_dispersion(out.text_features, c.TXT_RBF_T)}

@@ -7,16 +7,17 @@ import logging
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY, progress
 from dassl.utils import distributed
 from trainers._pixel import DescriptionTrainer, add_description_options
+from trainers.parts.classes import Classes
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
 from trainers.parts.pixel_prompt import PixelPrompts
-from trainers.parts.prompted_clip import Output
+from trainers.parts.prompted_model import Output, PromptedModel
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,16 @@ class DVP(DescriptionTrainer):
 
     counting_epochs = 1
 
-    def build_decoupled(self, clip: FrozenCLIP, v: int, assign) -> dict:
-        """Bricks of v prompts; `assign` says which prompt scores each description, see `DescriptionBank`."""
-        c = self.options
-        weights = ReweightingMatrix(self.num_classes, len(self.kinds()) * c.NUM_DESCRIPTIONS, c.TOP_K)
-        return {"pixel": PixelPrompts(v, clip.image_size, self.inner), "bank": self.build_bank(clip, weights, assign)}
+    @classmethod
+    def decoupled(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode, v: int, assign) -> PromptedModel:
+        """Of v prompts; `assign` says which prompt scores each description, see `DescriptionBank`."""
+        weights = ReweightingMatrix(len(classes), len(cls.kinds(options)) * options.NUM_DESCRIPTIONS, options.TOP_K)
+        return PromptedModel(clip, pixel=PixelPrompts(v, clip.image_size, classes.image_size),
+                             head=cls.bank(clip, classes, options, weights, assign))
+
+    @property
+    def weights(self) -> ReweightingMatrix:
+        return self.model.head.mapping
 
     def register_prompts(self, learner: nn.Module) -> None:
         for number, prompt in enumerate(learner["pixel"], 1):
@@ -52,12 +58,12 @@ class DVP(DescriptionTrainer):
         return distributed.world_size() == 1     # each process has counts of its own until the epoch ends
 
     def training_state(self) -> dict:
-        return {**super().training_state(), "counts": self.bank.mapping.counts}
+        return {**super().training_state(), "counts": self.weights.counts}
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
         if "counts" in state:
-            self.bank.mapping.counts.copy_(state["counts"])
+            self.weights.counts.copy_(state["counts"])
 
     def run_epoch(self) -> None:
         if self.epoch < self.counting_epochs:
@@ -65,37 +71,40 @@ class DVP(DescriptionTrainer):
             with torch.no_grad():
                 batches = progress.over(self.training_batches(), "counting descriptions")
                 for images, label in map(self.parse_batch_train, batches):
-                    self.bank.mapping.observe(*self.own(self.model(images).scores, label))
+                    self.weights.observe(*self.own(self.model(images).aux["scores"], label))
         else:
             super().run_epoch()
-        distributed.sum_(self.bank.mapping.counts)
-        self.bank.mapping.update()               # from this epoch's augmented images, for its test and the next epoch
+        distributed.sum_(self.weights.counts)
+        self.weights.update()               # from this epoch's augmented images, for its test and the next epoch
 
-    def observe(self, out: Output, label: Tensor) -> None:
-        self.bank.mapping.observe(*self.own(out.scores, label))
+    def observe(self, out: Output, batch: dict) -> None:
+        self.weights.observe(*self.own(out.aux["scores"], batch["label"]))
 
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cse",))
 class DVPcse(DVP):
     section = "DVPCSE"
 
-    def kinds(self) -> list[str]:
-        return [f"cse_{i}" for i in self.options.CAUSES]
+    @classmethod
+    def kinds(cls, options: CfgNode) -> list[str]:
+        return [f"cse_{i}" for i in options.CAUSES]
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        v, m = len(self.kinds()), self.options.NUM_DESCRIPTIONS
-        of_cause = torch.arange(v).repeat_interleave(m)                           # (v*m,)
-        return self.build_decoupled(clip, v, lambda features: of_cause.expand(len(features), -1))
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        of_cause = torch.arange(len(options.CAUSES)).repeat_interleave(options.NUM_DESCRIPTIONS)      # (v*m,)
+        return cls.decoupled(clip, classes, options, len(options.CAUSES),
+                             lambda features: of_cause.expand(len(features), -1))
 
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
 class DVPcls(DVP):
     section = "DVPCLS"
 
-    def kinds(self) -> list[str]:
+    @classmethod
+    def kinds(cls, options: CfgNode) -> list[str]:
         return ["des"]
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        c = self.options
-        return self.build_decoupled(clip, c.NUM_CLUSTERS, partial(cluster, n_clusters=c.NUM_CLUSTERS,
-                                                                  n_init=c.KMEANS_STARTS))
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        v = options.NUM_CLUSTERS
+        return cls.decoupled(clip, classes, options, v, partial(cluster, n_clusters=v, n_init=options.KMEANS_STARTS))

@@ -7,12 +7,14 @@ over powers of 100, the largest of equals, then the interval around it is halved
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip import FrozenCLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
-from trainers.parts.linear_head import LinearHead
+from trainers.parts.classes import Classes
+from trainers.parts.heads import LinearHead
+from trainers.parts.prompted_model import PromptedModel
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +25,20 @@ _POWERS, _HALVINGS = (6, 4, 2, 0, -2, -4, -6), 8
 class LinearProbe(PromptTrainer):
     """Attributes: chosen_on, the images on which the penalty was chosen; "" before."""
 
+    learns, saved_as = "closed form", {"head.weight": "weight", "head.bias": "bias"}
     one_process_only, chosen_on = "its solver takes the features of all images at once", ""
 
-    def build_classifier(self, clip: FrozenCLIP) -> nn.Module:
-        self.max_epoch = 1                       # one pass over the features; the solver does the rest
-        return LinearHead(clip, self.num_classes)
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: None) -> PromptedModel:
+        return PromptedModel(clip, head=LinearHead(clip, len(classes)), saved_as=cls.saved_as)
+
+    @classmethod
+    def bound_to_classes(cls, options: None) -> str:
+        return "a row of weights for each class"
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        return {} if weights.keys() == {"weight", "bias"} and weights["weight"].dim() == 2 else None
 
     def run_epoch(self) -> None:
         train = self._features(self.training_images("test"))
@@ -63,7 +74,7 @@ class LinearProbe(PromptTrainer):
         weight, bias = torch.from_numpy(solver.coef_).float(), torch.from_numpy(solver.intercept_).float()
         if len(weight) == 1:                     # two classes: one row of weights decides between them
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        head = self.model.prompt_learner
+        head = self.model.head
         with torch.no_grad():
             head.weight.copy_(weight)
             head.bias.copy_(bias)

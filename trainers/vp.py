@@ -4,11 +4,12 @@ Source: VP, Exploring Visual Prompts for Adapting Large-Scale Models (Bahng et a
 AttrVR (Cai et al., ICLR 2025) runs them: experiments/fs_vp.py and fs_ar.py.
 """
 from clip import FrozenCLIP, encode_texts
-from clip.templates import fill
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._pixel import PaddingTrainer, PixelPromptTrainer, add_pixel_options
+from trainers.parts.classes import Classes
 from trainers.parts.pixel_prompt import FramePrompt, PixelPrompt
+from trainers.parts.prompted_model import PromptedModel
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -30,8 +31,10 @@ class VP(PixelPromptTrainer):
 
     section = "VP"
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        return {"pixel": FramePrompt(clip.image_size, self.options.WIDTH), "bank": class_sentences(self, clip)}
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        return PromptedModel(clip, pixel=FramePrompt(clip.image_size, options.WIDTH),
+                             text=encode_texts(clip, classes.sentences(options.TEMPLATE)))
 
 
 @TRAINER_REGISTRY.register()
@@ -40,10 +43,7 @@ class AR(PaddingTrainer):
 
     section = "AR"
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        return {"pixel": PixelPrompt(clip.image_size, self.inner), "bank": class_sentences(self, clip)}
-
-
-def class_sentences(trainer: PixelPromptTrainer, clip: FrozenCLIP):
-    """(C, D): features of each class's name in the trainer's template."""
-    return encode_texts(clip, fill(trainer.options.TEMPLATE or trainer.template, trainer.classnames))
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        return PromptedModel(clip, pixel=PixelPrompt(clip.image_size, classes.image_size),
+                             text=encode_texts(clip, classes.sentences(options.TEMPLATE)))

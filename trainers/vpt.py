@@ -4,10 +4,11 @@ Source: Visual Prompt Tuning (Jia et al., ECCV 2022) on CLIP, as in MaPLe's trai
 ln_pre, the sentence "a photo of a {}." for every dataset) and with DAPT's placement ("after_cls", after ln_pre).
 """
 from clip import FrozenCLIP, encode_texts
-from clip.templates import fill
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.visual_prompt import VisualPrompt
 
 
@@ -23,13 +24,23 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    section, recordable = "VPT", True
+    section, needs_vit = "VPT", True
 
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        c = self.options
-        # MaPLe keeps the first layer's tokens beside the tower and the others inside its blocks.
-        self.saved_as = {"visual.tokens": ["image_encoder.VPT", *(
-            f"image_encoder.transformer.resblocks.{i}.VPT_shallow" for i in range(1, c.PROMPT_DEPTH_VISION))]}
-        template = c.CTX_INIT.replace("_", " ") + " {}." if c.CTX_INIT else self.template
-        return {"visual": VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION, c.DROPOUT, c.PLACEMENT),
-                "bank": encode_texts(clip, fill(template, self.classnames))}
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        c = options
+        template = c.CTX_INIT.replace("_", " ") + " {}." if c.CTX_INIT else ""
+        visual = VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION, c.DROPOUT, c.PLACEMENT)
+        return PromptedModel(clip, text=encode_texts(clip, classes.sentences(template)), visual=visual,
+                             saved_as={"visual.tokens": _names(c.PROMPT_DEPTH_VISION)})
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        if not weights or weights.keys() != set(_names(len(weights))):
+            return None                 # the placement is not in the file
+        return {"N_CTX_VISION": len(next(iter(weights.values()))), "PROMPT_DEPTH_VISION": len(weights)}
+
+
+def _names(depth: int) -> list[str]:
+    """MaPLe keeps the first layer's tokens beside the tower and the others inside its blocks."""
+    return ["image_encoder.VPT", *(f"image_encoder.transformer.resblocks.{i}.VPT_shallow" for i in range(1, depth))]

@@ -4,13 +4,16 @@ Source: CLIP (Radford et al., ICML 2021); templates per dataset as in CoOp's tra
 dataset cards).
 """
 from clip import FrozenCLIP, encode_texts
-from clip.templates import fill
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import PromptedModel
 
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
-    def build_prompts(self, clip: FrozenCLIP) -> dict:
-        self.max_epoch = 0                       # nothing to train: `train()` goes straight to the test
-        return {"bank": encode_texts(clip, fill(self.template, self.classnames))}
+    learns = "nothing"
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: None) -> PromptedModel:
+        return PromptedModel(clip, text=encode_texts(clip, classes.sentences()))

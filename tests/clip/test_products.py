@@ -93,11 +93,11 @@ def test_towers_give_the_same_features_and_gradients_either_way(clip):
 def test_a_step_gives_the_same_loss_and_gradients_either_way(trainer, make_cfg):
     built = build_trainer(make_cfg(trainer, *(("TRAINER.DAPT.VIS_DROPOUT", "0.0") if trainer == "DAPT" else ())))
     built.before_train()
-    images, label = built.parse_batch_train(next(iter(built.train_loader_x)))
+    batch = next(iter(built.train_loader_x))
     found = []
     for onednn in (True, False):
         built.model.clip.multiply_by_onednn(onednn)
-        *_, loss = built.gradients(images, label)
+        *_, loss = built.gradients(batch)
         found.append([loss, *(p.grad.clone() for p in built.model.prompt_learner.parameters())])
     built.close_writer()
     assert len(found[0]) > 1 and found[1][1].abs().max() > 1e-3

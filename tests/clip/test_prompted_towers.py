@@ -21,7 +21,7 @@ class DeepText:
     def __init__(self, tokens):
         self.tokens = tokens
 
-    def inject(self, block, x):
+    def enter(self, block, x):
         if not 0 < block <= len(self.tokens):
             return x
         own = self.tokens[block - 1]

@@ -183,12 +183,14 @@ import os, signal, time
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, distributed
 from trainers._base import PromptTrainer
+from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 
 @TRAINER_REGISTRY.register()
 class Failing(PromptTrainer):
-    def build_prompts(self, clip):
-        return {"text": TextPrompt(clip, self.classnames, n_ctx=2)}
+    @classmethod
+    def build(cls, clip, classes, options):
+        return PromptedModel(clip, text=TextPrompt(clip, classes.names, n_ctx=2))
 
     def before_train(self):
         ends, second = os.environ["ENDS"], distributed.rank() == 1
@@ -200,10 +202,10 @@ class Failing(PromptTrainer):
             time.sleep(60)
         super().before_train()
 
-    def loss(self, out, label):
+    def loss(self, out, batch):
         if distributed.rank() == 1:
             raise UserError("The second process cannot go on.")
-        return super().loss(out, label)
+        return super().loss(out, batch)
 '''
 
 

@@ -11,8 +11,9 @@ from clip import TextTokens, tokenize
 from clip.packing import pack
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from trainers.parts.meta_net import ConditionalCLIP
-from trainers.parts.text_prompt import TextPrompt
+from trainers.cocoop import CoCoOp
+from trainers.parts.meta_net import ConditionalPrompt
+from trainers.parts.prompted_model import PromptedModel
 
 NAMES = ["cat", "yorkshire_terrier", "737-200", "a very long name of a class", "dog", "small bird"]
 LEARNED = ("ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight",
@@ -23,16 +24,16 @@ def conditional(clip, names=NAMES, max_tokens=0, init="a photo of a"):
     torch.manual_seed(3)
     clip = copy(clip)                           # the same weights, a limit of its own
     clip.max_tokens = max_tokens
-    model = ConditionalCLIP(clip, TextPrompt(clip, names, 4, init), {"text.ctx": "ctx"})
+    model = PromptedModel(clip, text=ConditionalPrompt(clip, names, 4, init), saved_as=CoCoOp.saved_as)
     with torch.no_grad():                       # both units alive, so that every parameter has a gradient
-        model.prompt_learner["meta_net"].linear1.bias.fill_(0.5)
+        model.brick("text").meta_net.linear1.bias.fill_(0.5)
     return model
 
 
 def slow_literal_logits(model, images, names=NAMES):
     """Image by image: the shifted words, written out for every class over the full 77 tokens."""
     clip, learner = model.clip, model.prompt_learner
-    ctx, net = learner["text"].ctx, learner["meta_net"]
+    ctx, net = learner["text"].ctx, learner["text"].meta_net
     ids = torch.cat([tokenize(f"a photo of a {name.replace('_', ' ')}.") for name in names])          # (C, 77)
     words, rows = clip.embed_tokens(ids), []
     for image in images:
@@ -86,7 +87,7 @@ def test_every_prefix_meets_every_sequence_once_and_the_budget_holds(lengths, B,
                         torch.arange(B).view(B, 1, 1).expand(B, p, 1))
     met = []
     for row in tokens.pieces(budget):
-        for piece in row:
+        for _, piece in row:
             met += [(int(b), int(n)) for b in piece.prefix[:, 0, 0] for n in piece.embeddings[:, 0, 0]]
             used = len(piece.prefix) * (p + int((piece.eot + 1).sum()))
             assert used <= budget or len(piece.prefix) == len(piece) == 1
@@ -115,8 +116,7 @@ def test_no_gradient_flows_below_the_image_features_and_none_into_the_towers(tin
     out = model(images)
     assert not out.image_features.requires_grad
     out.logits.sum().backward()
-    assert {n.removeprefix("prompt_learner.") for n, p in model.named_parameters() if p.grad is not None} == {
-        "text.ctx", *LEARNED[1:]}
+    assert {n.removeprefix("prompt_learner.text.") for n, p in model.named_parameters() if p.grad is not None} == set(LEARNED)
 
 
 def test_a_learned_prompt_serves_other_class_names(tiny_clip):
@@ -143,5 +143,5 @@ def test_the_authors_checkpoints_are_read_and_written(make_cfg, tmp_path):
 
 
 def test_a_negative_budget_is_refused_with_its_rule(make_cfg):
-    with pytest.raises(UserError, match="0 for no limit; got -1"):
+    with pytest.raises(UserError, match="0 for no limit, got -1"):
         build_trainer(make_cfg("CoCoOp", "TRAIN.MAX_TOKENS", -1))

@@ -10,23 +10,23 @@ import torch.nn.functional as F
 from clip import encode_texts
 from clip.templates import fill
 from trainers.parts.losses import inter_dispersion, intra_dispersion
-from trainers.parts.prompted_clip import PromptedCLIP
+from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.prototypes import class_prototypes
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.visual_prompt import VisualPrompt
 
 
 def coop(clip, golden):
-    return PromptedCLIP(clip, text=TextPrompt(clip, golden.classnames, 16))
+    return PromptedModel(clip, text=TextPrompt(clip, golden.classnames, 16))
 
 
 def vpt(clip, golden):
     bank = encode_texts(clip, fill("a photo of a {}.", golden.classnames))
-    return PromptedCLIP(clip, visual=VisualPrompt(clip, 8, placement="end"), bank=bank)
+    return PromptedModel(clip, visual=VisualPrompt(clip, 8, placement="end"), text=bank)
 
 
 def dapt(clip, golden):
-    return PromptedCLIP(clip, text=TextPrompt(clip, golden.classnames, 16), visual=VisualPrompt(clip, 16))
+    return PromptedModel(clip, text=TextPrompt(clip, golden.classnames, 16), visual=VisualPrompt(clip, 16))
 
 
 def cross_entropy(out, label, golden):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clip import InputError
 from trainers.parts.pixel_prompt import FramePrompt, PixelPrompt, PixelPrompts
-from trainers.parts.prompted_clip import PromptedCLIP
+from trainers.parts.prompted_model import PromptedModel
 
 sizes = st.integers(2, 24).flatmap(lambda size: st.tuples(st.just(size), st.integers(1, size - 1)))
 
@@ -86,14 +86,14 @@ def test_clip_normalises_after_a_prompt_in_pixel_space_and_not_after_the_added_f
     mean, std = torch.tensor(tiny_clip.mean).view(3, 1, 1), torch.tensor(tiny_clip.std).view(3, 1, 1)
     padding, frame = randomised(PixelPrompt(size, 24)), randomised(FramePrompt(size, 4))
     with torch.no_grad():
-        padded = PromptedCLIP(tiny_clip, pixel=padding, bank=bank)(images(2, 24)).image_features
+        padded = PromptedModel(tiny_clip, pixel=padding, text=bank)(images(2, 24)).image_features
         torch.testing.assert_close(padded, tiny_clip.encode_image((padding(images(2, 24)) - mean) / std))
-        framed = PromptedCLIP(tiny_clip, pixel=frame, bank=bank)(images(2, size)).image_features
+        framed = PromptedModel(tiny_clip, pixel=frame, text=bank)(images(2, size)).image_features
         torch.testing.assert_close(framed, tiny_clip.encode_image(images(2, size) + frame.border()))
 
 
 def test_the_views_of_all_prompts_pass_the_tower_as_one_batch(tiny_clip):
-    model = PromptedCLIP(tiny_clip, pixel=randomised(PixelPrompts(3, tiny_clip.image_size, 24)), bank=torch.eye(32)[:4])
+    model = PromptedModel(tiny_clip, pixel=randomised(PixelPrompts(3, tiny_clip.image_size, 24)), text=torch.eye(32)[:4])
     batches, tower = [], tiny_clip.visual
     hook = tower.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
     with torch.no_grad():

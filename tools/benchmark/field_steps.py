@@ -39,7 +39,7 @@ class CoOpStep:
         self.optim = torch.optim.SGD(self.learned.values(), lr=0.002, momentum=0.9, weight_decay=5e-4)
         if self.learns_text:
             n = self.learned["text.ctx"].shape[-2]
-            ids = tokenize([f"{' '.join('X' * n)} {name}." for name in trainer.classnames], clip.context_length)
+            ids = tokenize([f"{' '.join('X' * n)} {name}." for name in trainer.classes.names], clip.context_length)
             self.eot = ids.argmax(-1).to(self.images.device)                                  # (C,)
             with torch.no_grad():
                 words = clip.embed_tokens(ids.to(self.images.device))                         # (C, 77, W)

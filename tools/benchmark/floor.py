@@ -116,7 +116,7 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
     conditional = "meta_net" in learner
-    own = [len(encode(f"{name}.")) + 1 for name in trainer.classnames]
+    own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
     tower = text(1 + learner["text"].n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
                  B if conditional else 1)
     if conditional:

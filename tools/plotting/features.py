@@ -17,7 +17,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.engine.progress import over
 from dassl.utils import UserError
-from trainers.parts.prompted_clip import Output
+from trainers.parts.prompted_model import Output
 
 from .run import Run, choose
 from .tested import rebuild, split_of

@@ -18,7 +18,7 @@ from torch import Tensor
 from clip import load_clip
 from clip.tokenizer import END, START, simple_tokenizer
 from dassl.utils import UserError
-from trainers._refusals import told_to_the_user
+from trainers._checks import as_user_error
 
 from .run import Run, choose
 from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, drawable, header_height, readable_on, width_of
@@ -68,7 +68,7 @@ def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
         UserError: the run learned no context words; classes of a run whose context all classes share.
     """
     vectors = learned_context(run)
-    with told_to_the_user():
+    with as_user_error():
         clip = load_clip(run.settings["MODEL"]["BACKBONE"]["NAME"])
     table = clip.token_embedding.weight.detach().float()                                  # (V, W)
     if vectors.shape[-1] != table.shape[1]:

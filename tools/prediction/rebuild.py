@@ -79,14 +79,14 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
     from clip.templates import DEFAULT, fill
     from dassl.config import get_cfg_default
     from datasets.folder import checked_template
-    from trainers._refusals import told_to_the_user
-    from trainers.parts.prompted_clip import PromptedCLIP
+    from trainers._checks import as_user_error
+    from trainers.parts.prompted_model import PromptedModel
 
     check_classes(classes)
     template, where = checked_template(template or DEFAULT), torch_device(device)
-    with told_to_the_user():
+    with as_user_error():
         clip = load_clip(backbone, where)
-        model = PromptedCLIP(clip, bank=encode_texts(clip, fill(template, list(classes)))).to(where).eval()
+        model = PromptedModel(clip, bank=encode_texts(clip, fill(template, list(classes)))).to(where).eval()
     cfg = get_cfg_default()
     cfg.INPUT.SIZE, cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = (clip.image_size,) * 2, "bicubic", ("normalize",)
     cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(clip.mean), list(clip.std)

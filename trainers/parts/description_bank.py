@@ -1,4 +1,4 @@
-"""A classifier of sentences: what is said of each class, which visual prompt looks for it, and what it counts."""
+"""A head of sentences: what is said of each class, which visual prompt looks for it, and what it counts."""
 from __future__ import annotations
 
 import json
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clip import InputError
+from clip import FrozenCLIP, InputError
 
 
 class DescriptionBank(nn.Module):
@@ -24,6 +24,8 @@ class DescriptionBank(nn.Module):
     Attributes:
         prompt_of: (C, m) int64.
     """
+
+    knows_classes, saved_name = True, "bank"
 
     def __init__(self, num_classes: int, m: int, draw: Callable[[], list[list[str]]],
                  encode: Callable[[list[str]], Tensor], mapping: nn.Module,
@@ -86,10 +88,10 @@ class DescriptionBank(nn.Module):
             scores = scores.gather(0, self.prompt_of.view(1, 1, -1).expand(1, scores.shape[1], -1))[0]
         return scores.unflatten(-1, self.prompt_of.shape)
 
-    def forward(self, image_features: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and the scores (B, C, m) that they come from."""
-        scores = self.scores(image_features, scale)
-        return self.mapping(scores), scores
+    def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """Logits (B, C), the "scores" (B, C, m) that they come from, and the "text_features" (C, m, D)."""
+        scores = self.scores(image_features, clip.scale)
+        return self.mapping(scores), {"scores": scores, "text_features": self.features}
 
 
 def _make_room_for_text(module: DescriptionBank, state: dict, prefix: str, *_) -> None:

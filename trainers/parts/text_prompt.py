@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clip import FrozenCLIP, InputError, TextTokens, tokenize
-from clip.text import warn_of_unknown_words
-from clip.tokenizer import encode
+from clip import FrozenCLIP, InputError, TextTokens, embed_texts
 
 POSITIONS = ("end", "middle", "front")
 
@@ -28,49 +26,61 @@ class TextPrompt(nn.Module):
         init: words whose embeddings the context starts from, e.g. "a photo of a".
         position: of the class name: after the context ("end"), inside it ("middle") or before it ("front").
         class_specific: a context of its own for every class, instead of one for all.
+        n_learned: learn only so many of the first tokens of `init`; the others stay fixed words (MaPLe). 0: all.
+        n_prompts: P contexts, each shared by all classes (PLOT); 0: one, without that dimension.
     Attributes:
-        ctx: (n, W), or (C, n, W) when class-specific; drawn from N(0, 0.02) with torch's global stream unless `init`.
+        ctx: (n, W), (C, n, W) when class-specific, or (P, n, W); drawn from N(0, 0.02) with torch's global stream
+            unless `init`.
     Raises:
-        InputError: an unknown position; a prompt of more tokens than CLIP's context length.
+        InputError: an unknown position; a prompt of more tokens than CLIP's context length; options that do not go
+            together.
     """
 
     def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int = 16, init: str = "", position: str = "end",
-                 class_specific: bool = False):
+                 class_specific: bool = False, n_learned: int = 0, n_prompts: int = 0):
         super().__init__()
         if position not in POSITIONS:
-            raise InputError(f"The class name stands at one of {', '.join(POSITIONS)}; got {position!r}.")
+            raise InputError(f"The class name must be at the {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}, got "
+                             f"{position!r}.")
+        if (n_learned or n_prompts) and (position != "end" or class_specific):
+            raise InputError("Several contexts, or one of which only the first words are learned, must be shared by all "
+                             f"classes and end before the class name, got position {position!r}, "
+                             f"{'class-specific' if class_specific else 'shared'}.")
         init = init.replace("_", " ").strip()
-        n = len(encode(init)) if init else n_ctx
-        if not 1 <= n <= clip.context_length:
-            raise InputError(f"A text prompt learns at least 1 context word, and with the class name fills at most "
-                             f"{clip.context_length} tokens; got {n} context words.")
+        encode = clip.tokenizer.encode
+        words = len(encode(init)) if init else n_ctx
+        n = n_learned or words
+        if not 1 <= n <= words <= clip.context_length:
+            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, "
+                             f"and with the class name fill at most {clip.context_length} tokens, got {n} context words.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
-        fixed = _fixed_words(clip, names, init, n)
+        fixed = _fixed_words(clip, names, init, words)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
         self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)    # (C, s, W): class . end
         self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it behind a prefix
         self.register_buffer("read_at", fixed.eot, persistent=False)    # the same where it needs it without one
         order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
         self.register_buffer("order", order.to(self.start.device), persistent=False)    # (C, n_after + s)
-        size = (len(names), n, clip.text_width) if class_specific else (n, clip.text_width)
-        self.ctx = nn.Parameter(torch.empty(size, device=self.start.device))
+        several = (len(names),) if class_specific else (n_prompts,) if n_prompts else ()
+        self.ctx = nn.Parameter(torch.empty(*several, n, clip.text_width, device=self.start.device))
         with torch.no_grad():
             if init:
-                self.ctx.copy_(fixed.embeddings[0, 1:1 + n].expand(size))
+                self.ctx.copy_(fixed.embeddings[0, 1:1 + n].expand_as(self.ctx))
             else:
                 nn.init.normal_(self.ctx, std=0.02)
 
     def forward(self) -> TextTokens:
-        """The C prompts as token embeddings; a generic context before the class name is kept as one shared prefix."""
-        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]    # (n_before, W) or (C, ...)
+        """The C prompts as token embeddings; a generic context before the class name is one shared prefix, or P."""
+        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
         own = self.suffix    # (C, s, W)
         if self.n_before < self.n_ctx:
             after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
             own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
         if not self.class_specific and self.n_before:
-            return TextTokens(own, self.eot - 1 - self.n_before, torch.cat([self.start, before]))
+            start = self.start.expand(*before.shape[:-2], -1, -1)    # (1, W) or (P, 1, W)
+            return TextTokens(own, self.eot - 1 - self.n_before, torch.cat([start, before], dim=-2))
         start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
         return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
 
@@ -83,13 +93,9 @@ def _own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
 
 def _fixed_words(clip: FrozenCLIP, classnames: list[str], init: str, n: int) -> TextTokens:
     """Embeddings of "<start> X .. X <class>. <end>" (or with the initial words), cut after the longest end."""
-    sentences = [f"{init or ' '.join(['X'] * n)} {name}." for name in classnames]
     try:
-        ids = tokenize(sentences, clip.context_length).to(clip.logit_scale.device)    # (C, 77)
+        return embed_texts(clip, [f"{init or ' '.join(['X'] * n)} {name}." for name in classnames],
+                           words=[init, *classnames] if init else classnames)
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
-    warn_of_unknown_words(clip, [init, *classnames] if init else classnames)
-    eot = ids.argmax(dim=-1)    # (C,)
-    with torch.no_grad():
-        return TextTokens(clip.embed_tokens(ids[:, :int(eot.max()) + 1]), eot)

@@ -55,7 +55,7 @@ class VisualPrompt(nn.Module):
         else:
             nn.init.normal_(self.tokens, std=0.02)
 
-    def inject(self, block: int, x: Tensor) -> Tensor:
+    def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): with n tokens more at the first one, others at the next ones."""
         if self.placement == "after_cls":
             if not 0 <= block < self.depth:

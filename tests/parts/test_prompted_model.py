@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clip import InputError, encode_texts
-from trainers.parts.prompted_clip import PromptedCLIP
+from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.visual_prompt import VisualPrompt
 
@@ -11,7 +11,7 @@ NAMES = ["cat", "dog", "bird"]
 
 
 def test_only_prompts_receive_gradients_and_only_they_are_in_the_prompt_learner(tiny_clip):
-    model = PromptedCLIP(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4), visual=VisualPrompt(tiny_clip, 2))
+    model = PromptedModel(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4), visual=VisualPrompt(tiny_clip, 2))
     model(torch.randn(2, 3, 32, 32)).logits.sum().backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
     assert with_gradient == {"prompt_learner.text.ctx", "prompt_learner.visual.tokens"}
@@ -20,7 +20,7 @@ def test_only_prompts_receive_gradients_and_only_they_are_in_the_prompt_learner(
 
 def test_checkpoints_use_the_authors_names_and_leave_fixed_words_aside(tiny_clip):
     names = {"text.ctx": "txt_ctx", "visual.tokens": ["image_encoder.VPT", "image_encoder.block.1.VPT"]}
-    model = PromptedCLIP(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4), visual=VisualPrompt(tiny_clip, 2, depth=2),
+    model = PromptedModel(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4), visual=VisualPrompt(tiny_clip, 2, depth=2),
                          saved_as=names)
     saved = model.prompt_learner.state_dict()
     assert {k: tuple(v.shape) for k, v in saved.items()} == {
@@ -35,7 +35,7 @@ def test_checkpoints_use_the_authors_names_and_leave_fixed_words_aside(tiny_clip
 
 
 def test_text_is_encoded_once_per_evaluation_and_again_after_a_change(tiny_clip, monkeypatch):
-    model = PromptedCLIP(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4))
+    model = PromptedModel(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4)).eval()
     calls, encode = [], type(tiny_clip).encode_text
     monkeypatch.setattr(type(tiny_clip), "encode_text", lambda *a: calls.append(1) or encode(*a))
     images = torch.randn(1, 3, 32, 32)
@@ -51,10 +51,7 @@ def test_text_is_encoded_once_per_evaluation_and_again_after_a_change(tiny_clip,
     assert len(calls) == 4
 
 
-def test_a_classifier_is_either_learned_or_fixed(tiny_clip):
-    bank = encode_texts(tiny_clip, NAMES)
-    with pytest.raises(InputError, match="exactly one"):
-        PromptedCLIP(tiny_clip)
-    with pytest.raises(InputError, match="exactly one"):
-        PromptedCLIP(tiny_clip, text=TextPrompt(tiny_clip, NAMES), bank=bank)
-    assert PromptedCLIP(tiny_clip, bank=bank)(torch.randn(2, 3, 32, 32)).logits.shape == (2, 3)
+def test_a_head_that_compares_with_texts_needs_some(tiny_clip):
+    with pytest.raises(InputError, match="CosineHead"):
+        PromptedModel(tiny_clip)
+    assert PromptedModel(tiny_clip, text=encode_texts(tiny_clip, NAMES))(torch.randn(2, 3, 32, 32)).logits.shape == (2, 3)

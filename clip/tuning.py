@@ -1,0 +1,89 @@
+"""The ways into a tower: what a prompt, an adapter or a low-rank update does to the tokens of a frozen transformer."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor
+
+SITES = ("qkv", "out", "fc", "proj")    # the products of a block, in their order
+
+
+class Tuner(Protocol):
+    """What may act inside a tower. Every part is optional; a missing one changes nothing.
+
+    Blocks count from 0. Tokens are (..., L, W). In the text tower they may be packed: the shared prefix followed by
+    every sequence's own tokens (B, p + R*L, W), so `project` and `leave` must treat each token by itself.
+
+    Attributes:
+        whole_sequence: in the text tower, `enter` needs each whole sequence (N, L, W), because what it exchanges differs
+            between sequences or makes them longer. Otherwise it sees the shared prefix alone, where there is one.
+    """
+
+    whole_sequence: bool = False
+
+    def enter(self, block: int, x: Tensor) -> Tensor:
+        """What enters `block` instead of x; block -1 is before the vision tower's `ln_pre`.
+
+        A text sequence that comes back longer has grown in front of its end-of-text, which moves accordingly.
+        """
+        ...
+
+    def project(self, block: int, site: str, x: Tensor, y: Tensor) -> Tensor:
+        """What is used instead of y, the product of x at one of SITES; "qkv" is (..., L, 3W), in that order."""
+        ...
+
+    def leave(self, block: int, x: Tensor, y: Tensor) -> Tensor:
+        """What leaves `block` instead of y, its output for x; in the last block for the tokens that are read alone."""
+        ...
+
+    def select(self, rows: slice) -> Tuner:
+        """The same for some of the N text sequences; needed where `enter` differs between sequences."""
+        ...
+
+
+class Tuners:
+    """Some tuners one after the other, with the parts that they have.
+
+    Args:
+        tuners: none, one, or several in the order in which they act.
+    """
+
+    def __init__(self, tuners: Tuner | Sequence[Tuner] | None):
+        if tuners is None or isinstance(tuners, Tuners):
+            tuners = tuners.tuners if tuners is not None else ()
+        elif any(hasattr(tuners, part) for part in ("enter", "project", "leave")):
+            tuners = (tuners,)
+        self.tuners = tuple(tuners)
+        self._enter, self._project, self._leave = ([getattr(t, part) for t in self.tuners if hasattr(t, part)]
+                                                   for part in ("enter", "project", "leave"))
+
+    def __bool__(self) -> bool:
+        return bool(self.tuners)
+
+    @property
+    def whole_sequence(self) -> bool:
+        return any(getattr(tuner, "whole_sequence", False) for tuner in self.tuners)
+
+    def select(self, rows: slice) -> Tuners:
+        return Tuners([tuner.select(rows) if hasattr(tuner, "select") else tuner for tuner in self.tuners])
+
+    def enter(self, block: int, x: Tensor) -> Tensor:
+        for part in self._enter:
+            x = part(block, x)
+        return x
+
+    def project(self, block: int) -> Callable[[str, Tensor, Tensor], Tensor] | None:
+        """Called with (site, x, y) after each product of `block`; None where no tuner has this part."""
+        return partial(self._after_product, block) if self._project else None
+
+    def _after_product(self, block: int, site: str, x: Tensor, y: Tensor) -> Tensor:
+        for part in self._project:
+            y = part(block, site, x, y)
+        return y
+
+    def leave(self, block: int, x: Tensor, y: Tensor) -> Tensor:
+        for part in self._leave:
+            y = part(block, x, y)
+        return y

@@ -1,0 +1,43 @@
+"""A method's model on its towers, for training, predicting and measuring alike: no data, no loop, no folder."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clip import FrozenCLIP, load_clip
+from dassl.config import CfgNode
+from trainers import MAX_TOKENS
+from trainers._checks import as_user_error, check_images
+from trainers._precision import MixedPrecision
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import PromptedModel
+
+
+def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
+             clip: FrozenCLIP | None = None) -> tuple[PromptedModel, MixedPrecision]:
+    """The untrained model of a `PromptTrainer` class, and the precision of its towers.
+
+    Args:
+        cfg: whose MODEL.BACKBONE, INPUT, TRAIN and the method's section count.
+        clip: towers that are there already, on `device`; None loads them.
+    Raises:
+        UserError: a name, size or option that does not fit.
+    """
+    options = cfg.TRAINER[method.section] if method.section else None
+    with as_user_error():
+        clip = clip or load_clip(cfg.MODEL.BACKBONE.NAME, device)
+        clip.max_tokens = cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
+        check_images(method, clip, cfg)
+        if method.needs_vit:
+            clip.require_tokens(method.__name__)
+        mixed = MixedPrecision(clip, options.get("PREC", "fp32") if options is not None else "fp32", method.half_towers)
+        if cfg.TRAIN.get("COMPILE", False):
+            clip.compile_image_blocks()
+        return method.build(clip, classes, options).to(device), mixed
+
+
+def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,
+          options: CfgNode | None) -> Tensor:
+    """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested."""
+    with torch.inference_mode(not method.adapts), mixed.autocast(enabled=method.half_towers):
+        return method.predict(model, images, options)

@@ -1,0 +1,67 @@
+"""What a config may not ask of a method, and errors of towers and bricks as errors of the user's."""
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from clip import FrozenCLIP, InputError
+from dassl.config import CfgNode
+from dassl.utils import UserError
+from trainers import MAX_TOKENS
+from trainers._memory import is_out_of_memory
+from trainers._precision import PRECISIONS
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def as_user_error() -> Iterator[None]:
+    """Converts InputError to UserError inside, and running out of memory too."""
+    try:
+        yield
+    except InputError as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"There is not enough memory to build the model ({str(error).splitlines()[0]}). Use a smaller "
+                        "backbone, fewer learned tokens or fewer classes, or free memory that other programs hold."
+                        ) from error
+
+
+def check_options(method: type, cfg: CfgNode) -> None:
+    """Raises UserError for a section or transforms that the method cannot use."""
+    options = cfg.TRAINER[method.section] if method.section else {}
+    if (prec := options.get("PREC", "fp32")) not in PRECISIONS:
+        raise UserError(f"TRAINER.{method.section}.PREC must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, got "
+                        f"{prec!r}.")
+    if empty := [key for key, value in options.items() if value is None]:
+        raise UserError(f"TRAINER.{method.section}.{empty[0]} has no value (None). Leave it out for its default.")
+    if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
+        raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
+    if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
+        name, transforms = method.__name__, tuple(cfg.INPUT.TRANSFORMS)
+        raise UserError(
+            f"{name} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, which is {transforms}."
+            if method.normalised else
+            f"{name} learns pixels and normalises the image after them; take \"normalize\" out of "
+            f"INPUT.TRANSFORMS, which is {transforms}.")
+
+
+def check_images(method: type, clip: FrozenCLIP, cfg: CfgNode) -> None:
+    """Raises UserError for an image size that does not fit the tower; warns of other statistics than its own."""
+    size, side = tuple(cfg.INPUT.SIZE), clip.image_size
+    if method.border and (len(set(size)) > 1 or not 0 < size[0] < side):
+        raise UserError(f"{method.__name__} learns a border around a smaller square image in the {side} x {side} pixels "
+                        f"of {clip.name}; INPUT.SIZE is {size}. Set it to the image's size, published as 6/7 of that: "
+                        f"INPUT.SIZE \"({side * 6 // 7}, {side * 6 // 7})\".")
+    if not method.border and set(size) != {side}:
+        raise UserError(f"{clip.name} takes {side} x {side} images, and INPUT.SIZE is {size}. Set INPUT.SIZE "
+                        f"\"({side}, {side})\" or choose another MODEL.BACKBONE.NAME.")
+    mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
+    if not torch.allclose(torch.tensor([*mean, *std]), torch.tensor([*clip.mean, *clip.std]), atol=1e-4):
+        logger.warning("INPUT.PIXEL_MEAN %s and PIXEL_STD %s are not those %s was trained with: %s and %s",
+                       mean, std, clip.name, clip.mean, clip.std)

@@ -1,0 +1,36 @@
+"""What a method is told of the classes: names, sentences, and which of them training saw."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clip.templates import DEFAULT, fill
+
+Describe = Callable[[str, str], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Attributes:
+        names: C of them, in the order of the logits.
+        template: the dataset's sentence, with one {} for the name.
+        describe: (kind, path) to the descriptions of each class, see `trainers.parts.descriptions.load_descriptions`;
+            None where there are none.
+        seen: for each class whether training saw it; None where nobody says.
+        image_size: side of the images that come, where it is not the tower's own (a border is learned around them).
+        seed: of what is drawn for the classes; -1 for a random one.
+    """
+
+    names: Sequence[str]
+    template: str = DEFAULT
+    describe: Describe | None = None
+    seen: Sequence[bool] | None = None
+    image_size: int | None = None
+    seed: int = -1
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sentences(self, template: str = "") -> list[str]:
+        """One for each class, in `template` or else the dataset's."""
+        return fill(template or self.template, list(self.names))

@@ -1,0 +1,119 @@
+"""Heads: from features to logits.
+
+A head is called with image features, text features and the towers (for their scale), in float32, see
+`trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found.
+It may say `knows_classes` (it needs no text features) and `unit_norm = False` (it takes image features as the tower
+gives them). Those that learn or keep something save it with the prompts.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, InputError
+
+
+class CosineHead(nn.Module):
+    """Cosines times a scale: the classifier of CLIP.
+
+    Args:
+        scale: a constant in place of CLIP's own factor, for methods that fix it.
+    """
+
+    def __init__(self, scale: float | None = None):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (C, D), or texts of each image (B, C, D), -> (B, C)."""
+        scale = clip.scale if self.scale is None else self.scale
+        if text_features.dim() == 3:
+            return scale * (text_features @ image_features.unsqueeze(2)).squeeze(2) + clip.bias
+        return scale * image_features @ text_features.t() + clip.bias
+
+
+class LinearHead(nn.Module):
+    """Scores W f + b of image features f as the tower gives them; zero at first."""
+
+    knows_classes, unit_norm = True, False
+
+    def __init__(self, clip: FrozenCLIP, num_classes: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, clip.embed_dim, device=clip.logit_scale.device))
+        self.bias = nn.Parameter(torch.zeros(num_classes, device=clip.logit_scale.device))
+
+    def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> Tensor:
+        """(B, D) -> (B, C)."""
+        return F.linear(image_features, self.weight, self.bias)
+
+
+class ResidualHead(CosineHead):
+    """Cosines with the classes' text features plus a learned residual, which is zero at first.
+
+    Args:
+        alpha: factor on the residual.
+    Attributes:
+        residual: (C, D).
+    Source: TaskRes (Yu et al., CVPR 2023), trainers/taskres.py: (t + alpha * x), then normalised.
+    """
+
+    def __init__(self, num_classes: int, dim: int, alpha: float = 0.5, scale: float | None = None):
+        super().__init__(scale)
+        self.alpha, self.residual = alpha, nn.Parameter(torch.zeros(num_classes, dim))
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (C, D) -> (B, C)."""
+        classes = F.normalize(text_features + self.alpha * self.residual, dim=-1)
+        return super().forward(image_features, classes, clip)
+
+
+class CacheHead(CosineHead):
+    """Cosines with texts, plus votes of labelled images weighted by how near they are.
+
+    Empty until it is filled or loaded: then it has no votes.
+
+    Args:
+        alpha: weight of the votes. beta: how fast they fall with the distance; both at least 0.
+        learned: whether the keys are optimised.
+        scale: see `CosineHead`.
+    Attributes:
+        keys: (K, D) unit-norm features of the cache. values: (K, C), one-hot labels.
+    Source: Tip-Adapter (Zhang et al., ECCV 2022), equation 5: alpha * exp(-beta (1 - f.K)) V.
+    """
+
+    def __init__(self, clip: FrozenCLIP, num_classes: int, alpha: float = 1.0, beta: float = 1.0,
+                 learned: bool = False, scale: float | None = None):
+        super().__init__(scale)
+        device = clip.logit_scale.device
+        self.keys = nn.Parameter(torch.zeros(0, clip.embed_dim, device=device), requires_grad=learned)
+        self.register_buffer("values", torch.zeros(0, num_classes, device=device))
+        self.register_buffer("alpha", torch.tensor(float(alpha), device=device))
+        self.register_buffer("beta", torch.tensor(float(beta), device=device))
+        self.register_load_state_dict_pre_hook(_make_room_for_keys)
+
+    @torch.no_grad()
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Keep these keys (K, D) and labels (K, C); an optimiser that holds the former keys must be built again."""
+        if keys.shape[1:] != self.keys.shape[1:] or values.shape[1:] != self.values.shape[1:] or len(keys) != len(values):
+            raise InputError(f"A cache needs K keys of width {self.keys.shape[1]} and a label over "
+                             f"{self.values.shape[1]} classes for each, got {tuple(keys.shape)} and "
+                             f"{tuple(values.shape)}.")
+        self.keys = nn.Parameter(keys.to(self.keys), requires_grad=self.keys.requires_grad)
+        self.values = values.to(self.values)
+
+    def votes(self, image_features: Tensor) -> Tensor:
+        """(B, D) -> (B, C)."""
+        affinity = image_features @ self.keys.t()                                 # (B, K)
+        return torch.exp(-self.beta * (1 - affinity)) @ self.values
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (C, D) -> (B, C)."""
+        return super().forward(image_features, text_features, clip) + self.alpha * self.votes(image_features)
+
+
+def _make_room_for_keys(head: CacheHead, state: dict, prefix: str, *_) -> None:
+    if prefix + "keys" in state:
+        head.keys = nn.Parameter(torch.empty_like(state[prefix + "keys"], device=head.keys.device),
+                                 requires_grad=head.keys.requires_grad)
+        head.values = torch.empty_like(state[prefix + "values"], device=head.values.device)

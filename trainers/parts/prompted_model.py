@@ -1,0 +1,171 @@
+"""PromptedModel: frozen towers, what is learned around them, and the head that turns features into logits."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, InputError, Tuner
+from trainers.parts.heads import CosineHead
+
+
+@dataclass
+class Output:
+    """What a `PromptedModel` says of B images.
+
+    Attributes:
+        logits: (B, C), scaled as the head scales them (by CLIP's factor on cosines, where there is one).
+        image_features: unit norm: (B, D); (v, B, D) for v views of each image; (B, L, D) for all of its tokens.
+        text_features: unit norm: (C, D); (P, C, D) for P prompts or (C, m, D) for m descriptions of each class;
+            (B, C, D) where they depend on the image; None without text.
+        aux: what else the head found, by name, e.g. "scores" (B, C, m) of descriptions, or "plan" of a transport.
+    """
+
+    logits: Tensor
+    image_features: Tensor
+    text_features: Tensor | None
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+    def detach(self) -> Output:
+        return Output(*(value if value is None else value.detach() for value in
+                        (self.logits, self.image_features, self.text_features)),
+                      {name: value.detach() for name, value in self.aux.items()})
+
+
+class PromptLearner(nn.ModuleDict):
+    """The learned bricks, saved under the names that the method's authors gave to their parameters.
+
+    Whatever else a checkpoint holds (fixed words such as `token_prefix`, a whole frozen CLIP) is left aside on loading.
+
+    Args:
+        bricks: modules by name, e.g. {"text": TextPrompt, "visual": VisualPrompt}.
+        saved_as: their parameters' names in a checkpoint, e.g. {"text.ctx": "ctx"}; several names mean one for every
+            row of the parameter. A parameter without an entry keeps its own name.
+    """
+
+    def __init__(self, bricks: dict[str, nn.Module], saved_as: Mapping[str, str | Sequence[str]] | None = None):
+        super().__init__(bricks)
+        self.saved_as = dict(saved_as or {})
+        self.register_state_dict_post_hook(_to_saved_names)
+        self.register_load_state_dict_pre_hook(_from_saved_names)
+
+
+def _to_saved_names(module: PromptLearner, state: dict, prefix: str, _metadata) -> None:
+    for own, saved in module.saved_as.items():
+        value = state.pop(prefix + own)
+        rows = [(saved, value)] if isinstance(saved, str) else zip(saved, value, strict=True)
+        state.update({prefix + name: row for name, row in rows})
+
+
+def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> None:
+    whole = f"{prefix}prompt_learner."                      # of a file that holds the authors' whole model
+    for name in [name for name in state if name.startswith(whole)]:
+        state.setdefault(prefix + name.removeprefix(whole), state.pop(name))
+    for own, saved in module.saved_as.items():
+        if isinstance(saved, str) and prefix + saved in state:
+            state[prefix + own] = state.pop(prefix + saved)
+        elif not isinstance(saved, str) and all(prefix + name in state for name in saved):
+            state[prefix + own] = torch.stack([state.pop(prefix + name) for name in saved])
+    own_names = {prefix + name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    for name in [name for name in state if name.startswith(prefix) and name not in own_names]:
+        del state[name]
+
+
+class PromptedModel(nn.Module):
+    """Images to an `Output`.
+
+    Args:
+        clip: the towers.
+        text: what the classes are compared by: (C, D) fixed unit-norm features; a brick that gives their `TextTokens`,
+            from the images' features (B, D) if it says `conditional`; or None, where the head knows the classes.
+        head: image features, text features and `clip` to logits (B, C), or to logits and a dict of more; see
+            `trainers.parts.heads`. Default: cosines.
+        visual, text_tuner: tuners of the image and the text tower; bricks.
+        pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
+            here, after it.
+        tower: released weights of `clip`, see `FrozenCLIP.trainable`.
+        want: what is read from the image tower, see `FrozenCLIP.encode_image`.
+        saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
+    Attributes:
+        prompt_learner: the bricks under the names of these arguments, and nothing frozen: what is optimised and saved.
+    """
+
+    def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
+                 visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
+                 tower: nn.ParameterDict | None = None, want="pooled",
+                 saved_as: Mapping[str, str | Sequence[str]] | None = None):
+        super().__init__()
+        head = head or CosineHead()
+        if text is None and not getattr(head, "knows_classes", False):
+            raise InputError(f"{type(head).__name__} compares images with texts; give text features or a text prompt.")
+        if visual is not None:
+            clip.require_tokens("A visual prompt")
+        self.clip, self.want = clip, want
+        bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
+                  getattr(head, "saved_name", "head"): head}
+        self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
+        self._head = getattr(head, "saved_name", "head")
+        self.register_buffer("fixed_text", text if isinstance(text, Tensor) else None, persistent=False)
+        for name, values in (("mean", clip.mean), ("std", clip.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self._cached: tuple[tuple, Tensor] | None = None
+
+    def brick(self, name: str) -> nn.Module | None:
+        """By the name of its argument; None where there is none."""
+        return self.prompt_learner[name] if name in self.prompt_learner else None
+
+    @property
+    def head(self) -> nn.Module:
+        return self.prompt_learner[self._head]
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether every image has text features of its own."""
+        return getattr(self.brick("text"), "conditional", False)
+
+    def text_features(self, image_features: Tensor | None = None) -> Tensor | None:
+        """See `Output`. In evaluation without gradients they are computed once and kept until anything learned changes.
+
+        Args:
+            image_features: (B, D), for a conditional text brick.
+        """
+        if self.fixed_text is not None or "text" not in self.prompt_learner:
+            return self.fixed_text
+        if torch.is_grad_enabled() or self.prompt_learner.training or self.is_conditional:
+            return self._encode_text(image_features)
+        # Whatever is learned may act on the text side, and so may weights of the towers that were exchanged.
+        parameters = (*self.prompt_learner.parameters(), *self.clip.parameters())
+        state = tuple((p.data_ptr(), p._version) for p in parameters)
+        if self._cached is None or self._cached[0] != state:
+            with torch.inference_mode(False), torch.no_grad():       # kept, so it may meet a gradient later
+                self._cached = state, self._encode_text(None)
+        return self._cached[1]
+
+    def _encode_text(self, image_features: Tensor | None) -> Tensor:
+        text = self.prompt_learner["text"]
+        return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"))
+
+    def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
+        """See `Output`; v views of B images pass the tower as one batch of v * B."""
+        if (pixel := self.brick("pixel")) is not None:
+            images = pixel(images)                                                # (B, 3, S, S) or (v, B, 3, S, S)
+            if pixel.in_pixel_space:
+                images = (images - self.mean) / self.std
+        features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
+                                          unit_norm=unit_norm)
+        return features.unflatten(0, images.shape[:-3])
+
+    def forward(self, images: Tensor) -> Output:
+        """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
+        unit_norm = getattr(self.head, "unit_norm", True)
+        image_features = self.image_features(images, unit_norm)
+        text_features = self.text_features(image_features)
+        with torch.autocast(images.device.type, enabled=False):                   # cosines and losses in float32
+            found = self.head(image_features, text_features, self.clip)
+        logits, aux = found if isinstance(found, tuple) else (found, {})
+        if (classes := aux.pop("text_features", None)) is not None:               # of a head that knows them
+            text_features = classes
+        return Output(logits, image_features if unit_norm else F.normalize(image_features, dim=-1), text_features, aux)
