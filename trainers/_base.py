@@ -109,7 +109,7 @@ class PromptTrainer(TrainerX):
             clip.max_tokens = self.cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
             self._check_image_size(clip)
             self.mixed = MixedPrecision(clip, self.options.get("PREC", "fp32") if self.section else "fp32",
-                                        self.half_towers)
+                                        self.half_towers, self.cfg.TRAIN.get("ONEDNN", "auto"))
             if self.cfg.TRAIN.get("COMPILE", False):
                 clip.compile_image_blocks()
             self.model = self.build_classifier(clip).to(self.device)
