@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +20,9 @@ from dassl.engine import TrainerX, progress
 from dassl.engine.parallel import average_gradients
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, count_num_param, distributed
+from dassl.utils import UserError, count_num_param
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
-from trainers._graphs import RecordedStep
 from trainers._memory import with_less_memory_if_need_be
 from trainers._precision import PRECISIONS, MixedPrecision
 from trainers._refusals import told_to_the_user
@@ -138,7 +136,7 @@ class PromptTrainer(TrainerX):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
         limit = self.model.clip if "text" in dict(self.model.prompt_learner.named_children()) else None
-        out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(images, label))
+        out, terms, loss = with_less_memory_if_need_be(limit, lambda: self._gradients(images, label))
         self.check_finite(terms, batch)
         self.observe(out, label)
         average_gradients(self)
@@ -151,26 +149,6 @@ class PromptTrainer(TrainerX):
             self.update_lr()
         values = torch.stack([value.detach().double().reshape(()) for value in summary.values()])
         return dict(zip(summary, values.tolist(), strict=True))                         # a GPU is asked once
-
-    @cached_property
-    def gradients(self) -> Callable[[Tensor, Tensor], tuple[Output, dict[str, Tensor], Tensor]]:
-        """Sets the gradients of a batch; returns output, terms and loss. Recorded where TRAIN.CUDA_GRAPHS asks for it.
-
-        Raises:
-            UserError: it is asked for, and the trainer does not say that it is `recordable`.
-        """
-        if not self.cfg.TRAIN.get("CUDA_GRAPHS", False):
-            return self._gradients
-        if self.device.type != "cuda":
-            logger.warning("TRAIN.CUDA_GRAPHS records the steps of a GPU; this run is on the %s.", self.device.type)
-            return self._gradients
-        if distributed.world_size() > 1:
-            raise UserError("TRAIN.CUDA_GRAPHS is for runs of one process: how many images of a batch are its own may "
-                            "change from step to step. Set TRAIN.CUDA_GRAPHS False.")
-        if not self.recordable:
-            raise UserError(f"TRAIN.CUDA_GRAPHS is for trainers that say `recordable = True`, whose loss depends on "
-                            f"nothing but its arguments; {type(self).__name__} does not. Set TRAIN.CUDA_GRAPHS False.")
-        return RecordedStep(self._gradients, self.model.prompt_learner.parameters())
 
     def _gradients(self, images: Tensor, label: Tensor) -> tuple[Output, dict[str, Tensor], Tensor]:
         with self.mixed.autocast():
@@ -185,15 +163,9 @@ class PromptTrainer(TrainerX):
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 
-    @contextlib.contextmanager
-    def in_float32(self) -> Iterator[None]:
+    def in_float32(self) -> contextlib.AbstractContextManager[None]:
         """Inside, steps compute in float32, with the towers' matrices as they were rounded."""
-        self.gradients = self._gradients
-        try:
-            with self.mixed.in_float32():
-                yield
-        finally:
-            del self.gradients               # a recording would read the matrices where they were before
+        return self.mixed.in_float32()
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)
