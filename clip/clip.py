@@ -22,12 +22,12 @@ from torch import Tensor
 
 from .archive import is_torchscript
 from .backbones import BACKBONES, TINY, resolve
-from .towers import PIXEL_MEAN, PIXEL_STD
 from .errors import InputError
 from .model import build_model
 from .simple_tokenizer import SimpleTokenizer
 from .tiny import TINY_FILE, read_tiny
 from .tokenizer import tokenize
+from .towers import PIXEL_MEAN, PIXEL_STD
 from .weights import cache_folders, fetch, file_sha256, read_state_dict
 
 __all__ = ["available_models", "load", "tokenize"]

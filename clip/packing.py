@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 ROW_LENGTH = 64     # about: rows must be long enough for fast matrix products, and attention costs grow with them
+MOST_KEPT = 32      # packings, about 1 MB each at the default number of text tokens encoded at once
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Packing:
     last: Tensor
 
 
-@cache          # for ever: a recorded training step reads what it was given
+@lru_cache(maxsize=MOST_KEPT)
 def pack(lengths: tuple[int, ...], device: torch.device | str = "cpu", row_length: int = ROW_LENGTH) -> Packing:
     """Long sequences first, each into the emptiest row: rows differ by less than the shortest sequence put in last.
 

@@ -1,12 +1,9 @@
-"""Products with frozen matrices, in float32 on a CPU by the faster of the two libraries that PyTorch has for them.
+"""Products with frozen matrices, in float32 on a CPU by either of the two libraries that PyTorch has for them.
 
-PyTorch gives such products to MKL, which on other makers' processors than Intel's may leave the widest vectors unused;
-oneDNN, which PyTorch ships too and takes for convolutions and bfloat16, uses them. It is the same product in float32,
-its terms added up in another order.
+F.linear calls MKL, which may leave AVX-512 unused on processors of makers other than Intel; oneDNN, which PyTorch ships
+for convolutions and bfloat16, uses it. Both compute the same product in float32, summed in a different order.
 """
 from __future__ import annotations
-
-import time
 
 import torch
 import torch.nn.functional as F
@@ -54,23 +51,6 @@ def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
 
 
-def onednn_gain(tokens: int = 394, width: int = 768) -> float:
-    """How many times as fast as F.linear's oneDNN's product of a ViT-B's block is here; takes some 50 ms.
-
-    0.0 where this PyTorch does not have it.
-    """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
-        return 0.0
-    x, weight = torch.ones(tokens, width), torch.ones(4 * width, width)
-    plain, other = [], []
-    for _ in range(4):
-        plain.append(seconds(F.linear, x, weight))
-        other.append(seconds(by_onednn, x, weight))
-    return min(plain) / min(other)
-
-
-def seconds(product, x: Tensor, weight: Tensor) -> float:
-    """Of one call on a CPU."""
-    start = time.perf_counter()
-    product(x, weight)
-    return time.perf_counter() - start
+def has_onednn() -> bool:
+    """Whether this PyTorch has oneDNN's float32 product on a CPU."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -35,7 +35,8 @@ class TowerShape:
     """What a state dict does not tell. Widths and depths are read from the weights.
 
     Attributes:
-        causal: text tokens see their past alone. read_at: the text token that is read, "eot" or "last" (of the context).
+        causal: text tokens see their past alone.
+        read_at: the text token that is read, "eot" or "last" (of the context).
     """
 
     vision_heads: int

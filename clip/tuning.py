@@ -17,8 +17,8 @@ class Tuner(Protocol):
     every sequence's own tokens (B, p + R*L, W), so `project` and `leave` must treat each token by itself.
 
     Attributes:
-        whole_sequence: in the text tower, `enter` needs each whole sequence (N, L, W), because what it exchanges differs
-            between sequences or makes them longer. Otherwise it sees the shared prefix alone, where there is one.
+        whole_sequence: in the text tower, `enter` needs each whole sequence (N, L, W), because what it exchanges
+            differs between sequences or makes them longer. Otherwise it sees a shared prefix alone, if there is one.
     """
 
     whole_sequence: bool = False

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .archive import is_torchscript, read_torchscript
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
-from .towers import FrozenCLIP
 from .errors import InputError
 from .tiny import TINY_FILE, read_tiny
+from .towers import FrozenCLIP
 
 try:
     import fcntl

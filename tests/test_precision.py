@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from clip.processor import Processor
 from dassl.engine import build_trainer
 from trainers import _precision
 
@@ -36,15 +37,17 @@ def test_float16_is_float32_for_a_small_model_on_a_cpu(precision, make_cfg):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
-@pytest.mark.parametrize(("gain", "precision"), [(0.9, "fp32"), (3.0, "bf16")])
+@pytest.mark.parametrize(("flags", "precision", "why"), [
+    ({"avx2", "avx512f"}, "fp32", "does not multiply"), (set(), "fp32", "does not multiply"),
+    ({"avx512_bf16"}, "bf16", "multiplies"), ({"amx_bf16"}, "bf16", "multiplies")])
 @pytest.mark.parametrize("asked", ["fp16", "amp"])
-def test_a_large_model_takes_bf16_for_float16_on_a_cpu_that_is_faster_in_it(gain, precision, asked, make_cfg,
-                                                                            monkeypatch, caplog):
+def test_a_large_model_takes_bf16_for_float16_on_a_cpu_that_has_it_in_hardware(flags, precision, why, asked, make_cfg,
+                                                                               monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(_precision, "_LARGE", 0)
-    monkeypatch.setattr(_precision, "bf16_gain", lambda: gain)
+    monkeypatch.setattr(_precision, "this_processor", lambda: Processor("AuthenticAMD", frozenset(flags)))
     assert built(make_cfg, "CoOp", asked).precision == precision
-    assert f"PREC {asked} is {precision} on this CPU, which multiplies matrices {gain} times as fast" in caplog.text
+    assert f"PREC {asked} is {precision} on this CPU, which {why} bfloat16 in hardware" in caplog.text
     assert built(make_cfg, "CoOp", "fp32").precision == "fp32"
 
 

@@ -29,7 +29,7 @@ examples:
   python tools/bench.py --trainers CoCoOp --classes 100 --batch 8
   python tools/bench.py --backbones tiny --rounds 3 --no-memory    a try that ends in seconds
   python tools/bench.py --device cuda --precision fp16 --batch 32 --json gpu.json
-  python tools/bench.py --device cuda --precision fp16 --batch 32 --cuda-graphs
+  python tools/bench.py --onednn off                               all products by F.linear, to compare two checkouts
   python tools/bench.py --all --json all.json                      every row on every backbone; takes hours on a CPU
 
 The weights are random, at the sizes of the real ones: nothing is downloaded. Leave the machine alone meanwhile.
@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
                    help="for the rounds of a row; three are always done (default: 60)")
     p.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: cuda where there is a GPU")
     p.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32", help="fp16 needs a GPU")
-    p.add_argument("--cuda-graphs", action="store_true", help="our steps with TRAIN.CUDA_GRAPHS True; needs a GPU")
+    p.add_argument("--onednn", choices=["auto", "on", "off"], default="auto",
+                   help="TRAIN.ONEDNN of our steps, the library of float32 products on a CPU; off is F.linear, which "
+                        "the field always takes (default: auto, as in a training)")
     p.add_argument("--threads", type=int, default=None, help="of PyTorch (default: physical cores)")
     p.add_argument("--seed", type=int, default=1, help="of weights, prompts and images (default: 1)")
     p.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which needs more processes")
@@ -102,11 +104,9 @@ def setup(args: argparse.Namespace) -> Settings:
                         "fits the driver.")
     if device == "cpu" and args.precision == "fp16":
         raise UserError("A CPU runs fp32 or bf16; got --precision fp16. Use --device cuda, or one of these.")
-    if device == "cpu" and args.cuda_graphs:
-        raise UserError("--cuda-graphs records the steps of a GPU, and this benchmark runs on the CPU. Leave it out.")
     threads = args.threads or physical_cores()
     torch.set_num_threads(threads)
-    return Settings(device, args.precision, threads, args.seed, args.cuda_graphs)
+    return Settings(device, args.precision, threads, args.seed, args.onednn)
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -16,6 +16,6 @@ def extend_cfg(cfg) -> None:
     if "COMPILE" not in cfg.TRAIN:
         cfg.TRAIN.COMPILE = False           # torch.compile for the image tower's blocks: half a minute at first, then
                                             # some per cent faster on a CPU, where it needs a C++ compiler
-    if "CUDA_GRAPHS" not in cfg.TRAIN:
-        cfg.TRAIN.CUDA_GRAPHS = False       # record a training step as one CUDA graph and replay it, without a launch
-                                            # per kernel; for a GPU, on which it has not been tried yet
+    if "ONEDNN" not in cfg.TRAIN:
+        cfg.TRAIN.ONEDNN = "auto"           # library of float32 products on a CPU: auto takes oneDNN for a large model
+                                            # where the processor has AVX-512 and is not Intel's, else F.linear; on, off

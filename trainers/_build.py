@@ -30,7 +30,8 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
         check_images(method, clip, cfg)
         if method.needs_vit:
             clip.require_tokens(method.__name__)
-        mixed = MixedPrecision(clip, options.get("PREC", "fp32") if options is not None else "fp32", method.half_towers)
+        mixed = MixedPrecision(clip, options.get("PREC", "fp32") if options is not None else "fp32", method.half_towers,
+                               cfg.TRAIN.get("ONEDNN", "auto"))
         if cfg.TRAIN.get("COMPILE", False):
             clip.compile_image_blocks()
         return method.build(clip, classes, options).to(device), mixed

@@ -55,9 +55,9 @@ def check_images(method: type, clip: FrozenCLIP, cfg: CfgNode) -> None:
     """Raises UserError for an image size that does not fit the tower; warns of other statistics than its own."""
     size, side = tuple(cfg.INPUT.SIZE), clip.image_size
     if method.border and (len(set(size)) > 1 or not 0 < size[0] < side):
-        raise UserError(f"{method.__name__} learns a border around a smaller square image in the {side} x {side} pixels "
-                        f"of {clip.name}; INPUT.SIZE is {size}. Set it to the image's size, published as 6/7 of that: "
-                        f"INPUT.SIZE \"({side * 6 // 7}, {side * 6 // 7})\".")
+        raise UserError(f"{method.__name__} learns a border around a smaller square image in the {side} x {side} "
+                        f"pixels of {clip.name}; INPUT.SIZE is {size}. Set it to the image's size, published as 6/7 of "
+                        f"that: INPUT.SIZE \"({side * 6 // 7}, {side * 6 // 7})\".")
     if not method.border and set(size) != {side}:
         raise UserError(f"{clip.name} takes {side} x {side} images, and INPUT.SIZE is {size}. Set INPUT.SIZE "
                         f"\"({side}, {side})\" or choose another MODEL.BACKBONE.NAME.")

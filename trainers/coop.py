@@ -36,7 +36,8 @@ class CoOp(PromptTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        text = TextPrompt(clip, classes.names, options.N_CTX, options.CTX_INIT, options.CLASS_TOKEN_POSITION, options.CSC)
+        c = options
+        text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, c.CLASS_TOKEN_POSITION, c.CSC)
         return PromptedModel(clip, text=text, saved_as=cls.saved_as)
 
     @classmethod

@@ -2,9 +2,9 @@
 from yacs.config import CfgNode
 
 from .defaults import get_cfg_default
-from .merge import UnknownKey, merge_file, merge_opts
+from .merge import RETIRED, UnknownKey, merge_file, merge_opts
 
-__all__ = ["CfgNode", "UnknownKey", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts"]
+__all__ = ["RETIRED", "CfgNode", "UnknownKey", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts"]
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:

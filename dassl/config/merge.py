@@ -10,6 +10,8 @@ from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 
+RETIRED = {"TRAIN.CUDA_GRAPHS": False}      # keys that are gone, with the value under which old configs still load
+
 
 class UnknownKey(UserError):
     """A config key that neither the engine nor a plugin has."""
@@ -56,6 +58,8 @@ def _set(cfg: CfgNode, key: str, value, where: str) -> None:
     for part in path:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or name not in node:
+        if key in RETIRED and str(value) == str(RETIRED[key]):
+            return
         raise UnknownKey(f"{where}unknown config key {key}.{_nearest_key(cfg, key)}")
     if isinstance(node[name], CfgNode):
         raise UserError(f"{where}{key} is a section, not a value; set one of its keys: "

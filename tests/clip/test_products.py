@@ -1,4 +1,6 @@
 """Products with frozen matrices by oneDNN are those of F.linear, forwards and backwards, and only where they may be."""
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,12 +8,13 @@ from torch import nn
 
 from clip import FrozenCLIP, TowerShape, products
 from clip.blocks import Attention
+from clip.processor import Processor
 from dassl.engine import build_trainer
+from dassl.utils import UserError
 from dassl.utils.deterministic import bit_for_bit
 from trainers import _precision
 
-HAS_IT = products.onednn_gain() > 0
-needs_it = pytest.mark.skipif(not HAS_IT, reason="this PyTorch has no oneDNN for a CPU")
+needs_it = pytest.mark.skipif(not products.has_onednn(), reason="this PyTorch has no oneDNN for a CPU")
 
 
 def drawn(*shape, generator):
@@ -63,17 +66,67 @@ def clip(tiny_clip_weights):
     return FrozenCLIP.from_state_dict(tiny_clip_weights, TowerShape(4, 4))
 
 
-@pytest.mark.parametrize(("width", "gain", "taken"), [(512, 2.0, True), (512, 1.1, False), (512, 0.0, False),
-                                                      (64, 2.0, False)])
-def test_large_towers_take_it_where_it_is_measured_to_be_faster(width, gain, taken, clip, monkeypatch):
-    monkeypatch.setattr(_precision, "onednn_gain", lambda: gain)
-    clip.text_width = width
-    _precision.MixedPrecision(clip, "fp32", half_towers=True)
+AMD, INTEL = (Processor(maker, frozenset({"avx2", "avx512f"})) for maker in ("AuthenticAMD", "GenuineIntel"))
+
+
+def multiplies(clip, width=512, processor=AMD, choice="auto", monkeypatch=None):
+    """Whether a model of that text width multiplies by oneDNN there; every product of the towers is asked."""
+    monkeypatch.setattr(_precision, "this_processor", lambda: processor)
+    monkeypatch.setattr(_precision, "has_onednn", lambda: True)
+    monkeypatch.setattr(clip, "text_width", width)
+    onednn = _precision.MixedPrecision(clip, "fp32", half_towers=True, onednn=choice).onednn
     marked = [m for m in clip.modules() if isinstance(m, (products.Linear, Attention))]
-    assert marked and all(m.onednn == taken for m in marked)
-    with bit_for_bit():
-        assert not _precision.MixedPrecision(clip, "fp32", half_towers=True).onednn
+    assert marked and all(m.onednn == onednn for m in marked)
     assert not any(type(m) is nn.Linear for block in clip.transformer.resblocks for m in block.modules())
+    return onednn
+
+
+@pytest.mark.parametrize(("width", "processor", "choice", "onednn", "why"), [
+    (512, AMD, "auto", True, "oneDNN multiplies the towers' float32 matrices (processor: AuthenticAMD with avx2 avx"),
+    (512, INTEL, "auto", False, "F.linear multiplies the towers' float32 matrices (processor: GenuineIntel with avx2 "),
+    (512, Processor(), "auto", False, "(processor: unknown)"), (64, AMD, "auto", False, "(a small model)"),
+    (512, AMD, "off", False, "(TRAIN.ONEDNN off)"), (64, INTEL, "on", True, "(TRAIN.ONEDNN on)"),
+    (512, INTEL, "True", True, "(TRAIN.ONEDNN on)"), (512, AMD, "False", False, "(TRAIN.ONEDNN off)")])
+def test_the_processor_or_an_option_chooses_the_library_and_the_log_says_why(width, processor, choice, onednn, why,
+                                                                             clip, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    assert multiplies(clip, width, processor, choice, monkeypatch) is onednn
+    assert why in caplog.text
+
+
+def test_under_deterministic_no_processor_chooses_but_an_option_does(clip, monkeypatch):
+    with bit_for_bit():
+        assert not multiplies(clip, monkeypatch=monkeypatch)
+        assert multiplies(clip, choice="on", monkeypatch=monkeypatch)
+
+
+def test_nothing_but_auto_on_and_off_chooses(clip):
+    with pytest.raises(UserError, match="TRAIN.ONEDNN must be auto, on or off, got 'autoo'. Did you mean auto?"):
+        _precision.MixedPrecision(clip, "fp32", half_towers=True, onednn="autoo")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_resumed_run_keeps_its_library_whatever_the_processor_prefers(kept, make_cfg, monkeypatch, caplog):
+    monkeypatch.setattr(_precision, "_LARGE", 0)
+    monkeypatch.setattr(_precision, "has_onednn", lambda: True)
+    monkeypatch.setattr(_precision, "this_processor", lambda: AMD if kept else INTEL)
+    first = build_trainer(make_cfg("CoOp"))
+    state = first.training_state()
+    monkeypatch.setattr(_precision, "this_processor", lambda: INTEL if kept else AMD)
+    second = build_trainer(make_cfg("CoOp"))
+    assert second.run_record_fields()["onednn_products"] is not kept
+    second.load_training_state(state)
+    assert second.run_record_fields()["onednn_products"] is kept
+    monkeypatch.setattr(_precision, "has_onednn", lambda: False)
+    second.load_training_state(state)
+    assert second.run_record_fields()["onednn_products"] is False
+    assert ("This PyTorch has no oneDNN for float32" in caplog.text) is kept
+
+
+def test_a_trainer_takes_the_library_that_its_config_names(make_cfg):
+    for choice in ("on", "off"):
+        trainer = build_trainer(make_cfg("CoOp", "TRAIN.ONEDNN", choice))
+        assert trainer.run_record_fields()["onednn_products"] is (choice == "on" and products.has_onednn())
 
 
 @needs_it
@@ -93,12 +146,13 @@ def test_towers_give_the_same_features_and_gradients_either_way(clip):
 def test_a_step_gives_the_same_loss_and_gradients_either_way(trainer, make_cfg):
     built = build_trainer(make_cfg(trainer, *(("TRAINER.DAPT.VIS_DROPOUT", "0.0") if trainer == "DAPT" else ())))
     built.before_train()
-    batch = next(iter(built.train_loader_x))
-    found = []
+    batch, learner = next(iter(built.train_loader_x)), built.model.prompt_learner
+    start, found = copy.deepcopy(learner.state_dict()), []
     for onednn in (True, False):
+        learner.load_state_dict(start)
         built.model.clip.multiply_by_onednn(onednn)
-        *_, loss = built.gradients(batch)
-        found.append([loss, *(p.grad.clone() for p in built.model.prompt_learner.parameters())])
+        loss = built.forward_backward(batch)["loss"]
+        found.append([torch.tensor(loss), *(p.grad.clone() for p in learner.parameters())])
     built.close_writer()
     assert len(found[0]) > 1 and found[1][1].abs().max() > 1e-3
     for one, other in zip(*found, strict=True):

@@ -145,3 +145,13 @@ def test_a_file_sets_its_keys_and_no_others(tmp_path):
     (tmp_path / "empty.yaml").touch()
     merge_file(cfg, tmp_path / "empty.yaml")
     assert {k: v for k, v in flat(cfg).items() if v != before[k]} == changed
+
+
+def test_a_key_that_is_gone_still_loads_with_its_default_and_only_with_that(tmp_path):
+    cfg, file = get_cfg_default(), tmp_path / "old.yaml"
+    file.write_text("OPTIM:\n  LR: 1\nTRAIN:\n  CUDA_GRAPHS: false\n")
+    merge_file(cfg, file)
+    merge_opts(cfg, ["TRAIN.CUDA_GRAPHS", "False"])
+    assert cfg.OPTIM.LR == 1 and "CUDA_GRAPHS" not in cfg.TRAIN
+    with pytest.raises(UserError, match="unknown config key TRAIN.CUDA_GRAPHS"):
+        merge_opts(cfg, ["TRAIN.CUDA_GRAPHS", "True"])

@@ -93,7 +93,8 @@ def test_clip_normalises_after_a_prompt_in_pixel_space_and_not_after_the_added_f
 
 
 def test_the_views_of_all_prompts_pass_the_tower_as_one_batch(tiny_clip):
-    model = PromptedModel(tiny_clip, pixel=randomised(PixelPrompts(3, tiny_clip.image_size, 24)), text=torch.eye(32)[:4])
+    pixel = randomised(PixelPrompts(3, tiny_clip.image_size, 24))
+    model = PromptedModel(tiny_clip, pixel=pixel, text=torch.eye(32)[:4])
     batches, tower = [], tiny_clip.visual
     hook = tower.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
     with torch.no_grad():

@@ -54,4 +54,5 @@ def test_text_is_encoded_once_per_evaluation_and_again_after_a_change(tiny_clip,
 def test_a_head_that_compares_with_texts_needs_some(tiny_clip):
     with pytest.raises(InputError, match="CosineHead"):
         PromptedModel(tiny_clip)
-    assert PromptedModel(tiny_clip, text=encode_texts(tiny_clip, NAMES))(torch.randn(2, 3, 32, 32)).logits.shape == (2, 3)
+    model = PromptedModel(tiny_clip, text=encode_texts(tiny_clip, NAMES))
+    assert model(torch.randn(2, 3, 32, 32)).logits.shape == (2, 3)

@@ -144,6 +144,18 @@ def test_weights_that_moved_are_asked_for_and_taken(runs, make_cfg, tmp_path, ti
     assert load(folder, backbone=str(moved)).predict(path)[0].label == answers_of(folder)[0]["predicted"]
 
 
+@pytest.mark.parametrize(("graphs", "told"), [("false", False), ("true", True)])
+def test_a_run_with_settings_that_are_gone_still_predicts(graphs, told, runs, make_cfg, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("\nTRAIN:\n", f"\nTRAIN:\n  CUDA_GRAPHS: {graphs}\n"))
+    assert f"CUDA_GRAPHS: {graphs}" in config.read_text()
+    row = answers_of(folder)[0]
+    assert load(folder).predict(row["path"])[0].label == row["predicted"]
+    assert ("does not know: TRAIN.CUDA_GRAPHS" in caplog.text) is told
+
+
 def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_path):
     folder, plugin = tmp_path / "run", tmp_path / "mine.py"
     shutil.copytree(runs(make_cfg, "CoOp"), folder)

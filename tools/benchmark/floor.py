@@ -4,11 +4,11 @@ Counted are matrix products, in closed form; an operation is a multiplication or
 patches and every block once, in the last block only the token that is read and the keys and values that it sees, every
 text token that differs between classes once and what stands before all of them once, and in the backward pass the
 gradients that lead to what is learned, never those of frozen weights. Norms, activations, softmax, losses and moving
-data count as nothing, so no implementation goes below it on the same products. Where another library than that of
-`F.linear` multiplies faster, one that takes it may.
+data count as nothing, so no implementation goes below it with the same library of matrix products.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip import products
 from clip.tokenizer import encode
 from tools.benchmark.rows import PRM_DESCRIPTIONS, TESTING, Row
 
@@ -169,14 +168,6 @@ def _hidden(tower) -> int:
     return tower.transformer.resblocks[0].mlp.c_fc.out_features
 
 
-def rates(device: str, dtype: torch.dtype) -> dict[str, tuple[float, str]]:
-    """`matrix_rate` of F.linear, and "fastest_rate", that of whichever of PyTorch's libraries is the fastest."""
-    found = [matrix_rate(device, dtype)]
-    if device == "cpu" and dtype == torch.float32 and products.onednn_gain():
-        found.append(matrix_rate(device, dtype, products.by_onednn))
-    return {"matrix_rate": found[0], "fastest_rate": max(found)}
-
-
 def matrix_rate(device: str, dtype: torch.dtype, multiply: Callable = F.linear, tokens: Sequence[int] = (),
                 widths: Sequence[int] = (512, 768), repeats: int = 5) -> tuple[float, str]:
     """The best rate of the products that the towers are made of, in operations a second, and the shape that had it.
@@ -201,7 +192,9 @@ def matrix_rate(device: str, dtype: torch.dtype, multiply: Callable = F.linear, 
 def _seconds(multiply: Callable, x: torch.Tensor, weight: torch.Tensor) -> float:
     """Of one product; on a GPU the mean of ten in a row, so that starting them costs nothing."""
     if x.device.type == "cpu":
-        return products.seconds(multiply, x, weight)
+        begin = time.perf_counter()
+        multiply(x, weight)
+        return time.perf_counter() - begin
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(10):

@@ -8,7 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
+from clip.products import by_onednn
 from tools import machine
 from tools.benchmark import field_steps, floor, memory, ours
 from tools.benchmark.loading import Loading
@@ -49,15 +51,15 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)
     piece = piece_that_fits(row, settings, trainer)
     steps = {side: build_side(side, row, settings, folder, trainer, piece) for side in SIDES}
-    rates = [floor.rates(settings.device, DTYPES[settings.precision])]
+    library = "oneDNN" if trainer and trainer.mixed.onednn else "F.linear"
+    rates = [_rate(settings, library)]
     times = take_turns(steps, settings.device, rounds, seconds, say)
-    rates.append(floor.rates(settings.device, DTYPES[settings.precision]))
+    rates.append(_rate(settings, library))
+    rate, shape = max(rates)
     needed = floor.operations(row, trainer)
     notes = _notes(row, settings, piece)
-    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes}
-    for name in rates[0]:
-        rate, shape = max(measured[name] for measured in rates)
-        result[name] = {"gflops": rate / 1e9, "shape": shape}
+    result = {**asdict(row), "rounds": len(times["ours"]), "notes": notes,
+              "matrix_rate": {"gflops": rate / 1e9, "shape": shape, "library": library}}
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
@@ -70,6 +72,12 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
             say(f"memory, {side}")
             result[side]["peak_memory_mb"] = _peak(side, row, settings, folder, piece)
     return result
+
+
+def _rate(settings: Settings, library: str) -> tuple[float, str]:
+    """Of the products of the library that our side of a row takes."""
+    multiply = by_onednn if library == "oneDNN" else F.linear
+    return floor.matrix_rate(settings.device, DTYPES[settings.precision], multiply)
 
 
 def take_turns(steps: dict[str, Callable], device: str, rounds: int, seconds: float,
@@ -182,8 +190,6 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
         notes.append(f"The field's step does not fit this memory: its text was timed {piece} classes at a time with a "
                      "fixed upstream gradient (the same work), and its peak memory is on the line through "
                      f"{few} and {more} classes.")
-    if settings.cuda_graphs and row.trainer in TRAINING:
-        notes.append("Ours is one CUDA graph but for the update: all of it is under backward.")
     if row.trainer in TESTING:
         notes.append("A test batch; ours encodes the text once before the first, which is in neither time nor memory.")
     if row.trainer == "ZeroshotCLIP" and settings.precision != "fp32":

@@ -13,16 +13,15 @@ from tools.benchmark.timing import Watch
 class Parts:
     """Marks the parts of a trainer's step on a watch, from hooks on its model, image tower and optimiser.
 
-    Forward passes that a backward pass repeats to save memory count as backward, and so does all of a CUDA graph.
+    Forward passes that a backward pass repeats to save memory count as backward.
     """
 
     def __init__(self, trainer):
         self.watch, self.forward, model = Watch(), False, trainer.model
-        if not trainer.cfg.TRAIN.CUDA_GRAPHS:
-            model.register_forward_pre_hook(self._enter_model)
-            model.register_forward_hook(self._leave_model)
-            model.clip.visual.register_forward_pre_hook(self._enter_images)
-            model.clip.visual.register_forward_hook(self._leave_images)
+        model.register_forward_pre_hook(self._enter_model)
+        model.register_forward_hook(self._leave_model)
+        model.clip.visual.register_forward_pre_hook(self._enter_images)
+        model.clip.visual.register_forward_hook(self._leave_images)
         for optim in filter(None, map(trainer._optims.get, trainer.get_model_names()[:1])):
             optim.register_step_pre_hook(self._enter_update)
 

@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from clip.processor import this_processor
 from tools.benchmark.timing import PARTS
 
 COLUMNS = ("trainer", "backbone", "classes", "batch", "", "data", *PARTS, "ms/step", "images/s", "MB", "floor",
-           "x floor", "x fastest", "faster", "text side faster")
+           "x floor", "faster", "text side faster")
 
 
 def machine(device: str) -> dict:
     """Facts that a time means nothing without."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return {"cpu": _cpu_name(), "cores": physical_cores(), "threads": torch.get_num_threads(), "gpu": gpu,
-            "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()}
+    return {"cpu": _cpu_name(), "processor": str(this_processor()), "cores": physical_cores(),
+            "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__,
+            "python": platform.python_version(), "system": platform.platform()}
 
 
 def physical_cores() -> int:
@@ -33,15 +35,12 @@ def physical_cores() -> int:
 def add_floor(row: dict) -> dict:
     """The row with `floor`: ms of its operations at its matrix rate, and how many times that each side takes.
 
-    The same in `fastest`, at the fastest rate. Waiting for data is not in the comparison.
+    Waiting for data is not in the comparison.
     """
     total = sum(ops["forward"] + ops["backward"] for ops in row["operations"].values())
     working = {side: row[side]["ms"]["step"] - (row[side]["ms"]["data"] or 0) for side in ("ours", "field")}
-    found = {}
-    for name, rate in (("floor", "matrix_rate"), ("fastest", "fastest_rate")):
-        ms = total / row[rate]["gflops"] / 1e6
-        found[name] = {"ms": ms, "operations": total, **{f"{side}_times": v / ms for side, v in working.items()}}
-    return {**row, **found}
+    ms = total / row["matrix_rate"]["gflops"] / 1e6
+    return {**row, "floor": {"ms": ms, "operations": total, **{f"{side}_times": v / ms for side, v in working.items()}}}
 
 
 def table(result: dict) -> str:
@@ -53,13 +52,12 @@ def table(result: dict) -> str:
         lines.append([*name, "ours", *_side(row, "ours"), _spread(row["ratio"]), _spread(row["text_ratio"])])
         lines.append(["", "", "", "", "field", *_side(row, "field"), "", ""])
     head = tabulate(lines, headers=COLUMNS, tablefmt="github", disable_numparse=True,
-                    colalign=["left", "left", "right", "right", "left", *["right"] * 13])
+                    colalign=["left", "left", "right", "right", "left", *["right"] * 12])
     facts = result["machine"]
-    plain, fastest = (sorted(row[rate]["gflops"] for row in result["rows"]) for rate in ("matrix_rate", "fastest_rate"))
-    where = f"{facts['gpu']} and {facts['cpu']}" if facts["gpu"] else facts["cpu"]
+    cpu = f"{facts['cpu']} ({facts['processor']})"
+    where = f"{facts['gpu']} and {cpu}" if facts["gpu"] else cpu
     legend = [f"{where}, {facts['cores']} cores, threads: {facts['threads']}; torch {facts['torch']}, "
-              f"{result['settings']['precision']}. Matrix products: {_range(plain)} GFLOP/s, by the fastest library "
-              f"{_range(fastest)}, measured for each row.",
+              f"{result['settings']['precision']}. Matrix products: {_rates(result['rows'])}, measured for each row.",
               "Milliseconds are medians of alternating rounds; ratios: median (least - largest). "
               "What the columns mean: docs/performance.md."]
     return "\n".join([head, "", *legend, *[f"[{i}] {note}" for i, note in enumerate(notes, 1)]])
@@ -70,12 +68,16 @@ def _side(row: dict, side: str) -> list[str]:
     data = "-" if ms["data"] is None else _ms(ms["data"])
     return [data, *(_ms(ms[part]) for part in PARTS), _ms(ms["step"]), f"{row[side]['images_per_s']:,.1f}",
             "-" if memory is None else f"{memory:,.0f}", _ms(row["floor"]["ms"]),
-            f"{row['floor'][side + '_times']:.2f}", f"{row['fastest'][side + '_times']:.2f}"]
+            f"{row['floor'][side + '_times']:.2f}"]
 
 
-def _range(values: list[float]) -> str:
-    """Of sorted numbers: "237", or "221 - 241"."""
-    return " - ".join(dict.fromkeys(f"{value:,.0f}" for value in (values[0], values[-1])))
+def _rates(rows: list[dict]) -> str:
+    """The slowest and fastest of each library: "221 - 241 GFLOP/s by F.linear"."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["matrix_rate"]["library"], []).append(row["matrix_rate"]["gflops"])
+    return ", ".join(" - ".join(dict.fromkeys(f"{value:,.0f}" for value in (min(values), max(values))))
+                     + f" GFLOP/s by {library}" for library, values in found.items())
 
 
 def _ms(value: float) -> str:

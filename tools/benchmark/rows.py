@@ -59,14 +59,14 @@ class Row:
 class Settings:
     """device: "cpu" or "cuda". precision: fp32, fp16 or bf16. threads: of PyTorch. seed: of weights and images.
 
-    cuda_graphs: our training steps are recorded and replayed.
+    onednn: TRAIN.ONEDNN of our steps, "auto", "on" or "off".
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     threads: int = 1
     seed: int = 1
-    cuda_graphs: bool = False
+    onednn: str = "auto"
 
 
 def class_names(C: int) -> list[str]:

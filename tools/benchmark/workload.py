@@ -44,8 +44,7 @@ def build_config(row: Row, settings: Settings, images: Path, *opts: str):
         "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
         "MODEL.BACKBONE.NAME", BACKBONES[row.backbone], "INPUT.SIZE", f"({size}, {size})", "VERBOSE", "False",
         "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"),
-        "TRAIN.CUDA_GRAPHS", str(settings.cuda_graphs and row.trainer in TRAINING), *precision,
-        *frame, *opts])
+        "TRAIN.ONEDNN", settings.onednn, *precision, *frame, *opts])
     _register_images()
     return train.setup_cfg(args)
 

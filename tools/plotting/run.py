@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from dassl.config import CfgNode, get_cfg_default, merge_opts
+from dassl.config import RETIRED, CfgNode, get_cfg_default, merge_opts
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.plugins import extend_all
@@ -184,11 +184,12 @@ def _complete(cfg: CfgNode, settings: dict) -> None:
 
 
 def _known(settings: dict, cfg, gone: list[str], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The settings as (KEY, value), but for those that cfg lacks: they are added to `gone`."""
+    """The settings as (KEY, value), except those that cfg lacks: unless they are RETIRED, they are added to `gone`."""
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if key not in cfg:
-            gone.append(name)
+            if (name, value) not in RETIRED.items():
+                gone.append(name)
         elif isinstance(cfg[key], dict) and isinstance(value, dict):
             yield from _known(value, cfg[key], gone, f"{name}.")
         else:

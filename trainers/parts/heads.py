@@ -95,7 +95,7 @@ class CacheHead(CosineHead):
     @torch.no_grad()
     def fill(self, keys: Tensor, values: Tensor) -> None:
         """Keep these keys (K, D) and labels (K, C); an optimiser that holds the former keys must be built again."""
-        if keys.shape[1:] != self.keys.shape[1:] or values.shape[1:] != self.values.shape[1:] or len(keys) != len(values):
+        if keys.shape[1:] != self.keys.shape[1:] or values.shape != (len(keys), self.values.shape[1]):
             raise InputError(f"A cache needs K keys of width {self.keys.shape[1]} and a label over "
                              f"{self.values.shape[1]} classes for each, got {tuple(keys.shape)} and "
                              f"{tuple(values.shape)}.")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip import FrozenCLIP, InputError, Tuner
+from clip import FrozenCLIP, InputError
 from trainers.parts.heads import CosineHead
 
 

@@ -43,16 +43,16 @@ class TextPrompt(nn.Module):
             raise InputError(f"The class name must be at the {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}, got "
                              f"{position!r}.")
         if (n_learned or n_prompts) and (position != "end" or class_specific):
-            raise InputError("Several contexts, or one of which only the first words are learned, must be shared by all "
-                             f"classes and end before the class name, got position {position!r}, "
+            raise InputError("Several contexts, or one of which only the first words are learned, must be shared by "
+                             f"all classes and end before the class name, got position {position!r}, "
                              f"{'class-specific' if class_specific else 'shared'}.")
         init = init.replace("_", " ").strip()
         encode = clip.tokenizer.encode
         words = len(encode(init)) if init else n_ctx
         n = n_learned or words
         if not 1 <= n <= words <= clip.context_length:
-            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, "
-                             f"and with the class name fill at most {clip.context_length} tokens, got {n} context words.")
+            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, and "
+                             f"with the class name fill at most {clip.context_length} tokens, got {n} context words.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
