@@ -83,7 +83,7 @@ class VisionTransformer(nn.Module):
     def resize(self, image_size: int) -> None:
         """Position embeddings for images of another side, by bicubic interpolation."""
         if image_size % self.patch_size:
-            raise InputError(f"Images must be a whole number of {self.patch_size}-pixel patches wide, got {image_size}.")
+            raise InputError(f"Images must be whole {self.patch_size}-pixel patches wide, got {image_size} pixels.")
         cls, grid = self.positional_embedding[:1], self.positional_embedding[1:]
         grid = resize_grid(grid, image_size // self.patch_size)
         self.positional_embedding = nn.Parameter(torch.cat([cls, grid]), requires_grad=False)

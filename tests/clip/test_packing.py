@@ -3,8 +3,8 @@ from dataclasses import fields
 
 import torch
 
-from clip.towers import TextTokens
 from clip.packing import MOST_KEPT, Packing, pack
+from clip.towers import TextTokens
 
 
 def test_the_cache_is_bounded_and_a_packing_that_left_it_is_made_again_just_the_same():

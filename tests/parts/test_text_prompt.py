@@ -72,7 +72,7 @@ def test_a_random_context_is_small_normal_noise_from_the_global_stream(tiny_clip
 
 @pytest.mark.parametrize("kwargs, message", [
     (dict(position="behind"), "got 'behind'"),
-    (dict(n_ctx=0), "got 0 context words"),
+    (dict(n_ctx=0), "got 0"),
     (dict(n_ctx=75), "at most 77 tokens, 75 of them context.*too long"),
 ])
 def test_an_impossible_prompt_is_refused_with_its_rule(tiny_clip, kwargs, message):

@@ -51,8 +51,8 @@ class TextPrompt(nn.Module):
         words = len(encode(init)) if init else n_ctx
         n = n_learned or words
         if not 1 <= n <= words <= clip.context_length:
-            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, and "
-                             f"with the class name fill at most {clip.context_length} tokens, got {n} context words.")
+            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, "
+                             f"and with the class name fill at most {clip.context_length} tokens, got {n}.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
