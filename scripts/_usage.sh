@@ -39,13 +39,15 @@ few_shot() {                        # few_shot <recipe> <dataset> <shots> [optio
     _start --recipe "$recipe" "$named" "$1" --shots "$2" "${@:3}"
 }
 
-zero_shot() {                       # zero_shot <dataset> [options]
-    local argument named=--datasets
+no_shots() {                        # no_shots <recipe> <dataset> [options]: nothing is trained
+    local recipe=$1 script argument named=--datasets
+    script=$(basename "$0" .sh)
+    shift
     for argument in "$@"; do
-        case $argument in -h|--help) usage zeroshot "<dataset>" "digits"; exit 0 ;; esac
+        case $argument in -h|--help) usage "$script" "<dataset>" "digits"; exit 0 ;; esac
     done
     if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
-    if [ $# -lt 1 ]; then usage zeroshot "<dataset>" "digits" >&2; exit 2; fi
+    if [ $# -lt 1 ]; then usage "$script" "<dataset>" "digits" >&2; exit 2; fi
     case ${2:-none} in *[!0-9]*) ;; *) set -- "$1" "${@:3}" ;; esac      # a number of shots changes nothing here
-    _start --recipe zeroshot "$named" "$1" "${@:2}"
+    _start --recipe "$recipe" "$named" "$1" "${@:2}"
 }

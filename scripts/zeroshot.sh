@@ -2,4 +2,4 @@
 # Zero-shot CLIP on a dataset and the table. Usage: bash scripts/zeroshot.sh <dataset> [options]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_usage.sh"
-zero_shot "$@"
+no_shots zeroshot "$@"

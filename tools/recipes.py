@@ -186,7 +186,7 @@ class Recipe:
         """
         row = self.table.get("default") or {} if own else self.row(dataset)
         user_opts = dict(user_opts or {})
-        shots = None if self.trainer == ZEROSHOT else shots
+        shots = shots if self.table["shots"] else None
         config_file = self.config_file(config or row.get("config", self.table["config"]))
         used = self._name_of(config_file)
         note = row.get("published_from", shots)

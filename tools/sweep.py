@@ -129,10 +129,10 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
     """Cells in the order they run; the zero-shot ones first, for they show at once that data and weights are there."""
     wanted: list[Cell] = []
     for recipe in map(load_recipe, args.recipe):
-        zero = recipe.trainer == ZEROSHOT
-        for shots in [None] if zero else args.shots or recipe.table["shots"]:
+        trains = recipe.table["shots"]                       # without shots nothing is trained
+        for shots in args.shots or trains if trains else [None]:
             for dataset, own in _datasets(args, recipe, shots):
-                for seed in [1] if zero else _seeds(args, recipe):
+                for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
                     cell = recipe.cell(dataset, shots, seed, options, args.config, own)
                     wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
     first = [protocols.zeroshot(cell) for cell in wanted]

@@ -47,7 +47,8 @@ class PromptTrainer(TrainerX):
         border: it learns a border around a smaller image, whose side is INPUT.SIZE.
         schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
         half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
-        adapts: what it learns from at test time, "" nothing: "image", from each one and back, or "stream".
+        adapts: what it learns from at test time: "" nothing; "image" each one by itself, forgotten after it; "stream"
+            all that came before.
         one_process_only: why it cannot learn in several processes; "" where it can.
 
     Attributes:
@@ -89,8 +90,13 @@ class PromptTrainer(TrainerX):
         """What else a training step takes from its output, once its loss is known to be finite; nothing here."""
 
     @classmethod
+    def test_transform(cls, cfg: CfgNode) -> Callable:
+        """A PIL image to what `predict` gets of it: (3, H, W), or several views."""
+        return build_transform(cfg, is_train=False)
+
+    @classmethod
     def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode | None) -> Tensor:
-        """(B, 3, H, W) to logits (B, C). A method that learns at test time does it here, and resets the model."""
+        """(B, 3, H, W) to logits (B, C). A method that `adapts` learns here; gradients are off until it asks."""
         return model(images).logits
 
     @property
@@ -114,6 +120,11 @@ class PromptTrainer(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
 
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        for loader in filter(None, (self.val_loader, self.test_loader) if self.adapts else ()):
+            loader.dataset.transform = self.test_transform(self.cfg)
+
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
         self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
@@ -121,11 +132,10 @@ class PromptTrainer(TrainerX):
         self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
                     f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
-        if self.learns == "nothing":
-            return
-        if self.cfg.MODEL.INIT_WEIGHTS:
+        if self.cfg.MODEL.INIT_WEIGHTS and self.learned_parameters:
             load_initial_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
-        self.register_prompts(learner)
+        if self.learns != "nothing":
+            self.register_prompts(learner)
 
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
@@ -232,7 +242,8 @@ class PromptTrainer(TrainerX):
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
-                **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn}
+                **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn,
+                **({"learned_at_test_time_from": self.adapts} if self.adapts else {})}
 
     def classifier_fields(self) -> dict:
         clip = self.model.clip

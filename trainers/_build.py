@@ -40,5 +40,5 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,
           options: CfgNode | None) -> Tensor:
     """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested."""
-    with torch.inference_mode(not method.adapts), mixed.autocast(enabled=method.half_towers):
+    with torch.no_grad(), torch.inference_mode(not method.adapts), mixed.autocast(enabled=method.half_towers):
         return method.predict(model, images, options)
