@@ -1,29 +1,113 @@
-"""The matrix: what every registered trainer must do. A new trainer is in it by registering."""
+"""The matrix: what every registered trainer must do, by the facts it declares. A new one joins by registering."""
 import ast
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
-from trainers._pixel import PixelPromptTrainer
+from tools import train
+from trainers._build import build_on, infer
+from trainers.parts.classes import Classes
 
 ROOT = Path(__file__).resolve().parents[1]
 plugins.discover("trainers")
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
               if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
-LEARNING = [name for name in OURS if name != "ZeroshotCLIP"]
-BY_GRADIENT = [name for name in LEARNING if name != "LinearProbe"]        # that one is solved, not stepped
-BY_CLASS = {"LinearProbe", "AttrVR", "DVPcse", "DVPcls"}    # a row of weights, or saved descriptions, for each class
-GENERIC = [name for name in LEARNING if name not in BY_CLASS]
+METHODS = {name: TRAINER_REGISTRY.get(name) for name in OURS}
+LEARNING = [name for name in OURS if METHODS[name].learns != "nothing"]
+BY_GRADIENT = [name for name in OURS if METHODS[name].learns == "steps"]
 TRAIN_HARD = ("MODEL.BACKBONE.NAME", "tiny", "OPTIM.MAX_EPOCH", 15, "OPTIM.WARMUP_EPOCH", -1)
-PIXELS = {name for name in OURS                              # their gradients are small and their rates large
-          if issubclass(TRAINER_REGISTRY.get(name), PixelPromptTrainer)}
 LONG_FILES: dict[str, str] = {}     # file: why it is longer than 80 lines of code
 
 
+def options_of(name, cfg):
+    return cfg.TRAINER[METHODS[name].section] if METHODS[name].section else None
+
+
+def is_bound(name):
+    arguments = train.parser().parse_args(["--trainer", name, "--config-file",
+                                           str(ROOT / "configs" / "trainers" / name / "tiny.yaml")])
+    return bool(METHODS[name].bound_to_classes(options_of(name, train.setup_cfg(arguments))))
+
+
+train.register()
+GENERIC = [name for name in LEARNING if not is_bound(name)]
+
+
 def test_the_matrix_sees_the_trainers():
-    assert {"ZeroshotCLIP", "CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls"} <= set(OURS)
+    assert len(OURS) >= 10 and len(GENERIC) >= 4 and set(BY_GRADIENT) < set(LEARNING) < set(OURS)
+
+
+def built_without_data(name, make_cfg, classes=("one", "two words", "three"), opts=()):
+    """A model from its towers, class names and options alone, and what it makes of two images."""
+    cfg, method = make_cfg(name, *opts), METHODS[name]
+    kinds = lambda kind, path: [[f"{kind} of {c}, sentence {i} of it" for i in range(25)] for c in classes]  # noqa: E731
+    torch.manual_seed(0)
+    model, mixed = build_on(method, cfg, Classes(classes, "a {}.", kinds, image_size=cfg.INPUT.SIZE[0], seed=1),
+                            torch.device("cpu"))
+    size = cfg.INPUT.SIZE[0]
+    images = torch.rand(2, *((12,) if method.adapts else ()), 3, size, size)
+    return model.eval(), lambda: infer(method, model, mixed, images, options_of(name, cfg))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_builds_and_answers_without_data(name, make_cfg):
+    model, answer = built_without_data(name, make_cfg)
+    logits = answer()
+    assert logits.shape == (2, 3) and logits.isfinite().all() and not logits.requires_grad
+    assert all(not p.requires_grad for p in model.clip.parameters()) or model.brick("tower") is not None
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
+    """Each learned number may act on the text side: what was kept before it changed is never served afterwards."""
+    model, answer = built_without_data(name, make_cfg)
+    learned = [p for p in model.prompt_learner.parameters() if p.requires_grad and p.numel()]
+    for parameter in learned:
+        answer()
+        with torch.no_grad():
+            parameter.add_(torch.randn_like(parameter))
+        kept = answer()
+        model._cached = None
+        assert torch.equal(kept, answer())
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_it_knows_its_own_checkpoints(name, make_cfg):
+    model, answer = built_without_data(name, make_cfg)
+    answer()                                    # descriptions are drawn on first use
+    saved = model.prompt_learner.state_dict()
+    found = METHODS[name].options_of(saved)
+    assert found is not None
+    again, _ = built_without_data(name, make_cfg, opts=[
+        part for key, value in found.items() for part in (f"TRAINER.{METHODS[name].section}.{key}", value)])
+    shapes = [{key: value.shape for key, value in weights.items() if value.dim() > 1}
+              for weights in (saved, again.prompt_learner.state_dict())]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_has_a_recipe_and_a_row_in_the_readme(name):
+    recipes = [yaml.safe_load(path.read_text()) for path in (ROOT / "configs" / "recipes").glob("*.yaml")]
+    assert any(recipe["trainer"] == name for recipe in recipes)
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert any(re.search(rf"\b{name}\b", row) for row in rows), f"README.md has no row for {name}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_computes_in_bfloat16_close_to_float32(name, make_cfg):
+    method, scores = METHODS[name], []
+    for precision in ("fp32", "bf16"):
+        opts = [f"TRAINER.{method.section}.PREC", precision] if method.section else []
+        trainer = build_trainer(make_cfg(name, *opts))
+        trainer.set_model_mode("eval")
+        images = next(iter(trainer.test_loader))["img"][:4]
+        scores.append(trainer.model_inference(images).float())
+    assert scores[0].isfinite().all() and scores[1].isfinite().all()
+    assert (scores[0] - scores[1]).abs().max() < 0.05 * scores[0].abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -37,7 +121,7 @@ def test_it_builds_from_its_yaml_and_scores_a_batch(name, make_cfg):
 
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
-    rate = 10.0 if name in PIXELS else 0.02
+    rate = 0.02 if METHODS[name].schedule_per == "epoch" else 10.0    # of pixels, whose gradients are small
     trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "OPTIM.LR", rate, "TEST.NO_TEST", True))
     frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict().items()}
     losses, step = [], trainer.forward_backward
@@ -51,7 +135,7 @@ def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     first, last = (sum(s["loss"] for s in part) for part in (losses[:4], losses[-4:]))
     assert 0 < last < 0.9 * first
     assert all(torch.equal(v, frozen[k]) for k, v in trainer.model.clip.state_dict().items())
-    learned = {id(p) for p in trainer.model.prompt_learner.parameters()}
+    learned = {id(p) for p in trainer.model.prompt_learner.parameters() if p.requires_grad}
     assert {id(p) for p in trainer.model.parameters() if p.grad is not None} == learned
 
 
