@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .errors import InputError
 
-TINY = "tiny"
+TINY, TINY_SIZE = "tiny", 32
+PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
 
 
@@ -54,6 +55,16 @@ BACKBONES = {row.name: row for row in (
     Backbone("ViT-L/14@336px", "ViT-L-14-336", 336,
              "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
 )}
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """How a tower wants its images: side in pixels, statistics per channel, and how they are resized."""
+
+    size: int
+    mean: tuple[float, float, float] = PIXEL_MEAN
+    std: tuple[float, float, float] = PIXEL_STD
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,23 @@ def _open_clip_name(arch: str, tag: str) -> OpenCLIPName:
     if tag not in (*tags, "random"):
         raise InputError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}.")
     return OpenCLIPName(arch, tag)
+
+
+def image_facts(name: str) -> ImageFacts | None:
+    """Of the backbone `name`, without loading it; None for a file, which says them when it is read.
+
+    Raises:
+        InputError: as `resolve`.
+    """
+    found = resolve(name)
+    if isinstance(found, OpenCLIPName):
+        import open_clip
+
+        tags = open_clip.get_pretrained_cfg(found.arch, found.tag) or {}
+        size = open_clip.get_model_config(found.arch)["vision_cfg"]["image_size"]
+        return ImageFacts(size[0] if isinstance(size, (list, tuple)) else size, tuple(tags.get("mean") or PIXEL_MEAN),
+                          tuple(tags.get("std") or PIXEL_STD), tags.get("interpolation") or "bicubic")
+    return ImageFacts(TINY_SIZE if found == TINY else found.image_size) if not isinstance(found, Path) else None
 
 
 def _known() -> str:

@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 
 from .archive import is_torchscript
-from .backbones import BACKBONES, TINY, resolve
+from .backbones import BACKBONES, PIXEL_MEAN, PIXEL_STD, TINY, resolve
 from .errors import InputError
 from .model import build_model
 from .simple_tokenizer import SimpleTokenizer
 from .tiny import TINY_FILE, read_tiny
 from .tokenizer import tokenize
-from .towers import PIXEL_MEAN, PIXEL_STD
 from .weights import cache_folders, fetch, file_sha256, read_state_dict
 
 __all__ = ["available_models", "load", "tokenize"]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import tokenizer
+from .backbones import PIXEL_MEAN, PIXEL_STD
 from .blocks import Attention, LayerNorm, take
 from .errors import InputError
 from .packing import TextTokens, pack
@@ -26,7 +27,6 @@ from .products import Linear
 from .tuning import Tuner, Tuners
 from .vision import VisionTransformer, Want, build_blocks, build_resnet, check_want, places
 
-PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _Tuning = Tuner | Sequence[Tuner] | None
 
 

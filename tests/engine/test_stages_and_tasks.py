@@ -112,4 +112,5 @@ def test_two_datasets_train_and_test_as_one_with_a_mask_for_each_task(make_cfg, 
     trainer.train()
     names = [*DATASET_REGISTRY.get("Toy").names, *DATASET_REGISTRY.get("ToyOther").names]
     assert trainer.dm.dataset.classnames == names and trainer.dm.dataset.task_of_class == [0] * 4 + [1] * 3
-    assert trainer.tasks_met == {0, 1} and len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) == 1 + 42
+    assert trainer.tasks_met == {0, 1}
+    assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) == 1 + 42

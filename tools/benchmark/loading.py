@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from clip.towers import PIXEL_MEAN, PIXEL_STD
+from clip.backbones import PIXEL_MEAN, PIXEL_STD
 from tools.benchmark.rows import Row, Settings
 from tools.benchmark.workload import build_config, write_images
 

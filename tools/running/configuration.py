@@ -10,6 +10,7 @@ from pathlib import Path
 from tools import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
+TOWER_KEYS = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")      # of INPUT; facts of the tower unless set
 
 
 def setup_cfg(args: argparse.Namespace):
@@ -27,6 +28,8 @@ def setup_cfg(args: argparse.Namespace):
     from dassl.utils import UserError
 
     cfg = get_cfg_default()
+    usual = {key: cfg.INPUT[key] for key in TOWER_KEYS}
+    cfg.INPUT.update(dict.fromkeys(usual))                  # to know afterwards which ones somebody has set
     extend_all(cfg, modules)
     if args.extend_cfg:
         from dassl.config.extend import extend
@@ -42,11 +45,39 @@ def setup_cfg(args: argparse.Namespace):
                 merge_file(cfg, inputs.existing(path))
         _merge_flags(cfg, args)
         merge_opts(cfg, args.opts)
+        _fill_image_facts(cfg, usual, args.config_file)
     except UnknownKey as error:
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
+
+
+def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
+    """INPUT's size and statistics: as set, else the tower's for a config or a trainer of this project, else Dassl's."""
+    from clip import InputError, load_clip
+    from clip.backbones import ImageFacts, image_facts
+    from dassl.config import merge_opts
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.utils import UserError
+    from trainers._base import PromptTrainer
+
+    given = {key: cfg.INPUT[key] for key in usual if cfg.INPUT[key] is not None}
+    facts, name = {}, cfg.MODEL.BACKBONE.NAME
+    ours = config_file and (ROOT / "configs") in inputs.existing(config_file).resolve().parents
+    trainer = cfg.TRAINER.NAME
+    ours = ours or trainer in TRAINER_REGISTRY and issubclass(TRAINER_REGISTRY.get(trainer), PromptTrainer)
+    if ours and len(given) < len(usual):
+        try:
+            if (known := image_facts(name)) is None:
+                clip = load_clip(name)
+                known = ImageFacts(clip.image_size, clip.mean, clip.std)
+        except InputError as error:
+            raise UserError(str(error)) from error
+        facts = {"SIZE": (known.size, known.size), "PIXEL_MEAN": list(known.mean), "PIXEL_STD": list(known.std),
+                 "INTERPOLATION": known.interpolation}
+    cfg.INPUT.update(usual | facts)
+    merge_opts(cfg, [part for key, value in given.items() for part in (f"INPUT.{key}", value)])
 
 
 def _where_keys_come_from(args: argparse.Namespace) -> str:
