@@ -50,7 +50,8 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     import torch
 
     from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY, parallel
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.hooks import parallel
     from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
@@ -93,6 +94,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
 def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> None:
     from dassl.engine import build_trainer
+    from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
     from tools.running.first_look import first_look
 
@@ -101,7 +103,12 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
     else:
         distributed.same_streams()
     trainer = build_trainer(cfg)
-    trainer.before_writing = run.replace
+
+    class ReplaceFormerRun(Hook):
+        def before_writing(self, trainer) -> None:
+            run.replace()
+
+    trainer.hooks.append(ReplaceFormerRun())
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
@@ -112,7 +119,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
         trainer.test()
     else:
         trainer.train()
-    run.replace()                               # of a trainer whose own hooks never came by before_writing
+    run.replace()                               # for a trainer that never calls its hooks
 
 
 def cli(argv: list[str] | None = None) -> int:

@@ -1,17 +1,15 @@
 """In which precision the frozen towers compute, and by which library; a CPU takes for a large model what is faster."""
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import Optimizer
 
 from clip import FrozenCLIP
 from clip.products import by_onednn, onednn_gain, seconds
+from dassl.optim.loss_scaler import LossScaler
 from dassl.utils import distributed
 from dassl.utils.logger import CONSOLE
 
@@ -42,7 +40,7 @@ class MixedPrecision:
         self.name = precision_on(clip, asked)
         self.dtype = DTYPES.get(self.name)
         scaled = half_towers and self.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+        self.scaler = LossScaler(enabled=scaled)
         if half_towers and self.dtype is not None:
             clip.half_weights(self.dtype)
         self.use_onednn(self.dtype is None and onednn_pays(clip))
@@ -54,26 +52,6 @@ class MixedPrecision:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
-
-    def step(self, optims: Iterable[Optimizer]) -> bool:
-        """One step of each optimiser; False if the scaler left it out, since a scaled gradient was infinite or NaN."""
-        before = self.scaler.get_scale()
-        for optim in optims:
-            self.scaler.step(optim)
-        self.scaler.update()
-        return self.scaler.get_scale() >= before
-
-    @contextlib.contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Inside, everything computes in float32, with the towers' matrices as they were rounded."""
-        dtype, of_matrices = self.dtype, self.clip.matrix_dtype
-        self.dtype = None
-        self.clip.half_weights(torch.float32)
-        try:
-            yield
-        finally:
-            self.dtype = dtype
-            self.clip.half_weights(of_matrices)
 
 
 def precision_on(clip: FrozenCLIP, asked: str) -> str:

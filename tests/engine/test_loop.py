@@ -160,7 +160,7 @@ def test_trainer_xu_pairs_batches_and_starts_the_shorter_loader_again(engine_cfg
 
 def test_trainer_xu_tells_an_unknown_way_to_count(engine_cfg):
     cfg = engine_cfg(TRAINER__NAME="LinearXU", DATASET__ALL_AS_UNLABELED=True, TRAIN__COUNT_ITER="both")
-    with pytest.raises(UserError, match="train_x, train_u, smaller_one; got 'both'"):
+    with pytest.raises(UserError, match="train_x, train_u, smaller_one, got 'both'"):
         build_trainer(cfg).train()
 
 
@@ -170,15 +170,23 @@ def test_a_broken_loss_names_its_term_epoch_batch_and_images(engine_cfg, value):
     nn.init.constant_(trainer.model[2].bias[:1], value)
     with pytest.raises(FloatingPointError, match=r"(?s)loss.*epoch 1, batch 1 of 4 .*images .*png"):      # as Dassl
         trainer.train()
+    trainer = build_trainer(engine_cfg())
     trainer.epoch, trainer.batch_idx, trainer.num_batches = 2, 6, 9
-    terms = {"cross_entropy": torch.tensor(1.0), "inter": torch.tensor(value)}
     with pytest.raises(UserError) as error:
-        trainer.check_finite(terms, {"impath": ["cat_1.png", "dog_2.png"]})
+        trainer.finish_step({"cross_entropy": torch.tensor(1.0), "inter": torch.tensor(value)}, {})
     told = str(error.value)
-    assert isinstance(error.value, FloatingPointError)
-    assert "in its term inter at epoch 3, batch 7 of 9" in told and "cat_1.png, dog_2.png" in told
+    assert isinstance(error.value, FloatingPointError) and "in its term inter at epoch 3, batch 7 of 9" in told
     assert "smaller OPTIM.LR" in told and "smaller weight on inter" in told
-    trainer.check_finite({"cross_entropy": torch.tensor(1.0)})
+    assert trainer.finish_step({"cross_entropy": torch.tensor(1.0)}, {"two": torch.tensor([2.0])}) == {"two": 2.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_loss_ends_the_parts_of_dassls_step_too(engine_cfg, value):
+    trainer = build_trainer(engine_cfg())
+    for step in (trainer.detect_anomaly, trainer.model_backward, trainer.model_backward_and_update):
+        with pytest.raises(FloatingPointError, match="in its term loss"):
+            step(value * trainer.model(torch.ones(1, 3, 8, 8)).sum())
+    trainer.model_backward_and_update(trainer.model(torch.ones(1, 3, 8, 8)).sum())
 
 
 def test_registered_models_switch_modes_and_step_their_schedules():

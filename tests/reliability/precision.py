@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from dassl.engine import build_trainer  # noqa: E402
-from dassl.engine.on_nan import NotFinite  # noqa: E402
+from dassl.engine.hooks.on_nan import NotFinite  # noqa: E402
 from dassl.utils import set_random_seed  # noqa: E402
 from tools import train  # noqa: E402
 from trainers import _precision  # noqa: E402
