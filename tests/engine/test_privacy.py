@@ -17,7 +17,7 @@ def foreign(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
             owner, name = node.value, ast.unparse(node)
-            is_own = isinstance(owner, ast.Name) and owner.id in own or ast.unparse(owner) == "super()"
+            is_own = isinstance(owner, ast.Name) and owner.id in own or ast.unparse(owner) in ("super()", "type(self)")
             if not is_own and name not in THEIR_NAMES:
                 found.append(f"line {node.lineno}: {name}")
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "dassl"):
