@@ -77,7 +77,7 @@ def test_a_step_reads_once(name, precision, make_cfg, float16):
         text.eot = Known(text.eot.tolist())                     # it is kept on the CPU
     steps = counted(trainer)
     trainer.train()
-    steps = steps[1:]                                           # the first one may compute what is kept, e.g. prototypes
+    steps = steps[1:]                                           # the first may compute what is kept, e.g. prototypes
     assert steps and all(reads == ["tolist"] for reads in steps), steps
 
 

@@ -18,7 +18,14 @@ if str(ROOT) not in sys.path:               # trainers, datasets and tools are f
 
 from tools.running import console, endings, faults, restart  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
-from tools.running.configuration import in_own_folder, own_packages_first, register, setup_cfg, with_values  # noqa: E402
+from tools.running.configuration import (  # noqa: E402
+    in_folder_of_this_process,
+    in_own_folder,
+    own_packages_first,
+    register,
+    setup_cfg,
+    with_values,
+)
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
 from tools.running.restart import ANEW, SWEEP  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
@@ -51,7 +58,6 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.engine.hooks import parallel
     from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
@@ -63,7 +69,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
         cfg = in_own_folder(cfg, args)
-    cfg = stack.enter_context(parallel.own_folder(cfg))
+    cfg = stack.enter_context(in_folder_of_this_process(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), endings.first_new(Path(cfg.OUTPUT_DIR))
     try:
         with RunLock(folder) as lock, setup_logger(cfg.OUTPUT_DIR) as log, \

@@ -24,10 +24,9 @@ class State:
     """A training after `epoch` epochs and `batch` batches of the next.
 
     Attributes:
-        models: {name: {"state_dict", "optimizer", "scheduler"}}.
+        models: {name: {"state_dict", "optimizer", "scheduler"}}; paths: {name: file that it was read from}.
         training: of `trainer.training_state()`; None in a checkpoint of Dassl's.
         epoch_start: random streams at the start of an epoch that is not finished.
-        paths: {name: file that it was read from}.
     """
 
     epoch: int
@@ -36,15 +35,6 @@ class State:
     training: dict | None = None
     epoch_start: dict | None = None
     paths: dict[str, str] | None = None
-
-    def content(self) -> dict:
-        """Plain data and tensors for FILE."""
-        return {"epoch": self.epoch, "batch": self.batch, "models": self.models, "training": self.training,
-                "epoch_start": self.epoch_start}
-
-    @property
-    def position(self) -> tuple[int, int]:
-        return self.epoch, self.batch
 
 
 def resume(trainer, directory: str) -> State | None:
@@ -57,7 +47,7 @@ def resume(trainer, directory: str) -> State | None:
     if not found:
         logger.info("No checkpoint found in %s, training from scratch", directory)
         return None
-    state, learners = max(found, key=lambda state: state.position), trainer.registered()      # the first of equals
+    state, learners = max(found, key=lambda state: (state.epoch, state.batch)), trainer.registered()  # first of equals
     if set(state.models) != {learner.name for learner in learners}:
         raise UserError(f"{osp.join(directory, FILE)} holds {', '.join(state.models)}, but {type(trainer).__name__} "
                         f"learns {', '.join(learner.name for learner in learners)}: it is another trainer's. Resume "
@@ -71,7 +61,7 @@ def resume(trainer, directory: str) -> State | None:
             _resume_schedule(learner.sched, saved.get("scheduler"), state.epoch)
     if state.training is not None:
         trainer.load_training_state(state.training)
-    logger.info("Resumed from %s after epoch %d and %d batches", directory, *state.position)
+    logger.info("Resumed from %s after epoch %d and %d batches", directory, state.epoch, state.batch)
     return state
 
 
@@ -103,8 +93,7 @@ def _of_autosave(directory: str) -> State | None:
         return None
     try:
         content = load_checkpoint(path)
-        return State(content["epoch"], content["batch"], content["models"], content["training"],
-                     content["epoch_start"], dict.fromkeys(content["models"], path))
+        return State(**{**content, "paths": dict.fromkeys(content["models"], path)})
     except (UserError, KeyError, TypeError) as error:
         logger.warning("%s cannot be used (%s). The run resumes from its last checkpoint.", path, error)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
-_READERS = {"SPLIT": ("test",), "FINAL_MODEL": ("after_epoch", "after_train")}       # methods of Dassl that read the key
+_READERS = {"SPLIT": ("test",), "FINAL_MODEL": ("after_epoch", "after_train")}      # Dassl's methods that read the key
 _CHOICES = {"SPLIT": ("test", "val"), "FINAL_MODEL": ("last_step", "best_val")}
 
 

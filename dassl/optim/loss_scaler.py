@@ -1,7 +1,7 @@
 """Loss scaling for float16, whose gradients would otherwise vanish.
 
-Source: torch.amp.GradScaler, whose defaults, rule and state dict these are. There the scale is a tensor on the GPU. Here
-it is a plain number, because `finish_step` reads anyway whether the gradients are finite.
+Source: torch.amp.GradScaler, whose defaults, rule and state dict these are. There the scale is a tensor on the GPU.
+Here it is a plain number, because `finish_step` reads anyway whether the gradients are finite.
 """
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ class LossScaler:
     """Multiplies the loss by `scale`, divides the gradients by it, and adapts it to them.
 
     Args:
-        enabled: False leaves everything as it is.
-        scale: initial, a power of two so that scaling is exact.
-        growth_factor: of the scale, after `growth_interval` finite steps in a row.
-        backoff_factor: of the scale, after a step that was not finite.
+        enabled: False leaves everything as it is. scale: initial, a power of two so that scaling is exact.
+        growth_factor, backoff_factor: of the scale, after `growth_interval` finite steps in a row, and after any other.
     """
 
     def __init__(self, enabled: bool = True, scale: float = 2.0 ** 16, growth_factor: float = 2.0,

@@ -86,8 +86,8 @@ class Autosave(Hook):
     def _save(self, trainer, epoch: int, batch: int) -> None:
         start, file = time.monotonic(), io.BytesIO()
         trainer.on_nan.after_batches(trainer)
-        torch.save(State(epoch, batch, {learner.name: learner.state() for learner in trainer.registered()},
-                         trainer.training_state(), self._streams).content(), file)
+        models = {learner.name: learner.state() for learner in trainer.registered()}
+        torch.save(vars(State(epoch, batch, models, trainer.training_state(), self._streams)), file)
         try:
             write_whole(osp.join(trainer.output_dir, FILE), file.getvalue())
             logger.info("Saved after epoch %d and %d batches", epoch, batch)

@@ -1,4 +1,4 @@
-"""A loss, a gradient or a learned number that is infinite or NaN ends the run, or its step is left out (TRAIN.ON_NAN)."""
+"""A loss, a gradient or a parameter that is infinite or NaN ends the run, or its step is left out (TRAIN.ON_NAN)."""
 from __future__ import annotations
 
 import logging
@@ -26,7 +26,7 @@ class OnNaN(Hook):
 
     def __init__(self):
         self.skipped = self._in_a_row = 0
-        self._batch, self._judged, self._updated = (), False, ""
+        self._batch, self._judged, self._updated = (), False, ""      # _updated: where the last update was, in words
 
     @staticmethod
     def policy(trainer) -> str:
@@ -75,27 +75,30 @@ class OnNaN(Hook):
 
         Args:
             terms, gradients, learned: a number for each, finite if the term, gradient or learned parameter is.
+                Without `learned`, no update follows.
             may_skip: gradients may be infinite because the loss was scaled.
         Raises:
             NotFinite: it cannot. Names what is not finite, epoch, batch and its images, and says what to try.
         """
-        broken, self._judged = _first_bad(learned), True
+        broken, self._judged = _first_bad(learned), self._judged or learned is not None
         if broken and self._updated:
             self._raise_broken(broken)
         if bad := _first_bad(terms):
-            raise NotFinite(f"The loss is infinite or NaN in its term {bad} at {self._where(trainer, images=True)}. Try "
-                            "a smaller OPTIM.LR first, then fp32 precision (TRAINER.<NAME>.PREC fp32), a smaller weight "
-                            f"on {bad}, or a longer warm-up; --on-nan skip leaves such steps out.")
+            raise NotFinite(f"The loss is infinite or NaN in its term {bad} at {self._where(trainer, images=True)}. "
+                            "Try a smaller OPTIM.LR first, then fp32 precision (TRAINER.<NAME>.PREC fp32), a smaller "
+                            f"weight on {bad}, or a longer warm-up; --on-nan skip leaves such steps out.")
         if broken:
             self._raise_broken(broken)
         if bad := _first_bad(gradients):
             if not may_skip:
                 raise NotFinite(f"The gradient of {bad} is infinite or NaN, though the loss is finite, at "
-                                f"{self._where(trainer, images=True)}. Nothing was updated by it. Try fp32 precision "
-                                "(TRAINER.<NAME>.PREC fp32) or a smaller OPTIM.LR; --on-nan skip leaves such steps out.")
+                                f"{self._where(trainer, images=True)}. Nothing was updated. Try fp32 "
+                                "precision (TRAINER.<NAME>.PREC fp32) or a smaller OPTIM.LR; --on-nan skip leaves such "
+                                "steps out.")
             self.skipped += 1
             return False
-        self._updated = self._where(trainer)
+        if learned is not None:
+            self._updated = self._where(trainer)
         return True
 
     def after_batches(self, trainer) -> None:

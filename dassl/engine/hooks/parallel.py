@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import tempfile
 from collections.abc import Iterator
 
 import torch
@@ -43,20 +42,6 @@ def check(trainer) -> None:
     if reason:
         raise UserError(f"{type(trainer).__name__} trains in one process: {reason}. This run has "
                         f"{distributed.world_size()}; start it with python instead of torchrun (--nproc_per_node 1).")
-
-
-@contextlib.contextmanager
-def own_folder(cfg) -> Iterator:
-    """The config; in all processes but the first with an output folder that is gone afterwards, for only one writes."""
-    if distributed.rank() == 0:
-        yield cfg
-        return
-    with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.OUTPUT_DIR = folder
-        cfg.freeze()
-        yield cfg
 
 
 class Parallel(Hook):
@@ -100,11 +85,7 @@ class Parallel(Hook):
 
 
 def average_gradients(trainer, names: str | list[str] | None = None) -> None:
-    """Of the parameters that are optimised: the mean over the images of the whole batch, in every process.
-
-    Args:
-        names: of registered models; None is all of them.
-    """
+    """Of what is optimised in the registered models: the mean over the images of the whole batch, in every process."""
     if distributed.world_size() == 1:
         return
     optims = [learner.optim for learner in trainer.registered(names) if learner.optim is not None]
@@ -134,7 +115,7 @@ def _mean(values: Tensor, share: Share | None) -> Tensor:
 
 
 def _models(trainer) -> list[nn.Module]:
-    return [learner.model for learner in trainer.registered() if learner.model is not None]
+    return [learner.model for learner in trainer.registered()]
 
 
 def _digest(models: list[nn.Module]) -> str:
