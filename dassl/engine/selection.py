@@ -1,8 +1,13 @@
-"""Which model of a run is tested (TEST.FINAL_MODEL, TEST.SPLIT): the last epoch's, or the best on validation images."""
+"""Which epochs are saved, and which one is tested in the end: the last, or the best on validation images."""
 from __future__ import annotations
+
+import logging
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.torchtools import BEST
+
+logger = logging.getLogger(__name__)
 
 _READERS = {"SPLIT": ("test",), "FINAL_MODEL": ("after_epoch", "after_train")}      # Dassl's methods that read the key
 _CHOICES = {"SPLIT": ("test", "val"), "FINAL_MODEL": ("last_step", "best_val")}
@@ -29,6 +34,32 @@ def check_best_val(trainer) -> None:
             "does not exist, and nothing is chosen on the test split"
         raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; that of "
                         f"{trainer.cfg.DATASET.NAME} {has}. Set TEST.FINAL_MODEL last_step.")
+
+
+def save_epoch(trainer) -> None:
+    """Checkpoints after an epoch: the best on validation images, every TRAIN.CHECKPOINT_FREQ-th, and the last."""
+    frequency, number = trainer.cfg.TRAIN.CHECKPOINT_FREQ, trainer.epoch + 1
+    if is_best_val(trainer):
+        result = trainer.test(split="val")
+        if result > trainer.best_result:
+            trainer.best_result = result
+            trainer.save_model(trainer.epoch, trainer.output_dir, val_result=result, model_name=BEST)
+    if number == trainer.max_epoch:
+        trainer.save_model(trainer.epoch, trainer.output_dir)
+    elif frequency > 0 and number % frequency == 0:
+        try:
+            trainer.save_model(trainer.epoch, trainer.output_dir)
+        except OSError as error:
+            logger.warning("No checkpoint of epoch %d (%s). Training continues.", number, error)
+
+
+def deploy(trainer) -> None:
+    """Load the weights that are tested in the end."""
+    if is_best_val(trainer) and trainer.max_epoch > 0:
+        logger.info("Deploy the model with the best val performance")
+        trainer.load_model(trainer.output_dir)
+    else:
+        logger.info("Deploy the last-epoch model")
 
 
 def model_selection(trainer, trained: bool) -> str:

@@ -24,7 +24,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
 from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401 - Dassl has both here
 from dassl.utils.tools import count_num_param, mkdir_if_missing
-from dassl.utils.torchtools import BEST, load_initial_weights
+from dassl.utils.torchtools import load_initial_weights
 
 from . import selection
 from .hooks import parallel
@@ -129,19 +129,7 @@ class SimpleTrainer(TrainerBase):
                 self.call("safe_point", self.epoch, self.batch_idx + 1)
 
     def after_epoch(self) -> None:
-        cfg = self.cfg
-        if selection.is_best_val(self):
-            result = self.test(split="val")
-            if result > self.best_result:
-                self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        if self.epoch + 1 == self.max_epoch:
-            self.save_model(self.epoch, self.output_dir)
-        elif cfg.TRAIN.CHECKPOINT_FREQ > 0 and (self.epoch + 1) % cfg.TRAIN.CHECKPOINT_FREQ == 0:
-            try:
-                self.save_model(self.epoch, self.output_dir)
-            except OSError as error:
-                logger.warning("No checkpoint of epoch %d (%s). Training continues.", self.epoch + 1, error)
+        selection.save_epoch(self)
 
     def after_train(self) -> None:
         self._training = False
@@ -150,11 +138,7 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.TEST.NO_TEST:
             self.call("untested")
         else:
-            if selection.is_best_val(self) and self.max_epoch > 0:
-                logger.info("Deploy the model with the best val performance")
-                self.load_model(self.output_dir)
-            else:
-                logger.info("Deploy the last-epoch model")
+            selection.deploy(self)
             self.test()
         tell(logger, "Elapsed: %s", datetime.timedelta(seconds=round(time.monotonic() - self._started)))
         self.close_writer()

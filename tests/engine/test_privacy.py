@@ -38,12 +38,3 @@ def test_the_walk_sees_a_foreign_name(tmp_path):
     file.write_text("from .other import _secret\nclass A:\n    def f(self, trainer):\n        A._own, self._own, "
                     "super()._own, trainer.__dict__\n        return trainer._models, self.hook._state\n")
     assert foreign(file) == ["line 1: imports _secret", "line 5: trainer._models", "line 5: self.hook._state"]
-
-
-@pytest.mark.parametrize("name", ["TrainerBase", "SimpleTrainer", "TrainerX", "TrainerXU"])
-def test_a_base_class_fits_on_a_few_screens(name):
-    nodes = [node for path in (ROOT / "dassl" / "engine").glob("trainer*.py")
-             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-             if isinstance(node, ast.ClassDef) and node.name == name]
-    node, = nodes
-    assert node.end_lineno - node.lineno < 200

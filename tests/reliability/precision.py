@@ -48,21 +48,21 @@ def measure(name: str, precision: str, shots: int, epochs: int, folder: str) -> 
     cfg = train.setup_cfg(args)
     set_random_seed(cfg.SEED)
     trainer = build_trainer(cfg)
-    gradients, classes, steps, check, process = {}, [], [], trainer.check_finite, trainer.evaluator.process
+    gradients, classes, steps, judge, process = {}, [], [], trainer.on_nan.judge, trainer.evaluator.process
 
     def note(optim, *_):
         """The gradients of a step that is taken, by its number."""
         gradients.setdefault(steps[-1], torch.cat([p.grad.flatten() for group in optim.param_groups
                                                    for p in group["params"]]).cpu() if len(gradients) < 20 else None)
 
-    def first_gradient(*arguments):
-        check(*arguments)
+    def counted(*arguments):
         steps.append(len(steps))
         if len(steps) == 1:
-            for optim in filter(None, trainer._optims.values()):
+            for optim in filter(None, trainer.optimisers.values()):
                 optim.register_step_pre_hook(note)
+        return judge(*arguments)
 
-    trainer.check_finite = first_gradient
+    trainer.on_nan.judge = counted
     trainer.evaluator.process = lambda scores, label: (classes.append(scores.argmax(1)), process(scores, label))
     trainer.train()
     accuracy = trainer.evaluator.evaluate()["accuracy"]
