@@ -10,11 +10,9 @@ from dassl.optim.loss_scaler import LossScaler
 
 from .hooks.parallel import average_gradients
 
-_UNSCALED = LossScaler(enabled=False)
-
 
 def finish(trainer, terms: dict[str, Tensor], summary: dict[str, Tensor], names: list[str] | None,
-           scaler: LossScaler = _UNSCALED) -> dict[str, float]:
+           scaler: LossScaler) -> dict[str, float]:
     """See `TrainerBase.finish_step`."""
     learners = [learner for learner in trainer.registered(names) if learner.optim is not None]
     average_gradients(trainer, names)

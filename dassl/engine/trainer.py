@@ -100,16 +100,16 @@ class SimpleTrainer(TrainerBase):
     def train(self) -> None:
         parallel.check(self)
         super().train(self.start_epoch, self.max_epoch)
-        self.call("finished")
+        self.call_hooks("finished")
 
     def before_train(self) -> None:
         selection.check_best_val(self)
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         mkdir_if_missing(self.output_dir)
-        self.call("before_writing")
+        self.call_hooks("before_writing")
         self._training, self.time_start, self._started = True, time.time(), time.monotonic()
-        self.call("before_train")
+        self.call_hooks("before_train")
 
     def train_on(self, batches: Iterable[tuple], num_batches: int, first: int = 0) -> None:
         """An epoch: `forward_backward(*batch)` of each batch, between the hooks.
@@ -119,24 +119,24 @@ class SimpleTrainer(TrainerBase):
         """
         self.set_model_mode("train")
         self.num_batches, losses = num_batches, MetricMeter()
-        self.call("before_batches", first)
+        self.call_hooks("before_batches", first)
         for self.batch_idx, batch in enumerate(batches, first):
-            self.call("before_step")
+            self.call_hooks("before_step")
             with parallel.draws_of_the_batch(self.share):
                 losses.update(parallel.average(self.on_nan.step(self, batch), self.share))
-            self.call("after_step", losses)
+            self.call_hooks("after_step", losses)
             if self.batch_idx + 1 < num_batches:
-                self.call("safe_point", self.epoch, self.batch_idx + 1)
+                self.call_hooks("safe_point", self.epoch, self.batch_idx + 1)
 
     def after_epoch(self) -> None:
         selection.save_epoch(self)
 
     def after_train(self) -> None:
         self._training = False
-        self.call("after_train")
+        self.call_hooks("after_train")
         logger.info("Finish training")
         if self.cfg.TEST.NO_TEST:
-            self.call("untested")
+            self.call_hooks("untested")
         else:
             selection.deploy(self)
             self.test()
@@ -162,14 +162,14 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
         logger.info("Evaluate on the *%s* set", split)
-        self.call("before_test", not self._training)
+        self.call_hooks("before_test", not self._training)
         for batch, output, label in parallel.answers(self, loader, f"{split} split"):
             self.evaluator.process(output, label)
-            self.call("answered", batch, output, label)
+            self.call_hooks("answered", batch, output, label)
         if not self._training:
-            self.call("before_writing")
+            self.call_hooks("before_writing")
         results = self.evaluator.evaluate()
-        self.call("tested", split, results)
+        self.call_hooks("tested", split, results)
         return next(iter(results.values()))
 
     def training_state(self) -> dict:

@@ -37,17 +37,17 @@ class TrainerBase(RegisteredModels):
         """The loop."""
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         self.before_train()
-        self.call("before_epochs")
+        self.call_hooks("before_epochs")
         for epoch in range(self.start_epoch, self.max_epoch):
             self.epoch = epoch
             self.before_epoch()
             self.run_epoch()
-            self.call("after_batches")
+            self.call_hooks("after_batches")
             self.after_epoch()
-            self.call("safe_point", epoch + 1, 0)
+            self.call_hooks("safe_point", epoch + 1, 0)
         self.after_train()
 
-    def call(self, moment: str, *values) -> None:
+    def call_hooks(self, moment: str, *values) -> None:
         """Call a method of every hook with the trainer and `values`."""
         for hook in list(self.hooks):
             getattr(hook, moment)(self, *values)
@@ -67,7 +67,7 @@ class TrainerBase(RegisteredModels):
         Raises:
             NotFinite: a term, a gradient or a learned number is infinite or NaN; nothing was updated.
         """
-        return step.finish(self, terms, summary, names, *([scaler] if scaler is not None else []))
+        return step.finish(self, terms, summary, names, scaler or LossScaler(enabled=False))
 
     def training_state(self) -> dict:
         """What a resumed run needs beside models, optimisers and schedules: the random streams. Plain data only."""

@@ -91,7 +91,7 @@ def test_what_is_not_finite_is_never_saved(few, tmp_path):
     trainer = build_trainer(few("TRAIN.CHECKPOINT_SECONDS", "1e-9"))
     with torch.no_grad():
         trainer.model.prompt_learner["text"].ctx[0, 0] = math.inf
-    for save in (lambda: trainer.save_model(0, str(tmp_path)), lambda: trainer.call("safe_point", 1, 0)):
+    for save in (lambda: trainer.save_model(0, str(tmp_path)), lambda: trainer.call_hooks("safe_point", 1, 0)):
         with pytest.raises(NotFinite, match="The learned .*ctx is infinite or NaN before its first update"):
             save()
     assert not list(tmp_path.rglob("*.pth.tar*"))
