@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dassl.engine import TRAINER_REGISTRY, TrainerBase, TrainerX, build_trainer
+from dassl.engine.hooks import Hook
 from dassl.utils import UserError, load_checkpoint, setup_logger
 
 HOOKS = ("before_train", "before_epoch", "run_epoch", "forward_backward", "after_epoch", "after_train", "test")
@@ -39,6 +40,29 @@ def test_hooks_are_called_in_dassls_order(engine_cfg):
     epoch = ["before_epoch", "run_epoch", *["forward_backward"] * 4, "after_epoch"]
     assert calls == ["before_train", *epoch, *epoch, "after_train", "test"]
     assert (trainer.epoch, trainer.batch_idx, trainer.num_batches, trainer.max_epoch) == (1, 3, 4, 2)
+
+
+@pytest.mark.parametrize("no_test", [False, True])
+def test_a_hook_is_called_at_its_moments(engine_cfg, no_test):
+    trainer, seen = build_trainer(engine_cfg(OPTIM__MAX_EPOCH=1, TEST__NO_TEST=no_test)), []
+    moments = [name for name in vars(Hook) if not name.startswith("_") and name != "ignore"]
+    watch = type("Watch", (Hook,), {m: lambda self, trainer, *values, m=m: seen.append(m) for m in moments})
+    trainer.hooks.append(watch())
+    trainer.train()
+    step, end = ["before_step", "after_step"], ["after_batches", "safe_point", "after_train"]
+    test = ["untested"] if no_test else ["before_test", "answered", "before_writing", "tested"]
+    assert seen == ["before_writing", "before_train", "before_epochs", "before_batches", *[*step, "safe_point"] * 3,
+                    *step, *end, *test, "finished"]
+    assert set(moments) == set(seen) | {"before_test", "answered", "tested", "untested"}
+
+
+def test_models_are_public_and_a_trainer_may_use_the_names_for_something_else(engine_cfg):
+    trainer = build_trainer(engine_cfg(OPTIM__MAX_EPOCH=1))
+    assert trainer.models == {"linear": trainer.model} and trainer.optimisers == {"linear": trainer.optim}
+    assert trainer.schedules == {"linear": trainer.sched}
+    trainer.models = trainer.optimisers = trainer.schedules = ["mine"]
+    trainer.train()
+    assert trainer.models == ["mine"] and trainer.get_model_names() == ["linear"]
 
 
 def test_construction_checks_then_loads_data_then_builds_a_backbone_with_a_classifier(engine_cfg, monkeypatch):
