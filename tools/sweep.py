@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         done = [p for p in planned if p not in todo]
         if args.launcher:
-            outcome = cluster.run(args, planned, todo, places, times, sys.argv[1:] if argv is None else argv)
+            outcome = cluster.run(args, planned, todo)
         else:
             outcome = Conductor(todo, done, places, times, args.force, args.fresh_processes).run()
     except RecipeError as error:

@@ -18,7 +18,14 @@ if str(ROOT) not in sys.path:               # trainers, datasets and tools are f
 
 from tools.running import console, endings, faults, restart  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
-from tools.running.configuration import in_own_folder, own_packages_first, register, setup_cfg, with_values  # noqa: E402
+from tools.running.configuration import (  # noqa: E402
+    in_folder_of_this_process,
+    in_own_folder,
+    own_packages_first,
+    register,
+    setup_cfg,
+    with_values,
+)
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
 from tools.running.restart import ANEW, SWEEP  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
@@ -50,7 +57,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     import torch
 
     from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY, parallel
+    from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
@@ -62,7 +69,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
         cfg = in_own_folder(cfg, args)
-    cfg = stack.enter_context(parallel.own_folder(cfg))
+    cfg = stack.enter_context(in_folder_of_this_process(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), endings.first_new(Path(cfg.OUTPUT_DIR))
     try:
         with RunLock(folder) as lock, setup_logger(cfg.OUTPUT_DIR) as log, \
@@ -93,6 +100,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
 def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> None:
     from dassl.engine import build_trainer
+    from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
     from tools.running.first_look import first_look
 
@@ -101,7 +109,12 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
     else:
         distributed.same_streams()
     trainer = build_trainer(cfg)
-    trainer.before_writing = run.replace
+
+    class ReplaceFormerRun(Hook):
+        def before_writing(self, trainer) -> None:
+            run.replace()
+
+    trainer.hooks.append(ReplaceFormerRun())
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
@@ -112,7 +125,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
         trainer.test()
     else:
         trainer.train()
-    run.replace()                               # of a trainer whose own hooks never came by before_writing
+    run.replace()                               # for a trainer that never calls its hooks
 
 
 def cli(argv: list[str] | None = None) -> int:

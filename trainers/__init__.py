@@ -11,8 +11,8 @@ def extend_cfg(cfg) -> None:
         cfg.TRAIN.MAX_TOKENS = MAX_TOKENS   # text tokens encoded at once; more go in pieces, which are computed again
                                             # for the gradient: less memory, more time, the same result; 0: no limit
     if "ON_NAN" not in cfg.TRAIN:
-        cfg.TRAIN.ON_NAN = "stop"           # at a step that is not finite: stop; skip leaves it out (more than ten in a
-                                            # row stop); fp32 repeats it without reduced precision
+        cfg.TRAIN.ON_NAN = "stop"           # at a step that is not finite: stop; skip leaves it out, and stops after
+                                            # more than ten in a row
     if "COMPILE" not in cfg.TRAIN:
         cfg.TRAIN.COMPILE = False           # torch.compile for the image tower's blocks: half a minute at first, then
                                             # some per cent faster on a CPU, where it needs a C++ compiler

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,8 +17,8 @@ from dassl.config import CfgNode
 from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
-from dassl.engine import TrainerX, progress
-from dassl.engine.parallel import average_gradients
+from dassl.engine import TrainerX
+from dassl.engine.hooks import progress
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param
@@ -157,18 +156,12 @@ class PromptTrainer(TrainerX):
         batch = {**batch, "img": images, "label": label}
         limit = self.model.clip if self.model.brick("text") is not None else None
         out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(batch))
-        self.check_finite(terms, batch)
-        self.observe(out, batch)
-        average_gradients(self)
-        if not self.mixed.scaler.is_enabled() or self.mixed.scaler.get_scale() < 1:     # else it leaves such steps out
-            self.check_gradients(batch)
-        if not self.mixed.step(filter(None, self._optims.values())):
-            self.on_nan.skipped += 1
         summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
+        values = self.finish_step(terms, summary, scaler=self.mixed.scaler)
+        self.observe(out, batch)
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        values = torch.stack([value.detach().double().reshape(()) for value in summary.values()])
-        return dict(zip(summary, values.tolist(), strict=True))                         # a GPU is asked once
+        return values
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
         """Sets the gradients of a batch.
@@ -182,18 +175,12 @@ class PromptTrainer(TrainerX):
         terms = self.loss(out, batch)
         loss = sum(terms.values())
         self.model_zero_grad()
-        self.mixed.scaler.scale(loss).backward()
+        self.mixed.scaler.scaled(loss).backward()
         return out.detach(), {name: term.detach() for name, term in terms.items()}, loss.detach()
 
     def step_left_out(self) -> None:
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-
-    @contextlib.contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Inside, steps compute in float32, with the towers' matrices as they were rounded."""
-        with self.mixed.in_float32():
-            yield
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)
@@ -203,8 +190,7 @@ class PromptTrainer(TrainerX):
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        if saved := state.get("scaler"):                # empty after a run without scaling
-            self.mixed.scaler.load_state_dict(saved)
+        self.mixed.scaler.load_state_dict(state.get("scaler", {}))
         self.mixed.use_onednn(state.get("onednn", self.mixed.onednn))
 
     def model_inference(self, images: Tensor) -> Tensor:

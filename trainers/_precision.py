@@ -1,16 +1,14 @@
 """In which precision the frozen towers compute, and by which library; on a CPU the processor alone decides both."""
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator
 
 import torch
-from torch.optim import Optimizer
 
 from clip import FrozenCLIP
 from clip.processor import BFLOAT16, this_processor
 from clip.products import has_onednn
+from dassl.optim.loss_scaler import LossScaler
 from dassl.utils import UserError, distributed
 from dassl.utils.logger import CONSOLE
 from dassl.utils.registry import nearest
@@ -43,7 +41,7 @@ class MixedPrecision:
         self.name = precision_on(clip, asked)
         self.dtype = DTYPES.get(self.name)
         scaled = half_towers and self.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+        self.scaler = LossScaler(enabled=scaled)
         if half_towers and self.dtype is not None:
             clip.half_weights(self.dtype)
         self.use_onednn(*choose_library(clip, self.dtype, onednn))
@@ -60,26 +58,6 @@ class MixedPrecision:
 
     def autocast(self, enabled: bool = True) -> torch.autocast:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=enabled and self.dtype is not None)
-
-    def step(self, optims: Iterable[Optimizer]) -> bool:
-        """One step of each optimiser; False if the scaler left it out, since a scaled gradient was infinite or NaN."""
-        before = self.scaler.get_scale()
-        for optim in optims:
-            self.scaler.step(optim)
-        self.scaler.update()
-        return self.scaler.get_scale() >= before
-
-    @contextlib.contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Inside, everything computes in float32, with the towers' matrices as they were rounded."""
-        dtype, of_matrices = self.dtype, self.clip.matrix_dtype
-        self.dtype = None
-        self.clip.half_weights(torch.float32)
-        try:
-            yield
-        finally:
-            self.dtype = dtype
-            self.clip.half_weights(of_matrices)
 
 
 def precision_on(clip: FrozenCLIP, asked: str) -> str:

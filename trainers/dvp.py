@@ -11,7 +11,8 @@ from torch import nn
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
-from dassl.engine import TRAINER_REGISTRY, progress
+from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.hooks import progress
 from dassl.utils import distributed
 from trainers._pixel import DescriptionTrainer, add_description_options
 from trainers.parts.classes import Classes

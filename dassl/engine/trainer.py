@@ -1,39 +1,35 @@
 """Trainers over a config: SimpleTrainer, TrainerX (labelled batches) and TrainerXU (labelled and unlabelled ones).
 
-Hooks, registered models, result lines and folders are Dassl 0.6.3's.
+Method names, registered models, result lines and folders are Dassl 0.6.3's.
 """
 from __future__ import annotations
 
 import datetime
 import logging
-import os.path as osp
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dassl.config.checks import check_values
 from dassl.data import DataManager
-from dassl.data.datasets import DatasetBase
+from dassl.data.loader import end_workers
 from dassl.data.sharing import Share, share_of
 from dassl.evaluation import build_evaluator
-from dassl.evaluation.predictions import FILE as PREDICTIONS
-from dassl.evaluation.predictions import Predictions
-from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import distributed, stop
-from dassl.utils.classes_file import write_classes
 from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
-from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import nearest
+from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401 - Dassl has both here
 from dassl.utils.tools import count_num_param, mkdir_if_missing
-from dassl.utils.torchtools import BEST, load_initial_weights
+from dassl.utils.torchtools import load_initial_weights
 
-from . import parallel, progress
-from .results import write_result
+from . import selection
+from .hooks import parallel
+from .hooks.record import dataset_of
+from .simple_net import SimpleNet
 from .trainer_base import TrainerBase
 
 logger = logging.getLogger(__name__)
@@ -47,37 +43,6 @@ def __getattr__(name: str):
     raise AttributeError(name)
 
 
-class SimpleNet(nn.Module):
-    """A backbone, an optional head, and a linear classifier over `num_classes` (0: none)."""
-
-    def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
-        super().__init__()
-        self.backbone = build_backbone(model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE,
-                                       pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs)
-        fdim = self.backbone.out_features
-        self.head = None
-        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
-            h = model_cfg.HEAD
-            self.head = build_head(h.NAME, verbose=cfg.VERBOSE, in_features=fdim, hidden_layers=h.HIDDEN_LAYERS,
-                                   activation=h.ACTIVATION, bn=h.BN, dropout=h.DROPOUT, **kwargs)
-            fdim = self.head.out_features
-        self.classifier = nn.Linear(fdim, num_classes) if num_classes > 0 else None
-        self._fdim = fdim
-
-    @property
-    def fdim(self) -> int:
-        return self._fdim
-
-    def forward(self, x: Tensor, return_feature: bool = False):
-        """(B, ...) -> scores (B, C), features (B, fdim), or both."""
-        f = self.backbone(x)
-        f = self.head(f) if self.head is not None else f
-        if self.classifier is None:
-            return f
-        y = self.classifier(f)
-        return (y, f) if return_feature else y
-
-
 class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from a config; trains, saves and tests.
 
@@ -87,12 +52,13 @@ class SimpleTrainer(TrainerBase):
         one_process_only: why a trainer cannot learn in several processes; "" where it can.
         share: this process's part of the training batch; None in a run of one process.
         resumes_within_epoch: whether models, optimisers, schedules, random streams and `training_state()` are all that
-            a step depends on, so that a stopped run goes on in the middle of an epoch; otherwise after the last whole.
+            a step depends on, so that a stopped run resumes in the middle of an epoch; otherwise after the last whole.
     """
 
     one_process_only = ""
     resumes_within_epoch = False
     share: Share | None = None
+    _training = False                    # a test does not end the run
 
     def __init__(self, cfg):
         super().__init__()
@@ -102,22 +68,13 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
         self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
         self.best_result = -np.inf
-        self.time_start = time.time()
-        self._check_test_section(cfg)
-        self.on_nan.check()
+        self.time_start, self._started = time.time(), time.monotonic()
+        selection.check_choices(self, SimpleTrainer)
+        self.on_nan.policy(self)
         with distributed.first_then_others():
             self.build_data_loader()
             self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
-
-    def _check_test_section(self, cfg) -> None:
-        """A trainer whose own hooks read these keys may give them other values."""
-        for key, known, readers in (("SPLIT", ("test", "val"), ("test",)),
-                                    ("FINAL_MODEL", ("last_step", "best_val"), ("after_epoch", "after_train"))):
-            own = any(getattr(type(self), name) is not getattr(SimpleTrainer, name) for name in readers)
-            if cfg.TEST[key] not in known and not own:
-                raise UserError(f"TEST.{key} is {' or '.join(known)}; got {cfg.TEST[key]!r}."
-                                f"{nearest(cfg.TEST[key], known)}")
 
     def check_cfg(self, cfg) -> None:
         """Refuse a config that this trainer cannot use (raise UserError); called first."""
@@ -143,82 +100,49 @@ class SimpleTrainer(TrainerBase):
     def train(self) -> None:
         parallel.check(self)
         super().train(self.start_epoch, self.max_epoch)
-        self.autosave.remove()
+        self.call_hooks("finished")
 
     def before_train(self) -> None:
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.val_loader is None:
-            raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; "
-                            f"{self.cfg.DATASET.NAME} has none, and nothing is chosen on the test split. "
-                            "Set TEST.FINAL_MODEL last_step.")
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_is_test:
-            raise UserError("TEST.FINAL_MODEL best_val chooses the epoch on a validation split; that of "
-                            f"{self.cfg.DATASET.NAME} is its test split, on which nothing is chosen. "
-                            "Set TEST.FINAL_MODEL last_step.")
+        selection.check_best_val(self)
         if self.cfg.RESUME:
-            self.start_epoch = self.autosave.load(self.cfg.RESUME, self.resume_model_if_exist(self.cfg.RESUME))
+            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         mkdir_if_missing(self.output_dir)
-        self.before_writing()
-        if self.max_epoch > self.start_epoch:
-            self._write_classes()
-            self.init_writer(osp.join(self.output_dir, "tensorboard"))
-        self._phase, self.time_start, self._started = "training", time.time(), time.monotonic()
-        self._progress = None
-        self.autosave.start()
+        self.call_hooks("before_writing")
+        self._training, self.time_start, self._started = True, time.time(), time.monotonic()
+        self.call_hooks("before_train")
 
-    def safe_point(self, epoch: int, batch: int) -> None:
-        self.autosave.safe_point(epoch, batch)
+    def train_on(self, batches: Iterable[tuple], num_batches: int, first: int = 0) -> None:
+        """An epoch: `forward_backward(*batch)` of each batch, between the hooks.
 
-    def after_train(self) -> None:
-        self._train_seconds = time.monotonic() - self._started
-        self._end_progress()
-        self._phase = "trained"
-        logger.info("Finish training")
-        if self.cfg.TEST.NO_TEST:
-            write_result(self, {})
-        else:
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.max_epoch > 0:
-                logger.info("Deploy the model with the best val performance")
-                self.load_model(self.output_dir)
-            else:
-                logger.info("Deploy the last-epoch model")
-            self.test()
-        elapsed = datetime.timedelta(seconds=round(time.monotonic() - self._started))
-        tell(logger, "Elapsed: %s", elapsed)
-        self.close_writer()
-        self.close_loaders()
-
-    def close_loaders(self) -> None:
-        """End the loaders' worker processes; a loader that is used again starts new ones.
-
-        Left to the garbage collector, each worker may cost torch's five seconds of waiting.
+        Args:
+            first: number of the first batch in its epoch, from 0.
         """
-        for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
-            if getattr(loader := getattr(self, name, None), "_iterator", None) is not None:
-                loader._iterator = None
+        self.set_model_mode("train")
+        self.num_batches, losses = num_batches, MetricMeter()
+        self.call_hooks("before_batches", first)
+        for self.batch_idx, batch in enumerate(batches, first):
+            self.call_hooks("before_step")
+            with parallel.draws_of_the_batch(self.share):
+                losses.update(parallel.average(self.on_nan.step(self, batch), self.share))
+            self.call_hooks("after_step", losses)
+            if self.batch_idx + 1 < num_batches:
+                self.call_hooks("safe_point", self.epoch, self.batch_idx + 1)
 
     def after_epoch(self) -> None:
-        parallel.check_same(self)
-        cfg, is_last = self.cfg, self.epoch + 1 == self.max_epoch
-        if not cfg.TEST.NO_TEST and cfg.TEST.FINAL_MODEL == "best_val":
-            result = self.test(split="val")
-            if result > self.best_result:
-                self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        if is_last:
-            self.save_model(self.epoch, self.output_dir)
-        elif cfg.TRAIN.CHECKPOINT_FREQ > 0 and (self.epoch + 1) % cfg.TRAIN.CHECKPOINT_FREQ == 0:
-            try:
-                self.save_model(self.epoch, self.output_dir)
-            except OSError as error:
-                logger.warning("No checkpoint of epoch %d (%s); training goes on", self.epoch + 1, error)
+        selection.save_epoch(self)
 
-    def training_state(self) -> dict:
-        return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
-
-    def load_training_state(self, state: dict) -> None:
-        super().load_training_state(state)
-        self.best_result = state.get("best_result", self.best_result)
-        self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
+    def after_train(self) -> None:
+        self._training = False
+        self.call_hooks("after_train")
+        logger.info("Finish training")
+        if self.cfg.TEST.NO_TEST:
+            self.call_hooks("untested")
+        else:
+            selection.deploy(self)
+            self.test()
+        tell(logger, "Elapsed: %s", datetime.timedelta(seconds=round(time.monotonic() - self._started)))
+        self.close_writer()
+        self.close_loaders()
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -238,51 +162,43 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
         logger.info("Evaluate on the *%s* set", split)
-        start, count, predictions = time.monotonic(), 0, Predictions()
+        self.call_hooks("before_test", not self._training)
         for batch, output, label in parallel.answers(self, loader, f"{split} split"):
             self.evaluator.process(output, label)
-            count += len(label)
-            if self._phase != "training":
-                predictions.add(batch, output, label)
-        if self._phase != "training":
-            self.before_writing()
+            self.call_hooks("answered", batch, output, label)
+        if not self._training:
+            self.call_hooks("before_writing")
         results = self.evaluator.evaluate()
-        for name, value in results.items():
-            self.write_scalar(f"{split}/{name}", value, self.epoch)
-        if self._phase != "training":
-            predictions.write(osp.join(self.output_dir, PREDICTIONS), self.lab2cname)
-            self._write_classes()
-            write_result(self, results, time.monotonic() - start, split=split, num_test=count)
+        self.call_hooks("tested", split, results)
         return next(iter(results.values()))
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        self.best_result = state.get("best_result", self.best_result)
+        self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
 
     def run_record_fields(self) -> dict:
         """What else results.json should say; extend it with `{**super().run_record_fields(), ...}`."""
-        learned = [p for m in self._models.values() if m is not None for p in m.parameters() if p.requires_grad]
+        learned = [p for _, model, *_ in self.registered() for p in model.parameters() if p.requires_grad]
         return {"learned_parameters": count_num_param(params=learned)}
 
     def classifier_fields(self) -> dict:
         """What else classes.json should say, from which a run predicts without its dataset."""
         return {}
 
-    def _write_classes(self) -> None:
-        if (dataset := self._dataset()) is not None:
-            write_classes(self.output_dir, self.cfg, dataset, **self.classifier_fields())
-
     @property
     def val_is_test(self) -> bool:
         """Whether the validation images are the test images, as in CoOp's ImageNet."""
-        return (dataset := self._dataset()) is not None and dataset.val_is_test
-
-    def _dataset(self) -> DatasetBase | None:
-        """Of the run; None where a trainer loads data without a manager, or not as a dataset of Dassl's kind."""
-        dataset = getattr(getattr(self, "dm", None), "dataset", None)
-        return dataset if isinstance(dataset, DatasetBase) else None
+        return (dataset := dataset_of(self)) is not None and dataset.val_is_test
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)
 
     def on_device(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Tensors of a batch where the model is; those in pinned memory move while the GPU goes on computing."""
+        """Tensors of a batch where the model is; from pinned memory they are copied while the GPU keeps computing."""
         return tuple(v.to(self.device, non_blocking=True) for v in values)
 
     def parse_batch_test(self, batch: dict):
@@ -291,52 +207,10 @@ class SimpleTrainer(TrainerBase):
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
 
-    def _run_batches(self, batches, num_batches: int, first: int = 0) -> None:
-        """Train on each of `batches`; a line to log.txt every PRINT_FREQ, one line to the console for all.
-
-        Args:
-            first: number of the first batch in its epoch, from 0: those before were trained by an earlier process.
-        """
-        self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches, freq = num_batches, max(self.cfg.TRAIN.PRINT_FREQ, 1)
-        if getattr(self, "_progress", None) is None:
-            label = f"{self.cfg.TRAINER.NAME} {self.cfg.DATASET.NAME} seed {self.cfg.SEED}"
-            self._progress = progress.Progress(self.max_epoch * num_batches, self.epoch * num_batches + first, label)
-        end = time.monotonic()
-        for self.batch_idx, batch in enumerate(batches, first):
-            data_time.update(time.monotonic() - end)
-            self._batch = batch
-            with parallel.draws_of_the_batch(self.share):
-                losses.update(parallel.average(self.on_nan.step(batch), self.share))
-            batch_time.update(time.monotonic() - end)
-            latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
-            self._progress.step(self.epoch + 1, self.max_epoch, latest)
-            if (self.batch_idx + 1) % freq == 0 or num_batches < freq:
-                self._log_batch(losses, batch_time, data_time)
-            for name, meter in losses.meters.items():
-                self.write_scalar(f"train/{name}", meter.avg, self.epoch * num_batches + self.batch_idx)
-            if self._optims:
-                self.write_scalar("train/lr", self.get_current_lr(), self.epoch * num_batches + self.batch_idx)
-            if self.batch_idx + 1 < num_batches:
-                self.safe_point(self.epoch, self.batch_idx + 1)
-            end = time.monotonic()
-
-    def _step(self, batch) -> dict:
-        return self.forward_backward(batch)
-
-    def _log_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
-        logger.info("epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
-                    self.epoch + 1, self.max_epoch, self.batch_idx + 1, self.num_batches, batch_time.val,
-                    batch_time.avg, data_time.val, data_time.avg, losses,
-                    self.get_current_lr() if self._optims else float("nan"),
-                    datetime.timedelta(seconds=int(batch_time.avg * left)))
-
-    def _end_progress(self) -> None:
-        if getattr(self, "_progress", None) is not None:
-            self._progress.close()
-            self._progress = None
+    def close_loaders(self) -> None:
+        """End the loaders' worker processes; a loader that is used again starts new ones."""
+        for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+            end_workers(getattr(self, name, None))
 
 
 class TrainerX(SimpleTrainer):
@@ -344,12 +218,15 @@ class TrainerX(SimpleTrainer):
 
     def run_epoch(self) -> None:
         with stop.at_safe_points():
-            self._run_batches(self.training_batches(), len(self.train_loader_x), self.autosave.finished_batches)
+            batches = ((batch,) for batch in self.training_batches())
+            self.train_on(batches, len(self.train_loader_x), self.autosave.finished_batches)
 
     def training_batches(self) -> Iterator[dict]:
         """An epoch's batches; of several processes each sees its share of every one."""
-        for number, batch in enumerate(self.train_loader_x, self.autosave.begin_epoch()):
-            self.autosave.go_on()
+        first = self.autosave.finished_batches
+        self.autosave.begin_epoch(self)
+        for number, batch in enumerate(self.train_loader_x, first):
+            self.autosave.begin_step()
             self.share = share_of(self.train_loader_x, number)
             yield batch
 
@@ -370,13 +247,10 @@ class TrainerXU(SimpleTrainer):
         sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         sizes["smaller_one"] = min(sizes.values())
         if self.cfg.TRAIN.COUNT_ITER not in sizes:
-            raise UserError(f"TRAIN.COUNT_ITER is one of {', '.join(sizes)}; got {self.cfg.TRAIN.COUNT_ITER!r}.")
+            raise UserError(f"TRAIN.COUNT_ITER must be one of {', '.join(sizes)}, got {self.cfg.TRAIN.COUNT_ITER!r}.")
         num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
         pairs = zip(range(num_batches), _endless(self.train_loader_x), _endless(self.train_loader_u), strict=False)
-        self._run_batches(((x, u) for _, x, u in pairs), num_batches)
-
-    def _step(self, batch: tuple[dict, dict]) -> dict:
-        return self.forward_backward(*batch)
+        self.train_on(((x, u) for _, x, u in pairs), num_batches)
 
     def parse_batch_train(self, batch_x: dict, batch_u: dict):
         return self.on_device(batch_x["img"], batch_x["label"], batch_u["img"])

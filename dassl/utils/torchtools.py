@@ -10,6 +10,7 @@ import zipfile
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from .errors import MissingFile, UserError
 from .layers import init_network_weights, set_bn_to_eval  # noqa: F401
@@ -117,7 +118,7 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
     checkpoint = load_checkpoint(fpath)
     load_weights(model, checkpoint["state_dict"], fpath)
     if optimizer is not None and isinstance(checkpoint.get("optimizer"), dict):
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        load_optimizer(optimizer, checkpoint["optimizer"], fpath)
     if scheduler is not None and isinstance(checkpoint.get("scheduler"), dict):
         scheduler.load_state_dict(checkpoint["scheduler"])
     logger.info("Loaded %s (epoch %s)", fpath, checkpoint["epoch"])
@@ -136,6 +137,26 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"The checkpoint {source} does not fit this model: {reason}. Was it trained with the same "
                         "trainer and settings (context words, depth, class-specific context, backbone)?") from error
+
+
+def load_optimizer(optimizer: Optimizer, state: dict, source: str) -> None:
+    """`load_state_dict`, whose refusal names the file.
+
+    Raises:
+        UserError: the file's optimiser has another number of parameters.
+    """
+    saved, own = ([len(group["params"]) for group in groups] for groups in (state["param_groups"],
+                                                                            optimizer.param_groups))
+    if saved != own:
+        raise UserError(f"The optimiser in {source} has {_in_groups(saved)}, but this trainer's has {_in_groups(own)}, "
+                        "so the training cannot be resumed from it. To load its weights alone, pass the run folder as "
+                        f"--model-dir (with --eval-only) to test them, or set MODEL.INIT_WEIGHTS {source} to start a "
+                        "new training from them.")
+    optimizer.load_state_dict(state)
+
+
+def _in_groups(sizes: list[int]) -> str:
+    return f"{sum(sizes)} parameters" + (f" in {len(sizes)} groups" if len(sizes) > 1 else "")
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:

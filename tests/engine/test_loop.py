@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dassl.engine import TRAINER_REGISTRY, TrainerBase, TrainerX, build_trainer
+from dassl.engine.hooks import Hook
 from dassl.utils import UserError, load_checkpoint, setup_logger
 
 HOOKS = ("before_train", "before_epoch", "run_epoch", "forward_backward", "after_epoch", "after_train", "test")
@@ -39,6 +40,29 @@ def test_hooks_are_called_in_dassls_order(engine_cfg):
     epoch = ["before_epoch", "run_epoch", *["forward_backward"] * 4, "after_epoch"]
     assert calls == ["before_train", *epoch, *epoch, "after_train", "test"]
     assert (trainer.epoch, trainer.batch_idx, trainer.num_batches, trainer.max_epoch) == (1, 3, 4, 2)
+
+
+@pytest.mark.parametrize("no_test", [False, True])
+def test_a_hook_is_called_at_its_moments(engine_cfg, no_test):
+    trainer, seen = build_trainer(engine_cfg(OPTIM__MAX_EPOCH=1, TEST__NO_TEST=no_test)), []
+    moments = [name for name in vars(Hook) if not name.startswith("_") and name != "ignore"]
+    watch = type("Watch", (Hook,), {m: lambda self, trainer, *values, m=m: seen.append(m) for m in moments})
+    trainer.hooks.append(watch())
+    trainer.train()
+    step, end = ["before_step", "after_step"], ["after_batches", "safe_point", "after_train"]
+    test = ["untested"] if no_test else ["before_test", "answered", "before_writing", "tested"]
+    assert seen == ["before_writing", "before_train", "before_epochs", "before_batches", *[*step, "safe_point"] * 3,
+                    *step, *end, *test, "finished"]
+    assert set(moments) == set(seen) | {"before_test", "answered", "tested", "untested"}
+
+
+def test_models_are_public_and_a_trainer_may_use_the_names_for_something_else(engine_cfg):
+    trainer = build_trainer(engine_cfg(OPTIM__MAX_EPOCH=1))
+    assert trainer.models == {"linear": trainer.model} and trainer.optimisers == {"linear": trainer.optim}
+    assert trainer.schedules == {"linear": trainer.sched}
+    trainer.models = trainer.optimisers = trainer.schedules = ["mine"]
+    trainer.train()
+    assert trainer.models == ["mine"] and trainer.get_model_names() == ["linear"]
 
 
 def test_construction_checks_then_loads_data_then_builds_a_backbone_with_a_classifier(engine_cfg, monkeypatch):
@@ -160,7 +184,7 @@ def test_trainer_xu_pairs_batches_and_starts_the_shorter_loader_again(engine_cfg
 
 def test_trainer_xu_tells_an_unknown_way_to_count(engine_cfg):
     cfg = engine_cfg(TRAINER__NAME="LinearXU", DATASET__ALL_AS_UNLABELED=True, TRAIN__COUNT_ITER="both")
-    with pytest.raises(UserError, match="train_x, train_u, smaller_one; got 'both'"):
+    with pytest.raises(UserError, match="train_x, train_u, smaller_one, got 'both'"):
         build_trainer(cfg).train()
 
 
@@ -170,15 +194,23 @@ def test_a_broken_loss_names_its_term_epoch_batch_and_images(engine_cfg, value):
     nn.init.constant_(trainer.model[2].bias[:1], value)
     with pytest.raises(FloatingPointError, match=r"(?s)loss.*epoch 1, batch 1 of 4 .*images .*png"):      # as Dassl
         trainer.train()
+    trainer = build_trainer(engine_cfg())
     trainer.epoch, trainer.batch_idx, trainer.num_batches = 2, 6, 9
-    terms = {"cross_entropy": torch.tensor(1.0), "inter": torch.tensor(value)}
     with pytest.raises(UserError) as error:
-        trainer.check_finite(terms, {"impath": ["cat_1.png", "dog_2.png"]})
+        trainer.finish_step({"cross_entropy": torch.tensor(1.0), "inter": torch.tensor(value)}, {})
     told = str(error.value)
-    assert isinstance(error.value, FloatingPointError)
-    assert "in its term inter at epoch 3, batch 7 of 9" in told and "cat_1.png, dog_2.png" in told
+    assert isinstance(error.value, FloatingPointError) and "in its term inter at epoch 3, batch 7 of 9" in told
     assert "smaller OPTIM.LR" in told and "smaller weight on inter" in told
-    trainer.check_finite({"cross_entropy": torch.tensor(1.0)})
+    assert trainer.finish_step({"cross_entropy": torch.tensor(1.0)}, {"two": torch.tensor([2.0])}) == {"two": 2.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_loss_ends_the_parts_of_dassls_step_too(engine_cfg, value):
+    trainer = build_trainer(engine_cfg())
+    for step in (trainer.detect_anomaly, trainer.model_backward, trainer.model_backward_and_update):
+        with pytest.raises(FloatingPointError, match="in its term loss"):
+            step(value * trainer.model(torch.ones(1, 3, 8, 8)).sum())
+    trainer.model_backward_and_update(trainer.model(torch.ones(1, 3, 8, 8)).sum())
 
 
 def test_registered_models_switch_modes_and_step_their_schedules():

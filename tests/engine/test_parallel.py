@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dassl.data.sharing import BATCHES, IMAGES, Share, SharedBatches
-from dassl.engine import parallel
+from dassl.engine.hooks import parallel
 from dassl.utils import UserError, distributed
 from tools import train
 

@@ -172,5 +172,5 @@ def test_a_trainer_that_chooses_its_final_model_itself_may_name_its_own_way(engi
     trainer = Patient(engine_cfg(OPTIM__MAX_EPOCH=1, TEST__FINAL_MODEL="min_loss"))
     trainer.train()
     assert trainer.deployed == "min_loss"
-    with pytest.raises(UserError, match="TEST.FINAL_MODEL is last_step or best_val; got 'min_loss'"):
+    with pytest.raises(UserError, match="TEST.FINAL_MODEL must be last_step or best_val, got 'min_loss'"):
         OnTensors(engine_cfg(TEST__FINAL_MODEL="min_loss"))

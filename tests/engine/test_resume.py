@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dassl.engine import build_trainer
-from dassl.utils import set_random_seed
+from dassl.utils import UserError, set_random_seed
 
 EVERY = {"TRAIN__CHECKPOINT_FREQ": 1}
 
@@ -110,6 +110,37 @@ def test_resuming_from_an_empty_folder_starts_afresh(engine_cfg, tmp_path):
     fresh, losses = train(engine_cfg("a"))
     other, others = train(engine_cfg("b", RESUME=str(tmp_path / "nothing")))
     assert losses == others and same(everything(fresh), everything(other))
+
+
+def test_an_optimiser_that_does_not_fit_is_refused_with_the_way_to_load_the_weights_alone(engine_cfg, tmp_path):
+    """As in checkpoints of MaPLe's VPT, whose optimiser holds parameters that are not learned."""
+    train(engine_cfg())
+    path = tmp_path / "run" / "linear" / "model.pth.tar-5"
+    state = torch.load(path, weights_only=True)
+    state["optimizer"]["param_groups"][0]["params"] = list(range(88))
+    torch.save(state, path)
+    with pytest.raises(UserError) as error:
+        build_trainer(engine_cfg(RESUME=str(tmp_path / "run"))).train()
+    told = str(error.value)
+    assert f"{path} has 88 parameters, but this trainer's has 2" in told
+    assert "--model-dir" in told and "MODEL.INIT_WEIGHTS" in told
+    build_trainer(engine_cfg()).load_model(str(tmp_path / "run"))
+    build_trainer(engine_cfg("new", MODEL__INIT_WEIGHTS=str(path), OPTIM__MAX_EPOCH=1)).train()
+
+
+@pytest.mark.parametrize("newest", ["checkpoint", "autosave"])
+def test_the_newest_state_is_brought_back_once(engine_cfg, tmp_path, newest, monkeypatch):
+    trainer, _ = train(engine_cfg(**EVERY), stop_after=3)
+    if newest == "autosave":
+        trainer.autosave.begin_epoch(trainer)
+        trainer.epoch = 3
+        monkeypatch.setattr("dassl.utils.stop.requested", lambda: True)
+        trainer.call_hooks("safe_point", 4, 0)
+        monkeypatch.undo()
+    again, loaded = build_trainer(engine_cfg()), []
+    monkeypatch.setattr(again.optim, "load_state_dict", lambda state: loaded.append(state))
+    assert again.resume_model_if_exist(str(tmp_path / "run")) == (4 if newest == "autosave" else 3)
+    assert len(loaded) == 1
 
 
 def test_models_whose_checkpoints_are_of_different_epochs_resume_at_the_earlier(engine_cfg, tmp_path):

@@ -35,7 +35,8 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 
 from dassl.engine import trainer, trainer_base  # noqa: E402
-from dassl.engine.autosave import Autosave  # noqa: E402
+from dassl.engine.hooks.autosave import Autosave  # noqa: E402
+from dassl.engine.hooks.record import Record  # noqa: E402
 from dassl.evaluation.evaluator import Classification  # noqa: E402
 from dassl.utils import load_checkpoint  # noqa: E402
 from tools import train  # noqa: E402
@@ -86,8 +87,8 @@ class Child:
                                    (trainer.TrainerX, "training_batches", "epoch"),
                                    (PromptTrainer, "forward_backward", "epoch"),
                                    (own, "test", "evaluation"), (Classification, "process", "evaluation"),
-                                   (PromptTrainer, "build_model", "building"), (trainer, "write_result", "results"),
-                                   (Autosave, "remove", "done")):
+                                   (PromptTrainer, "build_model", "building"), (Record, "_write_results", "results"),
+                                   (Autosave, "finished", "done")):
             self._watch(owner, name, phase)
         nothing = os.open(os.devnull, os.O_RDWR)
         for target in (0, 1, 2):

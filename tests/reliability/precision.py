@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from dassl.engine import build_trainer  # noqa: E402
-from dassl.engine.on_nan import NotFinite  # noqa: E402
+from dassl.engine.hooks.on_nan import NotFinite  # noqa: E402
 from dassl.utils import set_random_seed  # noqa: E402
 from tools import train  # noqa: E402
 from trainers import _precision  # noqa: E402
@@ -48,21 +48,21 @@ def measure(name: str, precision: str, shots: int, epochs: int, folder: str) -> 
     cfg = train.setup_cfg(args)
     set_random_seed(cfg.SEED)
     trainer = build_trainer(cfg)
-    gradients, classes, steps, check, process = {}, [], [], trainer.check_finite, trainer.evaluator.process
+    gradients, classes, steps, judge, process = {}, [], [], trainer.on_nan.judge, trainer.evaluator.process
 
     def note(optim, *_):
         """The gradients of a step that is taken, by its number."""
         gradients.setdefault(steps[-1], torch.cat([p.grad.flatten() for group in optim.param_groups
                                                    for p in group["params"]]).cpu() if len(gradients) < 20 else None)
 
-    def first_gradient(*arguments):
-        check(*arguments)
+    def counted(*arguments):
         steps.append(len(steps))
         if len(steps) == 1:
-            for optim in filter(None, trainer._optims.values()):
+            for optim in filter(None, trainer.optimisers.values()):
                 optim.register_step_pre_hook(note)
+        return judge(*arguments)
 
-    trainer.check_finite = first_gradient
+    trainer.on_nan.judge = counted
     trainer.evaluator.process = lambda scores, label: (classes.append(scores.argmax(1)), process(scores, label))
     trainer.train()
     accuracy = trainer.evaluator.evaluate()["accuracy"]

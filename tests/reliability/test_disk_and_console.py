@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dassl.engine.scalars import Scalars
+from dassl.engine.hooks.scalars import Scalars
 from tools import train
 from tools.running import console, faults
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dassl.engine import build_trainer
-from dassl.engine.on_nan import MOST_IN_A_ROW, NotFinite
+from dassl.engine.hooks.on_nan import MOST_IN_A_ROW, NotFinite
 from dassl.evaluation.chance import reachable, story_of_chance
 from dassl.utils import UserError
 from tools import train
@@ -75,10 +75,39 @@ def test_the_step_is_named_and_nothing_was_updated_by_it(few, spoil, what):
     assert all(map(torch.equal, before["learned"], learned(trainer)))
 
 
-def test_an_update_that_overflows_is_found_at_its_own_step(few):
-    trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", 0))
-    trainer.loss = lambda out, label: {"ce": 1e6 * torch.nn.functional.cross_entropy(out.logits, label)}
-    with pytest.raises(NotFinite, match="The update made .*ctx infinite or NaN at epoch 1, batch 1 of 4.*OPTIM.LR"):
+@pytest.mark.parametrize(("steps", "at"), [(4, 1), (1, 1), (4, 4)])
+def test_an_update_that_overflows_is_named_and_nothing_of_it_is_saved(few, tmp_path, steps, at):
+    """At the next step, or after the epoch's last one."""
+    trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", 0, "OPTIM.WEIGHT_DECAY", 0,
+                                "DATALOADER.TRAIN_X.BATCH_SIZE", 16 // steps, "TRAIN.CHECKPOINT_FREQ", 1))
+    trainer.loss = lambda out, label: {"ce": (1e6 if trainer.batch_idx + 1 == at else 0) *
+                                       torch.nn.functional.cross_entropy(out.logits, label)}
+    with pytest.raises(NotFinite, match=rf"The update at epoch 1, batch {at} of {steps} .*made .*ctx infin.*OPTIM.LR"):
+        trainer.train()
+    assert not list(tmp_path.glob("run/**/*.pth.tar*"))
+
+
+def test_what_is_not_finite_is_never_saved(few, tmp_path):
+    trainer = build_trainer(few("TRAIN.CHECKPOINT_SECONDS", "1e-9"))
+    with torch.no_grad():
+        trainer.model.prompt_learner["text"].ctx[0, 0] = math.inf
+    for save in (lambda: trainer.save_model(0, str(tmp_path)), lambda: trainer.call_hooks("safe_point", 1, 0)):
+        with pytest.raises(NotFinite, match="The learned .*ctx is infinite or NaN before its first update"):
+            save()
+    assert not list(tmp_path.rglob("*.pth.tar*"))
+
+
+def test_a_trainer_that_updates_by_itself_is_checked_at_every_step(few):
+    trainer = build_trainer(few())
+
+    def own_step(batch):
+        trainer.detect_anomaly(torch.zeros(()))
+        with torch.no_grad():
+            trainer.model.prompt_learner["text"].ctx *= math.inf if trainer.batch_idx == 1 else 1
+        return {"loss": 0.0}
+
+    trainer.forward_backward = own_step
+    with pytest.raises(NotFinite, match="The update at epoch 1, batch 2 of 4"):
         trainer.train()
 
 
@@ -88,9 +117,9 @@ def test_skip_leaves_out_exactly_the_step_and_records_it(few, spoil, name, tmp_p
     trainer = broken(build_trainer(few("TRAIN.ON_NAN", "skip", name=name)), spoil, at={1, 3})
     updates, rates, step = [], [], trainer.on_nan.step
 
-    def watched(batch):
+    def watched(*batch):
         before = learned(trainer)
-        result = step(batch)
+        result = step(*batch)
         updates.append(not all(map(torch.equal, before, learned(trainer))))
         rates.append(trainer.get_current_lr())
         return result
@@ -99,11 +128,11 @@ def test_skip_leaves_out_exactly_the_step_and_records_it(few, spoil, name, tmp_p
     trainer.train()
     assert updates == [True, False, True, False, True, True, True, True]
     record = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert record["on_nan"] == {"policy": "skip", "skipped_steps": 2, "fp32_steps": 0}
+    assert record["on_nan"] == {"policy": "skip", "skipped_steps": 2}
     assert "Step left out (TRAIN.ON_NAN skip), number 2" in caplog.text
     plain = build_trainer(few(name=name))
     plain_rates, plain_step = [], plain.on_nan.step
-    plain.on_nan.step = lambda batch: (plain_step(batch), plain_rates.append(plain.get_current_lr()))[0]
+    plain.on_nan.step = lambda *batch: (plain_step(*batch), plain_rates.append(plain.get_current_lr()))[0]
     plain.train()
     assert rates == plain_rates, "the schedule goes on as if the step had been taken"
 
@@ -114,32 +143,12 @@ def test_too_many_skipped_steps_in_a_row_stop(few):
         trainer.train()
 
 
-def test_fp32_repeats_the_step_without_reduced_precision(few, tmp_path):
-    trainer = build_trainer(few("TRAIN.ON_NAN", "fp32", "TRAINER.COOP.PREC", "bf16"))
-    loss, seen = trainer.loss, []
-    matrix = trainer.model.clip.transformer.resblocks[0].mlp.c_fc
-
-    def overflows_in_bf16(out, label):
-        low = torch.is_autocast_enabled("cpu") or matrix.weight.dtype == torch.bfloat16
-        seen.append(low)
-        terms = loss(out, label)
-        return in_loss(terms) if low and len(seen) == 3 else terms
-
-    trainer.loss = overflows_in_bf16
-    trainer.train()
-    assert seen == [True, True, True, False] + [True] * 5
-    assert matrix.weight.dtype == torch.bfloat16
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["on_nan"]["fp32_steps"] == 1
-
-
-def test_fp32_that_does_not_help_stops(few):
-    with pytest.raises(NotFinite, match="Also when it was repeated in float32.*in its term extra"):
-        broken(build_trainer(few("TRAIN.ON_NAN", "fp32")), in_loss, at=set(range(99))).train()
-
-
-def test_an_unknown_policy_is_told(few):
-    with pytest.raises(UserError, match="TRAIN.ON_NAN.*stop, skip or fp32; got 'skpi'.*Did you mean skip"):
+def test_an_unknown_policy_is_refused(few, capsys):
+    with pytest.raises(UserError, match="TRAIN.ON_NAN.*stop or skip, got 'skpi'.*Did you mean skip"):
         build_trainer(few("TRAIN.ON_NAN", "skpi"))
+    with pytest.raises(SystemExit):
+        train.parser().parse_args(["--trainer", "CoOp", "--on-nan", "fp32"])
+    assert "invalid choice: 'fp32'" in capsys.readouterr().err
 
 
 def test_the_flag_reaches_the_config():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kill_anywhere  # noqa: E402
 
 from dassl.engine import build_trainer  # noqa: E402
-from dassl.engine.autosave import FILE  # noqa: E402
+from dassl.engine.resume import FILE  # noqa: E402
 from dassl.utils import set_random_seed, stop  # noqa: E402
 from dassl.utils.whole_files import remove_parts, write_whole  # noqa: E402
 from tools import train  # noqa: E402
@@ -58,7 +58,7 @@ ALWAYS = ("TRAIN.CHECKPOINT_SECONDS", "1e-9")
 
 @pytest.fixture(autouse=True)
 def _save_as_often_as_asked(monkeypatch):
-    monkeypatch.setattr("dassl.engine.autosave._LEAST_SHARE", 0)
+    monkeypatch.setattr("dassl.engine.hooks.autosave._LEAST_SHARE", 0)
 
 
 def build_and_train(cfg):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools import sweep, train
-from tools.running import restart
-from tools.sweeping import cells, cluster, cluster_local, cluster_slurm
+from tools.sweeping import cells, cluster, cluster_slurm, states
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,13 +99,11 @@ def test_arrays_of_one_command_follow_each_other_where_jobs_bounds_them(slurm, t
         assert [match[1] if match else "" for match in found] == follows
 
 
-@pytest.mark.parametrize("launcher, words, said", [
-    ("", ("--time", "60"), "--time belongs"), ("", ("--gpus-per-cell", "0"), "--gpus-per-cell belongs"),
-    ("local", ("--mem", "8"), "--mem is for Slurm"), ("local", ("--partition", "gpu"), "--partition is for"),
-    ("local", ("--cpus-per-cell", "2"), "--cpus-per-cell is for"), ("local", ("--slurm", "a=b"), "--slurm is for")])
-def test_flags_that_would_do_nothing_are_refused(launcher, words, said, tmp_path, capsys):
-    assert _sweep(tmp_path, *words, *(("--launcher", launcher) if launcher else ())) == 2
-    assert said in capsys.readouterr().err and not (tmp_path / "output").exists()
+@pytest.mark.parametrize("words", [("--time", "60"), ("--gpus-per-cell", "0"), ("--mem", "8"), ("--partition", "gpu"),
+                                   ("--cpus-per-cell", "2"), ("--slurm", "a=b")])
+def test_flags_that_would_do_nothing_are_refused(words, tmp_path, capsys):
+    assert _sweep(tmp_path, *words) == 2
+    assert f"{words[0]} belongs to --launcher slurm" in capsys.readouterr().err and not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize("words", [("--gpus-per-cell", "-1"), ("--cpus-per-cell", "0"), ("--mem", "-1")])
@@ -122,7 +118,7 @@ def test_without_slurm_nothing_is_written_and_the_way_out_is_told(tmp_path, monk
     assert _sweep(tmp_path, "--launcher", "slurm") == 2
     assert "needs Slurm's sbatch, squeue, srun" in capsys.readouterr().err and not (tmp_path / "output").exists()
     assert _sweep(tmp_path, "--no-wait") == 2
-    assert "--no-wait belongs to --launcher local or slurm" in capsys.readouterr().err
+    assert "--no-wait belongs to --launcher slurm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text, minutes", [("90", 90), ("4:00:00", 240), ("1-00:30:01", 1471), ("0", 1)])
@@ -159,11 +155,11 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
     from dassl.utils import run_lock
 
     with run_lock.RunLock(planned.folder):
-        assert "1 running" in cluster_local.state_table([planned], {})
+        assert "1 running" in states.state_table([planned], {})
     gone = dataclasses.replace(run_lock.Owner.this_process(), born="1")
     (planned.folder / run_lock.FILE).write_text(json.dumps(dataclasses.asdict(gone)))
-    assert cluster_local.state_table([planned], {}) == "1 runs: 1 not submitted."
-    assert cluster_local.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
+    assert states.state_table([planned], {}) == "1 runs: 1 not submitted."
+    assert states.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 
 
 def test_a_forced_run_that_must_end_is_forced_again_until_it_has_replaced_the_former(planned):
@@ -200,39 +196,13 @@ def test_a_job_that_must_end_has_its_run_go_on_where_it_was(planned, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher, processes, seeds", [("local", 1, "12"), ("slurm", 2, "1")])
-def test_a_sweep_of_jobs_ends_with_the_table(launcher, processes, seeds, slurm, tmp_path, monkeypatch, capsys):
+def test_a_sweep_of_jobs_ends_with_the_table(slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FAKE_SLURM_HOLDS")
     monkeypatch.setattr("tools.sweeping.cluster_slurm._POLL_SECONDS", 0.5)
-    words = ("--launcher", launcher, "--seeds", *seeds)
-    assert _sweep(tmp_path, *words, "--jobs", "2", "--gpus-per-cell", str(processes)) == 0
-    assert f"{len(seeds)}/{len(seeds)}" in capsys.readouterr().out
+    words = ("--launcher", "slurm", "--seeds", "1")
+    assert _sweep(tmp_path, *words, "--jobs", "2", "--gpus-per-cell", "2") == 0
+    assert "1/1" in capsys.readouterr().out
     records = [json.loads(path.read_text()) for path in (tmp_path / "output").glob("digits/*/*/seed*/results.json")]
-    assert sorted((r["trainer"], r["world_size"]) for r in records) == \
-        [("CoOp", processes)] * len(seeds) + [("ZeroshotCLIP", 1)]
+    assert sorted((r["trainer"], r["world_size"]) for r in records) == [("CoOp", 2), ("ZeroshotCLIP", 1)]
     assert _sweep(tmp_path, *words) == 0
-    assert f"All {len(seeds) + 1} results exist already" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_sweep_of_local_jobs_whose_runs_have_saved(tmp_path):
-    words = ["--recipe", "coop", "--datasets", "digits", "--shots", "16", "--seeds", "1", "--output", str(tmp_path),
-             "--launcher", "local", "OPTIM.MAX_EPOCH", "500", "USE_CUDA", "False", "TRAIN.CHECKPOINT_FREQ", "1"]
-    started = subprocess.Popen([sys.executable, str(ROOT / "tools" / "sweep.py"), *words], start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))     # as on a terminal
-    end = time.monotonic() + 60
-    while not list(tmp_path.glob("digits/CoOp/*/seed1/*/checkpoint")) and time.monotonic() < end:
-        time.sleep(0.1)
-    os.killpg(started.pid, signal.SIGINT)               # as a terminal sends it: to every process of the command
-    said, _ = started.communicate(timeout=60)
-    assert started.returncode == 130, said
-    assert "Traceback" not in said and "The same command goes on from here" in said
-    folder, = tmp_path.glob("digits/CoOp/*/seed1")
-    assert restart.has_state(folder) and not (folder / "run.lock").exists()
-
-
-def test_who_started_the_background_sweep_is_known_by_number_and_birth(tmp_path):
-    note = {"pid": os.getpid(), "born": cluster_local.born(os.getpid())}
-    assert cluster_local._alive(note) and not cluster_local._alive({**note, "born": "1"})
-    assert not cluster_local._alive({}) and not cluster_local._alive({"pid": 2 ** 22 + 1, "born": ""})
+    assert "All 2 results exist already" in capsys.readouterr().out

@@ -106,11 +106,11 @@ def test_a_runs_lines_become_its_status():
 
 
 def test_the_engines_lines_are_those_that_the_overview_reads(monkeypatch, capsys):
-    from dassl.engine import progress
+    from dassl.engine.hooks import progress
     from tools import train
 
     monkeypatch.setenv(train.PROGRESS, "0")
-    bar = progress.Progress(4, 0, "DAPT Digits seed 1")
+    bar = progress.Line(4, 0, "DAPT Digits seed 1")
     for epoch in (1, 1, 2, 2):
         bar.step(epoch, 2, "loss 0.500 acc 75.000")
     assert list(progress.over([1, 2, 3], "test split")) == [1, 2, 3]

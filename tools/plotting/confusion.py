@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dassl.engine.progress import over
+from dassl.engine.hooks.progress import over
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.utils import load_checkpoint
 

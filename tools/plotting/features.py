@@ -15,7 +15,7 @@ from clip.templates import DEFAULT, fill
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
-from dassl.engine.progress import over
+from dassl.engine.hooks.progress import over
 from dassl.utils import UserError
 from trainers.parts.prompted_model import Output
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.parts.linear_head import LinearHead
-from trainers.parts.prompted_model import PromptedModel
 
 
 class PromptedGraph(nn.Module):

@@ -51,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
                    help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
                         "the same command does")
     p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
-    p.add_argument("--on-nan", default=None, choices=("stop", "skip", "fp32"),
-                   help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), leave it "
-                        "out and count it, or repeat it in float32")
+    p.add_argument("--on-nan", default=None, choices=("stop", "skip"),
+                   help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), or leave "
+                        "it out and count it")
     p.add_argument("--deterministic", action="store_true",
                    help="on a GPU too, the same seed gives the same bits; slower (a CPU always does)")
     p.add_argument("--seed", type=int, default=None,

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools import inputs
@@ -132,6 +135,18 @@ def with_values(cfg, **values):
     cfg.update(values)
     cfg.freeze()
     return cfg
+
+
+@contextlib.contextmanager
+def in_folder_of_this_process(cfg) -> Iterator:
+    """The config; in all processes but the first with a temporary output folder, because only one writes."""
+    from dassl.utils import distributed
+
+    if distributed.rank() == 0:
+        yield cfg
+        return
+    with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
+        yield with_values(cfg, OUTPUT_DIR=folder)
 
 
 def own_packages_first() -> None:

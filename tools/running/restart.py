@@ -18,7 +18,7 @@ from tools import inputs
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they start anew, whatever lies in the folder
-STATE = "resume.pth.tar"                    # dassl.engine.autosave.FILE, which is slow to import
+STATE = "resume.pth.tar"                    # dassl.engine.resume.FILE, which is slow to import
 RESULTS = ("results.json", "predictions.csv", "cmat.pt", "plots/*.*")
 LEARNED = (STATE, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*", "classes.json",
            "descriptions.json")             # the pointers before the checkpoints that a run would go on from

@@ -1,4 +1,4 @@
-"""Runs of a sweep as jobs of submitit: on this machine (--launcher local) or on Slurm (--launcher slurm).
+"""Runs of a sweep as jobs of submitit on Slurm (--launcher slurm).
 
 A job is one run of tools/train.py (with several GPUs, of torchrun). One that is pre-empted or out of time has its run
 save what it has, is put back into the queue and goes on from there; so does one whose machine went away.
@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
 ONE_PROCESS = ("LinearProbe", "ZeroshotCLIP")       # trainers that torchrun would not make faster
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
-_OF_JOBS = ("no_wait", "time", "gpus_per_cell")                 # flags, by the launchers that take them
-_OF_SLURM = ("mem", "cpus_per_cell", "partition", "account", "qos", "constraint", "slurm")
+_OF_JOBS = ("no_wait", "time", "gpus_per_cell", "mem", "cpus_per_cell", "partition", "account", "qos", "constraint",
+            "slurm")                    # flags that only a launcher acts on
 _MINUTES = 240                      # of one run, unless --time says otherwise
 _SAVE_SECONDS = 60                  # for a run to save when its job must end
 _HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a machine that went away is free after these
@@ -37,29 +37,25 @@ _HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a mac
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     g = p.add_argument_group("other machines (pip install submitit; docs/scaling.md)")
-    g.add_argument("--launcher", choices=["local", "slurm"],
-                   help="every run as a job of submitit, at most --jobs at once: processes of this machine with a time "
-                        "limit, or an array of Slurm")
+    g.add_argument("--launcher", choices=["slurm"],
+                   help="every run as a job of an array of Slurm, at most --jobs at once")
     g.add_argument("--no-wait", action="store_true",
                    help="return at once; the same command shows how the runs stand, and submits what has none")
     g.add_argument("--time", metavar="[D-]H:MM:SS|MIN", type=_minutes,
                    help="of one run before it is put back into the queue (default: 4:00:00)")
-    g.add_argument("--mem", type=number(0, float), metavar="GB", help="memory of one run (Slurm)")
+    g.add_argument("--mem", type=number(0, float), metavar="GB", help="memory of one run")
     g.add_argument("--gpus-per-cell", type=number(0), metavar="N",
                    help="GPUs of one run; more than one train it together (default: 1, none with USE_CUDA False)")
-    g.add_argument("--cpus-per-cell", type=number(1), metavar="N", help="CPU cores of one run (Slurm)")
+    g.add_argument("--cpus-per-cell", type=number(1), metavar="N", help="CPU cores of one run")
     for name in ("partition", "account", "qos", "constraint"):
         g.add_argument(f"--{name}", metavar="NAME", help="as Slurm takes it")
     g.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE",
                    help="further options of sbatch, e.g. --slurm mail-type=END exclude=node7")
 
 
-def run(args: argparse.Namespace, planned: list, todo: list, places, times, argv: list[str]) -> Outcome | None:
-    """Make the runs of `todo` by the launcher.
+def run(args: argparse.Namespace, planned: list, todo: list) -> Outcome | None:
+    """Make the runs of `todo`, of the whole sweep `planned`, by the launcher.
 
-    Args:
-        planned: of the whole sweep. places: `tools.sweeping.slots.Slots`. times: `tools.sweeping.estimate.Times`.
-        argv: the command's words, for what goes on in the background.
     Returns:
         None where nothing is waited for.
     Raises:
@@ -73,25 +69,20 @@ def run(args: argparse.Namespace, planned: list, todo: list, places, times, argv
         raise RecipeError(f"--launcher {args.launcher} starts its jobs through submitit, which is not installed here. "
                           "`pip install submitit` (the extra `cluster` of setup.py) adds it; without --launcher the "
                           "runs start on this machine.") from error
-    from tools.sweeping import cluster_local, cluster_slurm
+    from tools.sweeping import cluster_slurm
 
     add_to_path()
-    if args.launcher == "slurm":
-        return cluster_slurm.run(args, planned, todo)
-    return cluster_local.run(args, planned, todo, places, times, argv)
+    return cluster_slurm.run(args, planned, todo)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises RecipeError for flags that mean nothing without a launcher, or with the one that is asked for."""
-    given = ((name, getattr(args, name)) for name in (*_OF_JOBS, *_OF_SLURM))
+    """Raises RecipeError for flags that mean nothing without a launcher."""
+    given = ((name, getattr(args, name)) for name in _OF_JOBS)
     for name in (name for name, value in given if value is not None and value is not False and value != []):
         flag = f"--{name.replace('_', '-')}"
         if not args.launcher:
-            raise RecipeError(f"{flag} belongs to --launcher local or slurm, which starts every run as a job. Add one, "
-                              f"or leave {flag} out.")
-        if args.launcher == "local" and name in _OF_SLURM:
-            raise RecipeError(f"{flag} is for Slurm to act on; jobs of --launcher local have no such bound. Leave "
-                              f"{flag} out, or take --launcher slurm.")
+            raise RecipeError(f"{flag} belongs to --launcher slurm, which starts every run as a job. Add it, or leave "
+                              f"{flag} out.")
 
 
 def minutes(args: argparse.Namespace) -> int:

@@ -16,8 +16,8 @@ from tools import train
 from tools.inputs import read_json
 from tools.recipes import RecipeError
 from tools.sweeping import cluster
-from tools.sweeping.cluster_local import state_table
 from tools.sweeping.outcome import Outcome
+from tools.sweeping.states import state_table
 
 MOST_IN_AN_ARRAY = 1000             # Slurm's MaxArraySize is 1001 unless a site says otherwise
 _POLL_SECONDS = 15.0

@@ -101,10 +101,7 @@ class Conductor:
 
     def _process(self, p: Planned, arguments: list[str],
                  environment: dict[str, str]) -> launch.PlainRun | launch.WarmRun:
-        """The run `p`: forked where its number of threads is the server's, which is read once; else plain.
-
-        tools/sweeping/cluster_local.py has jobs instead.
-        """
+        """The run `p`: forked where its number of threads is the server's, which is read once; else plain."""
         environment = {"PYTHONUNBUFFERED": "1", train.PROGRESS: "0.5", **environment}
         if self.server is not None and self.server.alive and environment.get(THREADS) == self._threads and \
                 (run := self.server.start(arguments, environment)):

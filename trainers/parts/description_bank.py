@@ -35,7 +35,7 @@ class DescriptionBank(nn.Module):
         self.register_buffer("prompt_of", torch.zeros(num_classes, m, dtype=torch.int64))
         self.register_buffer("text", torch.empty(0, dtype=torch.uint8))     # JSON in UTF-8; empty until drawn or loaded
         self._features: Tensor | None = None
-        self.register_load_state_dict_pre_hook(_make_room_for_text)
+        self.register_load_state_dict_pre_hook(type(self)._make_room_for_text)
 
     @property
     def sentences(self) -> list[list[str]]:
@@ -93,8 +93,7 @@ class DescriptionBank(nn.Module):
         scores = self.scores(image_features, clip.scale)
         return self.mapping(scores), {"scores": scores, "text_features": self.features}
 
-
-def _make_room_for_text(module: DescriptionBank, state: dict, prefix: str, *_) -> None:
-    if prefix + "text" in state:
-        module.text = torch.empty_like(state[prefix + "text"], device=module.text.device)
-        module._features = None
+    def _make_room_for_text(self, state: dict, prefix: str, *_) -> None:
+        if prefix + "text" in state:
+            self.text = torch.empty_like(state[prefix + "text"], device=self.text.device)
+            self._features = None

@@ -33,7 +33,8 @@ def topk_own(scores: Tensor, labels: Tensor, k: int) -> Tensor:
 def count_descriptions(picked: Tensor, labels: Tensor, num_classes: int, m: int) -> Tensor:
     """(C, m) int64: how often each description was among those picked (B, k) for images of its class, labels (B,)."""
     places = labels[:, None] * m + picked                                         # (B, k)
-    return torch.bincount(places.flatten(), minlength=num_classes * m).view(num_classes, m)
+    counts = places.new_zeros(num_classes * m)           # bincount would read its largest value from the GPU
+    return counts.scatter_add_(0, places.flatten(), torch.ones_like(places).flatten()).view(num_classes, m)
 
 
 def cluster(features: Tensor, n_clusters: int, n_init: int = 1) -> Tensor:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import tempfile
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
@@ -27,7 +26,7 @@ from dassl.data.sharing import Share, in_turns
 from dassl.utils import distributed
 from dassl.utils.errors import UserError
 
-from . import progress
+from . import Hook, progress
 
 logger = logging.getLogger(__name__)
 
@@ -38,53 +37,58 @@ def check(trainer) -> None:
         return
     reason = trainer.one_process_only
     if any(isinstance(module, _BatchNorm) and any(p.requires_grad for p in module.parameters())
-           for model in trainer._models.values() if model is not None for module in model.modules()):
+           for model in _models(trainer) for module in model.modules()):
         reason = reason or "it learns with batch normalisation, which compares the images of a batch"
     if reason:
         raise UserError(f"{type(trainer).__name__} trains in one process: {reason}. This run has "
                         f"{distributed.world_size()}; start it with python instead of torchrun (--nproc_per_node 1).")
 
 
-@contextlib.contextmanager
-def own_folder(cfg) -> Iterator:
-    """The config; in all processes but the first with an output folder that is gone afterwards, for only one writes."""
-    if distributed.rank() == 0:
-        yield cfg
-        return
-    with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.OUTPUT_DIR = folder
-        cfg.freeze()
-        yield cfg
+class Parallel(Hook):
+    """Keeps the processes of a run alike."""
 
+    def before_epochs(self, trainer) -> None:
+        """The same epoch, prompts and random streams everywhere.
 
-def begin(trainer) -> None:
-    """Before the first epoch: the same epoch, prompts and random streams everywhere.
+        Raises:
+            UserError: some processes resumed and others did not.
+        """
+        if distributed.world_size() == 1:
+            return
+        epochs = distributed.gather(trainer.start_epoch)
+        if len(set(epochs)) > 1:
+            raise UserError(f"The processes of this run would start after different epochs: {epochs}. Every machine "
+                            "reads the checkpoints of --resume: name a folder that all of them share.")
+        distributed.same_state(_models(trainer))
+        if trainer.device.type == "cuda":       # checkpoints hold the first process's stream
+            torch.cuda.set_rng_state(distributed.from_first(torch.cuda.get_rng_state()))
 
-    Raises:
-        UserError: some processes resumed and others did not.
-    """
-    if distributed.world_size() == 1:
-        return
-    epochs = distributed.gather(trainer.start_epoch)
-    if len(set(epochs)) > 1:
-        raise UserError(f"The processes of this run would start after different epochs: {epochs}. Every machine reads "
-                        "the checkpoints of --resume: name a folder that all of them share.")
-    distributed.same_state(model for model in trainer._models.values() if model is not None)
-    if trainer.device.type == "cuda":       # checkpoints hold the first process's stream
-        torch.cuda.set_rng_state(distributed.from_first(torch.cuda.get_rng_state()))
+    def after_batches(self, trainer) -> None:
+        """The same prompts everywhere, and the same random numbers next.
+
+        Raises:
+            UserError: the prompts differ: the trainer steps an optimiser whose gradients were not averaged.
+        """
+        if distributed.world_size() == 1:
+            return
+        digests = distributed.gather(_digest(_models(trainer)))
+        if len(set(digests)) > 1:
+            raise UserError(f"{type(trainer).__name__} has learned different prompts in the processes of this run: it "
+                            "steps an optimiser by itself. Use model_backward_and_update() or finish_step(), or train "
+                            "in one process.")
+        own = torch.get_rng_state()
+        first = distributed.from_first(own)
+        if any(distributed.gather(not torch.equal(own, first))):
+            logger.warning("%s draws random numbers that depend on how many images a process has: this run differs "
+                           "from that of a single process, and is as good", type(trainer).__name__)
+            torch.set_rng_state(first)
 
 
 def average_gradients(trainer, names: str | list[str] | None = None) -> None:
-    """Of the parameters that are optimised: the mean over the images of the whole batch, in every process.
-
-    Args:
-        names: of registered models; None is all of them.
-    """
+    """Of what is optimised in the registered models: the mean over the images of the whole batch, in every process."""
     if distributed.world_size() == 1:
         return
-    optims = filter(None, (trainer._optims[name] for name in trainer.get_model_names(names)))
+    optims = [learner.optim for learner in trainer.registered(names) if learner.optim is not None]
     learned = [p for optim in optims for group in optim.param_groups for p in group["params"] if p.grad is not None]
     if not learned:
         return
@@ -110,31 +114,14 @@ def _mean(values: Tensor, share: Share | None) -> Tensor:
     return weighted[:-1] / weighted[-1]
 
 
-def check_same(trainer) -> None:
-    """After an epoch: the same prompts everywhere, and the same random numbers next.
-
-    Raises:
-        UserError: the prompts differ: the trainer steps an optimiser whose gradients were not averaged.
-    """
-    if distributed.world_size() == 1:
-        return
-    digests = distributed.gather(_digest(trainer._models.values()))
-    if len(set(digests)) > 1:
-        raise UserError(f"{type(trainer).__name__} has learned different prompts in the processes of this run: it "
-                        "steps an optimiser by itself. Use model_backward_and_update() or call "
-                        "dassl.engine.parallel.average_gradients(self) before the step, or train in one process.")
-    own = torch.get_rng_state()
-    first = distributed.from_first(own)
-    if any(distributed.gather(not torch.equal(own, first))):
-        logger.warning("%s draws random numbers that depend on how many images a process has: this run is not the one "
-                       "of a single process, though as good", type(trainer).__name__)
-        torch.set_rng_state(first)
+def _models(trainer) -> list[nn.Module]:
+    return [learner.model for learner in trainer.registered()]
 
 
-def _digest(models) -> str:
+def _digest(models: list[nn.Module]) -> str:
     digest = hashlib.sha256()
     for model in models:
-        for values in (*model.parameters(), *model.buffers()) if model is not None else ():
+        for values in (*model.parameters(), *model.buffers()):
             digest.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

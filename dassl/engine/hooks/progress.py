@@ -1,4 +1,4 @@
-"""One line that says where a training is: rewritten in place on a terminal, ten plain lines elsewhere.
+"""One line that says how far a training is: rewritten in place on a terminal, ten plain lines elsewhere.
 
 DASSL_PROGRESS_SECONDS=s writes plain lines as often as every s seconds instead, of evaluations too:
 for a program that reads them.
@@ -6,6 +6,7 @@ for a program that reads them.
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import sys
 import time
@@ -13,10 +14,61 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
+from dassl.utils.meters import AverageMeter, MetricMeter
+
+from . import Hook
+
+logger = logging.getLogger(__name__)
+
 EVERY = "DASSL_PROGRESS_SECONDS"
 
 
-class Progress:
+class Progress(Hook):
+    """Writes a line to log.txt every TRAIN.PRINT_FREQ batches, as Dassl does, and one line to the console for all."""
+
+    def __init__(self):
+        self._line: Line | None = None
+
+    def before_train(self, trainer) -> None:
+        self._line = None
+
+    def before_batches(self, trainer, first: int) -> None:
+        if self._line is None:
+            cfg, epoch = trainer.cfg, trainer.num_batches
+            self._line = Line(trainer.max_epoch * epoch, trainer.epoch * epoch + first,
+                              f"{cfg.TRAINER.NAME} {cfg.DATASET.NAME} seed {cfg.SEED}")
+        self._batch_time, self._data_time, self._end = AverageMeter(), AverageMeter(), time.monotonic()
+
+    def before_step(self, trainer) -> None:
+        self._data_time.update(time.monotonic() - self._end)
+
+    def after_step(self, trainer, losses: MetricMeter) -> None:
+        self._batch_time.update(time.monotonic() - self._end)
+        latest = " ".join(f"{name} {m.val:.3f}" for name, m in list(losses.meters.items())[:2])
+        self._line.step(trainer.epoch + 1, trainer.max_epoch, latest)
+        freq = max(trainer.cfg.TRAIN.PRINT_FREQ, 1)
+        if (trainer.batch_idx + 1) % freq == 0 or trainer.num_batches < freq:
+            self._log(trainer, losses)
+
+    def safe_point(self, trainer, epoch: int, batch: int) -> None:
+        self._end = time.monotonic()
+
+    def after_train(self, trainer) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _log(self, trainer, losses: MetricMeter) -> None:
+        took, data = self._batch_time, self._data_time
+        left = trainer.num_batches * (trainer.max_epoch - trainer.epoch) - trainer.batch_idx - 1
+        logger.info("epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
+                    trainer.epoch + 1, trainer.max_epoch, trainer.batch_idx + 1, trainer.num_batches, took.val,
+                    took.avg, data.val, data.avg, losses,
+                    trainer.get_current_lr() if trainer.registered() else float("nan"),
+                    datetime.timedelta(seconds=int(took.avg * left)))
+
+
+class Line:
     """Counts the batches of a whole training.
 
     Args:
@@ -34,7 +86,7 @@ class Progress:
         self._pace = _Pace()
 
     def step(self, epoch: int, max_epoch: int, values: str) -> None:
-        """One batch more, in `epoch` (from 1); `values` are the latest losses as text."""
+        """One more batch is done, in `epoch` (from 1); `values` are the latest losses as text."""
         self.done += 1
         if self._bar is not None:
             self._bar.set_postfix_str(f"epoch {epoch}/{max_epoch} {values}", refresh=False)
@@ -44,7 +96,7 @@ class Progress:
             print(f"{self.label}: epoch {epoch}/{max_epoch} {values} eta {self.eta()}", file=sys.stderr, flush=True)
 
     def eta(self) -> str:
-        """Time that is left at the rate so far, h:mm:ss."""
+        """Time left at the average rate so far, h:mm:ss."""
         rate = (time.monotonic() - self.start) / max(self.done - self.first, 1)
         return str(datetime.timedelta(seconds=int(rate * (self.total - self.done))))
 
@@ -54,15 +106,15 @@ class Progress:
 
 
 def over(batches: Iterable, label: str) -> Iterator:
-    """The batches of an evaluation, with a line that is gone when they are."""
+    """The batches of an evaluation, with a line that disappears at its end."""
     pace = _Pace()
     if pace.seconds is None or sys.stderr.isatty():
         return iter(tqdm(batches, desc=label, file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
                          dynamic_ncols=True))
-    return _told(batches, label, pace)
+    return _with_lines(batches, label, pace)
 
 
-def _told(batches: Iterable, label: str, pace: _Pace) -> Iterator:
+def _with_lines(batches: Iterable, label: str, pace: _Pace) -> Iterator:
     total = len(batches) if hasattr(batches, "__len__") else "?"
     for number, batch in enumerate(batches, 1):
         yield batch

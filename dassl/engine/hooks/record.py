@@ -1,0 +1,86 @@
+"""What a run leaves to be read: results.json, predictions.csv and classes.json."""
+from __future__ import annotations
+
+import logging
+import os.path as osp
+import time
+
+from dassl.data.datasets import DatasetBase
+from dassl.evaluation.chance import story_of_chance
+from dassl.evaluation.predictions import FILE as PREDICTIONS
+from dassl.evaluation.predictions import Predictions
+from dassl.utils import distributed
+from dassl.utils.classes_file import write_classes
+from dassl.utils.run_record import describe_run, write_record
+
+from ..selection import model_selection
+from . import Hook
+
+logger = logging.getLogger(__name__)
+
+
+class Record(Hook):
+    """Times the run from its construction, and collects the answers of a final test."""
+
+    def __init__(self):
+        self._created = self._started = time.monotonic()
+        self._train_seconds, self._trained = 0.0, False
+
+    def before_train(self, trainer) -> None:
+        self._started = time.monotonic()
+        if trainer.max_epoch > trainer.start_epoch:
+            self._write_classes(trainer)
+
+    def after_train(self, trainer) -> None:
+        self._train_seconds, self._trained = time.monotonic() - self._started, True
+
+    def before_test(self, trainer, final: bool) -> None:
+        self._final, self._begun, self._count, self._predictions = final, time.monotonic(), 0, Predictions()
+
+    def answered(self, trainer, batch, output, label) -> None:
+        self._count += len(label)
+        if self._final:
+            self._predictions.add(batch, output, label)
+
+    def tested(self, trainer, split: str, results: dict[str, float]) -> None:
+        if self._final:
+            self._predictions.write(osp.join(trainer.output_dir, PREDICTIONS), trainer.lab2cname)
+            self._write_classes(trainer)
+            self._write_results(trainer, results, time.monotonic() - self._begun, split=split, num_test=self._count)
+
+    def untested(self, trainer) -> None:
+        self._write_results(trainer, {})
+
+    def _write_classes(self, trainer) -> None:
+        if (dataset := dataset_of(trainer)) is not None:
+            write_classes(trainer.output_dir, trainer.cfg, dataset, **trainer.classifier_fields())
+
+    def _write_results(self, trainer, metrics: dict, test_seconds: float = 0.0, **tested) -> None:
+        """Write results.json, and warn of an accuracy that guessing reaches too.
+
+        Args:
+            metrics: the evaluator's; {} for a training without a test, which only says that it has ended.
+            tested: split and num_test, if there was a test.
+        """
+        story = story_of_chance(metrics.get("accuracy", 100.0), tested.get("num_test", 0),
+                                getattr(trainer, "num_classes", None) or 0)
+        if story:
+            logger.warning(story)
+        record = {
+            "finished": True, "mode": "train" if self._trained else "eval-only",
+            **describe_run(trainer.cfg, dataset_of(trainer), trainer.device), "world_size": distributed.world_size(),
+            **tested, "metrics": {k: float(v) for k, v in metrics.items()},
+            "epochs": trainer.max_epoch if self._trained else 0,
+            "model_selection": model_selection(trainer, self._trained),
+            "on_nan": trainer.on_nan.record(trainer), "at_chance": bool(story),
+            "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
+                        "total": round(time.monotonic() - self._created, 3)},
+            **trainer.run_record_fields(),
+        }
+        logger.info("Results written to %s", write_record(record, trainer.output_dir))
+
+
+def dataset_of(trainer) -> DatasetBase | None:
+    """The run's dataset; None where a trainer loads its data without a manager, or not as a DatasetBase."""
+    dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
+    return dataset if isinstance(dataset, DatasetBase) else None
