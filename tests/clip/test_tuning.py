@@ -8,6 +8,7 @@ from torch import nn
 
 from clip import FrozenCLIP, InputError, TextTokens, embed_texts, tokenize
 from clip.open_clip_models import from_open_clip
+from clip.tuning import SITES
 
 NAMES = ["a photo of a cat.", "a photo of a small bird.", "a photo of a dog on a hill."]
 
@@ -68,7 +69,7 @@ class Everywhere(nn.Module):
     def __init__(self, width, depth=3):
         super().__init__()
         self.tokens = nn.Parameter(torch.randn(depth, 2, width))
-        self.rates = nn.ParameterDict({site: nn.Parameter(torch.randn(()) / 9) for site in ("qkv", "out", "fc", "proj")})
+        self.rates = nn.ParameterDict({site: nn.Parameter(torch.randn(()) / 9) for site in SITES})
         self.scale = nn.Parameter(torch.rand(depth, width))
 
     def enter(self, block, x):
@@ -162,11 +163,11 @@ def test_class_wise_and_growing_texts_are_exact(tiny_clip, max_tokens):
 def test_several_prefixes_meet_every_sequence_on_either_path(tiny_clip):
     tokens = embed_texts(tiny_clip, NAMES, share=True)
     several = TextTokens(tokens.embeddings, tokens.eot, torch.randn(4, *tokens.prefix.shape))
-    tuner = Growing(tiny_clip.text_width)
-    for tuner, grown in ((None, 0), (tuner, 2)):
+    for tuner, grown in ((None, 0), (Growing(tiny_clip.text_width), 2)):
         ours = tiny_clip.encode_text(several, tuner)
         assert ours.shape == (4, 3, tiny_clip.embed_dim)
-        torch.testing.assert_close(ours.flatten(0, 1), literal_text(tiny_clip, several, tuner, grown), atol=1e-5, rtol=0)
+        theirs = literal_text(tiny_clip, several, tuner, grown)
+        torch.testing.assert_close(ours.flatten(0, 1), theirs, atol=1e-5, rtol=0)
 
 
 def test_what_is_read_from_the_image_tower(tiny_clip):
