@@ -62,7 +62,6 @@ def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
     from clip.backbones import ImageFacts, image_facts
     from dassl.config import merge_opts
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError
     from trainers._base import PromptTrainer
 
     given = {key: cfg.INPUT[key] for key in usual if cfg.INPUT[key] is not None}
@@ -71,14 +70,12 @@ def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
     trainer = cfg.TRAINER.NAME
     ours = ours or trainer in TRAINER_REGISTRY and issubclass(TRAINER_REGISTRY.get(trainer), PromptTrainer)
     if ours and len(given) < len(usual):
-        try:
+        with contextlib.suppress(InputError):               # raised again where the towers are loaded
             if (known := image_facts(name)) is None:
                 clip = load_clip(name)
                 known = ImageFacts(clip.image_size, clip.mean, clip.std)
-        except InputError as error:
-            raise UserError(str(error)) from error
-        facts = {"SIZE": (known.size, known.size), "PIXEL_MEAN": list(known.mean), "PIXEL_STD": list(known.std),
-                 "INTERPOLATION": known.interpolation}
+            facts = {"SIZE": (known.size, known.size), "PIXEL_MEAN": list(known.mean), "PIXEL_STD": list(known.std),
+                     "INTERPOLATION": known.interpolation}
     cfg.INPUT.update(usual | facts)
     merge_opts(cfg, [part for key, value in given.items() for part in (f"INPUT.{key}", value)])
 
