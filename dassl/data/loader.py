@@ -1,6 +1,9 @@
 """Data loaders whose workers stay between epochs, and batches that are made as a whole."""
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -51,6 +54,9 @@ class Loader(DataLoader):
     _known: tuple[dict, int] | None = None
     _latest: weakref.ref | None = None              # the latest pass with the kept workers
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"worker_init_fn": obey_parent_only, **kwargs})
+
     def __iter__(self) -> Iterator:
         if not self.persistent_workers:
             return super().__iter__()
@@ -67,6 +73,20 @@ class Loader(DataLoader):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_iterator": None, "_latest": None}
+
+
+def obey_parent_only(worker: int) -> None:
+    """A signal to the whole process group (timeout, Slurm, docker) is the parent's, which ends its workers itself."""
+    if hasattr(signal, "sigwaitinfo"):              # which names the sender; macOS and Windows lack it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _each(batches: Iterator) -> Iterator:

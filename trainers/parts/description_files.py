@@ -22,7 +22,7 @@ from clip import InputError, weights
 logger = logging.getLogger(__name__)
 
 KINDS = re.compile(r"des|dist|cse_[1-9]\d*")
-FOLDERS = ("", "descriptions", "attributes", "attributes/gpt3", "causes")       # below the root and below each folder in it
+FOLDERS = ("", "descriptions", "attributes", "attributes/gpt3", "causes")    # below the root and each folder in it
 
 _DVP = "https://raw.githubusercontent.com/caichengyi/DecoupledVP/4976ad43ed567bc27c3e714731c0ca7c290d586b"
 # Where the attribute files were made: the same texts, should DVP's copy of one be missing.
