@@ -79,8 +79,8 @@ class FewShotDataset(DatasetBase):
         self.lists["split"] = split_verdict(card, rows, path)
         if self.lists["split"] == OTHER or (self.lists["split"] is None and not path):
             logger.warning("The train/val/test split of %s%s is not the published one: accuracies differ a little from "
-                           "those on %s, to be had from %s", card.name, f" in {path}" if path else ", drawn here,",
-                           card.split, " or ".join(archive.url for archive in card.published))
+                           "published ones. Delete %s to have it %s again", card.name,
+                           f" in {path}" if path else ", drawn here,", card.split, "drawn" if card.lists else "fetched")
 
     def _save(self, rows: dict[str, list]) -> bool:
         """Keep a drawn split for later runs; False if another run has kept its own meanwhile."""
