@@ -15,6 +15,7 @@ from .benchmarks import draw_split, read_split
 from .cards import DatasetCard
 from .check import check_files, check_labels, check_names, misplaced, missing, not_found
 from .kept_lists import cache_of
+from .published import split_rows, split_verdict
 
 _DECODED = 20
 _LISTED = 12
@@ -55,6 +56,8 @@ def inspect_card(card: DatasetCard, folder: Path) -> Report:
         splits = read_split(card, folder, path) if path else draw_split(card, folder)
         report.facts.append(("split", f"{path}" if path else
                              "drawn at first use, by CoOp's rules" if card.split else "the dataset's own"))
+        if card.split and (verdict := split_verdict(card, split_rows(splits, folder / card.images), path)):
+            report.facts.append(("that is", verdict))
         check_labels(card, splits)
         check_names(card, folder, splits)
     if splits is None:
