@@ -24,7 +24,7 @@ class Archive:
         inside: folder in the archive that holds those entries. then: an archive in `inside` that holds them in turn.
         plain: no archive, but the one file of `gives`. mirrors: other addresses of the same file, tried in order.
         whole: folder in the archive that becomes the one entry of `gives`, under that name.
-        sha256: hex digest, or "". member: a zip's member that alone is fetched; then `sha256` is the member's.
+        sha256: hex digest, or "". member: the file in a zip that alone is fetched; then `sha256` is that file's.
     """
 
     url: str
@@ -109,16 +109,14 @@ def _published(split: str, drive: str, sha256: str, mirrored: str = "", compact:
 
     Args:
         drive: its number on Google Drive. sha256: of the file.
-        mirrored: path in the mirror's zip of the dataset, after that zip's name and a colon.
+        mirrored: the mirror's zip of the dataset, which holds the file.
         compact: SHA-256 of the same rows as cross_modal_adaptation has them.
     """
     addresses = [Archive(_drive(drive), (split,), plain=True, sha256=sha256)]
     if compact:
         addresses.append(Archive(f"{_CROSS_MODAL}/splits/{split}", (split,), plain=True, sha256=compact))
     if mirrored:
-        archive, folder = mirrored.split(":")
-        addresses.append(Archive(f"{_MIRRORED}/{archive}", (split,), plain=True, sha256=sha256,
-                                 member=f"{folder}/{split}"))
+        addresses.append(Archive(f"{_MIRRORED}/{mirrored}", (split,), plain=True, sha256=sha256, member=split))
     return tuple(addresses)
 
 
@@ -135,7 +133,7 @@ CARDS = {card.name: card for card in (
                 train=4128, val=1649, split="split_zhou_Caltech101.json", descriptions="caltech101",
                 published=_published("split_zhou_Caltech101.json", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN",
                                      "52ce83205ff8ff8a1a18119aad6376120ae35c36e783a984bc560cbf10e73fa5",
-                                     "caltech-101.zip:caltech-101",
+                                     "caltech-101.zip",
                                      "cb0e193bd69a6f898a6e0263e84960d3e6e4f33fd394803eab6f98cb1474c9e8"),
                 needs=("101_ObjectCategories",), archives=(
                     Archive("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
@@ -147,7 +145,7 @@ CARDS = {card.name: card for card in (
                 train=2944, val=736, split="split_zhou_OxfordPets.json", descriptions="oxford_pets",
                 published=_published("split_zhou_OxfordPets.json", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs",
                                      "d7f3ffe65b3919f95132e51422894ae18686b83c331fd8c0adcdc3dc2de6301e",
-                                     "oxford_pets.zip:oxford_pets",
+                                     "oxford_pets.zip",
                                      "b1f67d4b99e64eae950bdad05b97623ba46e04e981ccc7d72691715916640dda"),
                 needs=("images",),
                 lists=("annotations/trainval.txt", "annotations/test.txt"), home=f"{_VGG}/pets/", archives=(
@@ -160,19 +158,20 @@ CARDS = {card.name: card for card in (
                 train=6509, val=1635, split="split_zhou_StanfordCars.json", descriptions="stanford_cars",
                 published=_published("split_zhou_StanfordCars.json", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
                                      "40acee7aa65c8e4727a32d90e884b7c3f8960b523422317e163f7af65432959d",
-                                     "stanford_cars.zip:stanford_cars",
+                                     "stanford_cars.zip",
                                      "dfe736f7b93100d1a65a4001d65e52d386a6ec090eebaf124353eab77a737fca"),
                 needs=("cars_train", "cars_test"),
                 lists=("devkit/cars_train_annos.mat", "devkit/cars_meta.mat", "cars_test_annos_withlabels.mat"),
                 by_hand="The authors' server is gone (github.com/pytorch/vision/issues/7545, where copies are listed). "
-                        "With a Kaggle login: open https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset "
-                        "and click Download; unpack, and move the innermost cars_train/ and cars_test/ (those that "
-                        "hold 00001.jpg ...) to stanford_cars/."),
+                        f"Without a login: stanford_cars.zip at {_MIRROR}. With a Kaggle login: open "
+                        "https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset and click Download; "
+                        "unpack, and move the innermost cars_train/ and cars_test/ (those that hold 00001.jpg ...) to "
+                        "stanford_cars/."),
     DatasetCard("OxfordFlowers", "oxford_flowers", "jpg", "flowers", 102, 2463, "a photo of a {}, a type of flower.",
                 train=4093, val=1633, split="split_zhou_OxfordFlowers.json", descriptions="oxford_flowers",
                 published=_published("split_zhou_OxfordFlowers.json", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT",
                                      "2f50c42fc1a17ca13c271cb4269b1347bdb43d2be672e34f74a4e4cbfbcca794",
-                                     "oxford_flowers.zip:oxford_flowers",
+                                     "oxford_flowers.zip",
                                      "3e0c54f6848d8f4413150006815dce589aefaed5fb7efaa6a3b6f66918146bcc"),
                 needs=("jpg",), lists=("imagelabels.mat", "cat_to_name.json"), archives=(
                     Archive(f"{_VGG}/flowers/102/102flowers.tgz", ("jpg",), "52808999861908f626f3c1f4e79d11fa",
@@ -186,7 +185,7 @@ CARDS = {card.name: card for card in (
                 train=50500, val=20200, split="split_zhou_Food101.json", descriptions="food101",
                 published=_published("split_zhou_Food101.json", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl",
                                      "7c3d456c4f348255e1a363e0ea5118318936488f3ec20d83758e0ee67cb9037c",
-                                     "food101.zip:food-101"),
+                                     "food101.zip"),
                 needs=("images",), archives=(
                     Archive("https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", ("images",),
                             "85eeb15f3717b99a5da872d97d918f87", "food-101",
@@ -200,7 +199,7 @@ CARDS = {card.name: card for card in (
                 train=15880, val=3970, split="split_zhou_SUN397.json", descriptions="sun397",
                 published=_published("split_zhou_SUN397.json", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
                                      "9847f9ef611008073ac42adee6614bbb83f877cfbcfbd3115fc8284e0c8c1c47",
-                                     "sun397.zip:sun397"),
+                                     "sun397.zip"),
                 needs=("SUN397",),
                 lists=("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
                 by_hand="The authors' images (SUN397.tar.gz) and lists (Partitions.zip) are gone: both copies, at "
@@ -212,7 +211,7 @@ CARDS = {card.name: card for card in (
                 train=2820, val=1128, split="split_zhou_DescribableTextures.json", descriptions="dtd",
                 published=_published("split_zhou_DescribableTextures.json", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
                                      "f26ebeccd2b58e68d70f07a0dc39fe49bf7b69024bac34396b954dfd87969c38",
-                                     "dtd.zip:dtd",
+                                     "dtd.zip",
                                      "038c759d32099a1f1df63bf97f664fe86d3af2a1e3d2f59a84c884257314bd18"),
                 needs=("images",), archives=(
                     Archive(f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz", ("images",), "fff73e5086ae6bdbea199a49dfb8a4c1",
@@ -221,7 +220,7 @@ CARDS = {card.name: card for card in (
                 train=13500, val=5400, split="split_zhou_EuroSAT.json", descriptions="eurosat",
                 published=_published("split_zhou_EuroSAT.json", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
                                      "541503a77d0b26b735d85ec7a3e672804fe0aa466c2e5f07da772cc6c0af8ad2",
-                                     "eurosat.zip:eurosat",
+                                     "eurosat.zip",
                                      "7f5d4f79bba4f67d1ed4bc0b5fbafab565564c6ff8205b82d893897db0d8015b"),
                 needs=("2750",),
                 archives=(Archive(_EUROSAT, ("2750",), "c8fa014336c82ac7804f0398fcb19387",
@@ -234,7 +233,7 @@ CARDS = {card.name: card for card in (
                 train=7639, val=1898, split="split_zhou_UCF101.json", descriptions="ucf101",
                 published=_published("split_zhou_UCF101.json", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
                                      "d78cb834f7c5792ceaff2c5ee2d7c76a9e4086e48a3a6b01232989d29cbefdd8",
-                                     "ucf101.zip:ucf101",
+                                     "ucf101.zip",
                                      "875b6350cc32a4912942a97b5ef3b45c2de6c52324cfc77c6f741a1edac421da"),
                 needs=("UCF-101-midframes",),
                 lists=("ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt",

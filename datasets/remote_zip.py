@@ -9,14 +9,15 @@ _BLOCK_BYTES = 1 << 20
 
 
 def read_member(url: str, member: str, timeout: float) -> bytes:
-    """The content of a member.
+    """The content of the file with that name, in whatever folder of the zip it is.
 
     Raises:
-        KeyError: the zip has no such member. ValueError: the server gives no parts of files.
+        KeyError: the zip has no such file. ValueError: the server gives no parts of files.
         zipfile.BadZipFile: not a zip. OSError: the network.
     """
     with zipfile.ZipFile(io.BufferedReader(_Remote(url, timeout), _BLOCK_BYTES)) as archive:
-        return archive.read(member)
+        found = next((name for name in archive.namelist() if name.rpartition("/")[2] == member), member)
+        return archive.read(found)
 
 
 class _Remote(io.RawIOBase):
