@@ -43,6 +43,20 @@ def collate(batch: Sequence):
     return batch.whole if isinstance(batch, MadeBatch) else default_collate(batch)
 
 
+def obey_parent_only(worker: int) -> None:
+    """A signal to the whole process group (timeout, Slurm, docker) is the parent's, which ends its workers itself."""
+    if hasattr(signal, "sigwaitinfo"):              # which names the sender; macOS and Windows lack it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
 class Loader(DataLoader):
     """A DataLoader whose kept workers behave as new ones would.
 
@@ -73,20 +87,6 @@ class Loader(DataLoader):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_iterator": None, "_latest": None}
-
-
-def obey_parent_only(worker: int) -> None:
-    """A signal to the whole process group (timeout, Slurm, docker) is the parent's, which ends its workers itself."""
-    if hasattr(signal, "sigwaitinfo"):              # which names the sender; macOS and Windows lack it
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_await_parent, daemon=True).start()
-
-
-def _await_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
 
 
 def _each(batches: Iterator) -> Iterator:
