@@ -12,6 +12,7 @@ from dassl.data.datasets import Datum
 from dassl.utils import UserError
 
 from .cards import CARDS, DatasetCard
+from .kept_lists import cache_of
 
 MEANWHILE = "Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no download."
 
@@ -24,7 +25,8 @@ class DatasetNotFound(UserError, FileNotFoundError):
 
 def missing(card: DatasetCard, folder: Path) -> list[str]:
     """What of the card's entries `folder` lacks; the raw lists count only where the split file is absent."""
-    lists = () if card.split and os.path.isfile(folder / card.split) else card.lists
+    kept = card.split and any((place / card.split).is_file() for place in (folder, cache_of(folder)))
+    lists = () if kept else card.lists
     return [entry for entry in (*card.needs, *lists) if not os.path.exists(folder / entry)]
 
 
@@ -93,14 +95,14 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
     state = "is incomplete" if os.path.isdir(folder) else "was not found"
     entries = [*card.needs, *card.lists]
     tree = ", ".join(f"{card.folder}/{entry}" for entry in entries)
-    split = (f" For the published split place {card.split} ({card.split_url}) in {card.folder}/"
+    split = (f" For the published split place {card.split} ({card.published[0].url}) in {card.folder}/"
              f"{'; only the images are needed then' if card.lists else ''}." if card.split else "")
     urls = " and ".join(archive.url for archive in card.archives)
-    source = f"get {urls} ({card.home})" if urls else f"get it as {card.home} tells"
+    source = f"To place it by hand, get {urls} ({card.home})" if urls else f"Place it by hand ({card.home})"
     by_hand = f" {card.by_hand}" if card.by_hand else ""
     return DatasetNotFound(
         f"{card.name} {state}: looked in {folder} for {', '.join(lacking)}.{f' {reason}' if reason else ''} "
-        f"To place it by hand, {source} and unpack it so that {folder.parent} holds {tree}.{by_hand}{split} If you "
+        f"{source} and unpack it so that {folder.parent} holds {tree}.{by_hand}{split} If you "
         f"have it elsewhere, name the folder that holds {card.folder}/ with DATA=... or --root. {MEANWHILE}")
 
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from dassl.utils import UserError, cache_dir
 
 from .cards import Archive
+from .remote_zip import read_member
 
 try:
     import fcntl
@@ -92,7 +93,7 @@ def _get_one(archive: Archive, folder: Path) -> None:
     """From the archive's address, else from its mirrors in order."""
     reasons, part = [], folder / f"{archive.file}.part"
     for number, url in enumerate((archive.url, *archive.mirrors)):
-        if number and not archive.md5:
+        if number and not archive.digest:
             part.unlink(missing_ok=True)            # nothing would tell if two servers' halves did not fit
         try:
             with _told(url, folder):
@@ -107,7 +108,10 @@ def _get_one(archive: Archive, folder: Path) -> None:
 
 
 def _get_from(url: str, archive: Archive, folder: Path) -> None:
-    path = fetch(url, folder / archive.file, archive.md5)
+    if archive.member:
+        fetch_member(url, archive.member, folder / archive.file, archive.sha256)
+        return
+    path = fetch(url, folder / archive.file, archive.digest)
     if archive.plain:
         return
     _marker(folder, archive).touch()
@@ -152,22 +156,40 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def fetch(url: str, path: Path, md5: str = "") -> Path:
+def fetch_member(url: str, member: str, path: Path, digest: str) -> None:
+    """One file of a zip on a server, to `path`.
+
+    Raises:
+        DownloadError: not such a zip, or the member is another file.
+        OSError: network or disk.
+    """
+    logger.info("Fetching %s of %s", member, url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(read_member(url, member, _TIMEOUT_SECONDS))
+    except (KeyError, ValueError, *_DAMAGED) as error:
+        raise DownloadError(f"{url} is no zip with {member} ({' '.join(str(error).split())})") from error
+    _check_digest(part, digest, url)
+    part.replace(path)
+
+
+def fetch(url: str, path: Path, digest: str = "") -> Path:
     """Download `url` to `path`; a connection that closes early is taken up again, also by a later run.
 
     Until it is whole the file is `<path>.part`.
 
     Args:
-        md5: hex digest that the file must have; "" checks nothing.
+        digest: MD5 or SHA-256 in hex that the file must have; "" checks nothing.
     Raises:
         DownloadError: a page instead of a file, a connection that keeps closing, a wrong checksum, too small a disk, an
             address without encryption for a file without checksum.
         OSError: network or disk.
     """
-    if not md5 and not _is_safe(url):
+    if not digest and not _is_safe(url):
         raise DownloadError(f"{url} is not https, and no checksum of the file is known: what comes from there could be "
                             "anybody's. Fetch it by hand if you trust it")
-    if path.is_file() and _md5_fits(path, md5):
+    if path.is_file() and _fits(path, digest):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -177,10 +199,7 @@ def fetch(url: str, path: Path, md5: str = "") -> Path:
             break
         if not left or _size(part) <= have:
             raise DownloadError(f"the connection to {url} closed after {_size(part):,} bytes; run again to continue")
-    if not _md5_fits(part, md5):
-        part.unlink()
-        raise DownloadError(f"what {url} gave is damaged or another file: its MD5 is not {md5}, so it was deleted; run "
-                            "again to fetch it once more")
+    _check_digest(part, digest, url)
     part.replace(path)
     return path
 
@@ -282,14 +301,25 @@ def _read(reply) -> bytes:
         return b""
 
 
-def _md5_fits(path: Path, md5: str) -> bool:
-    if not md5:
+def _check_digest(part: Path, digest: str, url: str) -> None:
+    if not _fits(part, digest):
+        part.unlink()
+        raise DownloadError(f"what {url} gave is damaged or another file: its {_algorithm(digest)} is not {digest}, so "
+                            "it was deleted; run again to fetch it once more")
+
+
+def _algorithm(digest: str) -> str:
+    return "MD5" if len(digest) == 32 else "SHA-256"
+
+
+def _fits(path: Path, digest: str) -> bool:
+    if not digest:
         return True
-    digest = hashlib.md5(usedforsecurity=False)
+    found = hashlib.new(_algorithm(digest).replace("-", ""), usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest() == md5
+            found.update(block)
+    return found.hexdigest() == digest
 
 
 def _remove_half_unpacked(folder: Path) -> None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from . import readers
 from .benchmarks import draw_split, read_split
 from .cards import DatasetCard
 from .check import check_files, check_labels, check_names, misplaced, missing, not_found
-from .few_shot import cache_of
+from .kept_lists import cache_of
+from .published import split_rows, split_verdict
 
 _DECODED = 20
 _LISTED = 12
@@ -53,9 +53,11 @@ def inspect_card(card: DatasetCard, folder: Path) -> Report:
             raise not_found(card, folder, lacking, misplaced(card, folder))
         kept = [place / card.split for place in (folder, cache_of(folder)) if card.split]
         path = next(filter(Path.is_file, kept), None)
-        splits = read_split(card, folder, path) if path else _drawn(card, folder)
+        splits = read_split(card, folder, path) if path else draw_split(card, folder)
         report.facts.append(("split", f"{path}" if path else
                              "drawn at first use, by CoOp's rules" if card.split else "the dataset's own"))
+        if card.split and (verdict := split_verdict(card, split_rows(splits, folder / card.images), path)):
+            report.facts.append(("that is", verdict))
         check_labels(card, splits)
         check_names(card, folder, splits)
     if splits is None:
@@ -110,16 +112,6 @@ def _told_in(report: Report) -> Iterator[None]:
         yield
     except UserError as error:
         report.problems.append(str(error))
-
-
-def _drawn(card: DatasetCard, folder: Path) -> readers.Splits:
-    """A split by CoOp's rules that is kept nowhere: a training run draws its own, from its seed."""
-    before = random.getstate()
-    random.seed(1)
-    try:
-        return draw_split(card, folder)
-    finally:
-        random.setstate(before)
 
 
 def _count(card: DatasetCard, splits: readers.Splits, report: Report) -> None:

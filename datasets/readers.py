@@ -1,23 +1,25 @@
 """From a raw dataset to (train, val, test), by CoOp's rules and in the order of its random draws.
 
 Every reader takes the card and the dataset's folder. `val` is None where CoOp draws it from nothing (ImageNet).
-Source: CoOp (ff61507) datasets/*.py. Image folders are listed in the file system's order, as CoOp lists them: the
-split file that is then written keeps it.
+Source: CoOp (ff61507) datasets/*.py. Image folders are listed in the file system's order, as CoOp lists them; the
+split file that is written then keeps that order.
 """
 from __future__ import annotations
 
 import random
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.data.datasets import Datum
 from dassl.utils import listdir_nohidden, read_json
 
 from .cards import DatasetCard
-from .few_shot import re_rooted, read_coop_pickle
+from .kept_lists import re_rooted, read_coop_pickle
+from .listing import Listing
 
-Splits = tuple[list[Datum], "list[Datum] | None", list[Datum]]
+Splits = tuple[Sequence[Datum], "list[Datum] | None", list[Datum]]
 LISTS_FILES = ("by_folder", "imagenet", "imagenet_numbered", "imagenet_folders")    # what they name exists
 
 
@@ -153,34 +155,28 @@ def read_classnames(folder: Path) -> dict[str, str]:
 
 
 def imagenet(card: DatasetCard, folder: Path) -> Splits:
-    """The order that CoOp's code met, if it left it in preprocessed.pkl: the few-shot draws depend on it."""
-    if (kept := folder / "preprocessed.pkl").is_file():
-        items = read_coop_pickle(kept)
-        return re_rooted(items["train"], folder), None, re_rooted(items["test"], folder)
-    names = read_classnames(folder)
+    """The training images are in the order in which the file system lists them, on which the few-shot draws depend.
 
-    def read(split: str) -> list[Datum]:
-        images = folder / card.images / split
-        return [Datum(impath=str(images / wordnet / f), label=label, classname=names[wordnet])
-                for label, wordnet in enumerate(sorted(p.name for p in images.iterdir() if p.is_dir()))
-                for f in listdir_nohidden(images / wordnet)]
-
-    return read("train"), None, read("val")
+    CoOp's code leaves its order, and its class names, in preprocessed.pkl: they are kept.
+    """
+    order, kept = None, folder / "preprocessed.pkl"
+    if kept.is_file():
+        order = lambda: re_rooted(read_coop_pickle(kept)["train"], folder), kept.stat().st_mtime_ns
+    train = Listing(folder / card.images / "train", read_classnames(folder), folder, order)
+    names = {Path(sample.impath).name: sample.classname for sample in train.samples}
+    return train, None, list(Listing(folder / card.images / "val", names, folder))
 
 
 def imagenet_numbered(card: DatasetCard, folder: Path) -> Splits:
-    """ImageNetV2: folders 0 to 999 in the order of classnames.txt."""
-    images = folder / card.images
-    items = [Datum(impath=str(images / str(label) / f), label=label, classname=name)
-             for label, name in enumerate(read_classnames(folder).values())
-             for f in listdir_nohidden(images / str(label))]
+    """ImageNetV2: folders 0 to 999 in the order of classnames.txt, or, in some copies, WordNet folders."""
+    images, items = folder / card.images, []
+    for label, (wordnet, name) in enumerate(read_classnames(folder).items()):
+        place = next((images / own for own in (str(label), wordnet) if (images / own).is_dir()), images / str(label))
+        items += [Datum(impath=str(place / f), label=label, classname=name) for f in listdir_nohidden(place)]
     return items, None, items
 
 
 def imagenet_folders(card: DatasetCard, folder: Path) -> Splits:
     """ImageNet-Sketch, -A and -R: WordNet folders, labelled in their own order."""
-    images, names = folder / card.images, read_classnames(folder)
-    items = [Datum(impath=str(images / wordnet / f), label=label, classname=names[wordnet])
-             for label, wordnet in enumerate(sorted(p.name for p in images.iterdir() if p.is_dir()))
-             for f in listdir_nohidden(images / wordnet)]
+    items = list(Listing(folder / card.images, read_classnames(folder), folder))
     return items, None, items

@@ -14,11 +14,18 @@ python tools/data.py check oxford_pets     # tree, counts, every file of the spl
 ```
 
 All lie below one folder, `DATA` (default `data/`). Split files, folders, class names and sentences are those of CoOp's
-[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md). Where the published split file is absent, one
-is drawn by CoOp's rules, told, and kept in its place; in a folder that cannot be written, it goes to the user's cache.
+[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md).
+
+A missing split file is drawn by CoOp's rules with seed 1 and kept in its place, or in the user's cache if the folder
+cannot be written. From the original lists of OxfordPets, StanfordCars, OxfordFlowers, SUN397 and UCF101 this gives the
+published file, byte for byte. The splits of Caltech101, DescribableTextures, EuroSAT and Food101 depend on the order in
+which a file system lists files, so the published ones are fetched; only if no address serves one is it drawn, with a
+warning at every run. `lists` in `results.json` says whether split and few-shot list are the published ones (SHA-256).
+
 k-shot lists are drawn as CoOp draws them: k training and min(k, 4) validation images of each class (ImageNet validates
 on its test images), one list per number of shots and seed; the base or new half of the classes is taken afterwards.
-CoOp's own cached lists (`split_fewshot/*.pkl`) win over a draw.
+Lists in `split_fewshot/` that come from others win over a draw: CoOp's `shot_16-seed_1.pkl`, those of 2SFS
+(`shot_16-seed_1_train.jsonl` and `_val.jsonl`) and of cross_modal_adaptation (`shot_16-seed_1.json` of its `indices/`).
 """
 
 _TAIL = """## Your own images
@@ -73,7 +80,7 @@ def _section(card: DatasetCard, stem: str) -> str:
     if card.by_hand:
         lines += [card.by_hand, ""]
     lines += [f"- Home: <{card.home}>"]
-    lines += [f"- Published split: <{card.split_url}>"] * bool(card.split)
+    lines += [_split(card)] if card.split else []
     if card.ignore:
         lines += [f"- Left out: {', '.join(card.ignore)}"]
     if card.rename:
@@ -81,6 +88,13 @@ def _section(card: DatasetCard, stem: str) -> str:
     if card.test_only:
         lines += ["- For testing only, over the classes that it has"]
     return "\n".join(lines) + "\n"
+
+
+def _split(card: DatasetCard) -> str:
+    """Where the published split is, and how it is told."""
+    places = ", else ".join(f"<{archive.url}>{' (in the zip)' * bool(archive.member)}" for archive in card.published)
+    known = card.published[0].sha256
+    return f"- Published split: {places}" + f" (SHA-256 {known})" * bool(known)
 
 
 def _source(archive: Archive) -> str:

@@ -125,7 +125,8 @@ def get(name: str, root: Path) -> bool:
     try:
         if card:
             find_or_fetch(card, root / card.folder, partly=True)
-            fetch_split(card, root / card.folder)
+            if not card.lists:
+                fetch_split(card, root / card.folder)
         folder = root / card.folder if card else _where(build(name, root))
     except DatasetNotFound as error:
         print(error, file=sys.stderr)

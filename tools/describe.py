@@ -90,7 +90,7 @@ def check(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     from dassl.data.datasets import DATASET_REGISTRY
-    from trainers.parts.description_files import STEMS, find_file
+    from trainers.parts.description_files import find_file, is_published
 
     kinds, rows, files = ("des", "dist", "cse_1", "cse_2", "cse_3"), [], []
     names = [_registered(args.dataset)] if args.dataset else sorted(DATASET_REGISTRY.registered_names())
@@ -99,8 +99,8 @@ def show(args: argparse.Namespace) -> int:
         if not (stem := _stem(dataset)):
             continue
         found = {kind: find_file(kind, stem=stem, root=args.root) for kind in kinds}
-        absent = "its own" if hasattr(dataset, "descriptions") else "to fetch" if stem in STEMS else "-"
-        rows.append([name, stem, *("here" if found[kind] and absent != "its own" else absent for kind in kinds)])
+        rows.append([name, stem, *("its own" if hasattr(dataset, "descriptions") else "here" if found[kind] else
+                                   "to fetch" if is_published(kind, stem) else "-" for kind in kinds)])
         files += [path for path in found.values() if path]
     print(tabulate(rows, headers=["dataset", "files", *kinds]))
     print("\nhere: a file on this machine; to fetch: the authors' file, fetched on first use; its own: sentences that "

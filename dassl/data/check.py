@@ -27,21 +27,16 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
     check_labels(dataset, name)
     splits = {s: getattr(dataset, s) for s in ("train_x", "train_u", "val", "test") if getattr(dataset, s, None)}
     files = {item.impath: split for split, items in splits.items() for item in items}
-    facts, missing = [], []
-    for path in files:
-        try:
-            stat = os.stat(path)
-            facts.append((os.path.abspath(path), stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            missing.append(path)
-    if missing and (decode or facts):
+    missing = [path for path in files if not os.path.exists(path)]
+    if missing and (decode or len(missing) < len(files)):
         raise UserError(f"{name}: {len(missing)} of {len(files)} images are missing, first {', '.join(missing[:5])}. "
                         "Check DATASET.ROOT and that the dataset was unpacked completely.")
     if len(files) > _DECODE_ALL_BELOW:
         files = {path: split for path, split in files.items() if split == "train_x"}
     if not decode or len(files) > _DECODE_ALL_BELOW:
         return
-    stamp = cache_dir() / "checked" / hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:32]
+    facts = sorted((os.path.abspath(path), (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in files)
+    stamp = cache_dir() / "checked" / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     if stamp.exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:

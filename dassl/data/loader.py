@@ -1,6 +1,9 @@
 """Data loaders whose workers stay between epochs, and batches that are made as a whole."""
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -40,6 +43,20 @@ def collate(batch: Sequence):
     return batch.whole if isinstance(batch, MadeBatch) else default_collate(batch)
 
 
+def obey_parent_only(worker: int) -> None:
+    """A signal to the whole process group (timeout, Slurm, docker) is the parent's, which ends its workers itself."""
+    if hasattr(signal, "sigwaitinfo"):              # which names the sender; macOS and Windows lack it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
 class Loader(DataLoader):
     """A DataLoader whose kept workers behave as new ones would.
 
@@ -50,6 +67,9 @@ class Loader(DataLoader):
 
     _known: tuple[dict, int] | None = None
     _latest: weakref.ref | None = None              # the latest pass with the kept workers
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"worker_init_fn": obey_parent_only, **kwargs})
 
     def __iter__(self) -> Iterator:
         if not self.persistent_workers:

@@ -55,6 +55,7 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
         "num_classes": dataset and dataset.num_classes,
         "split_hash": dataset and fewshot_hash(dataset.train_x, cfg.DATASET.ROOT),
+        "lists": getattr(dataset, "lists", None),       # whether split and few-shot list are the published ones
         "class_hash": dataset and _sha256(list(dataset.classnames)),
         "config_hash": config_hash(cfg), "transforms": list(cfg.INPUT.TRANSFORMS),
         "peak_memory_mb": peak_memory_mb(device),

@@ -39,7 +39,12 @@ def read_json(fpath: str):
 
 def write_json(obj, fpath: str) -> None:
     """Whole or not at all: written beside and renamed."""
-    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+    write_text(json_text(obj), fpath)
+
+
+def json_text(obj) -> str:
+    """As Dassl's write_json spells it."""
+    return json.dumps(obj, indent=4, separators=(",", ": "))
 
 
 def write_text(text: str, fpath: str) -> None:

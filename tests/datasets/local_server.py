@@ -15,15 +15,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404)
             return
-        start = int((self.headers.get("Range") or "bytes=0-")[len("bytes="):-1]) if self.server.ranges else 0
+        asked = self.headers.get("Range") if self.server.ranges else None
+        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), int(last) + 1 if last else len(body)
         self.server.starts.append(start)
         if start >= len(body) > 0:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(body)}")
             self.end_headers()
             return
-        rest = body[start:]
-        self.send_response(206 if start else 200)
+        rest = body[start:stop]
+        self.send_response(206 if start or last else 200)
+        self.send_header("Content-Range", f"bytes {start}-{start + len(rest) - 1}/{len(body)}")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()

@@ -62,9 +62,12 @@ def test_every_dataset_can_be_fetched_or_says_what_to_do_by_hand(name):
     wanted = {entry.split("/")[0] for entry in card.needs}
     assert wanted <= given or card.by_hand.endswith("."), wanted - given
     for archive in card.archives:
-        assert all(url.startswith("https://") or (archive.md5 and url.startswith("http://")) or name == "SUN397"
-                   for url in (archive.url, *archive.mirrors))      # SUN397's address is dead, and refused
+        assert all(url.startswith("https://") or (archive.md5 and url.startswith("http://"))
+                   for url in (archive.url, *archive.mirrors))
         assert len(archive.md5) in (0, 32)
+    for archive in card.published:
+        assert archive.url.startswith("https://") and archive.gives == (card.split,) and archive.plain
+        assert len(archive.sha256) == 64 or name == "Resisc45"
 
 
 @pytest.mark.parametrize("name", FACTS)

@@ -122,7 +122,8 @@ def test_get_brings_a_dataset_in_coops_layout_with_its_published_split_and_check
     split = {"train": rows[::2], "val": rows[1::4], "test": rows[3::4]}
     server.files |= {"/dtd.tar.gz": (body, ""), "/split?id=1": (json.dumps(split).encode(), "")}
     server.cuts = 1
-    card("DescribableTextures", classes=2, train=10, val=5, test=5, split_url=f"{server.url}/split?id=1", archives=(
+    published = Archive(f"{server.url}/split?id=1", ("split_zhou_DescribableTextures.json",), plain=True)
+    card("DescribableTextures", classes=2, train=10, val=5, test=5, published=(published,), archives=(
         Archive(f"{server.url}/gone.tar.gz", ("images",), md5(body), "dtd", mirrors=(f"{server.url}/dtd.tar.gz",)),))
     root = tmp_path / "data"
     code, out, err = run(capsys, "get", "dtd", "--root", root)
@@ -135,7 +136,7 @@ def test_get_brings_a_dataset_in_coops_layout_with_its_published_split_and_check
 
 def test_get_of_what_cannot_be_fetched_says_why_and_what_to_do_and_leaves_no_folder(server, card, tmp_path, capsys):
     server.files["/dtd.tar.gz"] = (b"<html>Please log in", "text/html")
-    card("DescribableTextures", split_url=f"{server.url}/split",
+    card("DescribableTextures", published=(Archive(f"{server.url}/split", ("split",), plain=True),),
          archives=(Archive(f"{server.url}/dtd.tar.gz", ("images",), inside="dtd"),))
     code, _, err = run(capsys, "get", "dtd", "stanford_cars", "--root", tmp_path / "data")
     assert code == 2 and not (tmp_path / "data").exists()

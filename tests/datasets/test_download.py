@@ -1,4 +1,5 @@
 """Downloads against a server on this machine: continued, checked, unpacked whole or not at all."""
+import hashlib
 import io
 import os
 import tarfile
@@ -234,3 +235,26 @@ def test_an_unencrypted_address_needs_a_known_checksum(tmp_path, monkeypatch):
     with pytest.raises(DownloadError, match="http://example.org/a.zip is not https, and no checksum"):
         get((Archive("http://example.org/a.zip", ("x",)),), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_a_zip_on_a_server_one_member_is_fetched_without_the_rest_and_only_if_it_is_the_right_one(server, tmp_path):
+    split, stream = b'{"train": []}' * 50, io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("dtd/images/1.jpg", os.urandom(3 << 20))
+        file.writestr("dtd/split.json", split, zipfile.ZIP_DEFLATED)
+    server.files["/dtd.zip"] = (stream.getvalue(), "application/zip")
+
+    def archive(digest, member="split.json"):
+        return Archive(f"{server.url}/dtd.zip", ("split.json",), plain=True, sha256=digest, member=member)
+
+    with pytest.raises(DownloadError, match="its SHA-256 is not 0000"):
+        get([archive("0" * 64)], tmp_path)
+    with pytest.raises(DownloadError, match="is no zip with other.json"):
+        get([archive("0" * 64, "other.json")], tmp_path)
+    assert tree(tmp_path) == []
+    get([archive(hashlib.sha256(split).hexdigest())], tmp_path)
+    assert tree(tmp_path) == ["split.json"] and (tmp_path / "split.json").read_bytes() == split
+    assert all(start == 0 or start > 2 << 20 for start in server.starts)            # never the photograph
+    server.ranges = False
+    with pytest.raises(DownloadError, match="is served whole only"):
+        get([archive("0" * 64)], tmp_path / "other")

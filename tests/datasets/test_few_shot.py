@@ -2,11 +2,17 @@
 import json
 import logging
 import os
+import random
 from pathlib import Path
 
 import pytest
+from trees import make_tree
 
+from dassl.data.datasets import DatasetBase
 from dassl.utils import UserError
+from datasets import readers
+from datasets.benchmarks import draw_split
+from datasets.cards import CARDS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "fewshot_pets_seed1.json"
 
@@ -21,18 +27,33 @@ def kept(root, name):
 
 
 @pytest.mark.parametrize("shots", [1, 16])
-def test_lists_equal_those_that_coops_code_draws(pets, build, shots):
-    """Origin: CoOp ff61507 and Dassl.pytorch c61a1b5 on this tree, seed 1, with no split file beforehand."""
+def test_split_and_lists_equal_those_that_coops_code_draws(pets, build, shots):
+    """Origin: CoOp ff61507 and Dassl.pytorch c61a1b5 on this tree, seed 1, split and list from one random stream."""
     theirs = json.loads(GOLDEN.read_text())["fresh"][f"seed1_shot{shots}"]
-    ours = build(pets, shots=shots)
-    assert rows(ours.train_x, pets) == theirs["train"]
-    assert rows(ours.val, pets) == theirs["val"]
-    assert len(ours.test) == theirs["n_test"]
+    random.seed(1)
+    train, val, test = readers.pets(CARDS["OxfordPets"], pets / "oxford_pets")
+    draw = DatasetBase(train).generate_fewshot_dataset
+    assert rows(draw(train, num_shots=shots), pets) == theirs["train"]
+    assert rows(draw(val, num_shots=min(shots, 4)), pets) == theirs["val"]
+    assert len(test) == theirs["n_test"]
+    ours = build(pets, seed=5)
+    assert rows([*ours.train_x, *ours.val, *ours.test], pets) == rows([*train, *val, *test], pets)
+
+
+def test_every_run_has_one_split_and_its_own_list_whatever_run_comes_first(tmp_path, build):
+    found = []
+    for order in ((1, 2, 3), (2, 1, 3), (3, 2, 1)):
+        root = tmp_path / str(order)
+        make_tree("OxfordPets", root)
+        state = random.getstate()
+        draw_split(CARDS["OxfordPets"], root / "oxford_pets")
+        assert random.getstate() == state
+        runs = {seed: build(root, shots=4, seed=seed) for seed in order}
+        found.append([rows([*d.train_x, *d.val, *d.test], root) for _, d in sorted(runs.items())])
+    assert found[0] == found[1] == found[2] and found[0][0] != found[0][1]
 
 
 def test_lists_from_a_split_file_equal_a_literal_draw(pets, build):
-    import random
-
     build(pets)                                                        # writes the split file
     content = json.loads((pets / "oxford_pets" / "split_zhou_OxfordPets.json").read_text())
     random.seed(3)
@@ -95,7 +116,7 @@ def test_halves_are_taken_after_the_draw_and_relabelled(pets, build):
 
 def test_an_unwritable_folder_keeps_split_and_lists_in_the_users_cache(pets, build, monkeypatch, tmp_path):
     import datasets.benchmarks
-    import datasets.few_shot
+    import datasets.kept_lists
     from dassl.utils import write_json
 
     def refuse(content, path):
@@ -103,7 +124,7 @@ def test_an_unwritable_folder_keeps_split_and_lists_in_the_users_cache(pets, bui
             raise PermissionError(13, "Permission denied", path)
         write_json(content, path)
 
-    for module in (datasets.benchmarks, datasets.few_shot):
+    for module in (datasets.benchmarks, datasets.kept_lists):
         monkeypatch.setattr(module, "write_json", refuse)
     first, second = build(pets, shots=1, seed=1), build(pets, shots=1, seed=2)
     assert not (pets / "oxford_pets" / "split_zhou_OxfordPets.json").exists()

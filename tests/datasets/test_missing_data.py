@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from trees import make_tree
 
 from dassl.utils import UserError
 from datasets import benchmarks
@@ -57,29 +58,42 @@ def test_a_download_that_works_needs_no_other_step(tmp_path, build, monkeypatch,
     assert build(tmp_path, shots=1).num_classes == 37
 
 
-@pytest.mark.parametrize("published", [True, False])
-def test_after_a_download_the_published_split_is_asked_for_and_one_is_drawn_without_it(tmp_path, build, monkeypatch,
-                                                                                       pets, published, caplog):
-    build(pets, seed=9)
-    split = pets / "oxford_pets" / "split_zhou_OxfordPets.json"
-    theirs = split.rename(tmp_path / "theirs.json").read_text()
-    caplog.clear()
+def test_after_a_download_the_split_is_drawn_from_its_lists_and_nobody_is_asked_for_it(tmp_path, build, monkeypatch,
+                                                                                       pets):
     asked = []
 
     def serve(archives, folder):
         asked.extend(archive.url for archive in archives)
-        if not folder.exists():
-            (pets / "oxford_pets").rename(folder)
-        elif published:
-            (folder / "split_zhou_OxfordPets.json").write_text(theirs)
-        else:
-            raise DownloadError("no answer")
+        (pets / "oxford_pets").rename(folder)
 
     monkeypatch.setattr(benchmarks, "get", serve)
-    dataset = build(tmp_path, seed=1)
-    assert asked == [*(archive.url for archive in dataset.card.archives), dataset.card.split_url]
-    same = [Path(d.impath).name for d in dataset.train_x] == [Path(p).name for p, *_ in json.loads(theirs)["train"]]
-    assert same == published == ("is drawn here" not in caplog.text)
+    dataset = build(tmp_path)
+    assert asked == [archive.url for archive in dataset.card.archives]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_split_that_cannot_be_redrawn_is_asked_for_at_every_address_before_one_is_drawn(tmp_path, build, monkeypatch,
+                                                                                          published, caplog):
+    card = make_tree("EuroSAT", tmp_path)
+    folder, asked = tmp_path / card.folder, []
+
+    def serve(archives, folder):
+        asked.extend(archive.url for archive in archives)
+        if not published or len(asked) < 3:
+            raise DownloadError("no answer")
+        (folder / card.split).write_text(json.dumps(theirs))
+
+    images = [f"{path.parent.name}/{path.name}" for path in sorted((folder / "2750").rglob("*.jpg"))]
+    rows = [[path, kind, card.rename.get(path.split("/")[0], path.split("/")[0])]
+            for kind, name in enumerate(sorted({path.split("/")[0] for path in images}))
+            for path in images if path.startswith(f"{name}/")]
+    theirs = {"train": rows[::2], "val": rows[1::4], "test": rows[3::4]}
+    monkeypatch.setattr(benchmarks, "get", serve)
+    dataset = build(tmp_path, "EuroSAT")
+    assert asked == [archive.url for archive in card.published] and len(asked) == 3
+    assert published == ([Path(d.impath).name for d in dataset.train_x] == [Path(row[0]).name for row in rows[::2]])
+    assert published == ("cannot be fetched: no answer" not in caplog.text)
+    assert dataset.lists["split"] == "not the published one" and "is not the published one" in caplog.text
 
 
 def test_only_the_archives_of_what_lacks_are_fetched(pets, build, monkeypatch):
@@ -87,23 +101,23 @@ def test_only_the_archives_of_what_lacks_are_fetched(pets, build, monkeypatch):
     monkeypatch.setattr(benchmarks, "get", lambda archives, folder: asked.extend(archives))
     (pets / "oxford_pets" / "annotations" / "test.txt").unlink()
     paragraph(build, pets)
-    assert [archive.gives for archive in asked] == [("annotations",), ("split_zhou_OxfordPets.json",)]
+    assert {archive.gives for archive in asked} == {("annotations",), ("split_zhou_OxfordPets.json",)}
 
 
 def test_of_two_runs_that_draw_a_split_together_the_second_takes_the_firsts(pets, build, monkeypatch):
     """Else seeds of one sweep could be tested on different images."""
-    draw = benchmarks.FewShotDataset._draw
+    draw = benchmarks.draw_split
     split = pets / "oxford_pets" / "split_zhou_OxfordPets.json"
 
-    def overtaken(self):
-        mine = draw(self)
-        monkeypatch.setattr(benchmarks.FewShotDataset, "_draw", draw)
+    def overtaken(card, folder):
+        train, val, test = draw(card, folder)
+        monkeypatch.setattr(benchmarks, "draw_split", draw)
         state = random.getstate()
         build(pets, seed=7)                                            # another run, meanwhile
         random.setstate(state)
-        return mine
+        return train[::-1], val, test
 
-    monkeypatch.setattr(benchmarks.FewShotDataset, "_draw", overtaken)
+    monkeypatch.setattr(benchmarks, "draw_split", overtaken)
     late = build(pets, shots=2, seed=1)
     (pets / "oxford_pets" / "split_fewshot" / "shot_2-seed_1.json").unlink()
     after = build(pets, shots=2, seed=1)

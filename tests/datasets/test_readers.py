@@ -149,3 +149,10 @@ def test_imagenetv2_is_numbered_by_the_lines_of_classnames(tmp_path, build):
     write(folder / "classnames.txt", *CLASSNAMES)
     touch(folder / "imagenetv2-matched-frequency-format-val", "0/a.jpeg", "1/b.jpeg", "2/c.jpeg")
     assert names(build(tmp_path, "ImageNetV2")) == {0: "tench", 1: "goldfish", 2: "great white shark"}
+
+
+def test_imagenetv2_may_have_wordnet_folders(tmp_path, build):
+    folder = tmp_path / "imagenetv2"
+    write(folder / "classnames.txt", *CLASSNAMES)
+    touch(folder / "imagenetv2-matched-frequency-format-val", *(f"{line[:9]}/a.jpeg" for line in CLASSNAMES))
+    assert names(build(tmp_path, "ImageNetV2")) == {0: "tench", 1: "goldfish", 2: "great white shark"}

@@ -1,5 +1,8 @@
 """What public code does to the loaders: copies them, builds its own over our dataset, exchanges the transform."""
 import copy
+import multiprocessing
+import signal
+import subprocess
 
 import pytest
 import torch
@@ -161,3 +164,21 @@ def test_images_taken_out_and_labels_given_between_epochs_are_seen(loader, trans
     del items[::2]
     seen = [pair for batch in ours for pair in zip(batch["impath"], batch["label"].tolist(), strict=True)]
     assert sorted(seen) == sorted((item.impath, 7) for item in items) and len(seen) == 9
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sent a signal")
+def test_workers_outlive_a_signal_to_the_process_group_and_end_when_their_parent_says_so(loader):
+    others = set(multiprocessing.active_children())
+    ours = loader(FOREIGN, 2)
+    batches = iter(ours)
+    first = next(batches)
+    workers = [child for child in multiprocessing.active_children() if child not in others]
+    for name in ("-TERM", "-HUP", "-TERM"):                            # from another process, as `timeout` sends it
+        subprocess.run(["kill", name, *(str(worker.pid) for worker in workers)], check=True)
+    rest = list(batches)
+    assert sum(len(batch["label"]) for batch in (first, *rest)) == 16 and len(workers) == 2
+    assert all(worker.is_alive() for worker in workers)
+    for worker in workers:
+        worker.terminate()
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]

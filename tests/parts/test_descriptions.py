@@ -139,7 +139,7 @@ def test_without_a_file_the_paragraph_says_where_it_looked_and_the_ways_out(tmp_
 
     text = refused("des", CLASSES, stem="dtd", root=str(tmp_path))
     assert "DASSL_OFFLINE=1 forbids" in text and str(tmp_path / "descriptions") in text and "describe.py make" in text
-    assert "No address of the authors' is known" in refused("des", CLASSES, stem="mine")
+    assert "The authors have published no such file" in refused("des", CLASSES, stem="mine")
     assert "Downloading is off" in refused("des", CLASSES, stem="dtd", download=False)
     assert "no descriptions_stem" in refused("des", CLASSES)
     assert "got 'desc'" in refused("desc", CLASSES)
@@ -181,6 +181,10 @@ def serve(monkeypatch):
         monkeypatch.setenv("DASSL_OFFLINE", "0")
         monkeypatch.setattr(files, "_DVP", servers[-1].url)
         monkeypatch.setattr(files, "_ATTRVR", f"{servers[-1].url}/second")
+        monkeypatch.setattr(files, "_ATTRVR_NOW", f"{servers[-1].url}/third")
+        names = ("dtd_cse_1", "fgvc_dist", "fgvc_csl_4", "dtd_des", "I_des")
+        monkeypatch.setattr(files, "_known", lambda: {f"{name}.json": files._digest(CONTENT) for name in names} | {
+            "oxford_pets_des.json": "74f478b5"})
         return servers[-1]
 
     yield start
@@ -192,20 +196,36 @@ def serve(monkeypatch):
 CONTENT = json.dumps({name: [LONG.format(i) for i in range(3)] for name in CLASSES}).encode()
 
 
-def test_a_download_is_kept_noted_and_read_again_without_network(cache, serve, monkeypatch):
+def test_a_download_is_kept_and_read_again_without_network(cache, serve, monkeypatch):
     server = serve(CONTENT, cuts=1)
     first = load_descriptions("cse_1", CLASSES, stem="dtd")
     half = len(CONTENT) // 2
     assert server.asked == [("/causes/dtd_cse_1.json", None), ("/causes/dtd_cse_1.json", f"bytes={half}-")]
-    assert sorted(p.name for p in cache.iterdir()) == ["dtd_cse_1.json", "dtd_cse_1.sha256"]
+    assert [p.name for p in cache.iterdir()] == ["dtd_cse_1.json"]
     monkeypatch.setenv("DASSL_OFFLINE", "1")
     assert load_descriptions("cse_1", CLASSES, stem="dtd") == first and len(server.asked) == 2
     (cache / "dtd_cse_1.json").write_bytes(CONTENT.replace(b"number 1", b"number 7"))
     with pytest.raises(InputError, match="was changed since"):
         load_descriptions("cse_1", CLASSES, stem="dtd")
-    (cache / "dtd_cse_1.json").write_bytes(CONTENT + b"\r\n")
-    (cache / "dtd_cse_1.sha256").write_text(files._digest(CONTENT + b"\n"))
+    (cache / "dtd_cse_1.json").write_bytes(CONTENT)
     assert load_descriptions("cse_1", CLASSES, stem="dtd") == first
+
+
+def test_imagenets_files_are_found_and_fetched_by_the_authors_name_for_it(tmp_path, cache, serve):
+    write(tmp_path / "data" / "attributes" / "I_des.json")
+    assert load_descriptions("des", CLASSES, stem="imagenet", root=str(tmp_path / "data"))
+    server = serve(CONTENT, known="third")
+    assert load_descriptions("des", CLASSES, stem="imagenet")
+    assert [path for path, _ in server.asked] == ["/attributes/I_des.json", "/second/I_des.json", "/third/I_des.json"]
+
+
+def test_a_class_with_too_few_sentences_is_told_once(caplog):
+    with caplog.at_level("INFO"):
+        drawn = sample_descriptions([["a"] * 3, ["b", "c"], ["d"]], 2, random.Random(0))
+    assert [len(own) for own in drawn] == [2, 2, 2] and drawn[2] == ["d", "d"]
+    assert [r.message for r in caplog.records] == [
+        "1 of 3 classes have fewer than 2 descriptions (the fewest: 1): theirs are drawn with replacement, as by the "
+        "authors"]
 
 
 def test_attributes_have_a_second_address_and_late_causes_the_authors_spelling(serve):

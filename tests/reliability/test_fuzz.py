@@ -10,7 +10,7 @@ from clip.weights import read_state_dict
 from dassl.config import get_cfg_default, merge_file
 from dassl.utils import UserError, load_checkpoint
 from datasets.download import extract
-from datasets.few_shot import read_coop_pickle
+from datasets.kept_lists import read_coop_pickle
 from datasets.own_lists import read_classnames, read_own
 from tools.results import read
 from trainers.parts.description_files import read_descriptions

@@ -109,6 +109,26 @@ def test_the_first_look_changes_no_random_stream(digits, run, monkeypatch):
     assert len(states) == 2 and torch.equal(*states)
 
 
+@pytest.mark.parametrize(("trainer", "said"), [
+    ("CoOp", "the zero-shot check of 4 images about 0:00:00, the test of 40 images about"),
+    ("ZeroshotCLIP", " s: the test of 40 images about")])
+def test_on_a_cpu_the_time_is_told_from_the_first_batch_and_zero_shot_is_not_found_twice(digits, run, monkeypatch,
+                                                                                         tmp_path, trainer, said):
+    monkeypatch.setattr(first_look, "_LONG_SECONDS", 0)
+    code, _, err = run("--dataset-dir", digits, *COOP, "--trainer", trainer, "--config-file",
+                       f"configs/trainers/{trainer}/tiny.yaml", "--output-dir", "out", "OPTIM.MAX_EPOCH", "0")
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert code == 0 and said in log, err
+    assert ("Zero-shot accuracy on 20" in log) == (trainer == "CoOp") and log.count("=> result") == 1
+
+
+def test_a_wait_is_announced_only_if_it_is_long():
+    assert first_look.forecast(0.5, 184, 5000) == (
+        "On this CPU an image takes 0.5 s: the zero-shot check of 184 images about 0:01:32, the test of 5,000 images "
+        "about 0:41:40 (h:mm:ss, measured on the first batch)")
+    assert first_look.forecast(0.001, 184, 5000) == ""
+
+
 @pytest.mark.parametrize("accuracy, classes, n, above", [
     (0.10, 10, 200, False), (0.14, 10, 200, False), (0.15, 10, 200, True), (0.6, 2, 10, False), (0.9, 2, 10, True)])
 def test_chance_is_within_two_standard_deviations_of_guessing(accuracy, classes, n, above):

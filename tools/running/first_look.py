@@ -1,23 +1,33 @@
-"""What is said of images of one's own before training: three images with their sentences, and CLIP's accuracy."""
+"""What is said of images of one's own before training: three images with their sentences, CLIP's accuracy, how long.
+
+On a CPU the time that the look and the test will take is told from the first batch.
+"""
 from __future__ import annotations
 
+import datetime
 import logging
+import time
+from collections.abc import Iterator
 from math import sqrt
 
 import torch
 
 logger = logging.getLogger(__name__)
 
+_BATCH = 16                 # of the look: on a CPU the first answer comes soon
+_LONG_SECONDS = 20          # shorter waits are not announced
+
 
 def first_look(trainer) -> None:
     """Log three (image, sentence) pairs and the zero-shot accuracy; warn where it is not above guessing.
 
     Args:
-        trainer: built on the dataset ImageDir.
+        trainer: built on the dataset ImageDir. ZeroshotCLIP's test finds the zero-shot accuracy, so this does not.
     """
     from clip.templates import fill
     from dassl.utils.logger import CONSOLE
     from trainers._base import PromptTrainer
+    from trainers.zsclip import ZeroshotCLIP
 
     dataset = trainer.dm.dataset
     sentences = fill(dataset.template, dataset.classnames)
@@ -27,8 +37,16 @@ def first_look(trainer) -> None:
         logger.info("%s keeps its own CLIP, if any: zero-shot accuracy is not looked at", type(trainer).__name__,
                     extra=CONSOLE)
         return
-    n, chance = len(dataset.look), 1 / dataset.num_classes
-    accuracy = zero_shot_accuracy(trainer, sentences)
+    n, chance, looks = len(dataset.look), 1 / dataset.num_classes, not isinstance(trainer, ZeroshotCLIP)
+    tested = 0 if trainer.cfg.TEST.NO_TEST else len(dataset.test)
+    batches = _batches(trainer, sentences)
+    right, size, seconds = next(batches)
+    if trainer.device.type == "cpu" and (told := forecast(seconds / size, (n - size) * looks, tested)):
+        logger.info(told, extra=CONSOLE)
+    if not looks:
+        batches.close()
+        return
+    accuracy = (right + sum(more for more, _, _ in batches)) / n
     logger.info("Zero-shot accuracy on %d %s images: %.1f %% (guessing: %.1f %%)", n, dataset.look_split,
                 100 * accuracy, 100 * chance, extra=CONSOLE)
     if not above_chance(accuracy, chance, n):
@@ -37,14 +55,26 @@ def first_look(trainer) -> None:
                        "other words.")
 
 
+def forecast(seconds_per_image: float, look: int, test: int) -> str:
+    """How long the look and the test will take, each of so many images; "" if that is soon."""
+    seconds = {f"the {what} of {count:,} images": count * seconds_per_image
+               for what, count in (("zero-shot check", look), ("test", test)) if count}
+    if sum(seconds.values()) < _LONG_SECONDS:
+        return ""
+    times = ", ".join(f"{what} about {datetime.timedelta(seconds=round(took))}" for what, took in seconds.items())
+    return f"On this CPU an image takes {seconds_per_image:.2g} s: {times} (h:mm:ss, measured on the first batch)"
+
+
 def above_chance(accuracy: float, chance: float, n: int) -> bool:
     """Whether an accuracy on n images is more than two standard deviations of guessing above `chance`, in [0, 1]."""
     return accuracy > chance + 2 * sqrt(chance * (1 - chance) / n)
 
 
 @torch.no_grad()
-def zero_shot_accuracy(trainer, sentences: list[str]) -> float:
-    """Share of dataset.look whose own sentence is the nearest; no random stream is touched."""
+def _batches(trainer, sentences: list[str]) -> Iterator[tuple[int, int, float]]:
+    """Of each batch of dataset.look: how many images are nearest to their own sentence, of how many, after how many
+    seconds. No random stream is touched.
+    """
     from clip import encode_texts
     from dassl.data.data_manager import build_data_loader
     from dassl.data.transforms import build_transform
@@ -54,15 +84,18 @@ def zero_shot_accuracy(trainer, sentences: list[str]) -> float:
     cfg.INPUT.TRANSFORMS, cfg.INPUT.SIZE, cfg.DATALOADER.NUM_WORKERS = ("normalize",), (clip.image_size,) * 2, 0
     cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(map(float, clip.mean)), list(map(float, clip.std))
     text_features = encode_texts(clip, sentences)                                   # (C, D)
-    before, right = torch.get_rng_state(), 0
-    for batch in build_data_loader(cfg, data_source=trainer.dm.dataset.look, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                                   tfm=build_transform(cfg, is_train=False), is_train=False):
-        with trainer.mixed.autocast():
-            image_features = clip.encode_image(batch["img"].to(trainer.device))     # (B, D)
-        guesses = (image_features.float() @ text_features.float().T).argmax(dim=1).cpu()
-        right += int((guesses == batch["label"]).sum())
-    torch.set_rng_state(before)
-    return right / len(trainer.dm.dataset.look)
+    before = torch.get_rng_state()
+    try:
+        start = time.monotonic()
+        for batch in build_data_loader(cfg, data_source=trainer.dm.dataset.look, batch_size=_BATCH,
+                                       tfm=build_transform(cfg, is_train=False), is_train=False):
+            with trainer.mixed.autocast():
+                image_features = clip.encode_image(batch["img"].to(trainer.device))     # (B, D)
+            guesses = (image_features.float() @ text_features.float().T).argmax(dim=1).cpu()
+            yield int((guesses == batch["label"]).sum()), len(guesses), time.monotonic() - start
+            start = time.monotonic()
+    finally:
+        torch.set_rng_state(before)
 
 
 def _three(items: list) -> list:

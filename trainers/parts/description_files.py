@@ -1,6 +1,9 @@
 """Where files of descriptions are: on this machine, or in the authors' repositories, from where they are fetched once.
 
-Source: caichengyi/DecoupledVP 4976ad4, causes/ and attributes/, and caichengyi/AttrVR d10af49, attributes/gpt3/.
+Every published file is known by its SHA-256: descriptions.sha256, line ends aside.
+
+Source: caichengyi/DecoupledVP 4976ad4, causes/ and attributes/, and tmlr-group/AttrVR ef63be6 (caichengyi/AttrVR
+d10af49), attributes/gpt3/, which alone has dist files and ImageNet's.
 """
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import logging
 import os
 import re
 import urllib.error
+from functools import lru_cache
 from pathlib import Path
 
 from clip import InputError, weights
@@ -18,29 +22,14 @@ from clip import InputError, weights
 logger = logging.getLogger(__name__)
 
 KINDS = re.compile(r"des|dist|cse_[1-9]\d*")
-FOLDERS = ("", "descriptions", "attributes", "causes")      # below the root and below each folder in it
-STEMS = ("caltech101", "dtd", "eurosat", "fgvc", "food101", "oxford_flowers", "oxford_pets", "resisc45",
-         "stanford_cars", "sun397", "ucf101")               # what the authors have files for
+FOLDERS = ("", "descriptions", "attributes", "attributes/gpt3", "causes")    # below the root and each folder in it
 
 _DVP = "https://raw.githubusercontent.com/caichengyi/DecoupledVP/4976ad43ed567bc27c3e714731c0ca7c290d586b"
 # Where the attribute files were made: the same texts, should DVP's copy of one be missing.
 _ATTRVR = "https://raw.githubusercontent.com/caichengyi/AttrVR/d10af49bf4727235d426e536854c6192b9bf8f8c/attributes/gpt3"
+_ATTRVR_NOW = "https://raw.githubusercontent.com/tmlr-group/AttrVR/HEAD/attributes/gpt3"
+_AUTHORS_STEM = {"imagenet": "I"}
 _ATTEMPTS = 3
-# Of the authors' files, line ends aside.
-_SHA256 = {
-    "eurosat_cse_1": "cdde22876a8d3fac26d0c136a424682980e652104bb324bf32e56b906073e0f0",
-    "eurosat_cse_2": "5178600fee20da4cc8071621b7f7b569b0fdb6e33c4e020ce741f814e88c14bd",
-    "eurosat_cse_3": "964c7a5b506ddf2f4934a77d97c505f4093e3e58b5af9d011392007f6afc1ac8",
-    "eurosat_des": "7e66eb08678b99115f8d7cfc545a8cbd895bc96ff0657fcd1bd91a9687c5d2da",
-    "eurosat_dist": "cd2be2ccc03e7da901775e72147d03dff5fcc29978a5ea7dbe5a8715ce7e2a28",
-    "oxford_pets_cse_1": "a26051279f4fab3d03c575583615cb58cf6db111167110944bca1e13c309f1ec",
-    "oxford_pets_cse_2": "e84f077e005beff89cbc3c9d5098d9373eaea0f8d0c6fdec3ef92803e485883c",
-    "oxford_pets_cse_3": "ee2bfe7ab94aef2a742b79ea819afc1b48145f17a10ff5b8959e7a128537cc36",
-    "oxford_pets_des": "74f478b5dd52d507e5a2a3bc8de50f75aa27f09b63abf2d823aac78d25f9bbf6",
-    "oxford_pets_dist": "1d82ac8be64a11f6d06e3305c18faa97b708394557186868e97f0e13c37a89af",
-}
-
-
 def find_file(kind: str, *, stem: str = "", root: str = "", path: str = "") -> Path | None:
     """The file on this machine, or None.
 
@@ -56,7 +45,7 @@ def find_file(kind: str, *, stem: str = "", root: str = "", path: str = "") -> P
             return found
     kept = cache_folder() / f"{stem}_{kind}.json"
     if kept.is_file():
-        _verify(kept)
+        _verify(kept, is_published(kind, stem))
         return kept
     return None
 
@@ -80,14 +69,15 @@ def fetch_file(kind: str, stem: str, root: str = "", download: bool = True) -> P
         raise InputError(f"This dataset brings no descriptions {kind}, and has no descriptions_stem by which files "
                          "are found. Name a folder of them with TRAINER.<NAME>.DESCRIPTIONS; python "
                          "tools/describe.py make writes them.")
-    urls = [f"{_DVP}/causes/{stem}_{_authors_kind(kind)}.json"] if kind.startswith("cse") else \
-        [f"{_DVP}/attributes/{name}.json", f"{_ATTRVR}/{name}.json"]
+    theirs = f"{_authors_name(kind, stem)}.json"
+    urls = [f"{_DVP}/causes/{theirs}"] if kind.startswith("cse") else \
+        [f"{place}/{theirs}" for place in (f"{_DVP}/attributes", _ATTRVR, _ATTRVR_NOW)]
     target, reason = cache_folder() / f"{name}.json", "Downloading is off."
-    if stem not in STEMS:
-        urls, reason = [], "No address of the authors' is known for this dataset."
+    if not (pinned := is_published(kind, stem)):
+        urls, reason = [], "The authors have published no such file."
     for url in urls if download else ():
         try:
-            return _fetch(url, target)
+            return _fetch(url, target, pinned)
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = f"Downloading them failed ({url}: {error})."
             if not isinstance(error, urllib.error.HTTPError):
@@ -130,7 +120,7 @@ def _given(kind: str, stem: str, path: Path) -> Path:
 
 
 def _names(kind: str, stem: str) -> list[str]:
-    return list(dict.fromkeys(f"{stem}_{k}.json" for k in (kind, _authors_kind(kind)))) if stem else []
+    return list(dict.fromkeys((f"{stem}_{kind}.json", f"{_authors_name(kind, stem)}.json"))) if stem else []
 
 
 def _in_folder(folder: Path, names: list[str]) -> Path | None:
@@ -145,27 +135,37 @@ def _folders(root: Path) -> list[Path]:
     return [folder / sub for folder in (root, *inner) for sub in FOLDERS]
 
 
-def _authors_kind(kind: str) -> str:
-    """The authors' name of a kind: their causes from 4 on are spelled csl."""
-    return kind.replace("cse", "csl") if kind not in ("cse_1", "cse_2", "cse_3") else kind
+def _authors_name(kind: str, stem: str) -> str:
+    """What the authors call a file: ImageNet is I, and causes from 4 on are spelled csl."""
+    theirs = kind if kind in ("cse_1", "cse_2", "cse_3") else kind.replace("cse", "csl")
+    return f"{_AUTHORS_STEM.get(stem, stem)}_{theirs}"
 
 
-def _fetch(url: str, target: Path) -> Path:
+def is_published(kind: str, stem: str) -> str | None:
+    """SHA-256 of the authors' file, or None if they have none."""
+    return _known().get(f"{_authors_name(kind, stem)}.json")
+
+
+@lru_cache(maxsize=1)
+def _known() -> dict[str, str]:
+    rows = (line.split() for line in Path(__file__).with_name("descriptions.sha256").read_text().splitlines())
+    return {name: digest for digest, name in rows}
+
+
+def _fetch(url: str, target: Path, pinned: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.stem}.{os.getpid()}.part")
     try:
         _download(url, part)
         content = part.read_bytes()
         _parse(content)
-        digest, pinned = _digest(content), _SHA256.get(target.stem)
-        if pinned and digest != pinned:
+        digest = _digest(content)
+        if digest != pinned:
             raise ValueError(f"what came has sha256 {digest}, and the authors' file has {pinned}")
-        target.with_suffix(".sha256").write_text(digest + "\n")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    logger.info("Fetched %s to %s, sha256 %s%s", url, target, digest[:8],
-                "" if pinned else ", not known before and written down beside it")
+    logger.info("Fetched %s to %s, sha256 %s", url, target, digest[:8])
     return target
 
 
@@ -181,12 +181,11 @@ def _download(url: str, part: Path) -> None:
                 raise
 
 
-def _verify(kept: Path) -> None:
-    note = kept.with_suffix(".sha256")
-    expected = _SHA256.get(kept.stem) or (note.read_text().strip() if note.is_file() else None)
-    if expected and (got := _digest(kept.read_bytes())) != expected:
-        raise InputError(f"{kept} has sha256 {got}, and {expected} was downloaded: it was changed since. Delete it to "
-                         "have it fetched again, or move it to your datasets' folder descriptions to use it as it is.")
+def _verify(kept: Path, pinned: str | None) -> None:
+    if pinned and (got := _digest(kept.read_bytes())) != pinned:
+        raise InputError(f"{kept} has sha256 {got}, the authors' file {pinned}: it was changed since it was fetched. "
+                         "Delete it to have it fetched again, or move it to your datasets' folder descriptions to use "
+                         "it as it is.")
 
 
 def _digest(content: bytes) -> str:

@@ -30,13 +30,13 @@ def load_descriptions(kind: str, classnames: Sequence[str], *, stem: str = "", r
     Args:
         kind: "des", "dist" or "cse_<i>".
         classnames: C names; `_`, letter case and punctuation do not matter.
-        stem: the dataset's name in the authors' file names, e.g. "oxford_pets"; "" has no file but `path`.
+        stem: the dataset's name in file names, e.g. "oxford_pets" ("imagenet" also finds the authors' I_des.json); ""
+            has no file but `path`.
         root: folder of all datasets. It and the folders in it are searched, and in each of them the folders
             descriptions, attributes and causes.
         path: a file, or a folder that holds <stem>_<kind>.json or <kind>.json; then nothing else is tried.
         own: what a dataset brings itself, {kind: {class: [sentences]}}.
-        download: fetch what is nowhere on this machine. Files whose sha256 is not known here have not been seen by
-            us: what the first download gave is written down beside the file, and every later read is held against it.
+        download: fetch what is nowhere on this machine; its SHA-256 must be that of the authors' file.
     Returns:
         C lists of at least one sentence of MIN_CHARACTERS or more, in the order of `classnames`.
     Raises:
@@ -68,6 +68,9 @@ def sample_descriptions(sentences: list[list[str]], m: int, rng: random.Random) 
 
     Source: clip_txt of the authors; the same draws for the same random stream.
     """
+    if few := [len(own) for own in sentences if len(own) < m]:
+        logger.info("%d of %d classes have fewer than %d descriptions (the fewest: %d): theirs are drawn with "
+                    "replacement, as by the authors", len(few), len(sentences), m, min(few))
     return [rng.sample(own, m) if m < len(own) else rng.choices(own, k=m) for own in sentences]
 
 
