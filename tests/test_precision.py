@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 
+from clip import precision as of_clip
 from clip.processor import Processor
 from dassl.engine import build_trainer
-from trainers import _precision
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "DAPT", "AR"]
 
@@ -44,8 +44,8 @@ def test_float16_is_float32_for_a_small_model_on_a_cpu(precision, make_cfg):
 def test_a_large_model_takes_bf16_for_float16_on_a_cpu_that_has_it_in_hardware(flags, precision, why, asked, make_cfg,
                                                                                monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(_precision, "_LARGE", 0)
-    monkeypatch.setattr(_precision, "this_processor", lambda: Processor("AuthenticAMD", frozenset(flags)))
+    monkeypatch.setattr(of_clip, "_LARGE", 0)
+    monkeypatch.setattr(of_clip, "this_processor", lambda: Processor("AuthenticAMD", frozenset(flags)))
     assert built(make_cfg, "CoOp", asked).precision == precision
     assert f"PREC {asked} is {precision} on this CPU, which {why} bfloat16 in hardware" in caplog.text
     assert built(make_cfg, "CoOp", "fp32").precision == "fp32"

@@ -62,7 +62,7 @@ def counted(trainer):
 @pytest.fixture
 def float16(monkeypatch):
     """A CPU computes in float16 too, slowly; trainers refuse it there."""
-    monkeypatch.setattr(_precision, "precision_on", lambda clip, asked: asked)
+    monkeypatch.setattr(_precision, "precision_on", lambda clip, asked: (asked, ""))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -7,9 +7,9 @@ from PIL import Image
 
 from clip import FrozenCLIP, InputError
 from dassl.config import CfgNode
+from dassl.data.transforms.views import Views
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from trainers._views import Views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
 from trainers.tpt import TPT

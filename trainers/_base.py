@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clip import FrozenCLIP
 from clip.templates import DEFAULT
 from dassl.config import CfgNode
 from dassl.data.data_manager import build_data_loader
@@ -22,81 +20,27 @@ from dassl.engine.hooks import progress
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param
+from dassl.utils.tensor_cache import cached_tensor, file_facts
 from dassl.utils.torchtools import load_initial_weights
 from trainers._build import build_on, infer
-from trainers._cache import cached_tensor, file_facts
 from trainers._checks import check_options
 from trainers._memory import with_less_memory_if_need_be
+from trainers.method import Method
 from trainers.parts.classes import Classes
 from trainers.parts.descriptions import load_descriptions
-from trainers.parts.prompted_model import Output, PromptedModel
+from trainers.parts.prompted_model import Output
 
 logger = logging.getLogger(__name__)
 
 
-class PromptTrainer(TrainerX):
-    """What every method repeats, once. A method says what it learns (`build`) and what it minimises (`loss`).
-
-    Facts of a method, which it may set:
-        section: its node under cfg.TRAINER; `self.options` is that node.
-        saved_as: names of its parameters in the authors' checkpoints, which are read and written.
-        learns: in "steps", in "closed form" (in one epoch, whose `run_epoch` is its own), or "nothing".
-        needs_vit: it acts on the tokens of a vision transformer.
-        normalised: images come normalised from the loader; not so where a prompt works in pixel space.
-        border: it learns a border around a smaller image, whose side is INPUT.SIZE.
-        schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
-        half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
-        adapts: what it learns from at test time: "" nothing; "image" each one by itself, forgotten after it; "stream"
-            all that came before.
-        one_process_only: why it cannot learn in several processes; "" where it can.
+class PromptTrainer(Method, TrainerX):
+    """Trains and tests a method: see `Method` for what it declares.
 
     Attributes:
         model: PromptedModel; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
     """
 
-    section, saved_as, adapts = "", {}, ""
-    learns, schedule_per = "steps", "epoch"
-    needs_vit, normalised, border, half_towers, resumes_within_epoch = False, True, False, True, True
-
-    @classmethod
-    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode | None) -> PromptedModel:
-        """The model, untrained; needs no data. `options` is the method's node of the config."""
-        raise TypeError(f"{cls.__name__} does not say what it learns; define build(cls, clip, classes, options).")
-
-    @classmethod
-    def bound_to_classes(cls, options: CfgNode | None) -> str:
-        """What was learned for each class, so that it serves no others; "" where prompts serve any."""
-        return ""
-
-    @classmethod
-    def options_of(cls, weights: dict[str, Tensor]) -> dict | None:
-        """The options by which a checkpoint of this method was made, as far as its shapes tell; None: another's."""
-        return None
-
-    def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
-        """Named loss terms, already weighted; their sum is minimised.
-
-        Args:
-            batch: as the loader gives it, with "img" and "label" on the device.
-        """
-        return {"ce": F.cross_entropy(out.logits, batch["label"])}
-
-    def inputs(self, batch: dict) -> Tensor:
-        """The images of a training batch (B, 3, H, W), which a method may attack or augment."""
-        return batch["img"]
-
-    def observe(self, out: Output, batch: dict) -> None:
-        """What else a training step takes from its output, once its loss is known to be finite; nothing here."""
-
-    @classmethod
-    def test_transform(cls, cfg: CfgNode) -> Callable:
-        """A PIL image to what `predict` gets of it: (3, H, W), or several views."""
-        return build_transform(cfg, is_train=False)
-
-    @classmethod
-    def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode | None) -> Tensor:
-        """(B, 3, H, W) to logits (B, C). A method that `adapts` learns here; gradients are off until it asks."""
-        return model(images).logits
+    resumes_within_epoch = True
 
     @property
     def options(self) -> CfgNode | None:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import torch
 
 from clip import FrozenCLIP, InputError
+from clip.precision import ONEDNN
 from dassl.config import CfgNode
 from dassl.utils import UserError
+from dassl.utils.registry import nearest
 from trainers import MAX_TOKENS
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
@@ -40,6 +42,9 @@ def check_options(method: type, cfg: CfgNode) -> None:
                         f"{prec!r}.")
     if empty := [key for key, value in options.items() if value is None]:
         raise UserError(f"TRAINER.{method.section}.{empty[0]} has no value (None). Leave it out for its default.")
+    choice = str(cfg.TRAIN.get("ONEDNN", "auto"))
+    if choice not in (*ONEDNN, "True", "False"):            # YAML reads on and off as the last two
+        raise UserError(f"TRAIN.ONEDNN must be auto, on or off, got {choice!r}.{nearest(choice, ONEDNN)}")
     if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
         raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:

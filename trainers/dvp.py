@@ -14,7 +14,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.hooks import progress
 from dassl.utils import distributed
-from trainers._pixel import DescriptionTrainer, add_description_options
+from trainers.attrvr import DescriptionTrainer, add_description_options
 from trainers.parts.classes import Classes
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
 from trainers.parts.pixel_prompt import PixelPrompts

@@ -11,10 +11,10 @@ from torch.func import functional_call
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
+from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
-from trainers._views import Views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
 from trainers.parts.prompted_model import PromptedModel

@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip import FrozenCLIP, TowerShape, products
+from clip import FrozenCLIP, InputError, TowerShape, precision, products
 from clip.blocks import Attention
 from clip.processor import Processor
 from dassl.engine import build_trainer
-from dassl.utils import UserError
 from dassl.utils.deterministic import bit_for_bit
-from trainers import _precision
+from trainers._precision import MixedPrecision
 
 needs_it = pytest.mark.skipif(not products.has_onednn(), reason="this PyTorch has no oneDNN for a CPU")
 
@@ -71,10 +70,10 @@ AMD, INTEL = (Processor(maker, frozenset({"avx2", "avx512f"})) for maker in ("Au
 
 def multiplies(clip, width=512, processor=AMD, choice="auto", monkeypatch=None):
     """Whether a model of that text width multiplies by oneDNN there; every product of the towers is asked."""
-    monkeypatch.setattr(_precision, "this_processor", lambda: processor)
-    monkeypatch.setattr(_precision, "has_onednn", lambda: True)
+    monkeypatch.setattr(precision, "this_processor", lambda: processor)
+    monkeypatch.setattr(products, "has_onednn", lambda: True)
     monkeypatch.setattr(clip, "text_width", width)
-    onednn = _precision.MixedPrecision(clip, "fp32", half_towers=True, onednn=choice).onednn
+    onednn = MixedPrecision(clip, "fp32", half_towers=True, onednn=choice).onednn
     marked = [m for m in clip.modules() if isinstance(m, (products.Linear, Attention))]
     assert marked and all(m.onednn == onednn for m in marked)
     assert not any(type(m) is nn.Linear for block in clip.transformer.resblocks for m in block.modules())
@@ -85,8 +84,8 @@ def multiplies(clip, width=512, processor=AMD, choice="auto", monkeypatch=None):
     (512, AMD, "auto", True, "oneDNN multiplies the towers' float32 matrices (processor: AuthenticAMD with avx2 avx"),
     (512, INTEL, "auto", False, "F.linear multiplies the towers' float32 matrices (processor: GenuineIntel with avx2 "),
     (512, Processor(), "auto", False, "(processor: unknown)"), (64, AMD, "auto", False, "(a small model)"),
-    (512, AMD, "off", False, "(TRAIN.ONEDNN off)"), (64, INTEL, "on", True, "(TRAIN.ONEDNN on)"),
-    (512, INTEL, "True", True, "(TRAIN.ONEDNN on)"), (512, AMD, "False", False, "(TRAIN.ONEDNN off)")])
+    (512, AMD, "off", False, "(the choice is off)"), (64, INTEL, "on", True, "(the choice is on)"),
+    (512, INTEL, "True", True, "(the choice is on)"), (512, AMD, "False", False, "(the choice is off)")])
 def test_the_processor_or_an_option_chooses_the_library_and_the_log_says_why(width, processor, choice, onednn, why,
                                                                              clip, monkeypatch, caplog):
     caplog.set_level("INFO")
@@ -101,23 +100,23 @@ def test_under_deterministic_no_processor_chooses_but_an_option_does(clip, monke
 
 
 def test_nothing_but_auto_on_and_off_chooses(clip):
-    with pytest.raises(UserError, match="TRAIN.ONEDNN must be auto, on or off, got 'autoo'. Did you mean auto?"):
-        _precision.MixedPrecision(clip, "fp32", half_towers=True, onednn="autoo")
+    with pytest.raises(InputError, match="must be auto, on or off, got 'autoo'"):
+        MixedPrecision(clip, "fp32", half_towers=True, onednn="autoo")
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_resumed_run_keeps_its_library_whatever_the_processor_prefers(kept, make_cfg, monkeypatch, caplog):
-    monkeypatch.setattr(_precision, "_LARGE", 0)
-    monkeypatch.setattr(_precision, "has_onednn", lambda: True)
-    monkeypatch.setattr(_precision, "this_processor", lambda: AMD if kept else INTEL)
+    monkeypatch.setattr(precision, "_LARGE", 0)
+    monkeypatch.setattr(products, "has_onednn", lambda: True)
+    monkeypatch.setattr(precision, "this_processor", lambda: AMD if kept else INTEL)
     first = build_trainer(make_cfg("CoOp"))
     state = first.training_state()
-    monkeypatch.setattr(_precision, "this_processor", lambda: INTEL if kept else AMD)
+    monkeypatch.setattr(precision, "this_processor", lambda: INTEL if kept else AMD)
     second = build_trainer(make_cfg("CoOp"))
     assert second.run_record_fields()["onednn_products"] is not kept
     second.load_training_state(state)
     assert second.run_record_fields()["onednn_products"] is kept
-    monkeypatch.setattr(_precision, "has_onednn", lambda: False)
+    monkeypatch.setattr(products, "has_onednn", lambda: False)
     second.load_training_state(state)
     assert second.run_record_fields()["onednn_products"] is False
     assert ("This PyTorch has no oneDNN for float32" in caplog.text) is kept

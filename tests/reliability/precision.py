@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     os.chdir(ROOT)
     torch.set_num_threads(1)
     train.register()
-    _precision.precision_on = lambda clip, asked: asked                 # a CPU computes float16 too, slowly
+    _precision.precision_on = lambda clip, asked: (asked, "")                 # a CPU computes float16 too, slowly
     rows = []
     for name in args.trainers:
         rows.append(row(name, args.shots, args.epochs))

@@ -172,7 +172,7 @@ def test_the_matrix_rate_is_of_a_shape_of_the_towers():
 @pytest.mark.parametrize(("choice", "library", "multiply"),
                          [("on", "oneDNN", by_onednn), ("off", "F.linear", F.linear)])
 def test_the_floor_is_at_the_rate_of_the_library_that_our_steps_take(choice, library, multiply, folder, monkeypatch):
-    monkeypatch.setattr("trainers._precision.has_onednn", lambda: True)
+    monkeypatch.setattr("clip.products.has_onednn", lambda: True)
     taken = []
     monkeypatch.setattr(floor, "matrix_rate", lambda device, dtype, by: taken.append(by) or (1e9, "shape"))
     monkeypatch.setattr(measure, "take_turns", lambda *args: {side: [dict.fromkeys(PARTS, 1.0)] for side in

@@ -6,7 +6,8 @@ from PIL import Image
 from torch import Tensor
 
 from dassl.config import CfgNode
-from dassl.data.transforms import build_transform
+
+from .transforms import build_transform
 
 
 class Views:

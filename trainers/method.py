@@ -1,0 +1,73 @@
+"""What a method declares: its facts, its model and its loss. `trainers._base.PromptTrainer` does everything else."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.data.transforms import build_transform
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import Output, PromptedModel
+
+
+class Method:
+    """Facts, which a method may set:
+
+    section: its node under cfg.TRAINER, which is `options` everywhere below.
+    saved_as: names of its parameters in the authors' checkpoints, which are read and written.
+    learns: in "steps", in "closed form" (in one epoch, whose `run_epoch` is its own), or "nothing".
+    adapts: what it learns from at test time: "" nothing; "image" each one by itself, forgotten after it; "stream" all
+        that came before.
+    needs_vit: it acts on the tokens of a vision transformer.
+    normalised: images come normalised from the loader; not so where a prompt works in pixel space.
+    border: it learns a border around a smaller image, whose side is INPUT.SIZE.
+    schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
+    half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
+    one_process_only: why it cannot learn in several processes; "" where it can.
+    """
+
+    section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
+    needs_vit, normalised, border, half_towers = False, True, False, True
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode | None) -> PromptedModel:
+        """The model, untrained; needs no data."""
+        raise TypeError(f"{cls.__name__} does not say what it learns; define build(cls, clip, classes, options).")
+
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode | None) -> str:
+        """What was learned for each class, so that it serves no others; "" where prompts serve any."""
+        return ""
+
+    @classmethod
+    def options_of(cls, weights: dict[str, Tensor]) -> dict | None:
+        """The options by which a checkpoint of this method was made, as far as its shapes tell; None: another's."""
+        return None
+
+    def inputs(self, batch: dict) -> Tensor:
+        """The images of a training batch (B, 3, H, W), which a method may attack or augment."""
+        return batch["img"]
+
+    def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        """Named loss terms, already weighted; their sum is minimised.
+
+        Args:
+            batch: as the loader gives it, with "img" and "label" on the device.
+        """
+        return {"ce": F.cross_entropy(out.logits, batch["label"])}
+
+    def observe(self, out: Output, batch: dict) -> None:
+        """What else a training step takes from its output, once it was taken; nothing here."""
+
+    @classmethod
+    def test_transform(cls, cfg: CfgNode) -> Callable:
+        """A PIL image to what `predict` gets of it: (3, H, W), or several views."""
+        return build_transform(cfg, is_train=False)
+
+    @classmethod
+    def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode | None) -> Tensor:
+        """(B, 3, H, W) to logits (B, C). A method that `adapts` learns here; gradients are off until it asks."""
+        return model(images).logits
