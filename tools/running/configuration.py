@@ -29,7 +29,7 @@ def setup_cfg(args: argparse.Namespace):
     cfg = get_cfg_default()
     extend_all(cfg, modules)
     if args.extend_cfg:
-        from dassl.config.extend import extend
+        from dassl.compat.extend import extend
         from tools.running.foreign import load_extend_cfg
 
         extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)
