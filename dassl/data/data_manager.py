@@ -21,7 +21,7 @@ from .image_cache import ImageCache, build_cache
 from .loader import Loader
 from .samplers import SeededSampler, build_sampler
 from .sharing import batches_of
-from .transforms import build_transform, plain_transform
+from .transforms import arithmetic_apart, build_transform, plain_transform
 
 logger = logging.getLogger(__name__)
 
@@ -147,41 +147,45 @@ class DatasetWrapper(Dataset):
 
     def __getitem__(self, idx) -> dict:
         with _streams_kept() if hasattr(idx, "seed") else contextlib.nullcontext():
-            return self._item(idx)
+            return self._item(idx, self.transform)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
-        """`[self[i] for i in indices]`; the random streams are put back once, which on small images is felt."""
-        if not self._items_are_ours() or not all(hasattr(i, "seed") for i in indices):
+        """`[self[i] for i in indices]`; streams are put back and pixels are normalised once for all of them.
+
+        Measured: FIGURE
+        """
+        if not self._is_ours("__getitem__") or not all(hasattr(i, "seed") for i in indices):
             return [self[i] for i in indices]
+        apart = arithmetic_apart(self.transform) if self.k_tfm == 1 and self._is_ours("_transform_image") else None
+        transform, finish = apart or (self.transform, list)
         with _streams_kept():
-            return [self._item(i) for i in indices]
+            items = [self._item(i, transform) for i in indices]
+        images = finish([item["img"] for item in items])
+        return [{**item, "img": image} for item, image in zip(items, images, strict=True)]
 
     def before_workers(self) -> None:
         """Decode what the cache is to hold, so that worker processes that are forked afterwards share it."""
-        if self.cache is not None and self._items_are_ours():
+        if self.cache is not None and self._is_ours("__getitem__"):
             self.cache.fill([item.impath for item in self.data_source])
 
-    def _items_are_ours(self) -> bool:
-        return type(self).__getitem__ is DatasetWrapper.__getitem__
+    def _is_ours(self, name: str) -> bool:
+        return getattr(type(self), name) is getattr(DatasetWrapper, name)
 
-    def _item(self, idx) -> dict:
+    def _item(self, idx, transform) -> dict:
         """Draws from the global streams, which start from the seed of `idx` if it has one."""
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
         img0 = self.cache.read(item.impath).copy() if self.cache is not None else read_image(item.impath)
         if hasattr(idx, "seed"):
             _seed_streams(idx.seed)
-        if self.transform is None:
+        if transform is None:
             output["img"] = img0
         else:
-            for i, tfm in enumerate(self._views()):
+            for i, tfm in enumerate(transform if isinstance(transform, (list, tuple)) else [transform]):
                 output["img" if i == 0 else f"img{i + 1}"] = self._transform_image(tfm, img0)
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
-
-    def _views(self) -> Sequence:
-        return self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
 
     def _transform_image(self, tfm, img0):
         copies = [tfm(img0) for _ in range(self.k_tfm)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -162,6 +163,28 @@ def plain_transform(cfg):
     T = _torchvision()
     steps = [T.Resize(tuple(cfg.INPUT.SIZE), _mode(cfg.INPUT.INTERPOLATION)), T.ToTensor()]
     return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
+
+
+def arithmetic_apart(transform) -> tuple[Callable, Callable] | None:
+    """A transform that ends in ToTensor and Normalize as two: what it does before, and these two for many images.
+
+    The second turns B PIL images into (B, 3, H, W), or a list where they differ in size; bit for bit the same numbers.
+    None for any other transform.
+    """
+    T = _torchvision()
+    steps = transform.transforms if type(transform) is T.Compose else []
+    if [type(step) for step in steps[-2:]] != [T.ToTensor, T.Normalize]:
+        return None
+    *geometry, to_tensor, normalize = steps
+
+    def finish(images: Sequence):
+        if {(getattr(image, "mode", None), image.size) for image in images} != {("RGB", images[0].size)}:
+            return [normalize(to_tensor(image)) for image in images]
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))            # (B, H, W, 3)
+        floats = pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)                      # (B, 3, H, W)
+        return T.functional.normalize(floats, normalize.mean, normalize.std, inplace=True)
+
+    return T.Compose(geometry), finish
 
 
 def _normalisation(c, choices) -> list:
