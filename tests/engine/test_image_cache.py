@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision import transforms as T
 
 from dassl.data import DataManager, DatasetWrapper, data_manager, image_cache
 from dassl.data.image_cache import ImageCache, build_cache
 from dassl.data.samplers import SeededIndex
-from dassl.data.transforms import build_transform
+from dassl.data.transforms import arithmetic_apart, build_transform
 from dassl.utils import UserError, set_random_seed
 
 
@@ -63,6 +64,23 @@ def test_cached_batches_are_those_without_a_cache_bit_for_bit(engine_cfg, monkey
     assert len(one_by_one) > 3 * 6
     assert_equal(cached, one_by_one)
     assert_equal(uncached, one_by_one)
+
+
+@pytest.mark.parametrize("mode, sizes", [("RGB", [(7, 5)] * 3), ("RGB", [(7, 5), (5, 7)]), ("L", [(7, 5)] * 2)])
+def test_the_arithmetic_for_many_images_is_that_for_each_bit_for_bit(mode, sizes):
+    mean, std = ((0.48, 0.45, 0.4), (0.26, 0.26, 0.27)) if mode == "RGB" else ((0.5,), (0.2,))
+    transform = T.Compose([T.RandomHorizontalFlip(1.0), T.ToTensor(), T.Normalize(mean, std)])
+    images = [picture(size, seed).convert(mode) for seed, size in enumerate(sizes)]
+    geometry, finish = arithmetic_apart(transform)
+    for image, finished in zip(images, finish([geometry(image) for image in images]), strict=True):
+        assert torch.equal(finished, transform(image))
+
+
+def test_a_transform_that_does_not_end_in_normalisation_is_left_whole():
+    normalize = T.Normalize((0.5,) * 3, (0.2,) * 3)
+    for transform in (T.Compose([T.ToTensor()]), T.Compose([T.ToTensor(), normalize, T.RandomErasing()]),
+                      T.ToTensor(), None, lambda image: image):
+        assert arithmetic_apart(transform) is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
