@@ -39,7 +39,7 @@ def test_the_list_of_trainers_and_datasets_imports_torch_and_nothing_else_that_i
 
 
 def test_a_whole_run_of_the_embedded_default_imports_nothing_slow_beside_torch_and_torchvision(tmp_path):
-    """Drawing the digits on a first run included. What makes torchvision slow, an optimiser's first step imports too."""
+    """Drawing the digits on a first run included. What makes torchvision slow an optimiser's first step imports too."""
     modules = modules_of(
         "tools/train.py", "--root", tmp_path, "--output-dir", tmp_path / "run", "--trainer", "DAPT", "--seed", 1,
         "--dataset-config-file", "configs/datasets/digits.yaml", "--config-file", "configs/trainers/DAPT/tiny.yaml",
