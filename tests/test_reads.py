@@ -94,8 +94,8 @@ def test_the_methods_are_seen():
 
 def test_dassls_own_update_reads_once_in_a_trainer_of_somebody_elses(make_cfg):
     trainer, read = build_trainer(make_cfg("VP")), []
-    batch = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
-    loss = sum(trainer.loss(trainer.model(batch[0]), batch[1]).values())
+    batch = next(iter(trainer.train_loader_x))
+    loss = sum(trainer.loss(trainer.model(batch["img"]), batch).values())
     with Functions(read), Operators(read, set):
         trainer.model_backward_and_update(loss)
     assert read == ["tolist"]

@@ -118,7 +118,7 @@ def plain_number(value):
 
 def told(value) -> str:
     """One phrase for what a checkpoint holds beside weights."""
-    from dassl.utils.restricted_pickle import Inert
+    from dassl.compat.restricted_pickle import Inert
 
     if isinstance(value, Inert):
         return "an object, not read"
@@ -191,7 +191,7 @@ def convert(args: argparse.Namespace) -> None:
 
 def without_objects(value):
     """Plain data: NumPy's numbers as Python's, unread objects as None."""
-    from dassl.utils.restricted_pickle import Inert
+    from dassl.compat.restricted_pickle import Inert
 
     if isinstance(value, dict):
         return {key: without_objects(item) for key, item in value.items()}

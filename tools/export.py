@@ -138,22 +138,17 @@ def example(classifier, B: int):
 
 def metadata(classifier) -> dict[str, str]:
     """What the file says of itself; lists as JSON."""
-    from dassl.data.transforms.steps import Normalize, Resize
+    from torchvision.transforms import Normalize, Resize
 
     steps = {type(step): step for step in classifier.transform.transforms}
     resize, normalise = steps[Resize], steps.get(Normalize)
     facts = {"classnames": classifier.classnames, "image_size": example(classifier, 1).shape[-1],
-             "interpolation": str(resize.interpolation.name).lower(), "normalised": normalise is not None,
-             "mean": _decimals(normalise.mean) if normalise else [0.0] * 3,
-             "std": _decimals(normalise.std) if normalise else [1.0] * 3, "opset": OPSET,
+             "interpolation": resize.interpolation.value, "normalised": normalise is not None,
+             "mean": normalise.mean if normalise else [0.0] * 3,
+             "std": normalise.std if normalise else [1.0] * 3, "opset": OPSET,
              **{key: classifier.facts[key] for key in ("trainer", "dataset", "backbone", "sha256", "template")}}
     return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for key, value in facts.items()}
-
-
-def _decimals(values) -> list[float]:
-    """float32 as the decimal numbers that they stand for."""
-    return [round(float(value), 8) for value in values.flatten()]
 
 
 def run_file(file: Path, images: list) -> list:

@@ -56,9 +56,10 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         return
     import torch
 
+    from dassl.compat import cpu_shim
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError, collect_env_info, cpu_shim, distributed, setup_logger
+    from dassl.utils import UserError, collect_env_info, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
     from tools.sweeping.slots import threads_of

@@ -1,7 +1,7 @@
 """The engine's config keys: Dassl 0.6.3's names and values. A method's keys stand in its trainer's `extend_cfg`."""
 from yacs.config import CfgNode as CN
 
-from .legacy_trainers import add_legacy_trainers
+from dassl.compat.legacy_trainers import add_legacy_trainers
 
 
 def get_cfg_default() -> CN:

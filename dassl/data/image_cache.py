@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 from torch.utils.data import get_worker_info
@@ -17,7 +18,7 @@ _SHARE_OF_MEMORY = 8
 class ImageCache:
     """RGB images of full size by path, up to `limit` bytes; the images after that are decoded at every read.
 
-    Several threads may read. Each of several worker processes fills a copy up to its share of the limit.
+    Worker processes that are forked share what is in it by then (`fill`). Others fill one each, up to their share.
     """
 
     def __init__(self, limit: int):
@@ -32,6 +33,14 @@ class ImageCache:
             image = read_image(path)
             self._keep(path, image)
         return image
+
+    def fill(self, paths: Sequence[str]) -> None:
+        """Read these images, several at a time."""
+        absent = [path for path in dict.fromkeys(paths) if path not in self._images]
+        if absent:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                for _ in pool.map(self.read, absent):
+                    pass
 
     def has_room_for(self, paths: Sequence[str], sample: int = 64) -> bool:
         """Whether all these images fit, or are there; estimated by the sizes of `sample` of those that are not."""

@@ -1,46 +1,15 @@
-"""Data loaders whose workers stay between epochs, and batches that are made as a whole."""
+"""A data loader whose workers stay between epochs."""
 from __future__ import annotations
 
 import os
 import signal
 import threading
 import weakref
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from .datasets.base_dataset import Datum
-
-
-class MadeBatch(Sequence):
-    """A batch that was made as a whole; as a sequence, its images one by one, for whom it may concern.
-
-    Args:
-        whole: {name: B values, as a tensor or a list}; a list of tensors holds several copies of every image.
-    """
-
-    def __init__(self, whole: dict):
-        self.whole = whole
-
-    def __len__(self) -> int:
-        return len(self.whole["label"])
-
-    def __getitem__(self, i: int) -> dict:
-        return {name: _of_image(values, i) for name, values in self.whole.items()}
-
-
-def _of_image(values, i: int):
-    if isinstance(values, list) and isinstance(values[0], Tensor):
-        return [copy[i] for copy in values]
-    return values[i].item() if isinstance(values, Tensor) and values.ndim == 1 else values[i]
-
-
-def collate(batch: Sequence):
-    """What a dataset gave for the indices of a batch -> the batch."""
-    return batch.whole if isinstance(batch, MadeBatch) else default_collate(batch)
 
 
 def obey_parent_only(worker: int) -> None:
@@ -78,6 +47,8 @@ class Loader(DataLoader):
         if self._known is not None and _differ(self._known, now):
             self._iterator = self._latest = None
         self._known = now
+        if hasattr(self.dataset, "before_workers"):
+            self.dataset.before_workers()
         latest = self._latest and self._latest()
         if latest is not None and latest.gi_frame is not None:
             return self._get_iterator()             # workers of its own, that end with it
@@ -112,38 +83,3 @@ def _told(item) -> tuple | int:
 def _differ(before: tuple[dict, int], now: tuple[dict, int]) -> bool:
     then, new = before[0], now[0]
     return before[1] != now[1] or then.keys() != new.keys() or any(then[name] is not new[name] for name in new)
-
-
-class ThreadedLoader(Loader):
-    """The same batches in the same order as DataLoader's; `num_workers` threads make them instead of processes.
-
-    Nothing is copied between processes and the images are decoded once for all threads. Only for datasets that leave
-    the interpreter's lock, as Pillow and numpy do, and which draw from no global random stream: where the transform
-    was replaced by one that does, processes take over.
-    """
-
-    def __iter__(self) -> Iterator[dict]:
-        return self._threaded() if self.dataset.batched_slots() is not None else super().__iter__()
-
-    def _threaded(self) -> Iterator[dict]:
-        ahead, pool = deque(), ThreadPoolExecutor(self.num_workers, thread_name_prefix="batches")
-        try:
-            for indices in self.batch_sampler:
-                ahead.append(pool.submit(self._make, indices))
-                if len(ahead) > self.num_workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _make(self, indices: list[int]):
-        batch = self.collate_fn(self.dataset.__getitems__(indices))
-        return {name: _pinned(value) for name, value in batch.items()} if self.pin_memory else batch
-
-
-def _pinned(value):
-    """Tensors, also of a list, in memory that a GPU copies from directly."""
-    if isinstance(value, list):
-        return [_pinned(v) for v in value]
-    return value.pin_memory() if isinstance(value, Tensor) else value

@@ -1,9 +1,9 @@
 """TRAINER.NAME -> a trainer."""
 from dassl.utils.registry import Registry
 
-LATER = {"Vanilla": "dassl.engine.dg.vanilla", "DomainMix": "dassl.engine.dg.domain_mix",
-         "CrossGrad": "dassl.engine.dg.crossgrad", "SourceOnly": "dassl.engine.da.source_only",
-         "SupBaseline": "dassl.engine.ssl.sup_baseline", "FixMatch": "dassl.engine.ssl.fixmatch"}
+LATER = {"Vanilla": "dassl.compat.dg.vanilla", "DomainMix": "dassl.compat.dg.domain_mix",
+         "CrossGrad": "dassl.compat.dg.crossgrad", "SourceOnly": "dassl.compat.da.source_only",
+         "SupBaseline": "dassl.compat.ssl.sup_baseline", "FixMatch": "dassl.compat.ssl.fixmatch"}
 TRAINER_REGISTRY = Registry("TRAINER", LATER)
 
 

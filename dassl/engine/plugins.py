@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from dassl.config.extend import extend as extend_config
+from dassl.compat.extend import extend as extend_config
 from dassl.utils.errors import UserError
 from dassl.utils.registry import Registry
 

@@ -14,7 +14,8 @@ from importlib import metadata
 
 import torch
 
-from . import cpu_shim
+from dassl.compat import cpu_shim
+
 from .tools import cache_dir, write_json
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from dassl.compat.restricted_pickle import restricted_pickle
+
 from .errors import MissingFile, UserError
 from .layers import init_network_weights, set_bn_to_eval  # noqa: F401
 from .portable import ENDING
-from .restricted_pickle import restricted_pickle
 from .safe_files import read_safe
 from .tools import count_num_param, mkdir_if_missing, tolist_if_not  # noqa: F401 - Dassl has the first one here
 from .whole_files import write_whole

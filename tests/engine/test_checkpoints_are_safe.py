@@ -7,8 +7,8 @@ import zipfile
 import pytest
 import torch
 
+from dassl.compat.restricted_pickle import Inert
 from dassl.utils import UserError, load_checkpoint
-from dassl.utils.restricted_pickle import Inert
 
 
 class _Bomb:

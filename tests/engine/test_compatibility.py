@@ -21,15 +21,13 @@ ENGINE = "tests/engine/"
 
 PINS = {
     "Random streams of images": ENGINE + "test_resume.py::test_the_number_of_workers_changes_nothing",
-    "`NUM_WORKERS`": ENGINE + "test_image_cache.py::"
-                     "test_threads_serve_where_images_fit_and_processes_where_a_step_draws_globally",
+    "`NUM_WORKERS`": ENGINE + "test_data.py::test_more_workers_than_cores_are_not_started",
     "`DATALOADER.CACHE_MB`": ENGINE + "test_image_cache.py::"
                              "test_cached_batches_are_those_without_a_cache_bit_for_bit",
-    "Resizes, crops, flips, normalisation": ENGINE + "test_image_cache.py::"
-                                            "test_every_step_gives_torchvisions_pixels_and_draws_what_it_draws",
+    "`random_crop`": ENGINE + "test_transforms.py::test_an_image_smaller_than_the_crop_gets_a_frame",
     "`INTERPOLATION_MODES`": ENGINE + "test_compatibility.py::test_interpolation_modes_are_torchvisions",
     "`randaugment*`, `cutout`, `gaussian_noise`, `random_translation`":
-        ENGINE + "test_transforms.py::test_all_transforms_together_depend_on_torchs_stream_alone",
+        ENGINE + "test_transforms.py::test_equal_streams_give_dassls_augmentation",
     "`imagenet_policy`, `cifar10_policy`, `svhn_policy`": ENGINE + "test_compatibility.py::"
                                                           "test_policies_are_torchvisions",
     "Images before training": ENGINE + "test_check.py::test_a_missing_or_corrupt_image_is_named_before_training",

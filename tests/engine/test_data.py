@@ -42,7 +42,8 @@ def test_a_batch_has_dassls_keys_and_the_loaders_dassls_sizes(engine_cfg):
     assert set(batch) == {"img", "label", "domain", "impath", "index"}
     assert batch["img"].shape == (4, 3, SIZE, SIZE) and batch["label"].dtype == torch.int64
     assert batch["img"].dtype == torch.float32
-    assert [manager.dataset.train_x[i].impath for i in batch["index"].tolist()] == batch["impath"]
+    drawn = [manager.dataset.train_x[i] for i in batch["index"].tolist()]
+    assert [(item.impath, item.label) for item in drawn] == list(zip(batch["impath"], batch["label"].tolist()))
     assert (len(manager.train_loader_x), len(manager.test_loader), len(manager.val_loader)) == (4, 1, 1)  # 18, 12, 9
     assert manager.train_loader_u is None and manager.num_classes == 3
     assert manager.lab2cname == {0: "ant", 1: "bee", 2: "cat"}

@@ -1,6 +1,6 @@
-"""Images kept in memory and transformed in batches give the numbers of images read and transformed one by one."""
+"""Images kept in memory, and made a batch at a time, give the numbers of images read and made one by one."""
+import os
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -11,57 +11,13 @@ from torchvision import transforms as T
 
 from dassl.data import DataManager, DatasetWrapper, data_manager, image_cache
 from dassl.data.image_cache import ImageCache, build_cache
-from dassl.data.loader import Loader, ThreadedLoader
 from dassl.data.samplers import SeededIndex
-from dassl.data.transforms import INTERPOLATION_MODES, build_transform, steps
+from dassl.data.transforms import arithmetic_apart, build_transform
 from dassl.utils import UserError, set_random_seed
-
-SIZES = [(40, 24), (24, 40), (17, 17), (8, 8), (3, 5), (200, 9)]            # width, height
-BICUBIC = Image.Resampling.BICUBIC
 
 
 def picture(size, seed=0):
     return Image.fromarray(np.random.RandomState(seed).randint(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-PAIRS = {
-    "resize": (steps.Resize((9, 7), BICUBIC), T.Resize((9, 7), T.InterpolationMode.BICUBIC)),
-    "short side": (steps.Resize(11), T.Resize(11)),
-    "centre": (steps.CenterCrop((10, 13)), T.CenterCrop((10, 13))),
-    "crop": (steps.RandomCrop((8, 12), 4), T.RandomCrop((8, 12), padding=4, pad_if_needed=True)),
-    "resized crop": (steps.RandomResizedCrop((8, 6), (0.3, 1.0), interpolation=BICUBIC),
-                     T.RandomResizedCrop((8, 6), (0.3, 1.0), interpolation=T.InterpolationMode.BICUBIC)),
-    "flip": (steps.RandomHorizontalFlip(), T.RandomHorizontalFlip()),
-}
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAIRS)
-def test_every_step_gives_torchvisions_pixels_and_draws_what_it_draws(name, size):
-    ours, theirs = PAIRS[name]
-    image = picture(size)
-    for seed in range(20):
-        torch.manual_seed(seed)
-        expected, left = np.asarray(theirs(image)), torch.rand(3)
-        torch.manual_seed(seed)
-        assert np.array_equal(np.asarray(ours(image)), expected) and torch.equal(torch.rand(3), left)
-        generator = torch.Generator().manual_seed(seed)
-        assert np.array_equal(np.asarray(ours(image, generator)), expected)
-        assert torch.equal(torch.rand(3, generator=generator), left)
-    assert image.tobytes() == picture(size).tobytes()
-
-
-def test_tensors_are_torchvisions_bit_for_bit():
-    image = picture((60, 50))
-    expected = T.Normalize(MEAN, STD)(T.ToTensor()(image))
-    ours = steps.Compose([steps.ToTensor(), steps.Normalize(MEAN, STD)])
-    assert torch.equal(ours(image), expected)
-    assert torch.equal(steps.batched(ours).finish([np.asarray(image)] * 2), torch.stack([expected] * 2))
-    assert torch.equal(steps.ToTensor()(image.convert("L")), T.ToTensor()(image.convert("L")))
-    assert INTERPOLATION_MODES["bicubic"] is T.InterpolationMode.BICUBIC
-    with pytest.raises(UserError, match="none of it can be 0"):
-        steps.Normalize(MEAN, (0.2, 0, 0.2))
 
 
 def batches(cfg, epochs=3):
@@ -103,35 +59,60 @@ def test_cached_batches_are_those_without_a_cache_bit_for_bit(engine_cfg, monkey
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     cached, _ = batches(engine_cfg(DATALOADER__NUM_WORKERS=workers, **CASES[case]))
     uncached, _ = batches(engine_cfg(DATALOADER__NUM_WORKERS=workers, DATALOADER__CACHE_MB=0, **CASES[case]))
-    monkeypatch.setattr(DatasetWrapper, "batched_slots", lambda self: None)
+    monkeypatch.delattr(DatasetWrapper, "__getitems__")
     one_by_one, _ = batches(engine_cfg(DATALOADER__CACHE_MB=0, **CASES[case]))
     assert len(one_by_one) > 3 * 6
     assert_equal(cached, one_by_one)
     assert_equal(uncached, one_by_one)
 
 
-def test_threads_serve_where_images_fit_and_processes_where_a_step_draws_globally(engine_cfg, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    foreign = ("random_resized_crop", "randaugment")
-    for changes, threads in (({}, True), ({"DATALOADER__CACHE_MB": 0}, False), ({"INPUT__TRANSFORMS": foreign}, False)):
-        manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2, **changes))
-        assert isinstance(manager.train_loader_x, ThreadedLoader) is threads
-        assert manager.test_loader.dataset.cache is None and type(manager.test_loader) is Loader
-    assert type(DataManager(engine_cfg()).train_loader_x) is Loader         # NUM_WORKERS 0
+@pytest.mark.parametrize("mode, sizes", [("RGB", [(7, 5)] * 3), ("RGB", [(7, 5), (5, 7)]), ("L", [(7, 5)] * 2)])
+def test_the_arithmetic_for_many_images_is_that_for_each_bit_for_bit(mode, sizes):
+    mean, std = ((0.48, 0.45, 0.4), (0.26, 0.26, 0.27)) if mode == "RGB" else ((0.5,), (0.2,))
+    transform = T.Compose([T.RandomHorizontalFlip(1.0), T.ToTensor(), T.Normalize(mean, std)])
+    images = [picture(size, seed).convert(mode) for seed, size in enumerate(sizes)]
+    geometry, finish = arithmetic_apart(transform)
+    for image, finished in zip(images, finish([geometry(image) for image in images]), strict=True):
+        assert torch.equal(finished, transform(image))
 
 
-def test_training_and_validation_images_are_decoded_once_and_test_images_each_time(engine_cfg, monkeypatch):
+def test_a_transform_that_does_not_end_in_normalisation_is_left_whole():
+    normalize = T.Normalize((0.5,) * 3, (0.2,) * 3)
+    for transform in (T.Compose([T.ToTensor()]), T.Compose([T.ToTensor(), normalize, T.RandomErasing()]),
+                      T.ToTensor(), None, lambda image: image):
+        assert arithmetic_apart(transform) is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_and_validation_images_are_decoded_once_and_test_images_each_time(engine_cfg, monkeypatch, workers):
+    """With workers, what this process does not decode itself they find decoded: they start when all is there."""
     read = []
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     for module in (image_cache, data_manager):
         monkeypatch.setattr(module, "read_image", lambda path, original=module.read_image: (read.append(path),
                                                                                             original(path))[1])
-    _, manager = batches(engine_cfg(DATALOADER__CACHE_MB=1))
+    _, manager = batches(engine_cfg(DATALOADER__CACHE_MB=1, DATALOADER__NUM_WORKERS=workers))
     counts = {split: sum(d.impath in read for d in getattr(manager.dataset, split)) for split in ("train_x", "val")}
     assert counts == {"train_x": 18, "val": 9} and len(manager.image_cache) == 27
-    assert sum("/test/" in path for path in read) == 3 * 12 and len(read) == 27 + 3 * 12
+    tests = 0 if workers else 3 * 12                            # the workers' own reading is not seen here
+    assert sum("/test/" in path for path in read) == tests and len(read) == 27 + tests
 
 
-def test_pairs_of_labelled_and_unlabelled_batches_do_not_depend_on_threads(engine_cfg, monkeypatch):
+def test_workers_read_no_image_that_was_decoded_before_they_started(engine_cfg, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2))
+    first = torch.cat([batch["label"] for batch in manager.train_loader_x])
+    paths = [item.impath for item in manager.dataset.train_x]
+    for path in paths:
+        os.rename(path, f"{path}.gone")
+    try:
+        assert len(torch.cat([batch["label"] for batch in manager.train_loader_x])) == len(first) == 16
+    finally:                                                                    # other tests read the same folder
+        for path in paths:
+            os.rename(f"{path}.gone", path)
+
+
+def test_pairs_of_labelled_and_unlabelled_batches_do_not_depend_on_workers(engine_cfg, monkeypatch):
     from dassl.engine.trainer import _endless
 
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -144,16 +125,11 @@ def test_pairs_of_labelled_and_unlabelled_batches_do_not_depend_on_threads(engin
 
     for one, other in zip(pairs(0), pairs(2), strict=True):
         assert_equal(list(one), list(other))
-    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
 
 
-def test_an_abandoned_epoch_leaves_no_thread_and_an_error_reaches_the_loop(engine_cfg, monkeypatch):
+def test_an_image_that_is_gone_is_named_in_the_loop(engine_cfg, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     manager = DataManager(engine_cfg(DATALOADER__NUM_WORKERS=2))
-    epoch = iter(manager.train_loader_x)
-    next(epoch)
-    epoch.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
     for item in manager.dataset.train_x:         # all, as an epoch leaves some out
         item._impath = "nowhere.png"
     with pytest.raises(UserError, match="No image at nowhere.png"):

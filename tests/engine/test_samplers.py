@@ -62,6 +62,72 @@ def test_sequential_domain_batches_take_the_domains_in_order():
         assert [items[i].domain for i in batch] == [0, 0, 1, 1, 2, 2]
 
 
+def literal_domain_order(items, batch_size, n_domain, in_order):
+    """Dassl 0.6.3's RandomDomainSampler and SeqDomainSampler in words: images in the order in which they are drawn."""
+    left = {}
+    for index, item in enumerate(items):
+        left.setdefault(item.domain, []).append(index)
+    domains, per, order = list(left), batch_size // n_domain, []
+    while True:
+        short = False
+        for domain in sorted(domains) if in_order else random.sample(domains, n_domain):
+            drawn = random.sample(left[domain], per)
+            order.extend(drawn)
+            for index in drawn:
+                left[domain].remove(index)
+            short = short or len(left[domain]) < per
+        if short:
+            return order
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name, n_domain", [("RandomDomainSampler", 2), ("RandomDomainSampler", 3),
+                                            ("SeqDomainSampler", 3)])
+def test_domain_samplers_draw_dassls_images_in_dassls_order(name, n_domain, seed):
+    items = source([17, 25, 12])
+    assert [items[i].domain for i in range(3)] != [0, 1, 2]                 # domains do not come sorted
+    random.seed(seed)
+    sampler = build_sampler(name, data_source=items, batch_size=6, n_domain=n_domain)
+    ours = list(sampler)
+    random.seed(seed)
+    literal_domain_order(items, 6, n_domain, name.startswith("Seq"))        # the constructor draws once, for the length
+    assert ours == literal_domain_order(items, 6, n_domain, name.startswith("Seq"))
+    assert any(ours[i:i + 2] != sorted(ours[i:i + 2]) for i in range(0, len(ours), 2))
+
+
+def literal_class_order(items, batch_size, n_ins):
+    """Dassl 0.6.3's RandomClassSampler in words: labels in the order of their first image."""
+    by_label, chunks, order = {}, {}, []
+    for index, item in enumerate(items):
+        by_label.setdefault(item.label, []).append(index)
+    for label, indices in by_label.items():
+        indices = list(indices)
+        if len(indices) < n_ins:
+            indices = list(np.random.choice(indices, size=n_ins, replace=True))
+        random.shuffle(indices)
+        chunks[label] = [indices[i:i + n_ins] for i in range(0, len(indices) - n_ins + 1, n_ins)]
+    labels = list(by_label)
+    while len(labels) >= batch_size // n_ins:
+        for label in random.sample(labels, batch_size // n_ins):
+            order.extend(chunks[label].pop(0))
+            if not chunks[label]:
+                labels.remove(label)
+    return order
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_class_sampler_draws_dassls_images_in_dassls_order(seed):
+    items = source([9, 2, 14, 6], "label")
+    assert [items[i].label for i in range(3)] != [0, 1, 2]
+    random.seed(seed)
+    np.random.seed(seed)
+    ours = list(build_sampler("RandomClassSampler", data_source=items, batch_size=6, n_ins=3))
+    random.seed(seed)
+    np.random.seed(seed)
+    literal_class_order(items, 6, 3)
+    assert ours == literal_class_order(items, 6, 3)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 12), min_size=3, max_size=6), st.integers(1, 3), st.integers(1, 3))
 def test_class_batches_hold_n_images_of_each_of_some_classes(sizes, n_ins, n_classes):

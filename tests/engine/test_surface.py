@@ -1,6 +1,9 @@
 """The names, signatures and attributes of Dassl 0.6.3 that public prompt-learning and generalisation code uses."""
 import importlib
 import inspect
+import pkgutil
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -221,6 +224,22 @@ def found(dotted: str):
         path = f"{path}.{name}"
         thing = getattr(thing, name) if hasattr(thing, name) else importlib.import_module(path)
     return thing
+
+
+FACES = {"dassl.engine.da": "dassl.compat.da", "dassl.engine.dg": "dassl.compat.dg",
+         "dassl.engine.ssl": "dassl.compat.ssl", "dassl.modeling.ops": "dassl.compat.ops"}
+
+
+@pytest.mark.parametrize(("old", "new"), FACES.items())
+def test_an_old_name_gives_the_same_objects_as_the_new_one_in_every_module(old, new):
+    """Whichever is imported first; a second copy of a class would fail every isinstance."""
+    names = [name for _, name, _ in pkgutil.iter_modules(importlib.import_module(new).__path__)]
+    pairs = [(f"{old}{name}", f"{new}{name}") for name in ("", *(f".{name}" for name in names))]
+    assert len(pairs) >= 2
+    check = "import importlib; same = [importlib.import_module(a) is importlib.import_module(b) for a, b in {}]; " \
+            "assert all(same), same"
+    for order in (pairs, [pair[::-1] for pair in pairs]):
+        subprocess.run([sys.executable, "-c", check.format(order)], check=True)
 
 
 def test_the_lists_are_as_long_as_they_were_when_counted():

@@ -13,4 +13,4 @@ def test_the_line_still_stands_where_the_list_says(mutation):
 @pytest.mark.slow
 def test_a_change_is_noticed(capsys):
     assert main(["label shift"]) == 0
-    assert "label shift: FAILED tests/engine/test_image_cache.py" in capsys.readouterr().out
+    assert "label shift: FAILED tests/engine/test_data.py" in capsys.readouterr().out

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from dassl.compat import cpu_shim
+from dassl.compat.cpu_shim import cuda_of_others
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError, cpu_shim
-from dassl.utils.cpu_shim import cuda_of_others
+from dassl.utils import UserError
 from tools import predict, train
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without CUDA")

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from dassl.compat.extend import extend
 from dassl.config import CfgNode, get_cfg_default
-from dassl.config.extend import extend
 from dassl.utils import UserError
 from tools import train
 from tools.running.foreign import load_extend_cfg

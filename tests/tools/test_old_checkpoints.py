@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dassl.compat.restricted_pickle import Inert
 from dassl.utils import UserError, load_checkpoint
-from dassl.utils.restricted_pickle import Inert
 
 sys.path.insert(0, str(Path(__file__).parent))
 from old_files import Call, Name, tensor, write_legacy, write_tar, write_zip  # noqa: E402

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dassl.data.transforms.steps import batched
 from dassl.utils import UserError
 from tools.prediction import images as sources
 
@@ -71,7 +69,6 @@ class Classifier:
                  device: torch.device, facts: dict, model: torch.nn.Module):
         self.classnames, self.facts, self.device, self.model = list(classnames), facts, device, model
         self.transform, self.batch_size, self._infer = transform, batch_size, infer
-        self._batched = batched(transform)
 
     def predict(self, images, topk: int = 5, batch_size: int | None = None) -> list[Prediction]:
         """What each image shows.
@@ -102,7 +99,7 @@ class Classifier:
 
             for batch in _one_ahead(_chunks(itertools.starmap(start, named), batch_size or self.batch_size)):
                 ready = {place: future.result() for place, (_, future) in enumerate(batch) if not future.exception()}
-                scores = iter(self.scores(self._finish(list(ready.values())))) if ready else iter(())
+                scores = iter(self.scores(torch.stack(list(ready.values())))) if ready else iter(())
                 for place, (name, future) in enumerate(batch):
                     if place in ready:
                         yield Prediction(name, self._top(next(scores), topk))
@@ -115,12 +112,8 @@ class Classifier:
         out = self._infer(images.to(self.device))
         return (out[0] if isinstance(out, (tuple, list)) else out).float().cpu()
 
-    def _prepare(self, image, name: str) -> np.ndarray | Tensor:
-        image = sources.read(image, name)
-        return self._batched.geometry(image, torch.Generator()) if self._batched else self.transform(image)
-
-    def _finish(self, prepared: list) -> Tensor:
-        return self._batched.finish(prepared) if self._batched else torch.stack(prepared)
+    def _prepare(self, image, name: str) -> Tensor:
+        return self.transform(sources.read(image, name))
 
     def _top(self, scores: Tensor, k: int) -> tuple[tuple[str, float], ...]:
         order = scores.argsort(descending=True, stable=True)[:k]

@@ -35,7 +35,7 @@ def setup_cfg(args: argparse.Namespace):
     cfg.INPUT.update(dict.fromkeys(usual))                  # to know afterwards which ones somebody has set
     extend_all(cfg, modules)
     if args.extend_cfg:
-        from dassl.config.extend import extend
+        from dassl.compat.extend import extend
         from tools.running.foreign import load_extend_cfg
 
         extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import CodeType
 
 from clip.errors import InputError
+from dassl.compat.cpu_shim import cuda_of_others
 from dassl.config import CfgNode
-from dassl.utils.cpu_shim import cuda_of_others
 from dassl.utils.errors import UserError
 
 NAME = "extend_cfg"

@@ -39,6 +39,7 @@ def import_everything() -> None:
 
     train.register()
     import torch._dynamo  # noqa: F401 - every optimiser imports it at its first step
+    import torchvision.transforms  # noqa: F401 - every dataset's images go through it
     from PIL import Image
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 

@@ -1,6 +1,6 @@
 import importlib
 
-from dassl.utils.left_out import refuse
+from dassl.compat.left_out import refuse
 
 from .base_dataset import DatasetBase, Datum
 from .build import DATASET_REGISTRY, LATER, build_dataset

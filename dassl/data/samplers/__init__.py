@@ -74,14 +74,14 @@ class RandomDomainSampler(Sampler):
         self.length = len(list(iter(self)))
 
     def _choose(self) -> list[int]:
-        return random.sample(sorted(self.by_domain), self.n_domain)
+        return random.sample(list(self.by_domain), self.n_domain)
 
     def __iter__(self) -> Iterator[int]:
         left, order = copy.deepcopy(self.by_domain), []
         while all(len(indices) >= self.per_domain for indices in left.values()):
             for domain in self._choose():
-                chosen = set(random.sample(left[domain], self.per_domain))
-                order += [i for i in left[domain] if i in chosen]
+                order += (drawn := random.sample(left[domain], self.per_domain))
+                chosen = set(drawn)
                 left[domain] = [i for i in left[domain] if i not in chosen]
         return iter(order)
 
@@ -120,7 +120,7 @@ class RandomClassSampler(Sampler):
                 indices = np.random.choice(indices, size=self.n_ins, replace=True).tolist()
             random.shuffle(indices)
             chunks[label] = [indices[i:i + self.n_ins] for i in range(0, len(indices) - self.n_ins + 1, self.n_ins)]
-        order, left = [], sorted(chunks)
+        order, left = [], list(chunks)
         while len(left) >= self.n_classes:
             for label in random.sample(left, self.n_classes):
                 order += chunks[label].pop(0)

@@ -1,6 +1,6 @@
-from .transforms import AVAI_CHOICES, build_transform, plain_transform
+from .transforms import AVAI_CHOICES, arithmetic_apart, build_transform, plain_transform
 
-__all__ = ["AVAI_CHOICES", "INTERPOLATION_MODES", "build_transform", "plain_transform"]
+__all__ = ["AVAI_CHOICES", "INTERPOLATION_MODES", "arithmetic_apart", "build_transform", "plain_transform"]
 
 
 def __getattr__(name: str):

@@ -1,12 +1,14 @@
-"""RandAugment and two relatives on PIL images, drawing from torch's stream.
+"""RandAugment and two relatives on PIL images, with the operations, strengths and draws of Dassl 0.6.3.
 
-Source: RandAugment (Cubuk et al., 2020), FixMatch (Sohn et al., 2020); strengths as in Dassl 0.6.3.
+Draws come from Python's random stream, the place of a hole from NumPy's; equal streams give Dassl's images.
+Source: RandAugment (Cubuk et al., 2020), FixMatch (Sohn et al., 2020); Dassl 0.6.3, transforms/randaugment.py.
 """
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
-import torch
+import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from dassl.utils.errors import UserError
@@ -15,95 +17,69 @@ GREY = (125, 123, 114)      # ImageNet's mean colour, which fills a hole
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
-def _draw() -> float:
-    return float(torch.rand(()))
-
-
-def _affine(img: Image.Image, *matrix: float) -> Image.Image:
-    return img.transform(img.size, Image.Transform.AFFINE, matrix)
-
-
 def _either_sign(operation: Operation) -> Operation:
-    """`operation` with the sign of its strength drawn."""
-    return lambda img, v: operation(img, v if _draw() < 0.5 else -v)
+    """`operation` with the sign of its strength drawn, also where the strength already has one."""
+    return lambda img, v: operation(img, -v if random.random() > 0.5 else v)
+
+
+def _affine(matrix: Callable[[Image.Image, float], tuple[float, ...]]) -> Operation:
+    return _either_sign(lambda img, v: img.transform(img.size, Image.Transform.AFFINE, matrix(img, v)))
 
 
 def _enhance(kind: type) -> Operation:
     return lambda img, v: kind(img).enhance(v)
 
 
-def _shear_x(img: Image.Image, v: float) -> Image.Image:
-    return _affine(img, 1, v, 0, 0, 1, 0)
-
-
-def _shear_y(img: Image.Image, v: float) -> Image.Image:
-    return _affine(img, 1, 0, 0, v, 1, 0)
-
-
-def _move_x(img: Image.Image, pixels: float) -> Image.Image:
-    return _affine(img, 1, 0, pixels, 0, 1, 0)
-
-
-def _move_y(img: Image.Image, pixels: float) -> Image.Image:
-    return _affine(img, 1, 0, 0, 0, 1, pixels)
-
-
-def _rotate(img: Image.Image, degrees: float) -> Image.Image:
-    return img.rotate(degrees)
-
-
-def _autocontrast(img: Image.Image, _: float) -> Image.Image:
-    return ImageOps.autocontrast(img)
-
-
-def _equalize(img: Image.Image, _: float) -> Image.Image:
-    return ImageOps.equalize(img)
-
-
-def _invert(img: Image.Image, _: float) -> Image.Image:
-    return ImageOps.invert(img)
-
-
-def _identity(img: Image.Image, _: float) -> Image.Image:
-    return img
-
-
-def _posterize(img: Image.Image, bits: float) -> Image.Image:
-    return ImageOps.posterize(img, max(1, int(bits)))
-
-
-def _solarize(img: Image.Image, threshold: float) -> Image.Image:
-    return ImageOps.solarize(img, threshold)
+def _plain(change: Callable[[Image.Image], Image.Image]) -> Operation:
+    return lambda img, _: change(img)
 
 
 def _solarize_add(img: Image.Image, addition: float) -> Image.Image:
-    """Brightens the dark half of the range by `addition`."""
-    return img.point([min(255, i + int(addition)) if i < 128 else i for i in range(256)] * len(img.getbands()))
+    """Brightens by `addition`, then inverts what is 128 or more."""
+    brighter = (int(min(value + addition, 255)) for value in range(256))
+    return img.point([255 - value if value >= 128 else value for value in brighter] * len(img.getbands()))
 
 
 def _hole(img: Image.Image, side: float) -> Image.Image:
-    """Covers a square of `side` pixels around a uniform centre."""
+    """Covers a square of `side` pixels around a centre that is uniform from 1 to the image's size."""
     width, height = img.size
-    x, y = max(0, int(_draw() * width - side / 2)), max(0, int(_draw() * height - side / 2))
+    x, y = (size + (1 - size) * np.random.random_sample() for size in img.size)     # np.random.uniform(size) of Dassl
+    x, y = int(max(0, x - side / 2)), int(max(0, y - side / 2))
     img = img.copy()
     ImageDraw.Draw(img).rectangle((x, y, min(width, x + side), min(height, y + side)), GREY)
     return img
 
 
-RANDAUGMENT: list[tuple[Operation, float, float]] = [           # operation, strength at 0, strength at 30
-    (_autocontrast, 0, 1), (_equalize, 0, 1), (_invert, 0, 1), (_either_sign(_rotate), 0, 30), (_posterize, 0, 4),
-    (_solarize, 0, 256), (_solarize_add, 0, 110), (_enhance(ImageEnhance.Color), 0.1, 1.9),
-    (_enhance(ImageEnhance.Contrast), 0.1, 1.9), (_enhance(ImageEnhance.Brightness), 0.1, 1.9),
-    (_enhance(ImageEnhance.Sharpness), 0.1, 1.9), (_either_sign(_shear_x), 0, 0.3), (_either_sign(_shear_y), 0, 0.3),
-    (_hole, 0, 40), (_either_sign(_move_x), 0, 100), (_either_sign(_move_y), 0, 100)]
+AUTOCONTRAST, EQUALIZE, INVERT = map(_plain, (ImageOps.autocontrast, ImageOps.equalize, ImageOps.invert))
+IDENTITY = _plain(lambda img: img)
+COLOR, CONTRAST, BRIGHTNESS, SHARPNESS = map(
+    _enhance, (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness, ImageEnhance.Sharpness))
+ROTATE = _either_sign(lambda img, degrees: img.rotate(degrees))
+SHEAR_X, SHEAR_Y = _affine(lambda img, v: (1, v, 0, 0, 1, 0)), _affine(lambda img, v: (1, 0, 0, v, 1, 0))
+MOVE_X, MOVE_Y = _affine(lambda img, v: (1, 0, v, 0, 1, 0)), _affine(lambda img, v: (1, 0, 0, 0, 1, v))     # pixels
+SHIFT_X = _affine(lambda img, v: (1, 0, v * img.width, 0, 1, 0))                                            # shares
+SHIFT_Y = _affine(lambda img, v: (1, 0, 0, 0, 1, v * img.height))
 
-FIXMATCH: list[tuple[Operation, float, float]] = [
-    (_autocontrast, 0, 1), (_enhance(ImageEnhance.Brightness), 0.05, 0.95), (_enhance(ImageEnhance.Color), 0.05, 0.95),
-    (_enhance(ImageEnhance.Contrast), 0.05, 0.95), (_equalize, 0, 1), (_identity, 0, 1), (_posterize, 4, 8),
-    (_rotate, -30, 30), (_enhance(ImageEnhance.Sharpness), 0.05, 0.95), (_shear_x, -0.3, 0.3), (_shear_y, -0.3, 0.3),
-    (_solarize, 0, 256),
-    (lambda img, v: _move_x(img, v * img.size[0]), -0.3, 0.3),
-    (lambda img, v: _move_y(img, v * img.size[1]), -0.3, 0.3)]
+
+def _posterize(img: Image.Image, bits: float) -> Image.Image:
+    return ImageOps.posterize(img, int(bits))
+
+
+RANDAUGMENT: list[tuple[Operation, float, float]] = [           # operation, strength at 0, strength at 30
+    (AUTOCONTRAST, 0, 1), (EQUALIZE, 0, 1), (INVERT, 0, 1), (ROTATE, 0, 30), (_posterize, 4, 8),
+    (ImageOps.solarize, 0, 256), (_solarize_add, 0, 110), (COLOR, 0.1, 1.9), (CONTRAST, 0.1, 1.9),
+    (BRIGHTNESS, 0.1, 1.9), (SHARPNESS, 0.1, 1.9), (SHEAR_X, 0, 0.3), (SHEAR_Y, 0, 0.3), (_hole, 0, 40),
+    (MOVE_X, 0, 100), (MOVE_Y, 0, 100)]
+
+RANDAUGMENT2: list[tuple[Operation, float, float]] = [
+    (AUTOCONTRAST, 0, 1), (BRIGHTNESS, 0.1, 1.9), (COLOR, 0.1, 1.9), (CONTRAST, 0.1, 1.9), (EQUALIZE, 0, 1),
+    (IDENTITY, 0, 1), (INVERT, 0, 1), (_posterize, 4, 8), (ROTATE, -30, 30), (SHARPNESS, 0.1, 1.9),
+    (SHEAR_X, -0.3, 0.3), (SHEAR_Y, -0.3, 0.3), (ImageOps.solarize, 0, 256), (SHIFT_X, -0.3, 0.3),
+    (SHIFT_Y, -0.3, 0.3)]
+
+_DIMMER = dict.fromkeys((BRIGHTNESS, COLOR, CONTRAST, SHARPNESS), (0.05, 0.95))
+FIXMATCH = [(operation, *_DIMMER.get(operation, strengths)) for operation, *strengths in RANDAUGMENT2
+            if operation is not INVERT]
 
 
 class RandAugment:
@@ -122,10 +98,9 @@ class RandAugment:
         return self.m / 30
 
     def __call__(self, img: Image.Image) -> Image.Image:
-        for index in torch.randint(len(self.operations), (self.n,)).tolist():
-            operation, low, high = self.operations[index]
+        for operation, low, high in random.choices(self.operations, k=self.n):
             if (strength := self.strength()) is not None:
-                img = operation(img, low + strength * (high - low))
+                img = operation(img, strength * (high - low) + low)
         return img
 
     def __repr__(self) -> str:
@@ -135,12 +110,14 @@ class RandAugment:
 class RandAugment2(RandAugment):
     """`n` operations, each applied with probability `p` and with a strength of its own."""
 
+    operations = RANDAUGMENT2
+
     def __init__(self, n: int = 2, p: float = 0.6):
         super().__init__(n)
         self.p = p
 
     def strength(self) -> float | None:
-        return _draw() if _draw() <= self.p else None
+        return None if random.random() > self.p else random.random()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n={self.n}, p={self.p})"
@@ -155,7 +132,7 @@ class RandAugmentFixMatch(RandAugment):
         super().__init__(n)
 
     def strength(self) -> float | None:
-        return _draw()
+        return random.random()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n={self.n})"

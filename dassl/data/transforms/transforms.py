@@ -2,47 +2,55 @@
 from __future__ import annotations
 
 import logging
+import random
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
-from . import steps as T
 from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 
 logger = logging.getLogger(__name__)
 
-_FILTERS = {"bilinear": T.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST}
+_MODES = ("bilinear", "bicubic", "nearest")
 
 
 def _torchvision():
-    """torchvision's transforms; they take seconds to import."""
+    """torchvision's transforms, imported when a transform is built: they take seconds, and `--list` needs none."""
     from torchvision import transforms
 
     return transforms
 
 
+def _mode(word: str):
+    return _torchvision().InterpolationMode(word)
+
+
 def __getattr__(name: str):
-    if name == "INTERPOLATION_MODES":    # torchvision's, for public code that makes transforms of its own
-        return {word: _torchvision().InterpolationMode(word) for word in _FILTERS}
+    if name == "INTERPOLATION_MODES":    # for public code that makes transforms of its own
+        return {word: _mode(word) for word in _MODES}
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Random2DTranslation(T.Geometric):
-    """With probability 1/2 resize to 9/8 of the size and crop at random, else resize only."""
+class Random2DTranslation:
+    """With probability p resize to 9/8 of the size and crop at random, else resize only; drawn as Dassl 0.6.3 does."""
 
-    def __init__(self, height: int, width: int, p: float = 0.5, interpolation: int = T.BILINEAR):
-        self.size, self.p, self.interpolation = (height, width), p, interpolation
+    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=Image.Resampling.BILINEAR):
+        self.height, self.width, self.p, self.interpolation = height, width, p, interpolation
 
-    def __call__(self, image: Image.Image, generator: Generator | None = None) -> Image.Image:
-        if torch.rand(1, generator=generator).item() >= self.p:
-            return T.Resize(self.size, self.interpolation)(image)
-        larger = [round(side * 1.125) for side in self.size]
-        return T.RandomCrop(self.size)(T.Resize(larger, self.interpolation)(image), generator)
+    def __call__(self, image: Image.Image) -> Image.Image:
+        F, size = _torchvision().functional, [self.height, self.width]
+        if random.uniform(0, 1) > self.p:
+            return F.resize(image, size, self.interpolation)
+        larger = [round(side * 1.125) for side in size]
+        left, top = (round(random.uniform(0, big - side)) for big, side in zip(larger[::-1], size[::-1]))
+        return F.crop(F.resize(image, larger, self.interpolation), top, left, *size)
 
 
 class Cutout:
@@ -53,12 +61,10 @@ class Cutout:
 
     def __call__(self, image: Tensor) -> Tensor:
         H, W = image.shape[1:]
-        rows, columns = torch.arange(H)[:, None], torch.arange(W)
-        keep = torch.ones(H, W, dtype=torch.bool)
+        keep, half = torch.ones(H, W), self.length // 2
         for _ in range(self.n_holes):
-            y, x = int(torch.randint(H, ())), int(torch.randint(W, ()))
-            half = self.length // 2
-            keep &= (rows < y - half) | (rows >= y + half) | (columns < x - half) | (columns >= x + half)
+            y, x = np.random.randint(H), np.random.randint(W)
+            keep[max(y - half, 0):y + half, max(x - half, 0):x + half] = 0
         return image * keep
 
 
@@ -69,7 +75,7 @@ class GaussianNoise:
         self.mean, self.std, self.p = mean, std, p
 
     def __call__(self, image: Tensor) -> Tensor:
-        return image if torch.rand(1).item() > self.p else image + torch.randn_like(image) * self.std + self.mean
+        return image if random.uniform(0, 1) > self.p else image + (torch.randn(image.shape) * self.std + self.mean)
 
 
 class InstanceNormalization:
@@ -109,20 +115,19 @@ def build_transform(cfg, is_train: bool = True, choices=None):
         if name not in AVAI_CHOICES:
             raise UserError(f"Unknown transform {name!r} in INPUT.TRANSFORMS.{nearest(name, AVAI_CHOICES)} There are "
                             f"{', '.join(AVAI_CHOICES)}.")
-    if cfg.INPUT.INTERPOLATION not in _FILTERS:
-        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(_FILTERS)}; got "
-                        f"{cfg.INPUT.INTERPOLATION!r}.")
+    if cfg.INPUT.INTERPOLATION not in _MODES:
+        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(_MODES)}; got {cfg.INPUT.INTERPOLATION!r}.")
     steps = (_train_steps if is_train else _test_steps)(cfg.INPUT, choices)
-    return T.Compose(steps)
+    return _torchvision().Compose(steps)
 
 
 def _train_steps(c, choices) -> list:
-    interpolation, size = _FILTERS[c.INTERPOLATION], tuple(c.SIZE)
+    T, interpolation, size = _torchvision(), _mode(c.INTERPOLATION), tuple(c.SIZE)
     crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
     augment = {
         "random_translation": lambda: Random2DTranslation(*size),
-        "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING),
-        "random_resized_crop": lambda: T.RandomResizedCrop(size, c.RRCROP_SCALE, interpolation=interpolation),
+        "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING, pad_if_needed=True),
+        "random_resized_crop": lambda: T.RandomResizedCrop(size, tuple(c.RRCROP_SCALE), interpolation=interpolation),
         "random_flip": T.RandomHorizontalFlip,
         "imagenet_policy": ImageNetPolicy,
         "cifar10_policy": CIFAR10Policy,
@@ -130,10 +135,9 @@ def _train_steps(c, choices) -> list:
         "randaugment": lambda: RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M),
         "randaugment_fixmatch": lambda: RandAugmentFixMatch(c.RANDAUGMENT_N),
         "randaugment2": lambda: RandAugment2(c.RANDAUGMENT_N),
-        "colorjitter": lambda: _torchvision().ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S,
-                                                          c.COLORJITTER_H),
-        "randomgrayscale": lambda: _torchvision().RandomGrayscale(c.RGS_P),
-        "gaussian_blur": lambda: _torchvision().RandomApply([_torchvision().GaussianBlur(c.GB_K)], p=c.GB_P),
+        "colorjitter": lambda: T.ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S, c.COLORJITTER_H),
+        "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
+        "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
     }
     steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
     steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
@@ -148,17 +152,40 @@ def _train_steps(c, choices) -> list:
 
 
 def _test_steps(c, choices) -> list:
-    size = tuple(c.SIZE)
-    steps = [T.Resize(max(size), _FILTERS[c.INTERPOLATION]), T.CenterCrop(size), T.ToTensor()]
+    T, size = _torchvision(), tuple(c.SIZE)
+    steps = [T.Resize(max(size), _mode(c.INTERPOLATION)), T.CenterCrop(size), T.ToTensor()]
     steps += _normalisation(c, choices)
     return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
 
 
 def plain_transform(cfg):
     """Resize to INPUT.SIZE, both sides, without augmentation or crop: what "img0" is (DATALOADER.RETURN_IMG0)."""
-    steps = [T.Resize(tuple(cfg.INPUT.SIZE), _FILTERS[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+    T = _torchvision()
+    steps = [T.Resize(tuple(cfg.INPUT.SIZE), _mode(cfg.INPUT.INTERPOLATION)), T.ToTensor()]
     return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
 
 
+def arithmetic_apart(transform) -> tuple[Callable, Callable] | None:
+    """A transform that ends in ToTensor and Normalize as two: what it does before, and these two for many images.
+
+    The second turns B PIL images into (B, 3, H, W), or a list where they differ in size; bit for bit the same numbers.
+    None for any other transform.
+    """
+    T = _torchvision()
+    steps = transform.transforms if type(transform) is T.Compose else []
+    if [type(step) for step in steps[-2:]] != [T.ToTensor, T.Normalize]:
+        return None
+    *geometry, to_tensor, normalize = steps
+
+    def finish(images: Sequence):
+        if {(getattr(image, "mode", None), image.size) for image in images} != {("RGB", images[0].size)}:
+            return [normalize(to_tensor(image)) for image in images]
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))            # (B, H, W, 3)
+        floats = pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)                      # (B, 3, H, W)
+        return T.functional.normalize(floats, normalize.mean, normalize.std, inplace=True)
+
+    return T.Compose(geometry), finish
+
+
 def _normalisation(c, choices) -> list:
-    return [T.Normalize(mean=list(c.PIXEL_MEAN), std=list(c.PIXEL_STD))] if "normalize" in choices else []
+    return [_torchvision().Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD))] if "normalize" in choices else []

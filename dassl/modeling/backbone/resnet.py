@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dassl.modeling.ops import EFDMix, MixStyle
-from dassl.modeling.ops._style import StyleMixer
+from dassl.compat.ops import EFDMix, MixStyle
+from dassl.compat.ops._style import StyleMixer
 from dassl.utils.errors import UserError
 
 from .backbone import Backbone

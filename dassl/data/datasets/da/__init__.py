@@ -1,5 +1,5 @@
 """Datasets of domain adaptation: labelled source images, unlabelled target images."""
-from dassl.utils.left_out import refuse
+from dassl.compat.left_out import refuse
 
 from .domainnet import DomainNet
 from .mini_domainnet import miniDomainNet

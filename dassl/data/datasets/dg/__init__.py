@@ -1,5 +1,5 @@
 """Datasets of domain generalisation: trained on source domains, tested on others."""
-from dassl.utils.left_out import refuse
+from dassl.compat.left_out import refuse
 
 from .digits_dg import DigitsDG
 from .domainnet import DomainNetDG

@@ -1,5 +1,5 @@
 """Trainers of domain generalisation."""
-from dassl.utils.left_out import refuse
+from dassl.compat.left_out import refuse
 
 from .crossgrad import CrossGrad
 from .domain_mix import DomainMix
@@ -7,4 +7,4 @@ from .vanilla import Vanilla
 
 __all__ = ["CrossGrad", "DomainMix", "Vanilla"]
 
-__getattr__ = refuse(__name__, ("DAELDG", "DDAIG"), __all__)
+__getattr__ = refuse("dassl.engine.dg", ("DAELDG", "DDAIG"), __all__)

@@ -1,6 +1,6 @@
 """Cross-entropy on labelled images alone: the baseline of semi-supervised learning."""
+from dassl.compat.da.source_only import SourceOnly
 from dassl.engine.build import TRAINER_REGISTRY
-from dassl.engine.da.source_only import SourceOnly
 
 
 @TRAINER_REGISTRY.register()

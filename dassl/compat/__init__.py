@@ -1,0 +1,16 @@
+"""What is here only so that code written for Dassl 0.6.3 runs. Its old import names are faces, made by `face`."""
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+
+def face(old: str, new: str) -> None:
+    """Make the module or package `old` another name of `new` and of all that is in it: the same objects by both.
+
+    To be called while `old` is being imported.
+    """
+    sys.modules[old] = module = importlib.import_module(new)
+    for _, name, _ in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        sys.modules[f"{old}.{name}"] = importlib.import_module(f"{new}.{name}")

@@ -1,0 +1,55 @@
+"""Let somebody's `extend_cfg` add its keys without taking away those that are there."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from yacs.config import CfgNode
+
+from dassl.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> None:
+    """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it makes anew and leaves out are kept.
+
+    A public train.py makes the sections of all its methods, under names that other methods use as well: the run takes
+    its values, and is told which.
+
+    Args:
+        source: whose function it is, for messages.
+    Raises:
+        UserError: a key that exists with another kind of value, such as text instead of a number.
+    """
+    before = cfg.clone()
+    extend_cfg(cfg)
+    changed = [f"{key} {new!r} (was {old!r})" for key, old, new in _kept(cfg, before, source)]
+    if changed:
+        logger.warning("%s sets other defaults, which this run takes: %s", source, ", ".join(changed))
+
+
+def _kept(node: CfgNode, before: CfgNode, source: str, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """Put back what is missing in `node`; yields (key, old, new) where a value has changed."""
+    for name, old in before.items():
+        key, new = f"{prefix}{name}", node.get(name)
+        if name not in node:
+            node[name] = old
+        elif isinstance(old, CfgNode) and isinstance(new, CfgNode):
+            yield from _kept(new, old, source, f"{key}.")
+        elif None not in (old, new) and _kind(old) != _kind(new):
+            raise UserError(f"{source} makes config key {key} {_kind(new)} ({_short(new)}); here it is {_kind(old)} "
+                            f"({_short(old)}). Two methods cannot share it: give it another name in one of them.")
+        elif old != new:
+            node[name] = float(new) if isinstance(old, float) and isinstance(new, int) else new
+            yield key, old, new
+
+
+def _kind(value: object) -> str:
+    kinds = {CfgNode: "a section", bool: "True or False", (int, float): "a number", str: "text",
+             (tuple, list): "a list"}
+    return next((word for types, word in kinds.items() if isinstance(value, types)), type(value).__name__)
+
+
+def _short(value: object) -> str:
+    return ", ".join(value) if isinstance(value, CfgNode) else repr(value)
