@@ -17,7 +17,6 @@ from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.engine.hooks import progress
-from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param
 from dassl.utils.tensor_cache import cached_tensor, file_facts
@@ -100,7 +99,7 @@ class PromptTrainer(Method, TrainerX):
         batch = {**batch, "img": images, "label": label}
         limit = self.model.clip if self.model.brick("text") is not None else None
         out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(batch))
-        summary = {"loss": loss, "acc": compute_accuracy(out.logits, label)[0], **(terms if len(terms) > 1 else {})}
+        summary = {"loss": loss, **self.measures(out, batch), **(terms if len(terms) > 1 else {})}
         values = self.finish_step(terms, summary, scaler=self.mixed.scaler)
         self.observe(out, batch)
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:

@@ -9,6 +9,7 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.data.transforms import build_transform
+from dassl.metrics import compute_accuracy
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import Output, PromptedModel
 
@@ -58,6 +59,10 @@ class Method:
             batch: as the loader gives it, with "img" and "label" on the device.
         """
         return {"ce": F.cross_entropy(out.logits, batch["label"])}
+
+    def measures(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        """What the log shows of a batch beside its loss."""
+        return {"acc": compute_accuracy(out.logits, batch["label"])[0]}
 
     def observe(self, out: Output, batch: dict) -> None:
         """What else a training step takes from its output, once it was taken; nothing here."""

@@ -71,6 +71,7 @@ class DataManager:
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         dataset = build_dataset(cfg)
+        dataset_wrapper = dataset_wrapper or dataset.task.reader
         check_dataset(dataset, cfg.DATASET.NAME, decode=dataset_wrapper is None)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)

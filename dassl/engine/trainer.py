@@ -74,7 +74,8 @@ class SimpleTrainer(TrainerBase):
         with distributed.first_then_others():
             self.build_data_loader()
             self.build_model()
-        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        dataset = dataset_of(self)
+        self.evaluator = build_evaluator(cfg, dataset.task.evaluator if dataset else "", lab2cname=self.lab2cname)
 
     def check_cfg(self, cfg) -> None:
         """Refuse a config that this trainer cannot use (raise UserError); called first."""

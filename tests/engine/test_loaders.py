@@ -155,7 +155,7 @@ def test_images_taken_out_and_labels_given_between_epochs_are_seen(loader, trans
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sent a signal")
 def test_workers_outlive_a_signal_to_the_process_group_and_end_when_their_parent_says_so(loader):
     others = set(multiprocessing.active_children())
-    ours = loader(FOREIGN, 2)
+    ours = loader(DRAWING, 2)
     batches = iter(ours)
     first = next(batches)
     workers = [child for child in multiprocessing.active_children() if child not in others]

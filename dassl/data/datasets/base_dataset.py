@@ -13,6 +13,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 
+from dassl.data.task import Task
 from dassl.utils.errors import UserError
 from dassl.utils.tools import check_isfile, download_url
 
@@ -60,10 +61,11 @@ class DatasetBase:
     Attributes:
         train_x, train_u, val, test: labelled, unlabelled, validation and test images; absent ones are None or empty.
         num_classes: largest training label + 1. lab2cname: {label: class name}. classnames: by label.
+        task: what is asked about its items.
         val_is_test: there are validation images, and they are the test images (CoOp's ImageNet).
     """
 
-    dataset_dir = ""
+    dataset_dir, task = "", Task()
     domains: list[str] = []
 
     def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
