@@ -42,7 +42,8 @@ class Overlap(EvaluatorBase):
 
     def evaluate(self):
         found, wanted = (torch.cat(parts) for parts in zip(*self.pairs))
-        overlaps = [((found == c) & (wanted == c)).sum() / ((found == c) | (wanted == c)).sum() for c in wanted.unique()]
+        overlaps = [((found == c) & (wanted == c)).sum() / ((found == c) | (wanted == c)).sum()
+                    for c in wanted.unique()]
         return OrderedDict(miou=100 * torch.stack(overlaps).mean().item(),
                            right=100 * (found == wanted).float().mean().item())
 
