@@ -1,5 +1,6 @@
 """tools/train.py on images of one's own: the first look, any trainer without Python, a run folder of its own name."""
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tools.running import first_look
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--seed", "1",
         "--template", "a photo of the digit {}."]
+PROBE = ["--trainer", "LinearProbe", "--config-file", "configs/trainers/LinearProbe/tiny.yaml", "--seed", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,59 @@ def test_the_first_look_changes_no_random_stream(digits, run, monkeypatch):
     monkeypatch.setattr(first_look, "first_look", spied)
     run("--dataset-dir", digits, *COOP, "--output-dir", "out", "OPTIM.MAX_EPOCH", "0")
     assert len(states) == 2 and torch.equal(*states)
+
+
+@pytest.fixture(scope="module")
+def probe(digits, tmp_path_factory):
+    """A run of LinearProbe, which learns a row of weights for each class."""
+    folder = tmp_path_factory.mktemp("probe") / "run"
+    assert train.cli(["--dataset-dir", str(digits), *PROBE, "--output-dir", str(folder), "DATASET.NUM_SHOTS", "4"]) == 0
+    return folder
+
+
+def second_folder(digits, place, chosen, spelled):
+    """Links to images of some classes, in folders of other names."""
+    for word in chosen:
+        (place / spelled(word)).mkdir(parents=True)
+        for image in (digits / word).iterdir():
+            (place / spelled(word) / image.name).symlink_to(image)
+    return place
+
+
+def evaluate(run, *words):
+    code, _, err = run(*words, "--output-dir", "eval")
+    return code, err, json.loads(Path("eval/results.json").read_text()) if code == 0 else {}
+
+
+def test_only_the_test_split_of_a_runs_own_folder_is_tested_and_all_images_of_another(digits, probe, run, tmp_path):
+    code, _, own = evaluate(run, "--dataset-dir", digits, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 0 and own["num_test"] == 40 and own["metrics"]["accuracy"] > 50
+    assert "so only its test split is tested" in (tmp_path / "eval" / "log.txt").read_text()
+    other = second_folder(digits, tmp_path / "other" / "test", WORDS, str).parent
+    code, _, all_of_them = evaluate(run, "--dataset-dir", other, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 0 and all_of_them["num_test"] == 120 and all_of_them["metrics"]["accuracy"] > 50
+
+
+def test_a_second_folder_is_matched_by_class_names_whatever_its_order_and_whichever_it_lacks(
+        digits, probe, run, tmp_path):
+    words = [*PROBE, "--eval-only", "--model-dir", probe]
+    same = second_folder(digits, tmp_path / "same", WORDS, str)
+    _, _, expected = evaluate(run, "--dataset-dir", same, *words)
+    turned = second_folder(digits, tmp_path / "turned", WORDS, lambda word: f"{9 - WORDS.index(word)} {word}")
+    (tmp_path / "names.txt").write_text("\n".join(f"{9 - i} {word}: {word}" for i, word in enumerate(WORDS)))
+    code, _, found = evaluate(run, "--dataset-dir", turned, "--classnames", "names.txt", *words)
+    assert code == 0 and found["metrics"] == expected["metrics"]
+    some = second_folder(digits, tmp_path / "some", WORDS[4:], str)
+    code, _, found = evaluate(run, "--dataset-dir", some, *words)
+    assert code == 0 and found["num_test"] == 72 and found["num_classes"] == 10 and found["metrics"]["accuracy"] > 50
+
+
+def test_other_class_names_are_refused_where_something_was_learned_for_each(digits, probe, run, tmp_path):
+    german = second_folder(digits, tmp_path / "german", WORDS, lambda word: f"die {word}")
+    code, err, _ = evaluate(run, "--dataset-dir", german, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 2 and "learned something for each of its classes" in err and "die eight" in err
+    run("--dataset-dir", digits, *COOP, "--output-dir", "coop", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1")
+    assert evaluate(run, "--dataset-dir", german, *COOP, "--eval-only", "--model-dir", "coop")[0] == 0
 
 
 @pytest.mark.parametrize("accuracy, classes, n, above", [

@@ -143,6 +143,13 @@ def _template(run: Source, given: str) -> str | None:
     return checked_template(given)
 
 
+def shapes_without_data(cfg, names: list[str]) -> dict[str, torch.Size]:
+    """Of all that the config's trainer learns for these classes."""
+    trainer = _built(cfg, names, None)
+    return {f"{model}.{name}": value.shape for model in trainer.get_model_names()
+            for name, value in trainer._models[model].named_parameters()}
+
+
 def _built(cfg, names: list[str], template: str | None):
     """The run's trainer with these classes and without any data."""
     cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)

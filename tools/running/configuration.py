@@ -70,8 +70,11 @@ def register(plugins: list[str] = (), replace: bool = False) -> list:
 
 def _merge_flags(cfg, args: argparse.Namespace) -> None:
     """Flags into the config; one that was not given changes nothing."""
+    from tools.running.tested import is_own_folder
+
     if args.dataset_dir:
         cfg.DATASET.NAME = "ImageDir"
+        cfg.DATASET.TEST_ONLY = args.eval_only and not is_own_folder(args.model_dir, args.dataset_dir)
     cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
     given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
     for node, values in (
