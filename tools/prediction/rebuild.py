@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 
+from clip.backbones import file_in
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -24,7 +25,6 @@ from tools.prediction.source import Source
 logger = logging.getLogger(__name__)
 
 ZERO_SHOT_BATCH = 64
-_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 
 
 def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,
@@ -124,8 +124,8 @@ def _settings(run: Source, backbone: str, device: str, float32: bool):
         if float32 and isinstance(section, dict) and "PREC" in section:
             section.PREC = "fp32"
     cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
-    file = Path(cfg.MODEL.BACKBONE.NAME).expanduser()
-    if not backbone and file.suffix in _WEIGHTS and not file.exists():
+    file = file_in(cfg.MODEL.BACKBONE.NAME)
+    if not backbone and file and not file.exists():
         raise UserError(f"The run used the weights {file}, sha256 {run.backbone.get('sha256', 'unknown')[:12]}, which "
                         "are not there. Say where that file is now with --backbone FILE.")
     cfg.freeze()
