@@ -140,9 +140,6 @@ def main(args: argparse.Namespace) -> int:
 
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
-    for stream in (sys.stdout, sys.stderr):         # names of files may hold bytes that are no text
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     return command.run(main, parser().parse_args(argv))
 
 

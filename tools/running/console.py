@@ -1,4 +1,5 @@
-"""A console that goes away (`| head -1`, a closed terminal, a full disk behind `> file`) does not end a run.
+"""A console that goes away (`| head -1`, a closed terminal, a full disk behind `> file`), or that cannot print a
+letter, does not end a run.
 
 Imports nothing heavy.
 """
@@ -46,8 +47,28 @@ class _Patient:
 
 
 @contextlib.contextmanager
+def escaping() -> Iterator[None]:
+    """Inside, standard output and error escape what their encoding lacks (Windows' cp1252, or bytes of a file name)."""
+    former = [(stream, stream.errors) for stream in {id(s): s for s in (getattr(sys, name) for name in _NAMES)}.values()
+              if hasattr(stream, "reconfigure")]
+    for stream, _ in former:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in former:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+@contextlib.contextmanager
 def patient() -> Iterator[None]:
-    """Inside, standard output and error are such streams."""
+    """Inside, standard output and error are such streams, and escape what their encoding lacks."""
+    with escaping():
+        yield from _patient()
+
+
+def _patient() -> Iterator[None]:
     former = {name: getattr(sys, name) for name in _NAMES}
     patients = {id(stream): _Patient(stream) for stream in former.values() if stream is not None}
     for name, stream in former.items():
