@@ -4,8 +4,9 @@ from __future__ import annotations
 import logging
 import time
 
-from dassl.evaluation.chance import story_of_chance
+from dassl.evaluation.chance import CHANCE, TOO_FEW, explain, versus_guessing
 from dassl.utils import distributed
+from dassl.utils.logger import tell
 from dassl.utils.run_record import describe_run, write_record
 
 from .trainer_base import TrainerBase
@@ -21,16 +22,21 @@ def write_result(trainer: TrainerBase, metrics: dict, test_seconds: float = 0.0,
         tested: split and num_test, of a run that was tested.
     """
     trained = trainer._phase == "trained"
-    if story := story_of_chance(metrics.get("accuracy", 100.0), tested.get("num_test", 0),
-                                getattr(trainer, "num_classes", None) or 0):
-        logger.warning(story)
+    total, classes = tested.get("num_test", 0), getattr(trainer, "num_classes", None) or 0
+    correct = round(metrics.get("accuracy", 100.0) * total / 100)
+    verdict = versus_guessing(correct, total, classes)
+    if verdict == TOO_FEW:
+        tell(logger, "%s", explain(verdict, correct, total, classes))
+    elif words := explain(verdict, correct, total, classes):
+        logger.warning(words)
     record = {
         "finished": True, "mode": "train" if trained else "eval-only",
         **describe_run(trainer.cfg, trainer._dataset(), trainer.device), "world_size": distributed.world_size(),
         **tested, "metrics": {k: float(v) for k, v in metrics.items()},
         "epochs": trainer.max_epoch if trained else 0,
         "model_selection": _model_selection(trainer),
-        "on_nan": trainer.on_nan.record(), "at_chance": bool(story),
+        "on_nan": trainer.on_nan.record(), "at_chance": verdict == CHANCE,
+        "versus_guessing": verdict,
         "seconds": {"train": round(trainer._train_seconds, 3), "test": round(test_seconds, 3),
                     "total": round(time.monotonic() - trainer._created, 3)},
         **trainer.run_record_fields(),

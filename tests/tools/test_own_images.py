@@ -1,16 +1,20 @@
 """tools/train.py on images of one's own: the first look, any trainer without Python, a run folder of its own name."""
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dassl.data.datasets import Datum
 from datasets.digits import WORDS
 from datasets.embedded import digit_images
 from tools import inputs, train
 from tools.running import first_look
+from trainers._base import PromptTrainer
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--seed", "1",
         "--template", "a photo of the digit {}."]
@@ -164,7 +168,16 @@ def test_other_class_names_are_refused_where_something_was_learned_for_each(digi
     assert evaluate(run, "--dataset-dir", german, *COOP, "--eval-only", "--model-dir", "coop")[0] == 0
 
 
-@pytest.mark.parametrize("accuracy, classes, n, above", [
-    (0.10, 10, 200, False), (0.14, 10, 200, False), (0.15, 10, 200, True), (0.6, 2, 10, False), (0.9, 2, 10, True)])
-def test_chance_is_within_two_standard_deviations_of_guessing(accuracy, classes, n, above):
-    assert first_look.above_chance(accuracy, 1 / classes, n) == above
+@pytest.mark.parametrize("right, words", [
+    (40, ""), (4, "no better than guessing"), (0, "worse than guessing"), (2, "too few images to tell")])
+def test_the_first_look_says_what_its_images_can_tell(right, words, monkeypatch, caplog):
+    n, classes = (2, 2) if right == 2 else (40, 8)
+    items = [Datum(impath=f"{i}.png", label=i % classes) for i in range(n)]
+    dataset = SimpleNamespace(template="a {}.", classnames=list("abcdefgh")[:classes], num_classes=classes, look=items,
+                              look_split="val")
+    trainer = PromptTrainer.__new__(PromptTrainer)
+    trainer.dm = SimpleNamespace(dataset=dataset)
+    monkeypatch.setattr(first_look, "zero_shot_accuracy", lambda trainer, sentences: right / n)
+    with caplog.at_level(logging.INFO):
+        first_look.first_look(trainer)
+    assert words in caplog.text if words else "guessing:" in caplog.text and "Look at" not in caplog.text

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-from math import sqrt
 
 import torch
 
@@ -16,6 +15,7 @@ def first_look(trainer) -> None:
         trainer: built on the dataset ImageDir.
     """
     from clip.templates import fill
+    from dassl.evaluation.chance import ABOVE, CHANCE, TOO_FEW, versus_guessing
     from dassl.utils.logger import CONSOLE
     from trainers._base import PromptTrainer
 
@@ -27,19 +27,16 @@ def first_look(trainer) -> None:
         logger.info("%s keeps its own CLIP, if any: zero-shot accuracy is not looked at", type(trainer).__name__,
                     extra=CONSOLE)
         return
-    n, chance = len(dataset.look), 1 / dataset.num_classes
-    accuracy = zero_shot_accuracy(trainer, sentences)
+    n, accuracy = len(dataset.look), zero_shot_accuracy(trainer, sentences)
     logger.info("Zero-shot accuracy on %d %s images: %.1f %% (guessing: %.1f %%)", n, dataset.look_split,
-                100 * accuracy, 100 * chance, extra=CONSOLE)
-    if not above_chance(accuracy, chance, n):
-        logger.warning("That is no better than guessing: class names and labels are probably misaligned, or the names "
-                       "say nothing to this CLIP. Look at the three pairs above; --classnames FILE and --template give "
-                       "other words.")
-
-
-def above_chance(accuracy: float, chance: float, n: int) -> bool:
-    """Whether an accuracy on n images is more than two standard deviations of guessing above `chance`, in [0, 1]."""
-    return accuracy > chance + 2 * sqrt(chance * (1 - chance) / n)
+                100 * accuracy, 100 / dataset.num_classes, extra=CONSOLE)
+    verdict = versus_guessing(round(accuracy * n), n, dataset.num_classes)
+    if verdict == TOO_FEW:
+        logger.info("These are too few images to tell that from guessing.", extra=CONSOLE)
+    elif verdict != ABOVE:
+        logger.warning("That is %s: class names and labels are probably misaligned, or the names say nothing to this "
+                       "CLIP. Look at the three pairs above; --classnames FILE and --template give other words.",
+                       "no better than guessing" if verdict == CHANCE else "worse than guessing")
 
 
 @torch.no_grad()
