@@ -9,6 +9,7 @@ from dassl.utils import distributed
 from dassl.utils.logger import tell
 from dassl.utils.run_record import describe_run, write_record
 
+from . import plan
 from .trainer_base import TrainerBase
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def write_result(trainer: TrainerBase, metrics: dict, test_seconds: float = 0.0,
         **describe_run(trainer.cfg, trainer._dataset(), trainer.device), "world_size": distributed.world_size(),
         **tested, "metrics": {k: float(v) for k, v in metrics.items()},
         "epochs": trainer.max_epoch if trained else 0,
+        "left_out_of_each_epoch": plan.left_out(trainer) if trained else 0,
         "model_selection": _model_selection(trainer),
         "on_nan": trainer.on_nan.record(), "at_chance": verdict == CHANCE,
         "versus_guessing": verdict,

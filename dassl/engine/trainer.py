@@ -32,7 +32,7 @@ from dassl.utils.registry import nearest
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import BEST, load_initial_weights
 
-from . import parallel, progress
+from . import parallel, plan, progress
 from .results import write_result
 from .trainer_base import TrainerBase
 
@@ -156,8 +156,12 @@ class SimpleTrainer(TrainerBase):
                             "Set TEST.FINAL_MODEL last_step.")
         if self.cfg.RESUME:
             self.start_epoch = self.autosave.load(self.cfg.RESUME, self.resume_model_if_exist(self.cfg.RESUME))
+            plan.check_resumed(self)
+        plan.tell(self)
         mkdir_if_missing(self.output_dir)
         self.before_writing()
+        if self.start_epoch == self.max_epoch > 0 and not osp.samefile(self.cfg.RESUME, self.output_dir):
+            self.save_model(self.max_epoch - 1, self.output_dir)            # trained in another folder, kept here too
         if self.max_epoch > self.start_epoch:
             self._write_classes()
             self.init_writer(osp.join(self.output_dir, "tensorboard"))
