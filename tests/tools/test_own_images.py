@@ -115,6 +115,24 @@ def test_the_first_look_changes_no_random_stream(digits, run, monkeypatch):
     assert len(states) == 2 and torch.equal(*states)
 
 
+def test_a_folder_of_the_same_name_or_other_settings_replace_no_result(digits, run, tmp_path):
+    zero_shot = [*COOP, "--trainer", "ZeroshotCLIP", "--config-file", "configs/trainers/ZeroshotCLIP/tiny.yaml"]
+    some = second_folder(digits, tmp_path / "B" / "my_digits", WORDS[:3], str)
+    assert run("--dataset-dir", digits, *zero_shot)[0] == 0
+    first = (tmp_path / "output" / "my_digits" / "ZeroshotCLIP" / "tiny" / "seed1" / "results.json").read_text()
+    code, _, err = run("--dataset-dir", some, *zero_shot)
+    assert code == 2 and "holds the result of another run (dataset_dir " in err and "--output-dir" in err
+    assert run("--dataset-dir", digits, *zero_shot, "DATALOADER.TEST.BATCH_SIZE", "7")[0] == 2
+    found = list((tmp_path / "output").rglob("results.json"))
+    assert [path.read_text() for path in found] == [first]
+    assert run("--dataset-dir", some, "--anew", *zero_shot)[0] == 0 and found[0].read_text() != first
+
+
+def test_folders_whose_names_differ_behind_a_dot_are_kept_apart():
+    assert [inputs.name_of(f"/x/{name}") for name in ("photos.v1", "photos.v2", "list.v1.csv")] == \
+        ["photos.v1", "photos.v2", "list.v1"]
+
+
 @pytest.fixture(scope="module")
 def probe(digits, tmp_path_factory):
     """A run of LinearProbe, which learns a row of weights for each class."""

@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", default="", metavar="DIR",
                    help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
                         "the same command does")
-    p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
+    p.add_argument("--anew", action="store_true",
+                   help="start from scratch where an interrupted run would resume, and replace another run's result in "
+                        "the folder that --dataset-dir gives")
     p.add_argument("--on-nan", default=None, choices=("stop", "skip", "fp32"),
                    help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), leave it "
                         "out and count it, or repeat it in float32")

@@ -90,10 +90,20 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
 
 
 def in_own_folder(cfg, args: argparse.Namespace):
-    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do."""
+    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do.
+
+    Raises:
+        UserError: the folder holds the result of another run, on a folder of the same name or with other settings.
+    """
+    from dassl.utils import UserError
+
     shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
     variant = f"{Path(args.config_file).stem or 'default'}{shots}"
     folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
+    changes = inputs.differences(inputs.read(folder) or {}, inputs.describe(args))
+    if (folder / "results.json").exists() and changes and not args.anew:
+        raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
+                        "--output-dir, or replace that result with --anew.")
     return with_values(cfg, OUTPUT_DIR=str(folder))
 
 
