@@ -15,7 +15,8 @@ from dassl.utils import UserError
 from dassl.utils.logger import CONSOLE
 
 from .few_shot import few_shot_splits, subsample_classes
-from .own_lists import LAYOUT, Row, read_classnames, read_own
+from .own_folders import LAYOUT, Row
+from .own_lists import read_classnames, read_own
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-import yaml
 from torch.utils.data import SequentialSampler
 
 from dassl.utils.errors import UserError
+from dassl.utils.tools import read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +22,7 @@ def check_resumed(trainer) -> None:
         raise UserError(f"{folder} has trained {trainer.start_epoch} epochs, and OPTIM.MAX_EPOCH is "
                         f"{trainer.max_epoch}: nothing is left to train. Set OPTIM.MAX_EPOCH to more, or test what it "
                         f"learned with --eval-only --model-dir {folder}.")
-    path = Path(folder, "config.yaml")
-    then = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("OPTIM", {}).get("MAX_EPOCH") \
-        if path.is_file() else None
+    then = read_settings(folder).get("OPTIM", {}).get("MAX_EPOCH")
     if then and trainer.start_epoch and then != c.MAX_EPOCH and c.LR_SCHEDULER in ("cosine", "single_step"):
         logger.warning("%s was to train %d epochs and this run is to train %d: the learning rate follows the schedule "
                        "of %d epochs that was saved, so the result is not that of a training of %d from scratch",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UserError
@@ -39,6 +40,16 @@ def check_isfile(fpath: str) -> bool:
 def read_json(fpath: str):
     with open(fpath, encoding="utf-8") as file:
         return json.load(file)
+
+
+def read_settings(folder: str | os.PathLike) -> dict:
+    """config.yaml of a run folder, plain; {} where there is none, or none that can be read."""
+    try:
+        content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) and all(isinstance(content.get(name, {}), dict)
+                                                        for name in ("OPTIM", "DATASET")) else {}
 
 
 def write_json(obj, fpath: str) -> None:

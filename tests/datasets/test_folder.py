@@ -15,7 +15,8 @@ from dassl.data.check import check_dataset
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
 from datasets.folder import split_rows
-from datasets.own_lists import as_text, read_own
+from datasets.own_folders import as_text
+from datasets.own_lists import read_own
 
 
 def build(path, **options):

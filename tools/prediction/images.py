@@ -11,7 +11,7 @@ from PIL import Image
 
 from dassl.utils import UserError, read_image
 from dassl.utils.tools import to_rgb
-from datasets.own_lists import SUFFIXES, is_hidden
+from datasets.own_folders import SUFFIXES, is_hidden
 
 ENDINGS = tuple(sorted(SUFFIXES))
 

@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from dassl.utils import UserError
 from dassl.utils.classes_file import FILE as CLASSES
 from dassl.utils.logger import CONSOLE
+from dassl.utils.tools import read_settings
 from tools import inputs
 
 logger = logging.getLogger(__name__)
@@ -18,13 +17,9 @@ logger = logging.getLogger(__name__)
 
 def is_own_folder(model_dir: str, images: str) -> bool:
     """Whether the run in `model_dir` was trained on the images at `images`: only its test split is new to it."""
-    for folder in _folders_of(model_dir):
-        if (folder / "config.yaml").is_file():
-            settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
-            then = settings.get("DATASET", {}).get("DIR", "")
-            return bool(then) and os.path.realpath(os.path.expanduser(then)) == \
-                os.path.realpath(os.path.expanduser(images))
-    return False
+    places = [read_settings(folder).get("DATASET", {}).get("DIR") for folder in _folders_of(model_dir)]
+    return any(place and os.path.realpath(os.path.expanduser(str(place))) == os.path.realpath(
+        os.path.expanduser(images)) for place in places)
 
 
 def with_learned_classes(cfg, model_dir: str):
