@@ -69,17 +69,22 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class OpenCLIPName:
-    """`arch:tag`, e.g. ViT-B-16:laion2b_s34b_b88k; the tag `random` means untrained weights."""
+    """`arch:tag`, e.g. ViT-B-16:laion2b_s34b_b88k; the tag `random` means untrained weights.
+
+    Attributes:
+        file: that the tag names in place of published weights, or None.
+    """
 
     arch: str
     tag: str
+    file: Path | None = None
 
 
 def resolve(name: str) -> Backbone | OpenCLIPName | Path | str:
     """What MODEL.BACKBONE.NAME stands for.
 
     Args:
-        name: "tiny", a name of OpenAI's, "arch:tag" of open_clip's, or the path of a file.
+        name: "tiny", a name of OpenAI's, "arch:tag" of open_clip's (or "arch:path"), or the path of a file.
     Returns:
         TINY, a `Backbone`, an `OpenCLIPName` or a `Path`, in that order of precedence.
     Raises:
@@ -92,14 +97,22 @@ def resolve(name: str) -> Backbone | OpenCLIPName | Path | str:
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
     arch, colon, tag = name.partition(":")
-    if colon and Path(name).suffix not in _WEIGHT_FILES:
+    if colon and len(arch) > 1:                         # one letter is a drive of Windows'
         return _open_clip_name(arch, tag)
     if Path(name).suffix in _WEIGHT_FILES:
         raise InputError(f"No weight file at {Path(name).expanduser().absolute()}. MODEL.BACKBONE.NAME is the path of "
-                         f"an existing file, one of {_known()}, or open_clip's arch:tag.")
+                         f"an existing file, one of {_known()}, or open_clip's arch:tag or arch:path.")
     near = get_close_matches(name, [TINY, *BACKBONES], 1, cutoff=0.4)
     raise InputError(f"Unknown backbone {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} MODEL.BACKBONE.NAME "
-                     f"is one of {_known()}, open_clip's arch:tag (such as ViT-B-16:laion2b_s34b_b88k), or a path.")
+                     f"is one of {_known()}, open_clip's arch:tag (such as ViT-B-16:laion2b_s34b_b88k) or arch:path, "
+                     "or a path.")
+
+
+def file_in(name: str) -> Path | None:
+    """The file that a name with an ending of weight files stands for, in `arch:path` too; else None."""
+    arch, colon, tail = name.partition(":")
+    path = Path(tail if colon and len(arch) > 1 else name).expanduser()
+    return path if path.suffix in _WEIGHT_FILES else None
 
 
 def _open_clip_name(arch: str, tag: str) -> OpenCLIPName:
@@ -109,6 +122,11 @@ def _open_clip_name(arch: str, tag: str) -> OpenCLIPName:
     if arch not in open_clip.list_models():
         near = get_close_matches(arch, open_clip.list_models(), 3, cutoff=0.4)
         raise InputError(f"open_clip has no architecture {arch!r}; near it: {', '.join(near) or 'none'}.")
+    if (path := Path(tag).expanduser()).is_file():
+        return OpenCLIPName(arch, tag, path)
+    if path.suffix in _WEIGHT_FILES or len(path.parts) > 1:
+        raise InputError(f"No weight file at {path.absolute()}. {arch}: takes one of open_clip's tags or the path of "
+                         "an existing file.")
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if tag not in (*tags, "random"):
         raise InputError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}.")

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from .archive import is_torchscript
 from .backbones import BACKBONES, PIXEL_MEAN, PIXEL_STD, TINY, resolve
 from .errors import InputError
 from .model import build_model
 from .simple_tokenizer import SimpleTokenizer
+from .state_dicts import is_plain, read_state_dict
 from .tiny import TINY_FILE, read_tiny
 from .tokenizer import tokenize
-from .weights import cache_folders, fetch, file_sha256, read_state_dict
+from .weights import cache_folders, fetch, file_sha256
 
 __all__ = ["available_models", "load", "tokenize"]
 
@@ -94,7 +92,7 @@ def _download(url: str, root: str | None = None) -> str:
     if not path.is_file():
         raise InputError(f"{url} is neither an address of OpenAI's release nor a file. "
                          f"Fetch it and give the file's path, or take one of {', '.join(_MODELS)}.")
-    if path.suffix == ".safetensors" or is_torchscript(path) or not _is_plain(path):
+    if not is_plain(path):
         return str(_converted(path, lambda: read_state_dict(path)))
     return str(path)
 
@@ -103,13 +101,6 @@ def _in_root(file: str, sha256: str, root: str | None) -> Path | None:
     """The file in the folder `root`, if it is there and is the published one."""
     path = Path(root).expanduser() / file if root else None
     return path if path and path.is_file() and file_sha256(path) == sha256 else None
-
-
-def _is_plain(path: Path) -> bool:
-    """Whether `torch.load` gives tensors by their names, and not a container around them."""
-    read_state_dict(path)
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    return all(isinstance(v, Tensor) for v in content.values())
 
 
 def _converted(path: Path, read) -> Path:

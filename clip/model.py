@@ -1,6 +1,6 @@
 """OpenAI's CLIP as a module: towers over (L, N, W), their attribute and parameter names, and MaPLe's prompted variants.
 
-For trainers that are written against those names; ours use `clip.encoders`. Modules are made and drawn in OpenAI's
+For trainers that are written against those names; ours use `clip.towers`. Modules are made and drawn in OpenAI's
 order, so what a trainer draws after `build_model` is the same at the same seed.
 Source: CLIP (Radford et al., ICML 2021), clip/model.py; prompts: MaPLe (Khattak et al., CVPR 2023), clip/model.py.
 """

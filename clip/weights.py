@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .archive import is_torchscript, read_torchscript
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
 from .errors import InputError
+from .state_dicts import check_complete, check_openais, read_state_dict, to_open_clip
 from .tiny import TINY_FILE, read_tiny
 from .towers import FrozenCLIP
 
@@ -42,8 +42,8 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
 
     Args:
         name: "tiny", a name of OpenAI's ("ViT-B/16"), "arch:tag" of open_clip's ("ViT-B-16:laion2b_s34b_b88k", or
-            the tag `random`), or the path of a file (OpenAI's .pt archive, a state dict .pt in OpenAI's key layout,
-            .safetensors).
+            the tag `random`), "arch:path" for a file of such an architecture's weights, or the path of a file in
+            OpenAI's layout (its .pt archive, a state dict .pt or .safetensors), read as OpenAI's models compute.
         device: where the towers live.
     Returns:
         FrozenCLIP in float32, its `name` and `sha256` set.
@@ -80,7 +80,11 @@ def keep_in_memory(name: str) -> bool:
 
 
 def load_file(path: Path) -> FrozenCLIP:
-    """Frozen towers from one file: the embedded model's, OpenAI's archive, or a state dict in OpenAI's key layout."""
+    """Frozen towers from one file: the embedded model's, OpenAI's archive, or a state dict in OpenAI's key layout.
+
+    Raises:
+        InputError: it is no such file, or its shapes are those of a model that computes in another way.
+    """
     weights, known = _kept.get(_stamp(path)) or _read(path)
     clip = FrozenCLIP.from_state_dict(weights)
     clip.known_tokens = known
@@ -89,42 +93,13 @@ def load_file(path: Path) -> FrozenCLIP:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], frozenset[int] | None]:
     """Weights, and the BPE ids that have a learned embedding, where that is not all of them."""
-    return read_tiny(path) if path == TINY_FILE else (read_state_dict(path), None)
+    return read_tiny(path) if path == TINY_FILE else (check_openais(read_state_dict(path), path), None)
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
     """By which a file is known again while nobody changes it."""
     facts = path.stat()
     return str(path.resolve()), facts.st_size, facts.st_mtime_ns
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors, a TorchScript archive or a plain torch file; an outer {"state_dict": ...} is opened.
-
-    Raises:
-        InputError: the file is cut, is no such file, or holds more than tensors.
-    """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file as read_safetensors
-
-        try:
-            return read_safetensors(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
-    if is_torchscript(path):
-        return read_torchscript(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable file of weights: only tensors in plain containers are loaded, and "
-                         f"reading it failed ({reason}). Fetch it again, or save its state dict.") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path} holds {type(content).__name__}, not a state dict of tensors. "
-                         "Save model.state_dict() to a file and name that.")
-    return content
 
 
 def cache_folders() -> list[Path]:
@@ -253,6 +228,8 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     from .open_clip_models import from_open_clip
 
     name = f"{found.arch}:{found.tag}"
+    if found.file:
+        return _load_open_clip_file(found.arch, found.file), file_sha256(found.file)
     if found.tag == "random":
         return from_open_clip(open_clip.create_model(found.arch, pretrained=None), name), "random"
     row = open_clip.get_pretrained_cfg(found.arch, found.tag)
@@ -264,7 +241,8 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
         raise WeightsNotFound(
             f"The weights {name} are not in {cache_folders()[0]} and open_clip could not fetch them from "
             f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the "
-            f"file on a machine with network and give its path, or set CLIP_CACHE to its folder. {_OFFLINE_HINT}"
+            f"file on a machine with network and name it as {_with_activation(found.arch, row)}:PATH, or set "
+            f"CLIP_CACHE to its folder. {_OFFLINE_HINT}"
         ) from error
     model = open_clip.create_model(found.arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
     try:
@@ -275,6 +253,33 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     clip = from_open_clip(model, name)
     clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
     return clip, file_sha256(path)
+
+
+def _load_open_clip_file(arch: str, path: Path) -> FrozenCLIP:
+    import open_clip
+
+    from .open_clip_models import from_open_clip
+
+    weights = read_state_dict(path)
+    if "input_resolution" in weights:
+        raise InputError(f"{path} is an archive of OpenAI's, which says how its towers compute. Give its path alone.")
+    check_complete(weights, path)
+    model = open_clip.create_model(arch, pretrained=None)
+    try:
+        model.load_state_dict(to_open_clip(weights, model))
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit {arch} ({' '.join(str(error).split())}).") from error
+    clip = from_open_clip(model, f"{arch}:{path}")
+    logger.info("Loaded %s from %s", arch, path)
+    return clip
+
+
+def _with_activation(arch: str, row: dict) -> str:
+    """The architecture's name by which a file of these published weights computes as they were trained."""
+    import open_clip
+
+    quick = f"{arch}-quickgelu"
+    return quick if row.get("quick_gelu") and quick in open_clip.list_models() else arch
 
 
 def _stay_offline(row: dict) -> None:

@@ -1,48 +1,37 @@
-"""What people have of their own: trees of folders, CSV and JSON lists, files of class names; told apart and checked."""
+"""What people have of their own: folders, CSV and JSON lists, files of class names; told apart and checked."""
 from __future__ import annotations
 
 import csv
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 
+from .own_folders import LAYOUT, SPLITS, SUFFIXES, Row, read_tree
+
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-           "test": "test", "testing": "test"}
 _COLUMNS = {"path": ("path", "image", "file", "filename", "filepath", "impath", "image_path"),
             "label": ("label", "target", "class_id", "class_index"),
             "classname": ("classname", "class_name", "class", "name"), "split": ("split", "set", "subset")}
-LAYOUT = ("A folder with one folder of images per class is expected, or train/, val/ and test/ that hold these, or a "
-          "CSV or JSON file with path, label and classname.")
 
 
-class Row(NamedTuple):
-    """An image: its absolute path, the class it belongs to (by which classes are sorted), that class's name, and its
-    split, "" where it has none."""
-
-    path: str
-    key: int | str
-    name: str
-    split: str
-
-
-def read_own(path: Path) -> list[Row]:
+def read_own(path: Path, test_only: bool = False) -> list[Row]:
     """The images of a folder or of a list, in an order that depends on their names only.
 
+    Args:
+        test_only: nothing is learned from them, so train/ may be missing.
     Raises:
         UserError: nothing there, no images, or something that does not fit together.
     """
     if path.is_dir():
-        rows = list(_tree(path))
+        rows = list(read_tree(path, test_only))
     elif path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt", ".json"):
         rows = list(_list(path))
     elif path.exists():
@@ -55,41 +44,6 @@ def read_own(path: Path) -> list[Row]:
     return sorted(rows, key=lambda row: row.path)
 
 
-def _tree(folder: Path) -> Iterator[Row]:
-    tops: dict[str, Path] = {}
-    for place in _folders(folder):
-        if (split := _SPLITS.get(place.name.lower())) and tops.setdefault(split, place) != place:
-            raise UserError(f"{folder} has {tops[split].name} and {place.name}: which of them is {split}? Rename one.")
-    if tops and "train" not in tops:
-        raise UserError(f"{folder} has {' and '.join(tops)} but no train: there is nothing to learn from. {LAYOUT}")
-    if others := [place.name for place in _folders(folder) if tops and place not in tops.values()]:
-        logger.warning("Left out beside train, val and test: %s", ", ".join(others))
-    skipped: Counter[str] = Counter()
-    for split, top in tops.items() or [("", folder)]:
-        if loose := next((entry.name for entry in top.iterdir() if entry.suffix.lower() in SUFFIXES), None):
-            raise UserError(f"{loose} lies in {top} itself, not in the folder of a class: nobody could tell its label. "
-                            f"{LAYOUT}")
-        for place in _folders(top):
-            files = _files(place)
-            images = [path for path in files if path.suffix.lower() in SUFFIXES]
-            skipped.update(path.suffix for path in files if path.suffix.lower() not in SUFFIXES)
-            if not images:
-                logger.warning("%s holds no images and is left out", place)
-            yield from (Row(str(path), place.name, place.name, split) for path in images)
-    if skipped:
-        logger.warning("Left out, for they are no images: %s",
-                       ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in skipped.items()))
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _files(place: Path) -> list[Path]:
-    """Below `place`, at any depth; hidden ones are none."""
-    return sorted(Path(top, name) for top, _, names in os.walk(place) for name in names if not name.startswith("."))
-
-
 def _list(file: Path) -> Iterator[Row]:
     """Rows of a list; paths count from the folder that the list lies in."""
     records = _json(file) if file.suffix.lower() == ".json" else _csv(file)
@@ -99,17 +53,18 @@ def _list(file: Path) -> Iterator[Row]:
     for number, record in enumerate(records, 1):
         where = f"{file}, image {number}"
         label, name = record.get("label"), str(record.get("classname") or "").strip()
+        label = label.strip() if isinstance(label, str) else label
         if not record.get("path") or (label in (None, "") and not name):
             raise UserError(f"{where} lacks its path, or both label and classname: {record}.")
         if not (isinstance(record["path"], str) and isinstance(label, (str, int, type(None)))
                 and isinstance(record.get("classname"), (str, int, type(None)))):
             raise UserError(f"{where} has a path, label or classname that is no text and no whole number: {record}.")
-        key = int(label) if by_number else name or str(label)
+        key = int(float(label)) if by_number else name or str(label)
         if names.setdefault(key, name) != name:
             raise UserError(f"{where}: label {key} is {name!r} here and {names[key]!r} before. Each label stands for "
                             "one class.")
         split = str(record.get("split") or "").strip().lower()
-        if split and split not in _SPLITS:
+        if split and split not in SPLITS:
             raise UserError(f"{where}: split {split!r} is none of train, val and test.")
         path = os.path.abspath(file.parent / str(record["path"]))
         before = seen.setdefault(path, (key, split))
@@ -120,28 +75,55 @@ def _list(file: Path) -> Iterator[Row]:
     if absent:
         raise UserError(f"{file} names {len(absent):,} of {len(seen):,} images that are not there, first "
                         f"{', '.join(absent[:5])}. Its paths count from {file.parent}, the folder it lies in.")
-    yield from (Row(path, key, names[key] or str(key), _SPLITS.get(split, "")) for path, (key, split) in seen.items())
+    _refuse_several_labels(file, {name or str(key) for key, name in names.items()})
+    yield from (Row(path, key, names[key] or str(key), SPLITS.get(split, "")) for path, (key, split) in seen.items())
 
 
 def _is_whole(label) -> bool:
-    return not isinstance(label, bool) and str(label).strip().lstrip("-").isdecimal()
+    """Whether it is a whole number, or one as pandas writes it beside empty cells: 3.0."""
+    return not isinstance(label, bool) and re.fullmatch(r"-?\d+(\.0+)?", str(label).strip()) is not None
+
+
+def _refuse_several_labels(file: Path, names: set[str]) -> None:
+    """Raises UserError where names such as "dog|wet" repeat the parts of others: each image has one class here."""
+    parts = Counter(part.strip() for name in names for part in set(re.split(r"[|;]", name)))
+    if several := sorted(name for name in names if re.search(r"[|;]", name)
+                         and any(parts[part.strip()] > 1 for part in re.split(r"[|;]", name))):
+        raise UserError(f"{file}: {several[0]!r} reads like several labels of one image, and an image has one class "
+                        "here. Keep one label for each image.")
 
 
 def _csv(file: Path) -> list[dict]:
+    start = 1
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             head = lines.readline()
             lines.seek(0)
-            rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
-    except (UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(lines, delimiter=max(",;\t", key=head.count), strict=True)
+            columns, rows = next(reader, []), []
+            start = reader.line_num + 1
+            for cells in reader:
+                start = reader.line_num + 1
+                if len(cells) > len(columns):
+                    raise UserError(f"{file}, line {reader.line_num} has {len(cells)} fields and the first line "
+                                    f"{len(columns)}: {cells}. Put a text with {reader.dialect.delimiter!r} in it in "
+                                    "double quotes.")
+                if cells:
+                    rows.append(dict(zip(columns, cells, strict=False)))
+    except UnicodeDecodeError as error:
         raise UserError(f"{file} is no CSV in UTF-8 ({error}). Save it again as one.") from error
+    except csv.Error as error:
+        raise UserError(f"{file}, line {start} opens a double quote that does not end where its field does ({error}). "
+                        'Close it, or write "" for a quote within a text.') from error
+    if twice := sorted(name for name, count in Counter(columns).items() if name and count > 1):
+        raise UserError(f"{file} has two columns {twice[0]!r}. Rename the one that is not meant.")
     return _with_known_columns(file, rows)
 
 
 def _json(file: Path) -> list[dict]:
     """A list of objects or of [path, label, classname], or {split: either}."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except ValueError as error:
         raise UserError(f"{file} is no JSON ({error}).") from error
     parts = content if isinstance(content, dict) else {"": content}
@@ -157,10 +139,21 @@ def _json(file: Path) -> list[dict]:
     return _with_known_columns(file, rows)
 
 
+def _once(pairs: list[tuple]) -> dict:
+    """A JSON object; Python would let the last of two equal names win."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"a name is there twice in an object: {', '.join(name for name, _ in pairs)}")
+    return found
+
+
 def _with_known_columns(file: Path, rows: list[dict]) -> list[dict]:
     head = {str(name).strip().lower(): name for row in rows[:1] for name in row}
     known = {column: head[alias] for column, aliases in _COLUMNS.items()
              for alias in reversed(aliases) if alias in head}
+    for column, aliases in _COLUMNS.items():
+        if len(both := [head[alias] for alias in aliases if alias in head]) > 1:
+            logger.warning("%s: the columns %s may all hold the %s; %s is read", file, " and ".join(both), column,
+                           known[column])
     if rows and ("path" not in known or not known.keys() & {"label", "classname"}):
         raise UserError(f"{file} has the columns {', '.join(head) or 'of an empty line'}; its first line needs path, "
                         "and label or classname, and split if images have one.")

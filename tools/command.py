@@ -12,6 +12,8 @@ import re
 import sys
 from collections.abc import Callable
 
+from tools.running import console
+
 INTERRUPTED = "Interrupted; nothing half-written is left."
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -44,14 +46,16 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
         What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C.
     """
     try:
-        return work() or 0
+        with console.escaping():
+            return work() or 0
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
     except Exception as error:
         if not (story := _story(error)):
             raise
-        print(f"\n{story}", file=sys.stderr)
+        with console.escaping():
+            print(f"\n{story}", file=sys.stderr)
         return 2
 
 

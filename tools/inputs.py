@@ -77,8 +77,9 @@ def existing(path: str | Path) -> Path:
 
 
 def name_of(path: str | Path) -> str:
-    """The name under which images of one's own are kept: that of their folder or list."""
-    return Path(os.path.abspath(os.path.expanduser(path))).stem
+    """The name under which images of one's own are kept: that of their folder, or of their list without its ending."""
+    path = Path(os.path.abspath(os.path.expanduser(path)))
+    return path.stem if path.suffix.lower() in (".csv", ".tsv", ".txt", ".json") else path.name
 
 
 def _hash(path: str) -> str:

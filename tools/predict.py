@@ -140,9 +140,6 @@ def main(args: argparse.Namespace) -> int:
 
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
-    for stream in (sys.stdout, sys.stderr):         # names of files may hold bytes that are no text
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     return command.run(main, parser().parse_args(argv))
 
 
@@ -153,12 +150,14 @@ def _register(plugins: Sequence[str]) -> None:
 
 
 def _names(text: str) -> list[str]:
-    """Class names of a comma-separated list, or of a text file with one in each line."""
-    if text and "," not in text and Path(text).expanduser().is_file():
+    """Class names of a comma-separated list, which may end in a comma, or of a text file with one in each line."""
+    path = Path(text).expanduser()
+    if text and "," not in text and (path.is_file() or path.suffix in (".txt", ".csv", ".json")
+                                     or len(path.parts) > 1 and path.parent.is_dir()):
         from tools.class_names import read_class_names
 
-        return read_class_names(Path(text).expanduser())
-    return [name.strip() for name in text.split(",")] if text.strip() else []
+        return read_class_names(path)
+    return [name.strip() for name in text.strip().removesuffix(",").split(",")] if text.strip() else []
 
 
 def _answers(classifier, paths: list[str], args: argparse.Namespace) -> list:

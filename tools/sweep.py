@@ -22,6 +22,7 @@ if str(ROOT) not in sys.path:
 from tools import inputs, protocols, table  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
+from tools.running import console  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times, plan_table, side_by_side  # noqa: E402
@@ -292,6 +293,7 @@ def _other_settings(other: list[cells.Planned]) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with console.escaping():
+            sys.exit(main())
     except KeyboardInterrupt:               # before the first run
         sys.exit(130)

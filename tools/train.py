@@ -62,6 +62,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.utils import UserError, collect_env_info, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
+    from tools.running import tested
     from tools.sweeping.slots import threads_of
 
     if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
@@ -79,6 +80,8 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if lock.taken_over_from:
                     logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
                                    lock.taken_over_from)
+                if args.eval_only:
+                    cfg = tested.with_learned_classes(cfg, args.model_dir)
                 run = restart.Beginning(folder, args, cfg.dump(), cfg.RESUME)
                 cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
@@ -104,6 +107,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
     from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
     from tools.running.first_look import first_look
+    from tools.running.tested import refuse_other_classes
 
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
@@ -117,6 +121,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
 
     trainer.hooks.append(ReplaceFormerRun())
     if args.eval_only:
+        refuse_other_classes(trainer, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
         first_look(trainer)

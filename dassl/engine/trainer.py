@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os.path as osp
 import time
 from collections.abc import Iterable, Iterator
 
@@ -26,7 +27,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401 - Dassl h
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import load_initial_weights
 
-from . import selection
+from . import plan, selection
 from .hooks import parallel
 from .hooks.record import dataset_of
 from .simple_net import SimpleNet
@@ -107,8 +108,12 @@ class SimpleTrainer(TrainerBase):
         selection.check_best_val(self)
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            plan.check_resumed(self)
+        plan.tell(self)
         mkdir_if_missing(self.output_dir)
         self.call_hooks("before_writing")
+        if self.start_epoch == self.max_epoch > 0 and not osp.samefile(self.cfg.RESUME, self.output_dir):
+            self.save_model(self.max_epoch - 1, self.output_dir)            # trained in another folder, kept here too
         self._training, self.time_start, self._started = True, time.time(), time.monotonic()
         self.call_hooks("before_train")
 

@@ -1,26 +1,56 @@
-"""Whether an accuracy is more than guessing gives."""
+"""Whether an accuracy is more than guessing gives, as far as the number of images tells."""
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
+from torch import Tensor
 
 LUCK = 0.01                         # probability with which guessing may reach an accuracy that counts as chance
+ABOVE, CHANCE, BELOW, TOO_FEW = "above", "chance", "below", "too few images"
+
+
+def versus_guessing(correct: int, total: int, num_classes: int) -> str:
+    """ABOVE, CHANCE or BELOW what guessing gives, or TOO_FEW images to tell; ABOVE for one class."""
+    if num_classes < 2 or not total:
+        return ABOVE
+    most = reachable(total, num_classes)
+    if most == total:
+        return TOO_FEW
+    if correct > most:
+        return ABOVE
+    return BELOW if _probabilities(total, num_classes)[:correct + 1].sum() <= LUCK else CHANCE
 
 
 def reachable(total: int, num_classes: int) -> int:
     """The most right answers that guessing among `num_classes` reaches on `total` images with probability > LUCK."""
-    k = torch.arange(total + 1, dtype=torch.float64)                          # right answers
-    n, p = torch.tensor(float(total), dtype=torch.float64), 1 / num_classes
-    ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-    log_p, log_q = torch.tensor([p, 1 - p], dtype=torch.float64).log()
-    at_least = (ways + k * log_p + (n - k) * log_q).exp().flip(0).cumsum(0).flip(0)       # P(X >= k)
+    at_least = _probabilities(total, num_classes).flip(0).cumsum(0).flip(0)                # P(X >= k)
     return int((at_least > LUCK).nonzero().max())
 
 
-def story_of_chance(accuracy: float, total: int, num_classes: int) -> str:
-    """A paragraph for an accuracy (percent) that guessing reaches too, or ""; one class leaves nothing to guess."""
-    correct = round(accuracy * total / 100)
-    if num_classes < 2 or not total or correct > (most := reachable(total, num_classes)):
-        return ""
-    return (f"This accuracy is at chance: {accuracy:.1f}% of {total:,} images, where guessing among {num_classes:,} "
-            f"classes gives {100 / num_classes:.1f}% and by luck up to {100 * most / total:.1f}%. This test sees "
-            "nothing learned: check that class names belong to their labels, then the learning rate and the weights.")
+@lru_cache(maxsize=4)
+def _probabilities(total: int, num_classes: int) -> Tensor:
+    """(total + 1,) float64: of 0, 1 ... right answers."""
+    k = torch.arange(total + 1, dtype=torch.float64)
+    n, p = torch.tensor(float(total), dtype=torch.float64), 1 / num_classes
+    ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    log_p, log_q = torch.tensor([p, 1 - p], dtype=torch.float64).log()
+    return (ways + k * log_p + (n - k) * log_q).exp()
+
+
+def explain(verdict: str, correct: int, total: int, num_classes: int) -> str:
+    """A paragraph for a verdict of `versus_guessing`; "" for ABOVE."""
+    guessing = f"guessing among {num_classes:,} classes gives {100 / num_classes:.1f}%" if num_classes else ""
+    found = f"{100 * correct / total:.1f}% of {total:,} images" if total else ""
+    if verdict == TOO_FEW:
+        luck = _probabilities(total, num_classes)[-1].item()
+        return (f"{found} are right, which are too few images to tell from guessing: guessing gets all {total:,} right "
+                f"in {100 * luck:.0f} of 100 tests. Test on more images.")
+    if verdict == BELOW:
+        return (f"This accuracy is below chance: {found}, where {guessing}. Something was learned, and labels are "
+                "probably permuted: check that class names belong to their labels.")
+    if verdict == CHANCE:
+        return (f"This accuracy is at chance: {found}, where {guessing} and by luck up to "
+                f"{100 * reachable(total, num_classes) / total:.1f}%. The test shows nothing learned: check that class "
+                "names belong to their labels, then the learning rate and the weights.")
+    return ""

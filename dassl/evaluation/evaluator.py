@@ -51,6 +51,10 @@ class Classification(EvaluatorBase):
     def process(self, mo: Tensor | tuple, gt: Tensor) -> None:
         """mo: (B, C) scores (of a tuple the first item); gt: (B,) labels."""
         mo = mo[0] if isinstance(mo, (tuple, list)) else mo
+        if mo.isnan().any():
+            raise UserError(f"{int(mo.isnan().any(dim=1).sum())} of {len(mo)} images have scores that are NaN: "
+                            "something that was loaded or learned is not finite. Take an earlier checkpoint, or "
+                            "compute in fp32 (TRAINER.<NAME>.PREC fp32).")
         pred, gt = mo.argmax(dim=1).cpu(), gt.cpu()                                     # (B,)
         self._correct += int((pred == gt).sum())
         self._total += len(gt)

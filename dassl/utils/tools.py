@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import os.path as osp
 import platform
@@ -13,12 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UserError
 from .whole_files import write_whole
 
+logger = logging.getLogger(__name__)
+
 _ORIENTATION = 0x0112                           # EXIF's tag
+_told: list[str] = []                           # an image that is drawn in its transparency
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -35,6 +40,16 @@ def check_isfile(fpath: str) -> bool:
 def read_json(fpath: str):
     with open(fpath, encoding="utf-8") as file:
         return json.load(file)
+
+
+def read_settings(folder: str | os.PathLike) -> dict:
+    """config.yaml of a run folder, plain; {} where there is none, or none that can be read."""
+    try:
+        content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) and all(isinstance(content.get(name, {}), dict)
+                                                        for name in ("OPTIM", "DATASET")) else {}
 
 
 def write_json(obj, fpath: str) -> None:
@@ -96,6 +111,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """What `read_image` makes of an open image; the argument stays as it is. Raises what PIL raises for a damaged one.
     """
     _refuse_float(image)
+    name = getattr(image, "filename", "") or "An image"
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
     except Exception:  # a damaged note beside the pixels does not damage them
@@ -106,7 +122,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((pixels >> 8 if pixels.max() > 255 else pixels).clip(0, 255).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")           # directly to RGB, PIL warns
-    return image.convert("RGB")
+    rgb = image.convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") and _is_drawn_in_transparency(image, rgb):
+        _tell_of_transparency(name)
+    return rgb
+
+
+def _is_drawn_in_transparency(image: Image.Image, rgb: Image.Image) -> bool:
+    """Whether the picture is in the transparency alone, so that one colour is left without it."""
+    low, high = image.getchannel("A").getextrema()
+    return low < high and all(low == high for low, high in rgb.getextrema())
+
+
+def _tell_of_transparency(name: str) -> None:
+    """Once in a process: such images come in hundreds."""
+    if not _told:
+        _told.append(name)
+        logger.warning("%s is of one colour once its transparency is dropped, as CLIP drops it: what is drawn there is "
+                       "not seen. Put such images on a white ground", name)
 
 
 def _refuse_float(image: Image.Image) -> None:

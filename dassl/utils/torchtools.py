@@ -130,7 +130,7 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
     """`load_state_dict`, whose refusal names the file.
 
     Raises:
-        UserError: names or shapes that do not fit the model.
+        UserError: names or shapes that do not fit the model, or parameters that are NaN or infinite.
     """
     try:
         model.load_state_dict(_without_module(state_dict))
@@ -138,6 +138,14 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"The checkpoint {source} does not fit this model: {reason}. Was it trained with the same "
                         "trainer and settings (context words, depth, class-specific context, backbone)?") from error
+    _check_finite(model, source)
+
+
+def _check_finite(model: nn.Module, source: str) -> None:
+    """After loading. Of parameters only: a buffer such as an attention mask may hold infinities."""
+    if bad := next((name for name, value in model.named_parameters() if not value.isfinite().all()), ""):
+        raise UserError(f"{bad} in the checkpoint {source} has numbers that are NaN or infinite, so nothing can be "
+                        "computed with it. Take an earlier checkpoint, or train again with a smaller OPTIM.LR.")
 
 
 def load_optimizer(optimizer: Optimizer, state: dict, source: str) -> None:
@@ -179,6 +187,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> bool:
         return False
     own.update(fits)
     model.load_state_dict(own)
+    _check_finite(model, weight_path)
     left = sorted(set(given) - set(fits))
     logger.info("Loaded %d weights from %s%s", len(fits), weight_path,
                 f"; left aside: {', '.join(left)}" if left else "")

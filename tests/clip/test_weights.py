@@ -1,5 +1,6 @@
 """Names, files and archives of weights: what loads, what is refused, and that nothing in a file is executed."""
 import hashlib
+import json
 import os
 import pickle
 import threading
@@ -7,12 +8,15 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import open_clip
 import pytest
 import torch
+from open_clip import factory
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from clip import BACKBONES, FrozenCLIP, InputError, WeightsNotFound, load_clip, weights
+from clip import BACKBONES, FrozenCLIP, InputError, WeightsNotFound, encode_texts, load_clip, weights
+from clip import clip as openai
 from clip.archive import is_torchscript, read_torchscript
 from clip.backbones import Backbone, OpenCLIPName, resolve
 from clip.tiny import hashed_rows, read_tiny
@@ -38,6 +42,95 @@ def test_a_local_file_loads_in_every_form(form, tmp_path, tiny_clip, tiny_clip_w
         assert all(p.dtype == torch.float32 for p in loaded.parameters())
     else:
         assert same(loaded, tiny_clip)
+
+
+WRAPPED = {
+    "module.": lambda w: {f"module.{k}": v for k, v in w.items()},
+    "open_clip's training": lambda w: {"epoch": 5, "state_dict": {f"module.{k}": v for k, v in w.items()},
+                                       "optimizer": {"state": {0: {"step": torch.ones(())}}, "param_groups": [{}]}},
+    "Lightning": lambda w: {"state_dict": {**{f"model.{k}": v for k, v in w.items()}, "loss.weight": torch.ones(2)}},
+    "model": lambda w: {"model": w, "args": {"lr": 0.1}}, "nested": lambda w: {"state": {"model_state_dict": w}},
+    "compiled": lambda w: {k.replace("visual.", "_orig_mod.visual._orig_mod."): v for k, v in w.items()},
+    "logit_bias": lambda w: {**w, "logit_bias": torch.ones(())},
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_what_training_programs_put_around_a_state_dict_is_taken_off(wrapped, tmp_path, tiny_clip, tiny_clip_weights):
+    torch.save(WRAPPED[wrapped](tiny_clip_weights), tmp_path / "w.pt")
+    assert same(load_clip(str(tmp_path / "w.pt")), tiny_clip)
+    url = openai._MODELS[str(tmp_path / "w.pt")]
+    assert torch.load(openai._download(url), weights_only=True).keys() == tiny_clip_weights.keys()
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda w: {"text_model.embeddings.token_embedding.weight": w["token_embedding.weight"], "logit_scale":
+                w["logit_scale"]}, "layout of Hugging Face's transformers"),
+    (lambda w: {**w, "visual.proj_lora_A": torch.zeros(2, 2)}, "1 weights of LoRA that are not merged"),
+    (lambda w: {**w, "visual.proj": torch.zeros(64, 64, dtype=torch.int8)}, "visual.proj in .* is int8, not floating"),
+    (lambda w: {**w, "ln_final.weight": torch.full((64,), float("nan"))}, "ln_final.weight in .* NaN or infinite"),
+    (lambda w: {f"{p}.{k}": v for k, v in w.items() for p in ("model", "ema")}, r"several CLIPs, 'model\.', 'ema\.'"),
+    (lambda w: {"model": w, "ema": w}, "several models, model, ema"),
+    (lambda w: {f"text.{k}" if not k.startswith(("visual", "logit")) else k: v for k, v in w.items()},
+     "open_clip's layout.*architecture in front"),
+    (lambda w: torch.nn.Linear(2, 2), r"an object of Python's, torch\.nn\.modules\.linear\.Linear"),
+])
+def test_other_layouts_are_refused_by_name(change, words, tmp_path, tiny_clip_weights):
+    torch.save(change(tiny_clip_weights), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=words) as caught:
+        load_clip(str(tmp_path / "w.pt"))
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+@pytest.fixture
+def small_models(tmp_path, monkeypatch):
+    """open_clip knows two small architectures of one shape, one with wide heads, and one with a text tower apart."""
+    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
+    text = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
+    vision = {"image_size": 32, "layers": 2, "width": 128, "patch_size": 8}
+    for name, more in {"small": {}, "small-quickgelu": {"quick_gelu": True}, "apart": {"custom_text": True},
+                       "wide": {"quick_gelu": True, "vision_cfg": {**vision, "width": 320, "head_width": 80}}}.items():
+        config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text, **more}
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+    yield
+    monkeypatch.undo()
+    factory._rescan_model_configs()
+
+
+@pytest.mark.parametrize("arch", ["small", "small-quickgelu", "wide", "apart"])
+def test_a_file_behind_its_architecture_gives_open_clips_own_features(arch, small_models, tmp_path):
+    torch.manual_seed(0)
+    theirs, images = open_clip.create_model(arch).eval(), torch.randn(4, 3, 32, 32)
+    for name, p in theirs.named_parameters():               # as large as trained ones, where activations differ
+        p.data *= 40 if "c_fc" in name else 20 if "in_proj" in name else 1
+    torch.save({"state_dict": {f"module.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "w.pt")
+    ours, texts = load_clip(f"{arch}:{tmp_path}/w.pt"), ["a photo of a circle.", "a drawing of two dogs."]
+    with torch.no_grad():
+        expected = theirs.encode_image(images, normalize=True)
+        torch.testing.assert_close(ours.encode_image(images), expected, atol=1e-5, rtol=1e-5)
+        expected = theirs.encode_text(open_clip.tokenize(texts), normalize=True)
+        torch.testing.assert_close(encode_texts(ours, texts), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_that_does_not_say_how_it_computes_is_refused_where_the_ways_differ(small_models, tmp_path):
+    for arch, words in (("small", "small, small-quickgelu of open_clip's.*tuned from OpenAI's are small-quickgelu"),
+                        ("wide", f"wide of open_clip's.*in front: wide:{tmp_path}")):
+        torch.save(open_clip.create_model(arch).state_dict(), tmp_path / "w.pt")
+        with pytest.raises(InputError, match=words):
+            load_clip(str(tmp_path / "w.pt"))
+
+
+def test_a_file_of_unknown_shape_is_read_as_openais_and_told(tmp_path, tiny_clip_weights, caplog):
+    torch.save(tiny_clip_weights, tmp_path / "w.pt")
+    load_clip(str(tmp_path / "w.pt"))
+    assert "does not say its activation" in caplog.text and "OpenAI's are assumed" in caplog.text
+    caplog.clear()
+    torch.save({**tiny_clip_weights, "input_resolution": torch.tensor(32)}, tmp_path / "w.pt")     # OpenAI's mark
+    load_clip(str(tmp_path / "w.pt"))
+    assert not caplog.records
+    with pytest.raises(InputError, match="Give its path alone"):
+        load_clip(f"ViT-B-32:{tmp_path}/w.pt")
 
 
 def script_archive(path):
@@ -109,6 +202,8 @@ def test_open_clip_names_need_a_known_architecture_and_tag():
         resolve("ViT-B-61:openai")
     with pytest.raises(InputError, match="no weights 'laion' for ViT-B-16; it has openai"):
         resolve("ViT-B-16:laion")
+    with pytest.raises(InputError, match="No weight file at .*gone.pt. ViT-B-16: takes"):
+        resolve("ViT-B-16:gone.pt")
 
 
 def test_missing_weights_say_where_was_looked_and_what_to_do(tmp_path, monkeypatch):
@@ -134,7 +229,7 @@ def test_offline_no_server_is_asked_for_open_clips_weights(row, tmp_path, monkey
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda arch, tag: row)
     for asks in ("socket.socket.connect", "socket.getaddrinfo"):
         monkeypatch.setattr(asks, lambda *_, **__: pytest.fail("a server was asked"))
-    with pytest.raises(WeightsNotFound, match="open_clip could not fetch them"):
+    with pytest.raises(WeightsNotFound, match="open_clip could not fetch them.*name it as ViT-B-32:PATH"):
         load_clip("ViT-B-32:laion2b_s34b_b79k")
 
 

@@ -1,7 +1,9 @@
 """Images of one's own: trees and lists are read right or refused clearly; missing splits are drawn, always the same."""
 import json
 import logging
+import os
 import random
+import re
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from PIL import Image
 
 import datasets.folder  # noqa: F401 - registers ImageDir
 from dassl.config import get_cfg_default
+from dassl.data.check import check_dataset
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
 from datasets.folder import split_rows
+from datasets.own_folders import as_text
 from datasets.own_lists import read_own
 
 
@@ -150,7 +154,7 @@ def test_what_names_do_not_say_and_files_that_are_no_images_are_told(tree, caplo
     (tree / "cat" / ".hidden.png").touch()
     build(tree)
     assert "'n02085620' say nothing to CLIP" in caplog.text and "empty holds no images" in caplog.text
-    assert "Left out, for they are no images: 1 .db" in caplog.text
+    assert "Left out because they are no images: 1 .db" in caplog.text
 
 
 def break_no_classes(folder):
@@ -206,3 +210,119 @@ def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content
 def test_without_a_path_the_flag_is_named():
     with pytest.raises(UserError, match="--dataset-dir PATH"):
         build("")
+
+
+def test_folders_that_systems_make_for_themselves_are_left_out_and_told(tree, caplog):
+    before = {row.path for row in read_own(tree)}
+    for place in ("cat/.ipynb_checkpoints", "cat/more/@eaDir/x.png", "dog/__MACOSX", "dog/#recycle", ".net", "@eaDir"):
+        images(tree / place, 2)
+    (tree / "._dog.png").touch()                            # macOS keeps one beside every file of a foreign disk
+    assert {row.path for row in read_own(tree)} == before
+    told = caplog.text
+    assert "they are hidden" in told and all(name in told for name in (".net", "@eaDir (2)", ".ipynb_checkpoints"))
+
+
+def test_folders_within_a_class_are_one_class_and_told_and_links_are_not_followed(tmp_path, caplog):
+    for place in ("animals/cat", "animals/dog", "things/car"):
+        images(tmp_path / "set" / place, 3)
+    (tmp_path / "set" / "things" / "linked").symlink_to(tmp_path / "set" / "animals")
+    assert {row.name for row in read_own(tmp_path / "set")} == {"animals", "things"}
+    assert "The 2 folders in" in caplog.text and "(cat, dog) are one class, animals" in caplog.text
+    assert "left out in" in caplog.text and "linked" in caplog.text and "one class, things" not in caplog.text
+
+
+def test_one_folder_in_two_splits_is_refused(tree, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / "split" / split).mkdir(parents=True)
+        (tmp_path / "split" / split / "cat").symlink_to(tree / "cat")
+    with pytest.raises(UserError, match="are one folder"):
+        read_own(tmp_path / "split")
+
+
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path):
+    for number in range(11):
+        images(tmp_path / "set" / str(number), 3)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"name {number}" for number in range(11)))
+    dataset = build(tmp_path / "set", CLASSNAMES=str(names))
+    assert {d.classname for d in dataset.train_x if "/10/" in d.impath} == {"name 10"} == {dataset.classnames[10]}
+    (tmp_path / "l.csv").write_text("path,label\n" + "".join(
+        f"set/{number}/bild ä {i}.png, {number}.0 \n" for number in range(11) for i in range(3)))
+    assert build(tmp_path / "l.csv").classnames == [str(number) for number in range(11)]    # as pandas writes them
+
+
+def test_names_that_differ_in_capitals_or_blanks_only_are_told(tree, caplog):
+    (tree / "dog").rename(tree / "big  bird")
+    build(tree)
+    assert "'Big bird' and 'big  bird' differ in capitals or spaces only" in caplog.text
+
+
+def test_a_file_name_may_be_any_bytes_and_a_class_name_may_not(tree, tmp_path):
+    os.rename(tree / "cat" / "bild ä 0.png", os.fsencode(tree / "cat") + b"/caf\xe9.png")
+    first = build(tree)
+    assert sizes(first) == [20, 8, 12] and [d.impath for d in build(tree).test] == [d.impath for d in first.test]
+    os.rename(tree / "dog", os.fsencode(tree) + b"/p\xe4rro")
+    with pytest.raises(UserError, match=r"the class 'p\\udce4rro' is not UTF-8"):
+        build(tree)
+    (tmp_path / "names.txt").write_text("eagle\ncat\ndog")
+    assert build(tree, CLASSNAMES=str(tmp_path / "names.txt")).classnames == ["eagle", "cat", "dog"]
+
+
+def test_a_name_is_read_as_utf8_in_a_locale_that_is_not(monkeypatch):
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode("ascii", "surrogateescape"))
+    assert as_text("círculo".encode().decode("ascii", "surrogateescape")) == "círculo"
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("path,label\nx.png,crane, bird\ny.png,crane, machine\n", r"line 2 has 3 fields and the first line 2.*crane"),
+    ("path;label\nx.png;a\ny.png;b;c\n", "line 3 has 3 fields"),
+    ("path,label,label\nx.png,cat,0\ny.png,dog,1\n", "two columns 'label'"),
+    ('path,label\nx.png,"cat\ny.png,dog\n', "line 2 opens a double quote"),
+    ('path,label\nx.png,cat\ny.png,"dog\nx.png,"cat\n', "line 3 opens a double quote"),
+    ("path,label\nx.png,cat|wet\ny.png,dog|wet\n", "'cat|wet' reads like several labels"),
+])
+def test_a_list_whose_rows_say_more_than_one_label_is_refused(tmp_path, content, words):
+    for image in ("x.png", "y.png"):
+        (tmp_path / image).touch()
+    (tmp_path / "l.csv").write_text(content)
+    with pytest.raises(UserError, match=re.escape(words) if "|" in words else words):
+        read_own(tmp_path / "l.csv")
+
+
+def test_quoted_commas_and_a_pipe_that_no_other_name_repeats_stay_in_a_name(tmp_path):
+    for image in ("x.png", "y.png"):
+        (tmp_path / image).touch()
+    (tmp_path / "l.csv").write_text('path,label\nx.png,"crane, bird"\ny.png,either|or\n')
+    assert [row.name for row in read_own(tmp_path / "l.csv")] == ["crane, bird", "either|or"]
+
+
+def test_two_columns_for_one_thing_are_told_and_a_json_name_given_twice_is_refused(tmp_path, caplog):
+    (tmp_path / "x.png").touch()
+    (tmp_path / "l.csv").write_text("path,label,target\nx.png,cat,dog\n")
+    assert read_own(tmp_path / "l.csv")[0].name == "cat" and "label and target may all hold the label" in caplog.text
+    (tmp_path / "l.json").write_text('[{"path": "x.png", "label": "cat", "label": "dog"}]')
+    with pytest.raises(UserError, match="a name is there twice"):
+        read_own(tmp_path / "l.json")
+
+
+@pytest.mark.parametrize(("place", "count"), [("", 3), ("test", 3), ("val", 3), ("", 1)])
+def test_where_nothing_is_learned_all_labelled_images_are_the_test(tmp_path, place, count):
+    for name in ("b", "a"):
+        images(tmp_path / "set" / place / name, count)
+    dataset = build(tmp_path / "set", TEST_ONLY=True, NUM_SHOTS=1)
+    assert len(dataset.test) == 2 * count and dataset.classnames == ["a", "b"] and not dataset.val
+    check_dataset(dataset, "set")
+
+
+def test_where_nothing_is_learned_a_test_split_is_the_test_even_if_it_lacks_a_class(tmp_path):
+    for place in ("train/a", "train/b", "train/c", "test/a", "test/c"):
+        images(tmp_path / "set" / place, 2)
+    dataset = build(tmp_path / "set", TEST_ONLY=True)
+    assert len(dataset.test) == 4 and dataset.classnames == ["a", "c"]
+
+
+def test_labels_follow_given_classes_by_name_also_where_images_of_one_are_missing(tree):
+    dataset = build(tree, TEST_ONLY=True, CLASSES=("dog", "horse", "cat", "Big bird"))
+    assert dataset.num_classes == 4 and dataset.classnames == ["dog", "horse", "cat", "Big bird"]
+    assert {(d.classname, d.label) for d in dataset.test} == {("dog", 0), ("cat", 2), ("Big bird", 3)}
+    assert {d.label for d in dataset.look} == {0, 2, 3}

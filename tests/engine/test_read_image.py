@@ -7,7 +7,7 @@ from PIL import Image
 
 from dassl.data.check import check_dataset
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import UserError, read_image
+from dassl.utils import UserError, read_image, tools
 from dassl.utils.tools import why_unreadable
 
 RED, BLUE = (250, 4, 6), (5, 8, 240)
@@ -131,3 +131,22 @@ def test_what_cannot_be_read_is_named_with_the_reason_before_training(tmp_path, 
 def test_a_large_photo_below_the_limit_is_read(tmp_path):
     Image.new("L", (12_000, 8_000), 77).save(tmp_path / "large.png")
     assert read_image(str(tmp_path / "large.png")).getpixel((5, 5)) == (77, 77, 77)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_picture_in_the_transparency_alone_is_told_once(mode, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tools, "_told", [])
+    drawn = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    drawn.paste((0, 0, 0, 255), (2, 2, 6, 6))
+    for name in ("a.png", "b.png"):
+        drawn.convert(mode).save(tmp_path / name)
+    assert {read_image(str(tmp_path / name)).getextrema() for name in ("a.png", "b.png")} == {((0, 0),) * 3}
+    assert caplog.text.count("is of one colour once its transparency is dropped") == 1 and "a.png" in caplog.text
+    monkeypatch.setattr(tools, "_told", [])
+    caplog.clear()
+    Image.new("RGBA", (8, 8), (0, 0, 0, 255)).save(tmp_path / "plain.png")          # black, and meant so
+    drawn.paste((255, 0, 0, 255), (3, 3, 5, 5))
+    drawn.save(tmp_path / "seen.png")
+    for name in ("plain.png", "seen.png"):
+        read_image(str(tmp_path / name))
+    assert not caplog.records

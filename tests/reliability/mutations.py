@@ -77,9 +77,9 @@ MUTATIONS = (
              ("tests/test_trainers.py",)),
     Mutation("eval mode", "dassl/engine/trainer.py", 'self.set_model_mode("eval")\n        self.evaluator.reset()',
              "self.evaluator.reset()", ("tests/engine", "tests/test_trainers.py")),
-    Mutation("frozen towers train", "clip/encoders.py", "return super().train(False)", "return super().train(mode)",
+    Mutation("frozen towers train", "clip/towers.py", "return super().train(False)", "return super().train(mode)",
              CLIP),
-    Mutation("features not of unit norm", "clip/encoders.py", "return F.normalize(features.float(), dim=-1)",
+    Mutation("features not of unit norm", "clip/towers.py", "return F.normalize(features, dim=-1)",
              "return features.float()", CLIP),
 )
 

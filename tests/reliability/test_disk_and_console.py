@@ -1,5 +1,6 @@
 """A disk that is full, read-only or away, and a console that nobody reads: one paragraph or none, never a traceback."""
 import errno
+import io
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from dassl.engine.hooks.scalars import Scalars
-from tools import train
+from tools import command, train
 from tools.running import console, faults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +155,21 @@ def test_a_console_that_nobody_reads_to_its_end_does_not_end_the_run(tmp_path, s
         assert process.wait(120) == 0
     assert json.loads((tmp_path / "results.json").read_text())["finished"]
     assert "* accuracy" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_a_console_lacks_are_escaped_and_the_run_goes_on(encoding, monkeypatch, capsys):
+    own = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        monkeypatch.setattr(sys, name, own)
+    for around in (console.patient, console.escaping):
+        with around():
+            print("квадрат", "caf\udce9")
+    assert command.ended(lambda: print("三角形")) == 0
+    own.flush()
+    text = own.buffer.getvalue().decode(encoding)
+    assert text == "\\u043a\\u0432\\u0430\\u0434\\u0440\\u0430\\u0442 caf\\udce9\n" * 2 + "\\u4e09\\u89d2\\u5f62\n"
+    assert sys.stdout is own
 
 
 def test_streams_are_given_back_and_answer_for_the_ones_behind_them():

@@ -7,9 +7,10 @@ import torch
 
 from dassl.engine import build_trainer
 from dassl.engine.hooks.on_nan import MOST_IN_A_ROW, NotFinite
-from dassl.evaluation.chance import reachable, story_of_chance
+from dassl.evaluation.chance import ABOVE, BELOW, CHANCE, TOO_FEW, explain, reachable, versus_guessing
 from dassl.utils import UserError
 from tools import train
+from tools.predict import load
 
 
 class SpoiledGradient(torch.autograd.Function):
@@ -143,6 +144,28 @@ def test_too_many_skipped_steps_in_a_row_stop(few):
         trainer.train()
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_learned_numbers_that_are_not_finite_are_refused_wherever_they_are_read(number, few, tmp_path):
+    trainer = build_trainer(few("OPTIM.MAX_EPOCH", 1))
+    trainer.train()
+    (tmp_path / "run" / "config.yaml").write_text(trainer.cfg.dump())
+    file = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
+    state = torch.load(file)
+    state["state_dict"] = {name: value * float(number) for name, value in state["state_dict"].items()}
+    torch.save(state, file)
+    for read in (lambda: trainer.load_model(str(tmp_path / "run")), lambda: load(tmp_path / "run"),
+                 lambda: build_trainer(few("MODEL.INIT_WEIGHTS", str(file)))):
+        with pytest.raises(UserError, match="text.ctx in the checkpoint .*tar-1 has numbers that are NaN or infinite"):
+            read()
+
+
+def test_scores_that_are_nan_are_no_result(few):
+    trainer = build_trainer(few("OPTIM.MAX_EPOCH", 0))
+    trainer.model_inference = lambda images: torch.full((len(images), 4), float("nan"))
+    with pytest.raises(UserError, match="images have scores that are NaN"):
+        trainer.test()
+
+
 def test_an_unknown_policy_is_refused(few, capsys):
     with pytest.raises(UserError, match="TRAIN.ON_NAN.*stop or skip, got 'skpi'.*Did you mean skip"):
         build_trainer(few("TRAIN.ON_NAN", "skpi"))
@@ -166,11 +189,20 @@ def test_what_luck_reaches_is_the_binomial_bound(total, classes):
     assert at_least(most, total, 1 / classes) > 0.01 >= at_least(most + 1, total, 1 / classes)
 
 
-def test_chance_depends_on_classes_and_size_and_not_on_a_single_class():
-    assert story_of_chance(10.0, 719, 10) and story_of_chance(12.5, 719, 10) and story_of_chance(3.0, 719, 10)
-    assert not story_of_chance(12.8, 719, 10) and not story_of_chance(10.0, 719, 100)
-    assert not story_of_chance(100.0, 50, 1) and not story_of_chance(50.0, 0, 2)
-    assert "10.0% of 719 images" in story_of_chance(10.0, 719, 10) and "up to 12.7%" in story_of_chance(10.0, 719, 10)
+@pytest.mark.parametrize(("correct", "total", "classes", "verdict"), [
+    (72, 719, 10, CHANCE), (91, 719, 10, CHANCE), (92, 719, 10, ABOVE), (22, 719, 10, BELOW), (72, 719, 100, ABOVE),
+    (50, 50, 1, ABOVE), (0, 0, 2, ABOVE), (4, 4, 2, TOO_FEW), (0, 4, 2, TOO_FEW), (18, 18, 3, ABOVE), (0, 18, 3, BELOW),
+    (6, 18, 3, CHANCE), (0, 5, 1000, CHANCE), (2, 5, 1000, ABOVE)])
+def test_an_accuracy_is_compared_with_guessing_as_far_as_its_images_tell(correct, total, classes, verdict):
+    assert versus_guessing(correct, total, classes) == verdict
+
+
+def test_each_verdict_says_what_it_means():
+    assert explain(ABOVE, 4, 4, 2) == ""
+    at = explain(CHANCE, 72, 719, 10)
+    assert "at chance: 10.0% of 719 images" in at and "up to 12.7%" in at
+    assert "all 4 right in 6 of 100 tests" in explain(TOO_FEW, 4, 4, 2)
+    assert "labels are probably permuted" in explain(BELOW, 0, 18, 3)
 
 
 def test_a_run_at_chance_says_so_and_one_that_learned_does_not(few, tmp_path, caplog):

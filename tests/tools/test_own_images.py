@@ -1,18 +1,24 @@
 """tools/train.py on images of one's own: the first look, any trainer without Python, a run folder of its own name."""
 import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dassl.data.datasets import Datum
 from datasets.digits import WORDS
 from datasets.embedded import digit_images
 from tools import inputs, train
 from tools.running import first_look
+from trainers._base import PromptTrainer
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--seed", "1",
         "--template", "a photo of the digit {}."]
+PROBE = ["--trainer", "LinearProbe", "--config-file", "configs/trainers/LinearProbe/tiny.yaml", "--seed", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +135,88 @@ def test_a_wait_is_announced_only_if_it_is_long():
     assert first_look.forecast(0.001, 184, 5000) == ""
 
 
-@pytest.mark.parametrize("accuracy, classes, n, above", [
-    (0.10, 10, 200, False), (0.14, 10, 200, False), (0.15, 10, 200, True), (0.6, 2, 10, False), (0.9, 2, 10, True)])
-def test_chance_is_within_two_standard_deviations_of_guessing(accuracy, classes, n, above):
-    assert first_look.above_chance(accuracy, 1 / classes, n) == above
+def test_a_folder_of_the_same_name_or_other_settings_replace_no_result(digits, run, tmp_path):
+    zero_shot = [*COOP, "--trainer", "ZeroshotCLIP", "--config-file", "configs/trainers/ZeroshotCLIP/tiny.yaml"]
+    some = second_folder(digits, tmp_path / "B" / "my_digits", WORDS[:3], str)
+    assert run("--dataset-dir", digits, *zero_shot)[0] == 0
+    first = (tmp_path / "output" / "my_digits" / "ZeroshotCLIP" / "tiny" / "seed1" / "results.json").read_text()
+    code, _, err = run("--dataset-dir", some, *zero_shot)
+    assert code == 2 and "holds the result of another run (dataset_dir " in err and "--output-dir" in err
+    assert run("--dataset-dir", digits, *zero_shot, "DATALOADER.TEST.BATCH_SIZE", "7")[0] == 2
+    found = list((tmp_path / "output").rglob("results.json"))
+    assert [path.read_text() for path in found] == [first]
+    assert run("--dataset-dir", some, "--anew", *zero_shot)[0] == 0 and found[0].read_text() != first
+
+
+def test_folders_whose_names_differ_behind_a_dot_are_kept_apart():
+    assert [inputs.name_of(f"/x/{name}") for name in ("photos.v1", "photos.v2", "list.v1.csv")] == \
+        ["photos.v1", "photos.v2", "list.v1"]
+
+
+@pytest.fixture(scope="module")
+def probe(digits, tmp_path_factory):
+    """A run of LinearProbe, which learns a row of weights for each class."""
+    folder = tmp_path_factory.mktemp("probe") / "run"
+    assert train.cli(["--dataset-dir", str(digits), *PROBE, "--output-dir", str(folder), "DATASET.NUM_SHOTS", "4"]) == 0
+    return folder
+
+
+def second_folder(digits, place, chosen, spelled):
+    """Links to images of some classes, in folders of other names."""
+    for word in chosen:
+        (place / spelled(word)).mkdir(parents=True)
+        for image in (digits / word).iterdir():
+            (place / spelled(word) / image.name).symlink_to(image)
+    return place
+
+
+def evaluate(run, *words):
+    code, _, err = run(*words, "--output-dir", "eval")
+    return code, err, json.loads(Path("eval/results.json").read_text()) if code == 0 else {}
+
+
+def test_only_the_test_split_of_a_runs_own_folder_is_tested_and_all_images_of_another(digits, probe, run, tmp_path):
+    code, _, own = evaluate(run, "--dataset-dir", digits, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 0 and own["num_test"] == 40 and own["metrics"]["accuracy"] > 50
+    assert "so only its test split is tested" in (tmp_path / "eval" / "log.txt").read_text()
+    other = second_folder(digits, tmp_path / "other" / "test", WORDS, str).parent
+    code, _, all_of_them = evaluate(run, "--dataset-dir", other, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 0 and all_of_them["num_test"] == 120 and all_of_them["metrics"]["accuracy"] > 50
+
+
+def test_a_second_folder_is_matched_by_class_names_whatever_its_order_and_whichever_it_lacks(
+        digits, probe, run, tmp_path):
+    words = [*PROBE, "--eval-only", "--model-dir", probe]
+    same = second_folder(digits, tmp_path / "same", WORDS, str)
+    _, _, expected = evaluate(run, "--dataset-dir", same, *words)
+    turned = second_folder(digits, tmp_path / "turned", WORDS, lambda word: f"{9 - WORDS.index(word)} {word}")
+    (tmp_path / "names.txt").write_text("\n".join(f"{9 - i} {word}: {word}" for i, word in enumerate(WORDS)))
+    code, _, found = evaluate(run, "--dataset-dir", turned, "--classnames", "names.txt", *words)
+    assert code == 0 and found["metrics"] == expected["metrics"]
+    some = second_folder(digits, tmp_path / "some", WORDS[4:], str)
+    code, _, found = evaluate(run, "--dataset-dir", some, *words)
+    assert code == 0 and found["num_test"] == 72 and found["num_classes"] == 10 and found["metrics"]["accuracy"] > 50
+
+
+def test_other_class_names_are_refused_where_something_was_learned_for_each(digits, probe, run, tmp_path):
+    german = second_folder(digits, tmp_path / "german", WORDS, lambda word: f"die {word}")
+    code, err, _ = evaluate(run, "--dataset-dir", german, *PROBE, "--eval-only", "--model-dir", probe)
+    assert code == 2 and "learned something for each of its classes" in err and "die eight" in err
+    run("--dataset-dir", digits, *COOP, "--output-dir", "coop", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1")
+    assert evaluate(run, "--dataset-dir", german, *COOP, "--eval-only", "--model-dir", "coop")[0] == 0
+
+
+@pytest.mark.parametrize("right, words", [
+    (40, ""), (4, "no better than guessing"), (0, "worse than guessing"), (2, "too few images to tell")])
+def test_the_first_look_says_what_its_images_can_tell(right, words, monkeypatch, caplog):
+    n, classes = (2, 2) if right == 2 else (40, 8)
+    items = [Datum(impath=f"{i}.png", label=i % classes) for i in range(n)]
+    dataset = SimpleNamespace(template="a {}.", classnames=list("abcdefgh")[:classes], num_classes=classes, look=items,
+                              look_split="val")
+    trainer = PromptTrainer.__new__(PromptTrainer)
+    trainer.dm = SimpleNamespace(dataset=dataset)
+    trainer.device, trainer.cfg = torch.device("cpu"), SimpleNamespace(TEST=SimpleNamespace(NO_TEST=True))
+    monkeypatch.setattr(first_look, "_batches", lambda trainer, sentences: iter([(right, n, 0.0)]))
+    with caplog.at_level(logging.INFO):
+        first_look.first_look(trainer)
+    assert words in caplog.text if words else "guessing:" in caplog.text and "Look at" not in caplog.text

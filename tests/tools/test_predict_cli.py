@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from dassl.utils import UserError
 from tools import predict
 from tools.prediction.images import find
 from tools.recipes import ROOT
@@ -85,7 +87,9 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
 
 @pytest.mark.parametrize(("argv", "told"), [
     ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
-    (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' stands there twice"),
+    (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' is there twice"),
+    (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty; got 'a', '', 'b'"),
+    (["--backbone", "tiny", "--classes", "gone.txt", "IMAGE"], "gone.txt cannot be read"),
     (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "1 or more"),
     (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),
     ([*KNOWN, "--template", "no place", "IMAGE"], "one {}"), (["--run", "/nowhere", "IMAGE"], "does not exist"),
@@ -105,6 +109,22 @@ def test_names_that_are_no_text_and_files_that_are_none_are_survived(photos, cap
         assert code == 1 and "link.png: there is no such file" in err and "link.png: no file" in err
         assert "\\udce9.png" in out
     assert any(row["image"] == odd for row in json.loads(out))
+
+
+def test_thumbnails_that_a_disk_station_keeps_are_no_images_and_a_comma_may_end_the_names(photos, capsys):
+    (photos / "@eaDir" / "b.png").mkdir(parents=True)
+    shutil.copy(photos / "b.png", photos / "@eaDir" / "b.png" / "SYNOPHOTO_THUMB_S.png")
+    code, out, _ = run(["--backbone", "tiny", "--classes", "circle, square,", "--json", photos], capsys)
+    assert code == 0 and len(json.loads(out)) == 4 and len(json.loads(out)[0]["top"]) == 2
+
+
+def test_what_is_no_image_and_scores_that_are_no_numbers_are_told():
+    classifier = predict.classifier_of(predict.parser().parse_args(KNOWN))
+    with pytest.raises(UserError, match="Images are paths.*got NoneType"):
+        classifier.predict(None)
+    classifier._infer = lambda images: torch.full((len(images), 2), float("nan"))
+    with pytest.raises(UserError, match="scores are NaN"):
+        classifier.predict(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_class_names_come_from_a_file_too(photos, capsys, tmp_path):

@@ -108,9 +108,13 @@ class Classifier:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), transformed, -> (B, C) float32 on the CPU."""
+        """(B, 3, H, W), transformed, -> (B, C) float32 on the CPU. Raises UserError for scores that are NaN."""
         out = self._infer(images.to(self.device))
-        return (out[0] if isinstance(out, (tuple, list)) else out).float().cpu()
+        scores = (out[0] if isinstance(out, (tuple, list)) else out).float().cpu()
+        if scores.isnan().any():
+            raise UserError("The scores are NaN: something that was loaded or learned is not finite. Take an earlier "
+                            "checkpoint with --epoch, or other weights.")
+        return scores
 
     def _prepare(self, image, name: str) -> Tensor:
         return self.transform(sources.read(image, name))

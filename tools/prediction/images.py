@@ -11,8 +11,9 @@ from PIL import Image
 
 from dassl.utils import UserError, read_image
 from dassl.utils.tools import to_rgb
+from datasets.own_folders import SUFFIXES, is_hidden
 
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+ENDINGS = tuple(sorted(SUFFIXES))
 
 
 def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -48,9 +49,9 @@ def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 def _below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         yield from (os.path.join(place, name) for name in sorted(files)
-                    if name.lower().endswith(ENDINGS) and not name.startswith("."))
+                    if name.lower().endswith(ENDINGS) and not is_hidden(name))
 
 
 def as_list(images) -> list:
@@ -59,7 +60,11 @@ def as_list(images) -> list:
         return list(images)
     if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
         return [images]
-    return list(images)
+    try:
+        return list(images)
+    except TypeError:
+        raise UserError("Images are paths, PIL images or NumPy arrays, or an iterable of these; got "
+                        f"{type(images).__name__}.") from None
 
 
 def name_of(image, place: int) -> str:

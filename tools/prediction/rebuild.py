@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 
+from clip.backbones import file_in
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -24,7 +25,6 @@ from tools.prediction.source import Source
 logger = logging.getLogger(__name__)
 
 ZERO_SHOT_BATCH = 64
-_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 
 
 def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,
@@ -100,8 +100,8 @@ def check_classes(names: Sequence[str]) -> None:
     """Raises UserError unless these class names of a user's are two or more, each once."""
     twice = sorted({name for name in names if list(names).count(name) > 1}) if len(set(names)) < len(names) else []
     if len(names) < 2 or twice or not all(name.strip() for name in names):
-        what = f"{twice[0]!r} stands there twice" if twice else f"got {', '.join(map(repr, names)) or 'none'}"
-        raise UserError(f"To tell classes apart takes two or more names, each once; {what}. As in "
+        what = f"{twice[0]!r} is there twice" if twice else f"got {', '.join(map(repr, names)) or 'none'}"
+        raise UserError(f"Classes are two or more names, each once and not empty; {what}. As in "
                         '--classes "cat, dog, bird".')
 
 
@@ -124,8 +124,8 @@ def _settings(run: Source, backbone: str, device: str, float32: bool):
         if float32 and isinstance(section, dict) and "PREC" in section:
             section.PREC = "fp32"
     cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
-    file = Path(cfg.MODEL.BACKBONE.NAME).expanduser()
-    if not backbone and file.suffix in _WEIGHTS and not file.exists():
+    file = file_in(cfg.MODEL.BACKBONE.NAME)
+    if not backbone and file and not file.exists():
         raise UserError(f"The run used the weights {file}, sha256 {run.backbone.get('sha256', 'unknown')[:12]}, which "
                         "are not there. Say where that file is now with --backbone FILE.")
     cfg.freeze()
@@ -141,6 +141,13 @@ def _template(run: Source, given: str) -> str | None:
         raise UserError(f"--template puts class names into a sentence of your own, as ZeroshotCLIP does; {run.trainer} "
                         "brings its own words. Leave it out, or predict without --run.")
     return checked_template(given)
+
+
+def shapes_without_data(cfg, names: list[str]) -> dict[str, torch.Size]:
+    """Of all that the config's trainer learns for these classes."""
+    trainer = _built(cfg, names, None)
+    return {f"{model}.{name}": value.shape for model in trainer.get_model_names()
+            for name, value in trainer._models[model].named_parameters()}
 
 
 def _built(cfg, names: list[str], template: str | None):

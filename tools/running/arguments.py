@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", default="", metavar="DIR",
                    help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
                         "the same command does")
-    p.add_argument("--anew", action="store_true", help="start anew where an interrupted run would go on")
+    p.add_argument("--anew", action="store_true",
+                   help="start from scratch where an interrupted run would resume, and replace another run's result in "
+                        "the folder that --dataset-dir gives")
     p.add_argument("--on-nan", default=None, choices=("stop", "skip"),
                    help="at a step whose loss or gradient is infinite or NaN: stop and say where (default), or leave "
                         "it out and count it")
@@ -70,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classnames", default="", metavar="FILE",
                    help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
     p.add_argument("--trainer", default="", help="registered name, see --list")
-    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, RN50, tiny, or a file of weights")
+    p.add_argument("--backbone", default="",
+                   help="e.g. ViT-B/16, RN50, tiny, a file of weights, or ARCH:FILE for open_clip's")
     p.add_argument("--head", default="", help="head of the network, for trainers that use one")
     p.add_argument("--eval-only", action="store_true", help="test only, with the prompts of --model-dir")
     p.add_argument("--model-dir", default="", help="run folder to load from, for --eval-only")

@@ -101,8 +101,11 @@ def register(plugins: list[str] = (), replace: bool = False) -> list:
 
 def _merge_flags(cfg, args: argparse.Namespace) -> None:
     """Flags into the config; one that was not given changes nothing."""
+    from tools.running.tested import is_own_folder
+
     if args.dataset_dir:
         cfg.DATASET.NAME = "ImageDir"
+        cfg.DATASET.TEST_ONLY = args.eval_only and not is_own_folder(args.model_dir, args.dataset_dir)
     cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
     given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
     for node, values in (
@@ -118,10 +121,20 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
 
 
 def in_own_folder(cfg, args: argparse.Namespace):
-    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do."""
+    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do.
+
+    Raises:
+        UserError: the folder holds the result of another run, on a folder of the same name or with other settings.
+    """
+    from dassl.utils import UserError
+
     shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
     variant = f"{Path(args.config_file).stem or 'default'}{shots}"
     folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
+    changes = inputs.differences(inputs.read(folder) or {}, inputs.describe(args))
+    if (folder / "results.json").exists() and changes and not args.anew:
+        raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
+                        "--output-dir, or replace that result with --anew.")
     return with_values(cfg, OUTPUT_DIR=str(folder))
 
 

@@ -1,4 +1,5 @@
-"""A console that goes away (`| head -1`, a closed terminal, a full disk behind `> file`) does not end a run.
+"""A console that goes away (`| head -1`, a closed terminal, a full disk behind `> file`), or that cannot print a
+letter, does not end a run.
 
 Imports nothing heavy.
 """
@@ -15,15 +16,32 @@ _GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENOSPC, getattr(errno, "EDQU
 _NAMES = ("stdout", "stderr", "__stdout__", "__stderr__")
 
 
-class _Patient:
-    """A stream whose text goes nowhere once nobody takes it; whatever else is asked of it, the stream answers."""
+class _Escaping:
+    """A stream that escapes what its encoding lacks (Windows' cp1252, or bytes of a file name); whatever else is asked
+    of it, the stream answers.
+    """
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with self._until_gone():
+        try:
             self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+class _Patient(_Escaping):
+    """Such a stream whose text goes nowhere once nobody takes it."""
+
+    def write(self, text: str) -> int:
+        with self._until_gone():
+            super().write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -41,23 +59,29 @@ class _Patient:
             os.dup2(nowhere, self._stream.fileno())         # also takes what the stream still holds back
             os.close(nowhere)
 
-    def __getattr__(self, name: str):
-        return getattr(self._stream, name)
+
+def patient() -> contextlib.AbstractContextManager[None]:
+    """Inside, standard output and error do not end a run that nobody reads, and escape what their encoding lacks."""
+    return _replaced_by(_Patient)
+
+
+def escaping() -> contextlib.AbstractContextManager[None]:
+    """Inside, standard output and error escape what their encoding lacks."""
+    return _replaced_by(_Escaping)
 
 
 @contextlib.contextmanager
-def patient() -> Iterator[None]:
-    """Inside, standard output and error are such streams."""
+def _replaced_by(kind: type[_Escaping]) -> Iterator[None]:
     former = {name: getattr(sys, name) for name in _NAMES}
-    patients = {id(stream): _Patient(stream) for stream in former.values() if stream is not None}
+    streams = {id(stream): kind(stream) for stream in former.values() if stream is not None}
     for name, stream in former.items():
         if stream is not None:
-            setattr(sys, name, patients[id(stream)])
+            setattr(sys, name, streams[id(stream)])
     try:
         yield
     finally:
-        for stream in patients.values():
+        for stream in streams.values():
             stream.flush()
         for name, stream in former.items():
-            if isinstance(getattr(sys, name), _Patient):    # not one that was put there meanwhile
+            if isinstance(getattr(sys, name), kind):        # not one that was put there meanwhile
                 setattr(sys, name, stream)

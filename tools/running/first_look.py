@@ -8,7 +8,6 @@ import datetime
 import logging
 import time
 from collections.abc import Iterator
-from math import sqrt
 
 import torch
 
@@ -25,6 +24,7 @@ def first_look(trainer) -> None:
         trainer: built on the dataset ImageDir. ZeroshotCLIP's test finds the zero-shot accuracy, so this does not.
     """
     from clip.templates import fill
+    from dassl.evaluation.chance import ABOVE, CHANCE, TOO_FEW, versus_guessing
     from dassl.utils.logger import CONSOLE
     from trainers._base import PromptTrainer
     from trainers.zsclip import ZeroshotCLIP
@@ -37,7 +37,7 @@ def first_look(trainer) -> None:
         logger.info("%s keeps its own CLIP, if any: zero-shot accuracy is not looked at", type(trainer).__name__,
                     extra=CONSOLE)
         return
-    n, chance, looks = len(dataset.look), 1 / dataset.num_classes, not isinstance(trainer, ZeroshotCLIP)
+    n, looks = len(dataset.look), not isinstance(trainer, ZeroshotCLIP)
     tested = 0 if trainer.cfg.TEST.NO_TEST else len(dataset.test)
     batches = _batches(trainer, sentences)
     right, size, seconds = next(batches)
@@ -46,13 +46,16 @@ def first_look(trainer) -> None:
     if not looks:
         batches.close()
         return
-    accuracy = (right + sum(more for more, _, _ in batches)) / n
+    right += sum(more for more, _, _ in batches)
     logger.info("Zero-shot accuracy on %d %s images: %.1f %% (guessing: %.1f %%)", n, dataset.look_split,
-                100 * accuracy, 100 * chance, extra=CONSOLE)
-    if not above_chance(accuracy, chance, n):
-        logger.warning("That is no better than guessing: class names and labels are probably misaligned, or the names "
-                       "say nothing to this CLIP. Look at the three pairs above; --classnames FILE and --template give "
-                       "other words.")
+                100 * right / n, 100 / dataset.num_classes, extra=CONSOLE)
+    verdict = versus_guessing(right, n, dataset.num_classes)
+    if verdict == TOO_FEW:
+        logger.info("These are too few images to tell that from guessing.", extra=CONSOLE)
+    elif verdict != ABOVE:
+        logger.warning("That is %s: class names and labels are probably misaligned, or the names say nothing to this "
+                       "CLIP. Look at the three pairs above; --classnames FILE and --template give other words.",
+                       "no better than guessing" if verdict == CHANCE else "worse than guessing")
 
 
 def forecast(seconds_per_image: float, look: int, test: int) -> str:
@@ -63,11 +66,6 @@ def forecast(seconds_per_image: float, look: int, test: int) -> str:
         return ""
     times = ", ".join(f"{what} about {datetime.timedelta(seconds=round(took))}" for what, took in seconds.items())
     return f"On this CPU an image takes {seconds_per_image:.2g} s: {times} (h:mm:ss, measured on the first batch)"
-
-
-def above_chance(accuracy: float, chance: float, n: int) -> bool:
-    """Whether an accuracy on n images is more than two standard deviations of guessing above `chance`, in [0, 1]."""
-    return accuracy > chance + 2 * sqrt(chance * (1 - chance) / n)
 
 
 @torch.no_grad()

@@ -6,13 +6,15 @@ import os.path as osp
 import time
 
 from dassl.data.datasets import DatasetBase
-from dassl.evaluation.chance import story_of_chance
+from dassl.evaluation.chance import CHANCE, TOO_FEW, explain, versus_guessing
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.utils import distributed
 from dassl.utils.classes_file import write_classes
+from dassl.utils.logger import tell
 from dassl.utils.run_record import describe_run, write_record
 
+from ..plan import left_out
 from ..selection import model_selection
 from . import Hook
 
@@ -62,17 +64,21 @@ class Record(Hook):
             metrics: the evaluator's; {} for a training without a test, which only says that it has ended.
             tested: split and num_test, if there was a test.
         """
-        story = story_of_chance(metrics.get("accuracy", 100.0), tested.get("num_test", 0),
-                                getattr(trainer, "num_classes", None) or 0)
-        if story:
-            logger.warning(story)
+        total, classes = tested.get("num_test", 0), getattr(trainer, "num_classes", None) or 0
+        correct = round(metrics.get("accuracy", 100.0) * total / 100)
+        verdict = versus_guessing(correct, total, classes)
+        if verdict == TOO_FEW:
+            tell(logger, "%s", explain(verdict, correct, total, classes))
+        elif words := explain(verdict, correct, total, classes):
+            logger.warning(words)
         record = {
             "finished": True, "mode": "train" if self._trained else "eval-only",
             **describe_run(trainer.cfg, dataset_of(trainer), trainer.device), "world_size": distributed.world_size(),
             **tested, "metrics": {k: float(v) for k, v in metrics.items()},
             "epochs": trainer.max_epoch if self._trained else 0,
+            "left_out_of_each_epoch": left_out(trainer) if self._trained else 0,
             "model_selection": model_selection(trainer, self._trained),
-            "on_nan": trainer.on_nan.record(trainer), "at_chance": bool(story),
+            "on_nan": trainer.on_nan.record(trainer), "at_chance": verdict == CHANCE, "versus_guessing": verdict,
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
             **trainer.run_record_fields(),

@@ -1,0 +1,101 @@
+"""--eval-only: which classes the run that is tested has learned, and whether those of the images are the same."""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dassl.utils import UserError
+from dassl.utils.classes_file import FILE as CLASSES
+from dassl.utils.logger import CONSOLE
+from dassl.utils.tools import read_settings
+from tools import inputs
+
+logger = logging.getLogger(__name__)
+
+
+def is_own_folder(model_dir: str, images: str) -> bool:
+    """Whether the run in `model_dir` was trained on the images at `images`: only its test split is new to it."""
+    places = [read_settings(folder).get("DATASET", {}).get("DIR") for folder in _folders_of(model_dir)]
+    return any(place and os.path.realpath(os.path.expanduser(str(place))) == os.path.realpath(
+        os.path.expanduser(images)) for place in places)
+
+
+def with_learned_classes(cfg, model_dir: str):
+    """The config whose dataset ImageDir labels its classes as the run in `model_dir` did, by their names.
+
+    The run's classes are the candidates, also those of which a folder of the user's has no image. Class names that the
+    run does not have are left to `refuse_other_classes`.
+    """
+    from datasets.folder import class_names
+
+    if cfg.DATASET.NAME == "ImageDir" and not cfg.DATASET.TEST_ONLY:
+        logger.info("%s was trained on images of %s, so only its test split is tested", model_dir, cfg.DATASET.DIR,
+                    extra=CONSOLE)
+    learned = _learned_classes(model_dir)
+    if cfg.DATASET.NAME != "ImageDir" or not learned or len(set(learned)) < len(learned):
+        return cfg
+    given = class_names(cfg)
+    if given == learned or len(set(given)) < len(given) or not set(given) <= set(learned):
+        return cfg
+    if len(given) < len(learned) and not (cfg.DATASET.TEST_ONLY or _learned_per_class(cfg, learned)):
+        return cfg                              # half of the classes, as benchmarks test prompts that serve any
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASET.CLASSES = tuple(learned)
+    cfg.freeze()
+    logger.warning("%s has %d of the %d classes that %s learned; they are matched by name, and all %d are told apart",
+                   cfg.DATASET.DIR, len(given), len(learned), model_dir, len(learned))
+    return cfg
+
+
+def refuse_other_classes(trainer, model_dir: str) -> None:
+    """Raises UserError where something was learned for each class and the images have classes of other names.
+
+    Of a trainer of somebody else's, which this code cannot ask, a warning says so.
+    """
+    from trainers._base import PromptTrainer
+
+    learned, given = _learned_classes(model_dir), [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
+    if not learned or given == learned:
+        return
+    place = next((i for i, pair in enumerate(zip(given, learned, strict=False)) if pair[0] != pair[1]),
+                 min(len(given), len(learned)))
+    what = (f"{model_dir} learned {_few(learned, place)}, and {trainer.cfg.DATASET.DIR or trainer.cfg.DATASET.NAME} "
+            f"has {_few(given, place)}")
+    if not isinstance(trainer, PromptTrainer):
+        logger.warning("%s: other classes, or another order. What %s learned for each class, if anything, does not fit "
+                       "them", what, type(trainer).__name__)
+    elif trainer.get_model_names() and _learned_per_class(trainer.cfg, given):
+        raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes, so it can be "
+                        "tested on these alone. Give the classes the same names: rename the folders, or write lines "
+                        "such as `folder: name` and name the file with --classnames.")
+
+
+def _learned_per_class(cfg, names: Sequence[str]) -> bool:
+    """Whether a learned tensor of the config's trainer changes its shape with the number of classes."""
+    from tools.prediction.rebuild import shapes_without_data
+
+    shapes = shapes_without_data(cfg, list(names))
+    return any(len(names) in shape for shape in shapes.values()) and \
+        shapes != shapes_without_data(cfg, [*names, names[0]])
+
+
+def _learned_classes(model_dir: str) -> list[str]:
+    """In the order of their labels; [] where the run does not say."""
+    told = next(filter(None, (inputs.read_json(folder / CLASSES) for folder in _folders_of(model_dir))), {})
+    return list(map(str, told.get("classnames") or []))
+
+
+def _folders_of(model_dir: str) -> list[Path]:
+    """Where a run's files lie if `model_dir` is its folder, that of one of its models, or a checkpoint."""
+    path = Path(model_dir).expanduser()
+    return [path, path.parent, path.parent.parent] if model_dir else []
+
+
+def _few(names: list[str], place: int) -> str:
+    """Names around the first that differs."""
+    some = names[max(0, place - 1):place + 3]
+    return f"{len(names)} classes ({'..., ' if place > 1 else ''}{', '.join(some)}" \
+           f"{', ...' if place + 3 < len(names) else ''})"
