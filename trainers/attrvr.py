@@ -35,6 +35,6 @@ class AttrVR(DescriptionTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() != {"pixel.program", "bank.prompt_of", "bank.text"}:
+        if weights.keys() != {"pixel.program", "bank.prompt_of", "bank.text"} or weights["bank.prompt_of"].dim() != 2:
             return None
         return {"NUM_DESCRIPTIONS": weights["bank.prompt_of"].shape[1] // 2}

@@ -63,10 +63,11 @@ class DAPT(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() != {"txt_ctx", "vis_ctx"}:
+        shapes = {name: value.shape for name, value in weights.items()}
+        if shapes.keys() != {"txt_ctx", "vis_ctx"} or len(shapes["txt_ctx"]) != 2 or len(shapes["vis_ctx"]) != 3:
             return None
-        return {"TXT_NUM_TOKENS": weights["txt_ctx"].shape[-2], "VIS_NUM_TOKENS": weights["vis_ctx"].shape[-2],
-                "VIS_DEPTH": len(weights["vis_ctx"])}
+        return {"TXT_NUM_TOKENS": shapes["txt_ctx"][0], "VIS_NUM_TOKENS": shapes["vis_ctx"][1],
+                "VIS_DEPTH": shapes["vis_ctx"][0]}
 
     @cached_property
     def prototypes(self) -> Tensor:

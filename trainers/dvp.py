@@ -44,6 +44,16 @@ class DVP(DescriptionTrainer):
         return PromptedModel(clip, pixel=PixelPrompts(v, clip.image_size, classes.image_size),
                              head=cls.bank(clip, classes, options, weights, assign))
 
+    @classmethod
+    def sizes_of(cls, weights: dict) -> tuple[int, int]:
+        """Prompts v and descriptions m of each class in a checkpoint; (0, 0) in one of another method."""
+        programs = {name for name in weights if name.startswith("pixel.")}
+        of = weights.get("bank.prompt_of")
+        if weights.keys() - programs != {"bank.prompt_of", "bank.text", "bank.mapping.weights"} or of.dim() != 2 \
+                or not programs or programs != {f"pixel.{i}.program" for i in range(len(programs))}:
+            return 0, 0
+        return len(programs), of.shape[1]
+
     @property
     def weights(self) -> ReweightingMatrix:
         return self.model.head.mapping
@@ -95,6 +105,11 @@ class DVPcse(DVP):
         return cls.decoupled(clip, classes, options, len(options.CAUSES),
                              lambda features: of_cause.expand(len(features), -1))
 
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        v, m = cls.sizes_of(weights)
+        return {"NUM_DESCRIPTIONS": m // v} if v and m % v == 0 else None
+
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
 class DVPcls(DVP):
@@ -108,3 +123,8 @@ class DVPcls(DVP):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         v = options.NUM_CLUSTERS
         return cls.decoupled(clip, classes, options, v, partial(cluster, n_clusters=v, n_init=options.KMEANS_STARTS))
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        v, m = cls.sizes_of(weights)
+        return {"NUM_CLUSTERS": v, "NUM_DESCRIPTIONS": m} if v else None
