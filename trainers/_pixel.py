@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from clip import FrozenCLIP, encode_texts
@@ -130,6 +131,13 @@ class DescriptionTrainer(PaddingTrainer):
         self.fill_bank()
         write_json(dict(zip(self.classes.names, self.model.head.sentences, strict=True)),
                    str(Path(self.output_dir, "descriptions.json")))
+
+    def use_stand_ins(self) -> None:
+        head, D = self.model.head, self.model.clip.embed_dim
+        C, m = head.prompt_of.shape
+        head.draw = lambda: [["a description"] * m] * C
+        head.encode = lambda sentences: F.normalize(torch.randn(len(sentences), D, device=self.device), dim=-1)
+        self.fill_bank()
 
     @as_user_error()
     @torch.no_grad()

@@ -5,6 +5,7 @@ rates and loss weights per dataset in configs/recipes/dapt.yaml.
 """
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -75,6 +76,10 @@ class DAPT(PromptTrainer):
         view = self.options.PROTOTYPE_VIEW
         return self.cached("prototypes", lambda: class_prototypes(
             self.model.clip, self.training_images(view, shared=True), len(self.classes), distributed.sum_), view=view)
+
+    def use_stand_ins(self) -> None:
+        clip = self.model.clip
+        self.prototypes = F.normalize(torch.randn(len(self.classes), clip.embed_dim, device=self.device), dim=-1)
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         c, label = self.options, batch["label"]
