@@ -48,7 +48,7 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
     found = {}
     for name in sorted(TRAINER_REGISTRY.registered_names()):
         method = TRAINER_REGISTRY.get(name)
-        if "options_of" in vars(method) and (options := method.options_of(learned)) is not None:
+        if (options := getattr(method, "options_of", lambda _: None)(learned)) is not None:
             found[name] = method, options
     if not found:
         return _hint(w, learned)
@@ -56,8 +56,8 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
     merged = CfgNode({**cfg.TRAINER[method.section], **options}) if method.section else None
     bound = method.bound_to_classes(merged)
     return Kind(names, "the authors'" if len(w) > len(learned) else "this project's", names,
-                tuple(f"TRAINER.{own.section}.{key} {value}" for own, told in found.values()
-                      for key, value in told.items()), f"holds {bound}" if bound else "")
+                tuple(dict.fromkeys(f"TRAINER.{own.section}.{key} {value}" for own, told in found.values()
+                                    for key, value in told.items())), f"holds {bound}" if bound else "")
 
 
 def _hint(w: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> Kind:

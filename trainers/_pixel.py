@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -101,7 +102,13 @@ class PaddingTrainer(PixelPromptTrainer):
 class DescriptionTrainer(PaddingTrainer):
     """Classifies by sentences about each class. They are drawn when training starts and saved in the checkpoint, so
     that testing and resuming need no file; descriptions.json in the run folder shows them.
+
+    Attributes:
+        told_by: what a checkpoint of v numbered prompts (0: of a single one) and m descriptions of each class tells of
+            the options; None: it is another method's.
     """
+
+    told_by: Callable[[int, int], dict | None] = staticmethod(lambda v, m: None)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -116,6 +123,14 @@ class DescriptionTrainer(PaddingTrainer):
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
         return "descriptions of each class, which are saved with the prompts"
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        pixels, of = {name for name in weights if name.startswith("pixel.")}, weights.get("bank.prompt_of")
+        if not pixels or of is None or of.dim() != 2 \
+                or weights.keys() - pixels - {"bank.mapping.weights"} != {"bank.prompt_of", "bank.text"}:
+            return None
+        return cls.told_by(0 if pixels == {"pixel.program"} else len(pixels), of.shape[1])
 
     @classmethod
     def bank(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode, mapping: nn.Module, assign=None):

@@ -22,6 +22,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class AttrVR(DescriptionTrainer):
     section = "ATTRVR"
+    told_by = staticmethod(lambda v, m: None if v else {"NUM_DESCRIPTIONS": m // 2})
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:
@@ -32,9 +33,3 @@ class AttrVR(DescriptionTrainer):
         mapping = TopKMean(options.NUM_DESCRIPTIONS, options.TOP_K, (options.ALPHA, 1 - options.ALPHA))
         return PromptedModel(clip, pixel=PixelPrompt(clip.image_size, classes.image_size),
                              head=cls.bank(clip, classes, options, mapping))
-
-    @classmethod
-    def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() != {"pixel.program", "bank.prompt_of", "bank.text"} or weights["bank.prompt_of"].dim() != 2:
-            return None
-        return {"NUM_DESCRIPTIONS": weights["bank.prompt_of"].shape[1] // 2}

@@ -44,16 +44,6 @@ class DVP(DescriptionTrainer):
         return PromptedModel(clip, pixel=PixelPrompts(v, clip.image_size, classes.image_size),
                              head=cls.bank(clip, classes, options, weights, assign))
 
-    @classmethod
-    def sizes_of(cls, weights: dict) -> tuple[int, int]:
-        """Prompts v and descriptions m of each class in a checkpoint; (0, 0) in one of another method."""
-        programs = {name for name in weights if name.startswith("pixel.")}
-        of = weights.get("bank.prompt_of")
-        if weights.keys() - programs != {"bank.prompt_of", "bank.text", "bank.mapping.weights"} or of.dim() != 2 \
-                or not programs or programs != {f"pixel.{i}.program" for i in range(len(programs))}:
-            return 0, 0
-        return len(programs), of.shape[1]
-
     @property
     def weights(self) -> ReweightingMatrix:
         return self.model.head.mapping
@@ -72,8 +62,7 @@ class DVP(DescriptionTrainer):
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        if "counts" in state:
-            self.weights.counts.copy_(state["counts"])
+        self.weights.counts.copy_(state.get("counts", self.weights.counts))
 
     def run_epoch(self) -> None:
         if self.epoch < self.counting_epochs:
@@ -94,6 +83,7 @@ class DVP(DescriptionTrainer):
 @TRAINER_REGISTRY.register(aliases=("DVP-cse",))
 class DVPcse(DVP):
     section = "DVPCSE"
+    told_by = staticmethod(lambda v, m: {"NUM_DESCRIPTIONS": m // v} if v else None)
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:
@@ -105,15 +95,11 @@ class DVPcse(DVP):
         return cls.decoupled(clip, classes, options, len(options.CAUSES),
                              lambda features: of_cause.expand(len(features), -1))
 
-    @classmethod
-    def options_of(cls, weights: dict) -> dict | None:
-        v, m = cls.sizes_of(weights)
-        return {"NUM_DESCRIPTIONS": m // v} if v and m % v == 0 else None
-
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
 class DVPcls(DVP):
     section = "DVPCLS"
+    told_by = staticmethod(lambda v, m: {"NUM_CLUSTERS": v, "NUM_DESCRIPTIONS": m} if v else None)
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:
@@ -123,8 +109,3 @@ class DVPcls(DVP):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         v = options.NUM_CLUSTERS
         return cls.decoupled(clip, classes, options, v, partial(cluster, n_clusters=v, n_init=options.KMEANS_STARTS))
-
-    @classmethod
-    def options_of(cls, weights: dict) -> dict | None:
-        v, m = cls.sizes_of(weights)
-        return {"NUM_CLUSTERS": v, "NUM_DESCRIPTIONS": m} if v else None
