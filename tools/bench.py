@@ -14,13 +14,12 @@ if str(ROOT) not in sys.path:
 
 from tools import command, status  # noqa: E402
 from tools.benchmark import rows as known  # noqa: E402
+from tools.benchmark.field_rows import step_class  # noqa: E402
 from tools.benchmark.rows import Row, Settings  # noqa: E402
 
 EXAMPLES = """
-rows:
-  CoOp, VPT, DAPT, CoCoOp, VP, AR, AttrVR, DVPcse   a training step
-  CoOp-test                 a test batch with learned prompts: text once here, for every batch in the field
-  ZeroshotCLIP              a test batch with fixed sentences
+rows, each named after its trainer: a training step, or a test batch where nothing is learned
+  NAME-test                 a test batch with learned prompts: text once here, for every batch in the field
   DVP-PRM                   scores of 60 descriptions a class to logits, by the counted reweighting matrix
 
 examples:
@@ -69,7 +68,7 @@ def plan(args: argparse.Namespace) -> list[Row]:
     from dassl.utils import UserError
     from dassl.utils.registry import nearest
 
-    trainers, backbones = (known.TRAINERS, known.BACKBONES) if args.all else (args.trainers, args.backbones)
+    trainers, backbones = (known.TRAINERS, list(known.BACKBONES)) if args.all else (args.trainers, args.backbones)
     for what, names, there in (("trainer", trainers, known.TRAINERS), ("backbone", backbones, known.BACKBONES)):
         for name in names:
             if name not in there:
@@ -81,13 +80,17 @@ def plan(args: argparse.Namespace) -> list[Row]:
         if (value := getattr(args, flag)) is not None and value < 1:
             raise UserError(f"--{flag.replace('_', '-')} is at least 1; got {value}.")
     classes = sorted(set(args.classes))
-    rows = [Row(trainer, backbone, C, args.test_batch if trainer in known.TESTING else args.batch)
-            for backbone in backbones for trainer in trainers if trainer != known.PRM
-            for C in (classes if trainer in known.CLASSES_MATTER else classes[-1:])
-            if not (backbone == "RN50" and trainer in known.NEED_A_VIT)]
+    rows = []
+    for trainer in (name for name in trainers if name != known.PRM):
+        one = Row(trainer, "", classes[-1], args.batch)
+        which = classes if one.trains and step_class(trainer).learns_text else classes[-1:]
+        rows += [Row(trainer, backbone, C, args.batch if one.trains else args.test_batch)
+                 for backbone in backbones if not (backbone == "RN50" and one.method.needs_vit) for C in which]
+    rows.sort(key=lambda row: backbones.index(row.backbone))
     rows += [Row(known.PRM, "", classes[-1], known.PRM_BATCH)] if known.PRM in trainers else []
     if not rows:
-        raise UserError("VPT and DAPT add tokens to a vision transformer, and RN50 has none. Choose a ViT backbone.")
+        raise UserError(f"{' and '.join(trainers)} act on the tokens of a vision transformer, and RN50 has none. "
+                        "Choose a ViT backbone.")
     return rows
 
 
@@ -120,11 +123,11 @@ def run(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for number, row in enumerate(rows, 1):
             say = _teller(f"[{number}/{len(rows)}] {row}")
-            key = (row.input_size, row.batch)
-            if row.trainer in known.TRAINING and not args.no_data and key not in data:
+            key = (row.input_size, row.batch) if row.trains else None
+            if key and not args.no_data and key not in data:
                 say("data")
                 data[key] = loading.measure(row, settings, Path(folder))
-            waiting = data.get(key) if row.trainer in known.TRAINING else None
+            waiting = data.get(key)
             result = measure.measure(row, settings, Path(folder), waiting, args.rounds, args.seconds,
                                      not args.no_memory, say)
             say(f"{result['ours']['ms']['step']:,.0f} ms, the field {result['field']['ms']['step']:,.0f} ms", end="\n")

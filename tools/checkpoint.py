@@ -147,7 +147,8 @@ def report(facts: dict) -> str:
              *(f"  {name}: {text}" for name, text in facts["other_entries"].items()),
              f"  looks like {kind['method']}, with {kind['names']} names{': ' * bool(kind['remark'])}{kind['remark']}"]
     if kind["trainer"]:
-        lines.append(f"  read by --trainer {kind['trainer']}{' with ' + options if options else ''}")
+        lines.append(f"  read by --trainer {kind['trainer']}{' with ' + options if options else ''}; "
+                     "options that shapes do not tell keep their defaults")
     bad = sum(weight.get("not_finite", 0) for weight in facts["weights"])
     if bad:
         lines.append(f"  {bad} numbers are infinite or NaN")

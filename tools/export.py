@@ -117,14 +117,13 @@ def as_graph(classifier):
         UserError: a method whose answer is no fixed function of image features.
     """
     from dassl.utils import UserError
-    from tools.prediction.graph import GRAPHS
+    from tools.prediction.graph import FixedGraph
 
-    for kind, make in GRAPHS.items():
-        if isinstance(classifier.model, kind):
-            return make(classifier.model).eval()
-    raise UserError(f"{classifier.facts['trainer']} has no fixed classifier to write down: its text features are "
-                    "another for each image (CoCoOp), or it brings a model of its own. Exported are methods that "
-                    "compare image features with fixed ones, such as ZeroshotCLIP, CoOp, VPT, DAPT and LinearProbe.")
+    if classifier.model is None or classifier.model.is_conditional:
+        raise UserError(f"{classifier.facts['trainer']} has no fixed classifier to export: its text features differ "
+                        "from image to image, it learns at test time, or it brings a model of its own. Export a method "
+                        "that compares image features with fixed ones.")
+    return FixedGraph(classifier.model, example(classifier, 1)).eval()
 
 
 def example(classifier, B: int):

@@ -152,7 +152,7 @@ Check it (these tests pass now):
 Train it:
   python tools/train.py --trainer {name} --seed 1 --output-dir output/{module} --config-file \\
       configs/trainers/{name}/tiny.yaml --dataset-config-file configs/datasets/digits.yaml DATASET.NUM_SHOTS 16
-Make it yours: build_prompts says what is learned, loss what is minimised. trainers/README.md has the bricks and hooks.
+Make it yours: build says what is learned, loss what is minimised. trainers/README.md has the bricks and hooks.
 """
 
 

@@ -33,4 +33,6 @@ class CoCoOp(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        return {"N_CTX": weights["ctx"].shape[-2]} if weights.keys() == set(cls.saved_as.values()) else None
+        if weights.keys() != set(cls.saved_as.values()) or weights["ctx"].dim() != 2:
+            return None
+        return {"N_CTX": len(weights["ctx"])}

@@ -47,5 +47,5 @@ class CoOp(PromptTrainer):
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
         if weights.keys() != {"ctx"} or weights["ctx"].dim() not in (2, 3):
-            return None                 # the position of the class name is not in the file
+            return None
         return {"N_CTX": weights["ctx"].shape[-2], "CSC": weights["ctx"].dim() == 3}

@@ -5,6 +5,7 @@ rates and loss weights per dataset in configs/recipes/dapt.yaml.
 """
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -63,10 +64,11 @@ class DAPT(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() != {"txt_ctx", "vis_ctx"}:
+        shapes = {name: value.shape for name, value in weights.items()}
+        if shapes.keys() != {"txt_ctx", "vis_ctx"} or len(shapes["txt_ctx"]) != 2 or len(shapes["vis_ctx"]) != 3:
             return None
-        return {"TXT_NUM_TOKENS": weights["txt_ctx"].shape[-2], "VIS_NUM_TOKENS": weights["vis_ctx"].shape[-2],
-                "VIS_DEPTH": len(weights["vis_ctx"])}
+        return {"TXT_NUM_TOKENS": shapes["txt_ctx"][0], "VIS_NUM_TOKENS": shapes["vis_ctx"][1],
+                "VIS_DEPTH": shapes["vis_ctx"][0]}
 
     @cached_property
     def prototypes(self) -> Tensor:
@@ -74,6 +76,10 @@ class DAPT(PromptTrainer):
         view = self.options.PROTOTYPE_VIEW
         return self.cached("prototypes", lambda: class_prototypes(
             self.model.clip, self.training_images(view, shared=True), len(self.classes), distributed.sum_), view=view)
+
+    def use_stand_ins(self) -> None:
+        clip = self.model.clip
+        self.prototypes = F.normalize(torch.randn(len(self.classes), clip.embed_dim, device=self.device), dim=-1)
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         c, label = self.options, batch["label"]

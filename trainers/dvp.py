@@ -14,7 +14,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.hooks import progress
 from dassl.utils import distributed
-from trainers.attrvr import DescriptionTrainer, add_description_options
+from trainers.described import DescriptionTrainer, add_description_options
 from trainers.parts.classes import Classes
 from trainers.parts.label_mapping import ReweightingMatrix, cluster
 from trainers.parts.pixel_prompt import PixelPrompts
@@ -63,8 +63,7 @@ class DVP(DescriptionTrainer):
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        if "counts" in state:
-            self.weights.counts.copy_(state["counts"])
+        self.weights.counts.copy_(state.get("counts", self.weights.counts))
 
     def run_epoch(self) -> None:
         if self.epoch < self.counting_epochs:
@@ -85,6 +84,7 @@ class DVP(DescriptionTrainer):
 @TRAINER_REGISTRY.register(aliases=("DVP-cse",))
 class DVPcse(DVP):
     section = "DVPCSE"
+    told_by = staticmethod(lambda v, m: {"NUM_DESCRIPTIONS": m // v} if v else None)
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:
@@ -100,6 +100,7 @@ class DVPcse(DVP):
 @TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
 class DVPcls(DVP):
     section = "DVPCLS"
+    told_by = staticmethod(lambda v, m: {"NUM_CLUSTERS": v, "NUM_DESCRIPTIONS": m} if v else None)
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:

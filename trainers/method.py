@@ -67,6 +67,9 @@ class Method:
     def observe(self, out: Output, batch: dict) -> None:
         """What else a training step takes from its output, once it was taken; nothing here."""
 
+    def use_stand_ins(self) -> None:
+        """Put random values where a step needs what is made from data before training, so that it can be timed."""
+
     @classmethod
     def test_transform(cls, cfg: CfgNode) -> Callable:
         """A PIL image to what `predict` gets of it: (3, H, W), or several views."""

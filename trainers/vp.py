@@ -67,6 +67,10 @@ class VP(PixelPromptTrainer):
         return PromptedModel(clip, pixel=FramePrompt(clip.image_size, options.WIDTH),
                              text=encode_texts(clip, classes.sentences(options.TEMPLATE)))
 
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        return {} if weights.keys() == {"pixel.program"} else None
+
 
 @TRAINER_REGISTRY.register()
 class AR(PaddingTrainer):
@@ -78,3 +82,7 @@ class AR(PaddingTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         return PromptedModel(clip, pixel=PixelPrompt(clip.image_size, classes.image_size),
                              text=encode_texts(clip, classes.sentences(options.TEMPLATE)))
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        return {} if weights.keys() == {"pixel.program"} else None

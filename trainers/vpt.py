@@ -36,9 +36,9 @@ class VPT(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if not weights or weights.keys() != set(_names(len(weights))):
-            return None                 # the placement is not in the file
-        return {"N_CTX_VISION": len(next(iter(weights.values()))), "PROMPT_DEPTH_VISION": len(weights)}
+        if weights.keys() != set(_names(len(weights))) or {tokens.dim() for tokens in weights.values()} != {2}:
+            return None
+        return {"N_CTX_VISION": len(weights["image_encoder.VPT"]), "PROMPT_DEPTH_VISION": len(weights)}
 
 
 def _names(depth: int) -> list[str]:

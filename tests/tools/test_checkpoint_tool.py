@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dassl.engine import build_trainer
-from tools import checkpoint
-from tools.checkpoint_kinds import kind_of
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.utils.torchtools import load_weights
+from tools import checkpoint, train
+from tools.checkpoint_kinds import is_fixed, kind_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from old_files import Call, tensor, write_legacy, write_tar  # noqa: E402
@@ -24,18 +25,20 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
 @pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
     ({"ctx": Z(16, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False"),
     ({"module.ctx": Z(3, 4, 8)}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True"),
-    ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "a relative of CoOp", "", "4 context words, and net.0.weight"),
-    ({"ctx": Z(4, 8), "meta_net.linear1.weight": Z(1, 8), **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
+    ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "context words and more", "", "net.0.weight"),
+    ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(1, 8) for i in (1, 2) for kind in ("weight", "bias")},
+      **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
     ({"txt_ctx": Z(5, 8), "vis_ctx": Z(2, 7, 8), **WORDS}, "DAPT", "DAPT",
      "TRAINER.DAPT.TXT_NUM_TOKENS 5 TRAINER.DAPT.VIS_NUM_TOKENS 7 TRAINER.DAPT.VIS_DEPTH 2"),
     ({"image_encoder.VPT": Z(6, 8), "image_encoder.transformer.resblocks.1.VPT_shallow": Z(6, 8), **TOWERS},
      "VPT", "VPT", "TRAINER.VPT.N_CTX_VISION 6 TRAINER.VPT.PROMPT_DEPTH_VISION 2"),
-    ({"prompt_learner.ctx": Z(2, 8), "prompt_learner.compound_prompts_text.0": Z(2, 8),
-      "prompt_learner.proj.weight": Z(8, 8), **TOWERS}, "MaPLe", "", "2 context words, depth 2"),
     ({"prompt_learner.ctx": Z(4, 8), "image_encoder.VPT": Z(4, 8), "text_encoder.resblocks.1.VPT_shallow": Z(4, 8)},
-     "IVLP or PromptSRC", "", "4 context words, 2 prompted text blocks, 1 image"),
-    ({"pixel.program": Z(3, 9)}, "VP or AR", "VP or AR", ""),
-    ({"weight": Z(10, 8), "bias": Z(10)}, "LinearProbe", "LinearProbe", "10 classes"),
+     "prompts in both towers", "", "needs its trainer"),
+    ({"pixel.program": Z(3, 9)}, "AR or VP", "AR or VP", ""),
+    ({"pixel.0.program": Z(3, 9), "pixel.1.program": Z(3, 9), "bank.prompt_of": Z(5, 6), "bank.text": Z(9),
+      "bank.mapping.weights": Z(5, 6)}, "DVPcls or DVPcse", "DVPcls or DVPcse",
+     "TRAINER.DVPCLS.NUM_CLUSTERS 2 TRAINER.DVPCLS.NUM_DESCRIPTIONS 6 TRAINER.DVPCSE.NUM_DESCRIPTIONS 3"),
+    ({"weight": Z(10, 8), "bias": Z(10)}, "LinearProbe", "LinearProbe", "a row of weights for each class"),
     ({"visual.proj": Z(8, 8), "token_embedding.weight": Z(9, 8)}, "CLIP", "", "MODEL.BACKBONE.NAME"),
     ({"something": Z(2)}, "no method that is known here", "", ""),
 ])
@@ -56,11 +59,24 @@ def test_any_names_and_shapes_are_some_kind(weights):
     assert kind.method and all(len(option.split()) == 2 for option in kind.options)
 
 
-@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls",
-                                  "LinearProbe"])
-def test_each_of_our_own_checkpoints_is_known_as_its_trainers(name, make_cfg):
-    model = build_trainer(make_cfg(name))._models["prompt_learner"]
-    assert name in kind_of(model.state_dict()).trainer.split(" or ")
+def test_each_of_our_own_checkpoints_is_known_as_its_trainers_and_fits_the_options_that_are_told(make_cfg):
+    train.register()
+    ours = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
+    ours = {name: method for name, method in ours.items() if getattr(method, "learns", "nothing") != "nothing"}
+    assert len(ours) >= 10
+    for name, method in ours.items():
+        weights = build_trainer(make_cfg(name))._models["prompt_learner"].state_dict()
+        kind = kind_of(weights)
+        assert name in kind.trainer.split(" or ")
+        told = [word for option in kind.options if option.startswith(f"TRAINER.{method.section}.")
+                for word in option.split(" ", 1)]
+        again = build_trainer(make_cfg(name, *told))._models["prompt_learner"]
+        assert again.state_dict().keys() == weights.keys()
+        load_weights(again, weights, name)                      # every shape fits
+
+
+def test_visual_tokens_are_not_taken_for_a_tower():
+    assert not is_fixed("visual.tokens") and is_fixed("visual.proj") and is_fixed("module.visual.ln_pre.weight")
 
 
 @pytest.fixture

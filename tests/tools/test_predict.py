@@ -16,8 +16,6 @@ from tools.predict import load
 plugins.discover("trainers")
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
               if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
-SERVES_OTHERS = {"AR": True, "AttrVR": False, "CoCoOp": True, "CoOp": True, "DAPT": True, "DVPcls": False,
-                 "DVPcse": False, "LinearProbe": False, "VP": True, "VPT": True, "ZeroshotCLIP": True}
 
 
 def finished_run(cfg, moved_to):
@@ -58,30 +56,32 @@ def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(trainer, run
     folder = runs(make_cfg, trainer)
     rows = answers_of(folder)
     found = load(folder, device="cpu").predict([row["path"] for row in rows], topk=1)
-    assert len(rows) == 24 and [a.label for a in found] == [row["predicted"] for row in rows]
+    assert len(rows) == 24 and len(OURS) >= 11
+    if TRAINER_REGISTRY.get(trainer).adapts:            # its views of an image are other draws than the test's
+        assert sum(a.label == row["predicted"] for a, row in zip(found, rows, strict=True)) >= 16
+        return
+    assert [a.label for a in found] == [row["predicted"] for row in rows]
     assert [a.confidence for a in found] == pytest.approx([float(row["confidence"]) for row in rows], abs=2e-5)
 
 
-def test_the_matrix_sees_the_trainers():
-    assert set(SERVES_OTHERS) <= set(OURS)
-
-
-@pytest.mark.parametrize("trainer", SERVES_OTHERS)
-def test_other_classes_are_served_or_refused_with_the_reason(trainer, runs, make_cfg):
+@pytest.mark.parametrize("trainer", OURS)
+def test_other_classes_are_served_or_refused_as_the_method_says(trainer, runs, make_cfg):
     folder, path = runs(make_cfg, trainer), answers_of(runs(make_cfg, trainer))[0]["path"]
+    cfg, method = make_cfg(trainer), TRAINER_REGISTRY.get(trainer)
+    bound = method.bound_to_classes(cfg.TRAINER[method.section] if method.section else None)
     for names in (["blue", "red", "grey"], ["blue", "red", "grey", "green"]):       # fewer, and as many as the run's
-        if SERVES_OTHERS[trainer]:
+        if bound:
+            with pytest.raises(UserError, match=f"{bound}.*red_square"):
+                load(folder, classes=names)
+        else:
             answer = load(folder, classes=names).predict(path)[0]
             assert {name for name, _ in answer.top} == set(names)
             assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
-        else:
-            with pytest.raises(UserError, match="learned something for each of its own classes.*red_square"):
-                load(folder, classes=names)
 
 
 def test_class_specific_contexts_refuse_other_classes(runs, make_cfg):
     folder = runs(make_cfg, "CoOp", "TRAINER.COOP.CSC", "True")
-    with pytest.raises(UserError, match="so it serves these and no others"):
+    with pytest.raises(UserError, match="so it serves its own classes and no others"):
         load(folder, classes=["a", "b", "c", "d"])
 
 
@@ -105,9 +105,10 @@ def test_what_is_no_image_is_named(bad, runs, make_cfg):
         load(runs(make_cfg, "CoOp")).predict([np.zeros((4, 4), np.uint8), bad])
 
 
+@pytest.mark.parametrize("trainer", ["CoCoOp", "TPT"])
 @pytest.mark.parametrize("batch_size", [1, 5, 24])
-def test_answers_do_not_depend_on_the_batch(batch_size, runs, make_cfg):
-    folder = runs(make_cfg, "CoCoOp")
+def test_answers_do_not_depend_on_the_batch(batch_size, trainer, runs, make_cfg):
+    folder = runs(make_cfg, trainer)
     paths = [row["path"] for row in answers_of(folder)]
     whole, pieces = (load(folder).predict(paths, topk=4, batch_size=b) for b in (24, batch_size))
     for a, b in zip(whole, pieces, strict=True):
@@ -226,5 +227,5 @@ def test_a_public_trainers_run_predicts_once_its_file_is_named(make_cfg, tmp_pat
     rows = answers_of(folder)
     found = load(folder, plugins=[plugin], device="cpu").predict([row["path"] for row in rows])
     assert [answer.label for answer in found] == [row["predicted"] for row in rows]
-    with pytest.raises(UserError, match="so it serves these and no others"):
+    with pytest.raises(UserError, match="so it serves its own classes and no others"):
         load(folder, plugins=[plugin], classes=["a", "b", "c", "d"])

@@ -30,7 +30,7 @@ class ARStep:
     def __init__(self, trainer, batch: dict, piece: int = 0):
         self.trainer, self.images, self.labels = trainer, batch["img"], batch["label"]
         model = trainer.model
-        self.clip, pixel = FieldCLIP(model.clip), model.prompt_learner["pixel"]
+        self.clip, pixel = FieldCLIP(model.clip), model.brick("pixel")
         self.names = {f"pixel.{name}": i for i, (name, _) in enumerate(pixel.named_parameters())}
         frames = list(pixel) if isinstance(pixel, torch.nn.ModuleList) else [pixel]
         self.frame = frames[0]
@@ -40,7 +40,7 @@ class ARStep:
         self.texts = self.fixed_texts()
 
     def fixed_texts(self) -> Tensor:
-        return self.trainer.model.bank                                                        # (C, D)
+        return self.trainer.model.fixed_text                                                  # (C, D)
 
     def view(self, canvas: Tensor) -> Tensor:
         """(B, 3, S, S), normalised."""
@@ -85,11 +85,11 @@ class AttrVRStep(ARStep):
     """Descriptions of two kinds; in each the best three of a class count."""
 
     def fixed_texts(self) -> Tensor:
-        return self.trainer.bank.features.flatten(0, 1)                                       # (C*m, D)
+        return self.trainer.model.head.features.flatten(0, 1)                                 # (C*m, D)
 
     def logits(self, similarities: list[Tensor]) -> Tensor:
         c, B = self.trainer.options, len(self.images)
-        scores = similarities[0].view(B, self.trainer.num_classes, 2, c.NUM_DESCRIPTIONS)
+        scores = similarities[0].view(B, len(self.trainer.classes), 2, c.NUM_DESCRIPTIONS)
         best = scores.topk(c.TOP_K, dim=-1).values.mean(-1)                                   # (B, C, 2)
         return c.ALPHA * best[..., 0] + (1 - c.ALPHA) * best[..., 1]
 
@@ -99,20 +99,17 @@ class DVPStep(AttrVRStep):
 
     def __init__(self, trainer, batch: dict, piece: int = 0):
         super().__init__(trainer, batch, piece)
-        weights = trainer.bank.mapping.weights                                                # (C, m)
+        weights = trainer.model.head.mapping.weights                                          # (C, m)
         C, m = weights.shape
         self.matrix = torch.zeros(C * m, C, device=weights.device)
         self.matrix[torch.arange(C * m), torch.arange(C).repeat_interleave(m)] = weights.flatten()
         self.counts = torch.zeros(C, m, device=weights.device)
 
     def logits(self, similarities: list[Tensor]) -> Tensor:
-        B, C, each = len(self.images), self.trainer.num_classes, self.trainer.options.NUM_DESCRIPTIONS
+        B, C, each = len(self.images), len(self.trainer.classes), self.trainer.options.NUM_DESCRIPTIONS
         own = [s.view(B, C, -1)[..., i * each:(i + 1) * each] for i, s in enumerate(similarities)]
         scores = torch.cat(own, dim=-1)                                                       # (B, C, m)
         best = scores[torch.arange(B), self.labels].topk(self.trainer.options.TOP_K).indices  # (B, k)
         for label, places in zip(self.labels.tolist(), best):
             self.counts[label, places] += 1
         return scores.flatten(1) @ self.matrix                                                # (B, C)
-
-
-STEPS = {"VP": VPStep, "AR": ARStep, "AttrVR": AttrVRStep, "DVPcse": DVPStep}

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import tokenize
-from tools.benchmark import field_pixels
 from tools.benchmark.field import FieldCLIP
 from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
 from tools.benchmark.timing import Watch
@@ -105,8 +104,8 @@ class CoCoOpStep(CoOpStep):
 
     def contexts(self, image_features: Tensor) -> list[Tensor]:
         p = self.learned
-        hidden = F.linear(image_features.float(), p["meta_net.linear1.weight"], p["meta_net.linear1.bias"]).relu()
-        shifts = F.linear(hidden, p["meta_net.linear2.weight"], p["meta_net.linear2.bias"])   # (B, W)
+        first, second = ([p[f"text.meta_net.linear{i}.{kind}"] for kind in ("weight", "bias")] for i in (1, 2))
+        shifts = F.linear(F.linear(image_features.float(), *first).relu(), *second)           # (B, W)
         return [p["text.ctx"] + shift for shift in shifts]
 
     def logits(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
@@ -125,7 +124,7 @@ class VPTStep(CoOpStep):
         return []
 
     def logits(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
-        return super().logits(image_features, [self.trainer.model.bank])
+        return super().logits(image_features, [self.trainer.model.fixed_text])
 
 
 class DAPTStep(CoOpStep):
@@ -199,7 +198,3 @@ def prm_scores(row: Row, device: str) -> Tensor:
     """(B, C, m) leaf, in the range of CLIP's scaled cosines."""
     values = torch.rand(row.batch, row.classes, PRM_DESCRIPTIONS, generator=torch.Generator().manual_seed(0)) * 10 + 15
     return values.to(device).requires_grad_()
-
-
-STEPS = {"CoOp": CoOpStep, "CoCoOp": CoCoOpStep, "VPT": VPTStep, "DAPT": DAPTStep, "CoOp-test": CoOpTest,
-         "ZeroshotCLIP": ZeroshotTest, **field_pixels.STEPS}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip.tokenizer import encode
-from tools.benchmark.rows import PRM_DESCRIPTIONS, TESTING, Row
+from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
 
 
 @dataclass(frozen=True)
@@ -105,29 +105,29 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     B, C = row.batch, row.classes
     if trainer is None:
         return {"logits": product(B, PRM_DESCRIPTIONS, C, 1)}
-    clip, learner = trainer.model.clip, trainer.model.prompt_learner
-    if "pixel" in learner:
-        return _pixel_operations(row, trainer)
-    learned = learner["visual"].n_tokens if "visual" in learner else 0
+    model, clip = trainer.model, trainer.model.clip
+    if model.brick("pixel") is not None:
+        return _pixel_operations(row, model)
+    visual, prompt = model.brick("visual"), model.brick("text")
+    learned = 0 if visual is None else visual.n_tokens
     image = image_operations(clip, learned) * B
-    D, learns_text = clip.embed_dim, "text" in learner and row.trainer not in TESTING
-    logits = product(B, D, C, 0 if row.trainer in TESTING else int(learned > 0) + int(learns_text))
+    D, learns_text = clip.embed_dim, prompt is not None and row.trains
+    logits = product(B, D, C, int(learned > 0) + int(learns_text) if row.trains else 0)
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
-    conditional = "meta_net" in learner
     own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
-    tower = text(1 + learner["text"].n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
-                 B if conditional else 1)
-    if conditional:
-        hidden = learner["meta_net"].linear1.out_features
+    tower = text(1 + prompt.n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
+                 B if model.is_conditional else 1)
+    if model.is_conditional:
+        hidden = prompt.meta_net.linear1.out_features
         tower = tower + product(B, D, hidden, 1) + product(B, hidden, clip.text_width, 2)
     return {"image": image, "text": tower, "logits": logits}
 
 
-def _pixel_operations(row: Row, trainer) -> dict[str, Operations]:
-    clip, learner, B = trainer.model.clip, trainer.model.prompt_learner, row.batch
-    frames = list(learner["pixel"]) if isinstance(learner["pixel"], nn.ModuleList) else [learner["pixel"]]
-    texts = learner["bank"].prompt_of.numel() if "bank" in learner else row.classes
+def _pixel_operations(row: Row, model) -> dict[str, Operations]:
+    clip, pixel, B = model.clip, model.brick("pixel"), row.batch
+    frames = list(pixel) if isinstance(pixel, nn.ModuleList) else [pixel]
+    texts = row.classes if model.fixed_text is not None else model.head.prompt_of.numel()
     if clip.vision_width is None:
         image = image_operations(clip, learns_pixels=True)
     else:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from clip.products import by_onednn
 from tools import machine
 from tools.benchmark import field_steps, floor, memory, ours
+from tools.benchmark.field_rows import step_class
 from tools.benchmark.loading import Loading
-from tools.benchmark.rows import PRM, TESTING, TRAINING, Row, Settings
+from tools.benchmark.rows import PRM, Row, Settings
 from tools.benchmark.timing import PARTS, Watch
 from tools.benchmark.workload import batch_of, build_trainer
 
@@ -22,7 +23,6 @@ SIDES = ("field", "ours")
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
 WARM_UP_BELOW_SECONDS, SHORT_SECONDS = 5.0, 2.0
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TEXT_ONLY = ("CoOp", "CoCoOp")          # everything but the image tower's forward pass is the text side
 
 
 def build_side(side: str, row: Row, settings: Settings, folder: Path, trainer=None, piece: int = 0):
@@ -32,7 +32,7 @@ def build_side(side: str, row: Row, settings: Settings, folder: Path, trainer=No
     trainer = trainer or build_trainer(row, settings, folder)
     batch = batch_of(row, settings)
     if side == "field":
-        return field_steps.STEPS[row.trainer](trainer, batch, piece)
+        return step_class(row.trainer)(trainer, batch, piece)
     return ours.build(row, trainer, batch, settings.device)
 
 
@@ -63,8 +63,9 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
+    text_alone = row.trains and step_class(row.trainer).learns_text and not step_class(row.trainer).learns_images
     result["text_ratio"] = spread(*([t["text"] + t["backward"] for t in times[side]] for side in SIDES)) \
-        if row.trainer in TEXT_ONLY else None
+        if text_alone else None
     result["operations"] = {part: asdict(ops) for part, ops in needed.items()}
     for side in SIDES:
         result[side]["peak_memory_mb"] = None
@@ -122,11 +123,11 @@ def spread(field: list[float], our: list[float]) -> dict[str, float]:
 
 def piece_that_fits(row: Row, settings: Settings, trainer) -> int:
     """Classes that the field's text tower takes at once; 0 for all, where half of the free memory holds them."""
-    if row.trainer not in TRAINING or not field_steps.STEPS[row.trainer].learns_text:
+    if not row.trains or not step_class(row.trainer).learns_text:
         return 0
-    step = field_steps.STEPS[row.trainer](trainer, batch_of(replace(row, batch=1), settings))
+    step = step_class(row.trainer)(trainer, batch_of(replace(row, batch=1), settings))
     a_class = (_kept(step, 4) - _kept(step, 2)) / 2
-    passes, free = row.batch if row.trainer == "CoCoOp" else 1, free_memory(settings.device)
+    passes, free = row.batch if trainer.model.is_conditional else 1, free_memory(settings.device)
     if a_class * row.classes * passes < free / 2:
         return 0
     return max(1, min(row.classes, 100, int(free / 4 / a_class)))
@@ -190,8 +191,8 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
         notes.append(f"The field's step does not fit this memory: its text was timed {piece} classes at a time with a "
                      "fixed upstream gradient (the same work), and its peak memory is on the line through "
                      f"{few} and {more} classes.")
-    if row.trainer in TESTING:
+    if not row.trains and row.method:
         notes.append("A test batch; ours encodes the text once before the first, which is in neither time nor memory.")
-    if row.trainer == "ZeroshotCLIP" and settings.precision != "fp32":
-        notes.append("ZeroshotCLIP always runs fp32.")
+    if row.method and not row.method.section and settings.precision != "fp32":
+        notes.append(f"{row.trainer} always runs fp32.")
     return notes

@@ -4,26 +4,25 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tools.benchmark.field_steps import prm_scores
-from tools.benchmark.rows import PRM_BEST, PRM_DESCRIPTIONS, TESTING, Row
+from tools.benchmark.rows import PRM_BEST, PRM_DESCRIPTIONS, Row
 from tools.benchmark.timing import Watch
 
 
 class Parts:
-    """Marks the parts of a trainer's step on a watch, from hooks on its model, image tower and optimiser.
+    """Marks the parts of a trainer's step on a watch, from hooks on its model and image tower, and on optimisers.
 
     Forward passes that a backward pass repeats to save memory count as backward.
     """
 
     def __init__(self, trainer):
-        self.watch, self.forward, model = Watch(), False, trainer.model
+        self.watch, self.forward, self.updating, model = Watch(), False, False, trainer.model
         model.register_forward_pre_hook(self._enter_model)
         model.register_forward_hook(self._leave_model)
         model.clip.visual.register_forward_pre_hook(self._enter_images)
         model.clip.visual.register_forward_hook(self._leave_images)
-        for optim in filter(None, map(trainer._optims.get, trainer.get_model_names()[:1])):
-            optim.register_step_pre_hook(self._enter_update)
 
     def _enter_model(self, *_) -> None:
         self.forward = True
@@ -40,8 +39,11 @@ class Parts:
         if self.forward:
             self.watch.mark("image")
 
-    def _enter_update(self, *_) -> None:
-        self.watch.mark("backward")
+    def enter_update(self, *_) -> None:
+        """At the first optimiser's step."""
+        if not self.updating:
+            self.watch.mark("backward")
+        self.updating = True
 
 
 class TrainingStep:
@@ -51,8 +53,12 @@ class TrainingStep:
         self.trainer, self.batch, self.parts = trainer, batch, Parts(trainer)
 
     def __call__(self, watch: Watch) -> float:
-        self.parts.watch = watch
-        loss = self.trainer.forward_backward(self.batch)["loss"]
+        self.parts.watch, self.parts.updating = watch, False
+        hook = register_optimizer_step_pre_hook(self.parts.enter_update)
+        try:
+            loss = self.trainer.forward_backward(self.batch)["loss"]
+        finally:
+            hook.remove()
         watch.mark("update")
         return loss
 
@@ -66,7 +72,7 @@ class InferenceStep:
 
     @torch.no_grad()
     def __init__(self, trainer, batch: dict):
-        trainer.model.text_features()                        # once, and kept
+        trainer.model_inference(batch["img"])                # text once, and kept
         self.trainer, self.images, self.parts = trainer, batch["img"], Parts(trainer)
 
     @torch.no_grad()
@@ -102,4 +108,4 @@ def build(row: Row, trainer, batch: dict, device: str):
     """Our side of a row; `trainer` and `batch` are not used by the product of DVP."""
     if trainer is None:
         return PRMProduct(row, device)
-    return (InferenceStep if row.trainer in TESTING else TrainingStep)(trainer, batch)
+    return (TrainingStep if row.trains else InferenceStep)(trainer, batch)

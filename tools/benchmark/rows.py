@@ -1,16 +1,12 @@
-"""What can be measured: trainers, backbones, class names. Imports nothing heavy."""
+"""What can be measured: trainers, backbones, class names. Heavy things are imported when a row is asked for them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-DESCRIBED = ("AttrVR", "DVPcse")                # compares with descriptions of classes
-PADDING = ("AR", *DESCRIBED)                    # a border around a smaller image
-PIXELS = ("VP", *PADDING)
-TRAINING = ("CoOp", "VPT", "DAPT", "CoCoOp", *PIXELS)
-TESTING, PRM = ("CoOp-test", "ZeroshotCLIP"), "DVP-PRM"
-TRAINERS = (*TRAINING, *TESTING, PRM)
-CLASSES_MATTER = ("CoOp", "DAPT", "CoCoOp")     # the others are measured at the largest number of classes only
-NEED_A_VIT = ("VPT", "DAPT")
+from tools.benchmark.field_rows import STEPS
+
+PRM = "DVP-PRM"
+TRAINERS = (*STEPS, PRM)
 PRM_DESCRIPTIONS, PRM_BEST, PRM_BATCH = 60, 3, 64       # three causes of 20 sentences, as DVP publishes
 BACKBONES = {"ViT-B/16": "ViT-B-16-quickgelu:random", "ViT-B/32": "ViT-B-32-quickgelu:random",
              "RN50": "RN50-quickgelu:random", "ViT-L/14": "ViT-L-14-quickgelu:random", "tiny": "tiny"}
@@ -32,7 +28,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        trainer: one of TRAINERS; "CoOp-test" is the evaluation of learned prompts, "DVP-PRM" the reweighting of scores.
+        trainer: one of TRAINERS; "X-test" is the evaluation of what X learns, "DVP-PRM" the reweighting of scores.
         backbone: a key of BACKBONES; "" for DVP-PRM, which needs none.
         classes: C. batch: images a step.
     """
@@ -46,13 +42,35 @@ class Row:
         return f"{self.trainer} {self.backbone}".strip() + f", {self.classes} classes, batch {self.batch}"
 
     @property
+    def name(self) -> str:
+        """Of the trainer."""
+        return self.trainer.removesuffix("-test")
+
+    @property
+    def method(self) -> type | None:
+        """The trainer's class; None where none is needed."""
+        if self.trainer == PRM:
+            return None
+        from dassl.engine import TRAINER_REGISTRY
+        from tools import train
+
+        if self.name not in TRAINER_REGISTRY:
+            train.register()
+        return TRAINER_REGISTRY.get(self.name)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training step; otherwise a test batch, or the product of scores."""
+        return self.trainer == self.name != PRM and self.method.learns == "steps"
+
+    @property
     def image_size(self) -> int:
         return 32 if self.backbone == "tiny" else 224
 
     @property
     def input_size(self) -> int:
         """Side of the images from the loader."""
-        return self.image_size * 6 // 7 if self.trainer in PADDING else self.image_size
+        return self.image_size * 6 // 7 if self.method.border else self.image_size
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tools import train
-from tools.benchmark.rows import BACKBONES, DESCRIBED, PADDING, TRAINING, Row, Settings, class_names
+from tools.benchmark.field_rows import OF_224_PIXELS
+from tools.benchmark.rows import BACKBONES, Row, Settings, class_names
 
-KINDS = ("des", "dist", "cse_1", "cse_2", "cse_3")
 CONFIGS = train.ROOT / "configs" / "trainers"
 
 
@@ -36,15 +35,16 @@ def write_images(folder: Path, items: int, C: int, files: int, size: tuple[int, 
 
 def build_config(row: Row, settings: Settings, images: Path, *opts: str):
     """The frozen config of the row's trainer over the images of a folder, registered under "BenchImages"."""
-    name, size = row.trainer.removesuffix("-test"), row.input_size
-    precision = [] if name == "ZeroshotCLIP" else [f"TRAINER.{name.upper()}.PREC", settings.precision]
-    frame = ["TRAINER.VP.WIDTH", str(row.image_size * 30 // 224)] if name == "VP" else []
+    name, size, section = row.name, row.input_size, row.method.section
+    precision = [f"TRAINER.{section}.PREC", settings.precision] if section else []
+    sizes = [word for key, pixels in OF_224_PIXELS.get(name, {}).items()
+             for word in (key, str(row.image_size * pixels // 224))]
     args = train.parser().parse_args([
         "--root", str(images), "--trainer", name, "--seed", str(settings.seed), "--output-dir", str(images / "run"),
         "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
         "MODEL.BACKBONE.NAME", BACKBONES[row.backbone], "INPUT.SIZE", f"({size}, {size})", "VERBOSE", "False",
         "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"),
-        "TRAIN.ONEDNN", settings.onednn, *precision, *frame, *opts])
+        "TRAIN.ONEDNN", settings.onednn, *precision, *sizes, *opts])
     _register_images()
     return train.setup_cfg(args)
 
@@ -58,16 +58,8 @@ def build_trainer(row: Row, settings: Settings, folder: Path):
     cfg = build_config(row, settings, images, "DATALOADER.NUM_WORKERS", "0")
     set_random_seed(settings.seed)
     trainer = engine.build_trainer(cfg)
-
-    def unit_vectors(n: int) -> Tensor:
-        return F.normalize(torch.randn(n, trainer.model.clip.embed_dim), dim=1).to(trainer.device)
-
-    if row.trainer == "DAPT":           # built once before training, not in a step: any unit vectors cost the same
-        trainer.prototypes = unit_vectors(row.classes)
-    if row.trainer in DESCRIBED:        # likewise
-        trainer.bank.encode = lambda sentences: unit_vectors(len(sentences))
-        trainer.bank.fill()
-    trainer.set_model_mode("train" if row.trainer in TRAINING else "eval")
+    trainer.use_stand_ins()
+    trainer.set_model_mode("train" if row.trains else "eval")
     return trainer
 
 
@@ -75,7 +67,7 @@ def batch_of(row: Row, settings: Settings) -> dict[str, Tensor]:
     """One batch as the loader gives it: random images, normalised or in [0, 1], labels over all classes."""
     generator = torch.Generator().manual_seed(settings.seed)
     size = row.input_size
-    draw = torch.rand if row.trainer in PADDING else torch.randn
+    draw = torch.randn if row.method.normalised else torch.rand
     return {"img": draw(row.batch, 3, size, size, generator=generator).to(settings.device),
             "label": torch.randint(row.classes, (row.batch,), generator=generator).to(settings.device),
             "domain": torch.zeros(row.batch, dtype=torch.int64), "impath": ["synthetic"] * row.batch,
@@ -94,7 +86,5 @@ def _register_images() -> None:
             root = Path(cfg.DATASET.ROOT)
             entries = json.loads((root / "items.json").read_text(encoding="utf-8"))
             super().__init__(train_x=[Datum(str(root / file), label, 0, name) for file, label, name in entries])
-            self.descriptions = {kind: {name: [f"{name}, sentence {i} about its {kind}" for i in range(20)]
-                                        for _, _, name in entries} for kind in KINDS}
 
     DATASET_REGISTRY.register(BenchImages)

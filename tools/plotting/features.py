@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip import FrozenCLIP, encode_texts
+from clip import encode_texts
 from clip.templates import DEFAULT, fill
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.engine.hooks.progress import over
 from dassl.utils import UserError
-from trainers.parts.prompted_model import Output
+from trainers.parts.prompted_model import Output, PromptedModel
 
 from .run import Run, choose
 from .tested import rebuild, split_of
@@ -95,7 +95,7 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
         UserError: its model gives no `Output` with features of images and texts.
     """
     given: list[Output] = []
-    if not isinstance(getattr(getattr(trainer, "model", None), "clip", None), FrozenCLIP):
+    if not isinstance(getattr(trainer, "model", None), PromptedModel) or getattr(trainer, "adapts", ""):
         raise UserError(_gives_none(run))
     hook = trainer.model.register_forward_hook(lambda module, arguments, out: given.append(out))
     images, texts, notes = [], [], ()
@@ -104,11 +104,9 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
             pixels, label = trainer.parse_batch_test(batch)
             given.clear()
             trainer.model_inference(pixels)
-            out = given[-1] if given else None
-            if not isinstance(out, Output) or out.image_features is None or out.text_features is None \
-                    or out.image_features.shape[-2] != len(label):
+            if not given or (out := given[-1]).text_features is None:
                 raise UserError(_gives_none(run))
-            flat, notes = one_each(out)
+            flat, notes = one_each(out, trainer.model)
             images.append(flat.images)
             texts.append(flat.texts * len(label))
     finally:
@@ -117,20 +115,26 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
 
 
 def _gives_none(run: Run) -> str:
-    return (f"embeddings draws features of images beside those of class texts; {run.folder} is a run of {run.trainer}, "
-            "whose model does not give both (an Output with image_features and text_features, of towers in "
-            "`model.clip`). Draw it with another figure: tools/plot.py --help.")
+    return (f"embeddings draws features of images beside those of class texts; {run.folder} is a run of "
+            f"{run.trainer}, which is not tested by a PromptedModel that gives both, or learns at test time. Draw it "
+            "with another figure: tools/plot.py --help.")
 
 
-def one_each(out: Output) -> tuple[Features, tuple[str, ...]]:
+def one_each(out: Output, model: PromptedModel) -> tuple[Features, tuple[str, ...]]:
     """One feature for each image and each class, where a method has several, and words that say how."""
     images, texts, notes = out.image_features.float().cpu(), out.text_features.float().cpu(), []
-    if images.dim() == 3:                                                         # (v, B, D)
+    if images.dim() == 3 and model.want == "pooled":                              # (v, B, D)
         notes.append(f"an image is the mean of its features under {len(images)} prompts")
         images = F.normalize(images.mean(0), dim=-1)
-    if texts.dim() == 3 and out.scores is not None:                               # (C, m, D)
+    elif images.dim() == 3:                                                       # (B, L, D)
+        notes.append(f"an image is the mean of its {images.shape[1]} tokens")
+        images = F.normalize(images.mean(1), dim=-1)
+    if texts.dim() == 3 and "scores" in out.aux:                                  # (C, m, D)
         notes.append(f"a class is the mean of its {texts.shape[1]} descriptions")
         texts = F.normalize(texts.mean(1), dim=-1)
+    elif texts.dim() == 3 and not model.is_conditional:                              # (P, C, D)
+        notes.append(f"a class is the mean of its {len(texts)} prompts")
+        texts = F.normalize(texts.mean(0), dim=-1)
     elif texts.dim() == 3:                                                        # (B, C, D)
         notes.append("a class is the mean of the texts that the images shifted")
         texts = texts.mean(0)

@@ -13,7 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dassl.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
 from .run import Run, choose
@@ -88,10 +90,10 @@ class Decisions:
 
 def read(run: Run) -> Decisions:
     """Raises UserError where the run has no reweighting matrix."""
-    if run.trainer not in ("DVPcse", "DVPcls") and not run.holds("bank.mapping.weights"):
-        raise UserError(f"prm draws the reweighting matrix that DVPcse and DVPcls count; {run.folder} is a run of "
-                        f"{run.trainer}, which has none. Make one with `bash scripts/dvp.sh <dataset> <shots>`, or "
-                        "draw this run with another figure: tools/plot.py --help.")
+    _ = run.checkpoint                          # says why, where there is none
+    if not run.holds("bank.mapping.weights"):
+        raise UserError(f"prm draws a counted reweighting matrix of descriptions; {run.folder} is a run of "
+                        f"{run.trainer}, which has none. Draw it with another figure: tools/plot.py --help.")
     state = run.learned
     v = sum(key.startswith("pixel.") and key.endswith(".program") for key in state)
     sentences = json.loads(bytes(state["bank.text"].tolist()))
@@ -104,12 +106,17 @@ def read(run: Run) -> Decisions:
 
 def prompt_names(run: Run, v: int) -> list[str]:
     """"cause 1: shape" where the dataset says what its causes are, else "cause 1"; "cluster 1"; "prompt"."""
-    if run.trainer != "DVPcse":
-        return [f"cluster {i + 1}" for i in range(v)] if run.trainer == "DVPcls" else ["prompt"] if v == 1 else \
-            [f"prompt {i + 1}" for i in range(v)]
-    options = run.settings["TRAINER"]["DVPCSE"]
-    causes = dict(enumerate(() if options["DESCRIPTIONS"] else _causes(run), 1))
-    return [f"cause {i}: {causes[i]}" if i in causes else f"cause {i}" for i in options["CAUSES"]]
+    run.register()
+    method = TRAINER_REGISTRY.get(run.trainer)
+    options = run.settings["TRAINER"].get(getattr(method, "section", ""))
+    kinds = method.kinds(CfgNode(options)) if hasattr(method, "kinds") else []
+    if kinds != [f"cse_{kind.removeprefix('cse_')}" for kind in kinds] or len(kinds) != v:
+        what = "cluster" if len(kinds) == 1 else "prompt"
+        return [what] if v == 1 else [f"{what} {i + 1}" for i in range(v)]
+    causes = dict(enumerate(() if options["DESCRIPTIONS"] else getattr(DATASET_REGISTRY.get(run.dataset), "causes", ()),
+                            1))
+    numbers = [int(kind.removeprefix("cse_")) for kind in kinds]
+    return [f"cause {i}: {causes[i]}" if i in causes else f"cause {i}" for i in numbers]
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> Figure:
@@ -250,9 +257,3 @@ class _Details:
                       color=self.theme.muted)
             page.text(x + BAR + VALUE, y + at, text, SMALL)
             at += height_of(len(text), SMALL) + GAP
-
-
-def _causes(run: Run) -> Sequence[str]:
-    """What the dataset calls its causes; () where it does not say."""
-    run.register()
-    return getattr(DATASET_REGISTRY.get(run.dataset), "causes", ())

@@ -57,10 +57,10 @@ class Learned:
 
 def read(run: Run) -> Learned:
     """Raises UserError where the run learned no pixels."""
-    if run.trainer not in ("VP", "AR", "AttrVR", "DVPcse", "DVPcls") and not run.holds("pixel."):
-        raise UserError(f"prompts draws learned pixels, as VP, AR, AttrVR, DVPcse and DVPcls have them; {run.folder} "
-                        f"is a run of {run.trainer}, which learns none. Draw it with another figure: "
-                        "tools/plot.py --help.")
+    _ = run.checkpoint                          # says why, where there is none
+    if not run.holds("pixel."):
+        raise UserError(f"prompts draws learned pixels; {run.folder} is a run of {run.trainer}, which learns none. "
+                        "Draw it with another figure: tools/plot.py --help.")
     programs = [value for key, value in run.learned.items() if key.startswith("pixel.") and key.endswith(".program")]
     side, count = run.settings["INPUT"]["SIZE"][0], programs[0].shape[1]
     if "normalize" in run.settings["INPUT"]["TRANSFORMS"]:      # prompts in pixel space take images without it

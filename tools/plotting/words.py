@@ -77,7 +77,7 @@ def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
     ids = torch.tensor(sorted(clip.known_tokens)) if clip.known_tokens else torch.arange(len(table))
     notes = [f"Only the {len(ids)} tokens that the embedded CLIP was trained on are looked at."] * bool(
         clip.known_tokens)
-    if run.trainer == "CoCoOp":
+    if run.holds("meta_net."):
         notes.append("Every image shifts these words; what is shown is the part that all images share.")
     named = _named(run, vectors, classes)
     if vectors.dim() == 3 and len(vectors) > len(named) and not classes:
@@ -96,8 +96,8 @@ def learned_context(run: Run) -> Tensor:
     for key in ("ctx", "txt_ctx", "text.ctx"):
         if run.holds(key):
             return run.learned[key].float()
-    raise UserError(f"words reads learned context words, as CoOp, CoCoOp and DAPT have them; {run.folder} is a run of "
-                    f"{run.trainer}, which keeps none. Draw it with another figure: tools/plot.py --help.")
+    raise UserError(f"words reads learned context words; {run.folder} is a run of {run.trainer}, which keeps none. "
+                    "Draw it with another figure: tools/plot.py --help.")
 
 
 def nearest(vectors: Tensor, table: Tensor, ids: Tensor, top: int) -> list[list[Word]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,18 +58,19 @@ class Classifier:
     Args:
         classnames: C names, in the order of the scores.
         infer: images (B, 3, H, W), transformed and on the device, to scores (B, C).
-        transform: PIL image to (3, H, W), as `dassl.data.transforms.build_transform` makes it.
+        transform: PIL image to (3, H, W), or to views (V, 3, H, W) where `infer` takes these.
         batch_size: images at once.
         device: of the model.
         facts: what is known of its origin: trainer, dataset, backbone ...; plain data.
     Attributes:
-        model: the module behind it.
+        model: the `PromptedModel` whose logits are the scores; None where they are more than its forward pass.
     """
 
     def __init__(self, classnames: list[str], infer: Callable[[Tensor], Tensor], transform, batch_size: int,
-                 device: torch.device, facts: dict, model: torch.nn.Module):
+                 device: torch.device, facts: dict, model: torch.nn.Module | None):
         self.classnames, self.facts, self.device, self.model = list(classnames), facts, device, model
         self.transform, self.batch_size, self._infer = transform, batch_size, infer
+        self._drawing = threading.Lock()
 
     def predict(self, images, topk: int = 5, batch_size: int | None = None) -> list[Prediction]:
         """What each image shows.
@@ -117,7 +119,12 @@ class Classifier:
         return scores
 
     def _prepare(self, image, name: str) -> Tensor:
-        return self.transform(sources.read(image, name))
+        image = sources.read(image, name)
+        if not getattr(self.transform, "draws", False):
+            return self.transform(image)
+        with self._drawing, torch.random.fork_rng(devices=[]):      # alike for each image
+            torch.random.default_generator.manual_seed(0)
+            return self.transform(image)
 
     def _top(self, scores: Tensor, k: int) -> tuple[tuple[str, float], ...]:
         order = scores.argsort(descending=True, stable=True)[:k]

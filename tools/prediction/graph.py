@@ -1,4 +1,4 @@
-"""Classifiers as functions of images alone, with everything that does not depend on the image computed before."""
+"""A classifier as a function of images alone, with everything that does not depend on the image computed before."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -6,45 +6,30 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trainers.parts.linear_head import LinearHead
+from trainers.parts.prompted_model import PromptedModel
 
 
-class PromptedGraph(nn.Module):
-    """(B, 3, H, W) -> logits (B, C) of a `PromptedCLIP`, whose text tower is not needed any more."""
+class FixedGraph(nn.Module):
+    """(B, 3, H, W) -> logits (B, C) of a `PromptedModel` that is not conditional; its text tower is not used any more.
+
+    Args:
+        images: (B, 3, H, W), any; what a head computes once is computed with them.
+    """
 
     @torch.no_grad()
-    def __init__(self, model: PromptedCLIP):
+    def __init__(self, model: PromptedModel, images: Tensor):
         super().__init__()
-        self.model, self.described = model, "bank" in model.prompt_learner
-        if self.described:
-            model.prompt_learner["bank"].fill()
-        else:
-            self.register_buffer("text", model.text_features().clone())           # (C, D)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features, scale = self.model.image_features(images), self.model.clip.scale
-        if self.described:
-            return self.model.prompt_learner["bank"](features, scale)[0]
-        return scale * features @ self.text.t()
-
-    def used(self) -> Iterator[Tensor]:
-        """The weights that the graph holds."""
-        yield from self.model.clip.visual.parameters()
-
-
-class LinearGraph(nn.Module):
-    """(B, 3, H, W) -> scores (B, C) of a linear classifier."""
-
-    def __init__(self, model: LinearHead):
-        super().__init__()
+        model(images)
+        text = model.text_features()
         self.model = model
+        self.register_buffer("text", None if text is None else text.clone())      # (C, D)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
+        head = self.model.head
+        features = self.model.image_features(images, getattr(head, "unit_norm", True))
+        found = head(features, self.text, self.model.clip)
+        return found[0] if isinstance(found, tuple) else found
 
     def used(self) -> Iterator[Tensor]:
         """The weights that the graph holds."""
         yield from self.model.clip.visual.parameters()
-
-
-GRAPHS = {PromptedCLIP: PromptedGraph, LinearHead: LinearGraph}

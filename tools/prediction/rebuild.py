@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
 from clip.backbones import file_in
+from clip.templates import DEFAULT
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from dassl.utils.torchtools import load_weights
+from dassl.utils.torchtools import load_initial_weights, load_weights
 from tools import train
 from tools.plotting.run import LEARNER
 from tools.prediction.classifier import Classifier
 from tools.prediction.source import Source
+from trainers._base import PromptTrainer
+from trainers._build import build_on, infer
+from trainers.parts.classes import Classes
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +53,17 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
     run = Source(Path(folder).expanduser(), epoch, root, plugins)
     learned = run.learned_in
     cfg = _settings(run, backbone, device, float32)
-    names, own = list(classes), not classes
-    if own:
-        names = run.names               # of two labels with one name, or of one class alone, too
-    else:
-        check_classes(names)
-    template = _template(run, template)
-    trainer = _built(cfg, names, template)
-    if not own:
-        _refuse_bound(run, trainer, _built(cfg, [*names, names[0]], template))
-    _check_weights(run, learned, trainer)
-    _load(learned, trainer)
-    trainer.set_model_mode("eval")
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    template = _template(run, template, method)
+    if classes:
+        check_classes(classes)
+    names = list(classes) or run.names              # those of the run may be one alone, or two of one name
+    build = _built if _says_how(method) else _built_by_itself
+    answer, model, transform = build(method, cfg, names, template, run, learned, bool(classes))
     facts = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset,
              "backbone": cfg.MODEL.BACKBONE.NAME, "sha256": run.backbone.get("sha256", ""), "template": template or "",
-             "classes": "the run's" if own else "given", "accuracy": run.record.get("metrics", {}).get("accuracy")}
-    return Classifier(names, trainer.model_inference, _transform(cfg), cfg.DATALOADER.TEST.BATCH_SIZE, trainer.device,
-                      facts, getattr(trainer, "model", None))
+             "classes": "given" if classes else "the run's", "accuracy": run.record.get("metrics", {}).get("accuracy")}
+    return Classifier(names, answer, transform, cfg.DATALOADER.TEST.BATCH_SIZE, torch_device(device), facts, model)
 
 
 def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device: str = "auto") -> Classifier:
@@ -75,25 +74,23 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
         template: sentence with one {}; "": "a photo of a {}."
     """
     train.register()
-    from clip import encode_texts, load_clip
-    from clip.templates import DEFAULT, fill
+    from clip import load_clip
     from dassl.config import get_cfg_default
     from datasets.folder import checked_template
     from trainers._checks import as_user_error
-    from trainers.parts.prompted_model import PromptedModel
+    from trainers.zsclip import ZeroshotCLIP
 
     check_classes(classes)
-    template, where = checked_template(template or DEFAULT), torch_device(device)
+    template, where, cfg = checked_template(template or DEFAULT), torch_device(device), get_cfg_default()
     with as_user_error():
         clip = load_clip(backbone, where)
-        model = PromptedModel(clip, bank=encode_texts(clip, fill(template, list(classes)))).to(where).eval()
-    cfg = get_cfg_default()
     cfg.INPUT.SIZE, cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = (clip.image_size,) * 2, "bicubic", ("normalize",)
     cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(clip.mean), list(clip.std)
+    model, mixed = build_on(ZeroshotCLIP, cfg, Classes(classes, template), where, clip)
     facts = {"run": "", "trainer": "zero-shot CLIP", "dataset": "", "backbone": clip.name, "sha256": clip.sha256,
              "template": template, "classes": "given", "accuracy": None}
-    return Classifier(list(classes), lambda images: model(images).logits, _transform(cfg), ZERO_SHOT_BATCH, where,
-                      facts, model)
+    return Classifier(list(classes), partial(infer, ZeroshotCLIP, model.eval(), mixed, options=None),
+                      ZeroshotCLIP.test_transform(cfg), ZERO_SHOT_BATCH, where, facts, model)
 
 
 def check_classes(names: Sequence[str]) -> None:
@@ -132,27 +129,43 @@ def _settings(run: Source, backbone: str, device: str, float32: bool):
     return cfg
 
 
-def _template(run: Source, given: str) -> str | None:
+def _template(run: Source, given: str, method: type) -> str | None:
     from datasets.folder import checked_template
 
     if not given:
         return run.template
-    if run.trainer != "ZeroshotCLIP":
-        raise UserError(f"--template puts class names into a sentence of your own, as ZeroshotCLIP does; {run.trainer} "
-                        "brings its own words. Leave it out, or predict without --run.")
+    if getattr(method, "learns", "") != "nothing" or method.section:
+        raise UserError(f"--template puts class names into a sentence of your own, as zero-shot CLIP does; "
+                        f"{run.trainer} brings its own words. Leave it out, or predict without --run.")
     return checked_template(given)
 
 
-def shapes_without_data(cfg, names: list[str]) -> dict[str, torch.Size]:
-    """Of all that the config's trainer learns for these classes."""
-    trainer = _built(cfg, names, None)
-    return {f"{model}.{name}": value.shape for model in trainer.get_model_names()
-            for name, value in trainer._models[model].named_parameters()}
+def _says_how(method: type) -> bool:
+    """Whether `build` and `predict` of the class are all that testing it takes."""
+    return issubclass(method, PromptTrainer) and all(
+        getattr(method, name) is getattr(PromptTrainer, name) for name in ("build_model", "model_inference"))
 
 
-def _built(cfg, names: list[str], template: str | None):
-    """The run's trainer with these classes and without any data."""
-    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+def _built(method: type, cfg, names: list[str], template: str | None, run: Source, learned: Source, others: bool):
+    """(images to scores, model, transform) of a method with these classes; `others` than the run's."""
+    options = cfg.TRAINER[method.section] if method.section else None
+    if others and (bound := method.bound_to_classes(options)):
+        raise UserError(_bound(run, bound))
+    model, mixed = build_on(method, cfg, Classes(names, template or DEFAULT, image_size=cfg.INPUT.SIZE[0]),
+                            torch_device("auto" if cfg.USE_CUDA else "cpu"))
+    _check_weights(run, learned, model.clip)
+    if method.learns != "nothing":
+        load_weights(model.prompt_learner, learned.learned, str(learned.checkpoint))
+    elif (started_from := run.cfg.MODEL.INIT_WEIGHTS) and next(model.prompt_learner.parameters(), None) is not None:
+        load_initial_weights(model.prompt_learner, started_from)
+    fixed = method.predict.__func__ is PromptTrainer.predict.__func__
+    return (partial(infer, method, model.eval(), mixed, options=options), model if fixed else None,
+            _existing(method.test_transform(cfg)))
+
+
+def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run: Source, learned: Source,
+                     others: bool):
+    """The same of a trainer that brings a model of its own: built without data, knowing the classes alone."""
 
     class WithoutData(cls):
         def build_data_loader(self) -> None:
@@ -165,13 +178,28 @@ def _built(cfg, names: list[str], template: str | None):
             self.dm = SimpleNamespace(dataset=dataset, num_classes=len(names), lab2cname=self.lab2cname)
 
     WithoutData.__name__ = WithoutData.__qualname__ = cls.__name__
-    return WithoutData(cfg)
+    trainer = WithoutData(cfg)
+    models = trainer.get_model_names()
+    if others and models:
+        raise UserError(_bound(run, f"models of its own ({', '.join(models)}), which may know its classes"))
+    if clip := getattr(getattr(trainer, "model", None), "clip", None):
+        _check_weights(run, learned, clip)
+    if LEARNER in models:               # holds all of it, also where parts are saved once more under other names
+        load_weights(trainer._models[LEARNER], learned.learned, str(learned.checkpoint))
+    elif models:
+        trainer.load_model(str(learned.folder), learned.epoch)
+    trainer.set_model_mode("eval")
+    return trainer.model_inference, None, _existing(build_transform(cfg, is_train=False))
 
 
-def _check_weights(run: Source, learned: Source, trainer) -> None:
-    clip = getattr(getattr(trainer, "model", None), "clip", None)
+def _bound(run: Source, what: str) -> str:
+    return (f"This run of {run.trainer} holds {what}, so it serves its own classes and no others: {_few(run.names)}. "
+            "Leave --classes out, or take a run whose prompts are shared by all classes.")
+
+
+def _check_weights(run: Source, learned: Source, clip) -> None:
     found, told = getattr(clip, "sha256", None), run.weights | learned.weights
-    if not found:                       # a trainer with a CLIP of its own, of which nothing was recorded
+    if not found:                       # a CLIP of the trainer's own, of which nothing was recorded
         return
     if "random" in (found, *told):
         raise UserError(f"{run.folder} was made with untrained random weights ({clip.name}), which were not kept: "
@@ -184,39 +212,11 @@ def _check_weights(run: Source, learned: Source, trainer) -> None:
                         "file with --backbone FILE.")
 
 
-def _load(run: Source, trainer) -> None:
-    """What was learned, into the trainer's models."""
-    models = trainer.get_model_names()
-    if LEARNER in models:               # holds all of it, also where parts are saved once more under other names
-        load_weights(trainer._models[LEARNER], run.learned, str(run.checkpoint))
-    elif models:
-        trainer.load_model(str(run.folder), run.epoch)
-
-
-def _refuse_bound(run: Source, trainer, larger) -> None:
-    """Raises UserError where something was learned for each class.
-
-    Args:
-        trainer, larger: the same trainer with one class more; what is learned for each class has another shape there.
-    """
-    if not (models := trainer.get_model_names()):
-        return
-    if LEARNER not in models:
-        raise UserError(f"{run.trainer} may have learned something for each of its classes; other class names are for "
-                        f"trainers whose prompts are saved as {LEARNER}. Leave --classes out.")
-    some, more = ({name: value.shape for name, value in built._models[LEARNER].state_dict().items()}
-                  for built in (trainer, larger))
-    if bound := [name for name in some if some[name] != more.get(name)]:
-        raise UserError(f"In this run {run.trainer} learned something for each of its own classes "
-                        f"({', '.join(bound)}), so it serves these and no others: {_few(run.names)}. Leave --classes "
-                        "out, or take a run whose prompts are shared by all classes.")
-
-
 def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _transform(cfg):
-    if (transform := build_transform(cfg, is_train=False)) is None:
+def _existing(transform):
+    if transform is None:
         raise UserError("This run was made with INPUT.NO_TRANSFORM: how its images became tensors is not recorded.")
     return transform

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.utils import UserError
@@ -39,7 +38,7 @@ def with_learned_classes(cfg, model_dir: str):
     given = class_names(cfg)
     if given == learned or len(set(given)) < len(given) or not set(given) <= set(learned):
         return cfg
-    if len(given) < len(learned) and not (cfg.DATASET.TEST_ONLY or _learned_per_class(cfg, learned)):
+    if len(given) < len(learned) and not (cfg.DATASET.TEST_ONLY or _bound_to_classes(cfg)):
         return cfg                              # half of the classes, as benchmarks test prompts that serve any
     cfg = cfg.clone()
     cfg.defrost()
@@ -67,19 +66,19 @@ def refuse_other_classes(trainer, model_dir: str) -> None:
     if not isinstance(trainer, PromptTrainer):
         logger.warning("%s: other classes, or another order. What %s learned for each class, if anything, does not fit "
                        "them", what, type(trainer).__name__)
-    elif trainer.get_model_names() and _learned_per_class(trainer.cfg, given):
-        raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes, so it can be "
-                        "tested on these alone. Give the classes the same names: rename the folders, or write lines "
-                        "such as `folder: name` and name the file with --classnames.")
+    elif bound := trainer.bound_to_classes(trainer.options):
+        raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes ({bound}), so it "
+                        "can be tested on these alone. Give the classes the same names: rename the folders, or write "
+                        "lines such as `folder: name` and name the file with --classnames.")
 
 
-def _learned_per_class(cfg, names: Sequence[str]) -> bool:
-    """Whether a learned tensor of the config's trainer changes its shape with the number of classes."""
-    from tools.prediction.rebuild import shapes_without_data
+def _bound_to_classes(cfg) -> bool:
+    """Whether the config's trainer learns something for each class; not known of somebody else's, so False."""
+    from dassl.engine import TRAINER_REGISTRY
 
-    shapes = shapes_without_data(cfg, list(names))
-    return any(len(names) in shape for shape in shapes.values()) and \
-        shapes != shapes_without_data(cfg, [*names, names[0]])
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    options = cfg.TRAINER[method.section] if getattr(method, "section", "") else None
+    return bool(hasattr(method, "bound_to_classes") and method.bound_to_classes(options))
 
 
 def _learned_classes(model_dir: str) -> list[str]:

@@ -26,7 +26,6 @@ from tools.sweeping.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
-ONE_PROCESS = ("LinearProbe", "ZeroshotCLIP")       # trainers that torchrun would not make faster
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
 _OF_JOBS = ("no_wait", "time", "gpus_per_cell", "mem", "cpus_per_cell", "partition", "account", "qos", "constraint",
             "slurm")                    # flags that only a launcher acts on
@@ -208,7 +207,16 @@ def command(arguments: list[str], trainer: str, gpus: int) -> list[str]:
     """One process, or torchrun with one for each GPU."""
     script, *arguments = cells.train_command(arguments)[1:]
     together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
-    return [sys.executable, *(together if gpus > 1 and trainer not in ONE_PROCESS else []), script, *arguments]
+    return [sys.executable, *(together if gpus > 1 and _learns_together(trainer) else []), script, *arguments]
+
+
+def _learns_together(trainer: str) -> bool:
+    """Whether several processes make its runs faster, as its class says; one of a plugin is taken to."""
+    from dassl.engine import TRAINER_REGISTRY  # heavy, but only jobs of several GPUs ask
+
+    train.register()
+    method = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
+    return getattr(method, "learns", "steps") == "steps" and not getattr(method, "one_process_only", "")
 
 
 def _minutes(text: str) -> int:

@@ -20,6 +20,8 @@ class Views:
     Source: TPT (Shu et al., NeurIPS 2022), data/datautils.py AugMixAugmenter: crops of 8 to 100 %, bilinear.
     """
 
+    draws = True
+
     def __init__(self, cfg: CfgNode, count: int, augmix: bool = False):
         from torchvision import transforms as T
 
