@@ -44,8 +44,8 @@ def explain(verdict: str, correct: int, total: int, num_classes: int) -> str:
     found = f"{100 * correct / total:.1f}% of {total:,} images" if total else ""
     if verdict == TOO_FEW:
         luck = _probabilities(total, num_classes)[-1].item()
-        return (f"{found} are right, which are too few images to tell from guessing: guessing gets all {total:,} right "
-                f"in {100 * luck:.0f} of 100 tests. Test on more images.")
+        return (f"{found}: too few images to tell this from guessing, which gets all {total:,} right in "
+                f"{100 * luck:.0f} of 100 tests. Test on more images.")
     if verdict == BELOW:
         return (f"This accuracy is below chance: {found}, where {guessing}. Something was learned, and labels are "
                 "probably permuted: check that class names belong to their labels.")
