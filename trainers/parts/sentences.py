@@ -1,0 +1,24 @@
+"""Fixed sentences that are encoded in every step, because something in the text tower learns."""
+from __future__ import annotations
+
+from torch import nn
+
+from clip import FrozenCLIP, TextTokens, embed_texts
+
+
+class Sentences(nn.Module):
+    """A text brick without parameters.
+
+    Args:
+        sentences: C, of which the words that all begin with go through the tower once.
+    """
+
+    def __init__(self, clip: FrozenCLIP, sentences: list[str]):
+        super().__init__()
+        tokens = embed_texts(clip, sentences, share=True)
+        self.register_buffer("embeddings", tokens.embeddings, persistent=False)             # (C, L, W)
+        self.register_buffer("prefix", tokens.prefix, persistent=False)                     # (p, W)
+        self.eot = tokens.eot
+
+    def forward(self) -> TextTokens:
+        return TextTokens(self.embeddings, self.eot, self.prefix)
