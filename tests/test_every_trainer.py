@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
 from trainers._pixel import PixelPromptTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
-plugins.discover("trainers")
+DEFAULTS = get_cfg_default()
+plugins.extend_all(DEFAULTS, plugins.discover("trainers"))
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
               if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
-LEARNING = [name for name in OURS if name != "ZeroshotCLIP"]
-BY_GRADIENT = [name for name in LEARNING if name != "LinearProbe"]        # that one is solved, not stepped
-BY_CLASS = {"LinearProbe", "AttrVR", "DVPcse", "DVPcls"}    # a row of weights, or saved descriptions, for each class
-GENERIC = [name for name in LEARNING if name not in BY_CLASS]
+METHODS = {name: TRAINER_REGISTRY.get(name) for name in OURS}
+LEARNING = [name for name in OURS if METHODS[name].learns != "nothing"]
+BY_GRADIENT = [name for name in LEARNING if METHODS[name].learns == "steps"]
+GENERIC = [name for name in LEARNING if not METHODS[name].bound_to_classes(DEFAULTS.TRAINER.get(METHODS[name].section))]
 TRAIN_HARD = ("MODEL.BACKBONE.NAME", "tiny", "OPTIM.MAX_EPOCH", 15, "OPTIM.WARMUP_EPOCH", -1)
 PIXELS = {name for name in OURS                              # their gradients are small and their rates large
           if issubclass(TRAINER_REGISTRY.get(name), PixelPromptTrainer)}
