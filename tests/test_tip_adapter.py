@@ -79,10 +79,8 @@ def test_every_epoch_trains_on_a_view_of_its_own_and_a_second_training_runs_no_t
 
 def test_an_interrupted_training_of_keys_resumes_to_the_same_keys(make_cfg, tmp_path):
     def trained(folder, *opts):
-        trainer = build_trainer(make_cfg("TipAdapterF", "TEST.NO_TEST", True, "OPTIM.LR", 0.05, "TRAIN.CHECKPOINT_FREQ",
-                                         1, SECTION + "SELECT", "test", "OPTIM.MAX_EPOCH", 4, *opts,
-                                         output=tmp_path / folder))
-        return trainer
+        return build_trainer(make_cfg("TipAdapterF", "TEST.NO_TEST", True, "OPTIM.LR", 0.05, "TRAIN.CHECKPOINT_FREQ", 1,
+                                      SECTION + "SELECT", "test", "OPTIM.MAX_EPOCH", 4, *opts, output=tmp_path / folder))
 
     whole = trained("whole")
     whole.train()
