@@ -71,8 +71,8 @@ def test_a_resnet_has_no_image_tokens_to_update_but_its_texts_can_learn(make_cfg
     assert model.brick("text_tuner").B.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("key", "value"), [("ENCODER", "image"), ("ITERATIONS", -1), ("RANK", 65), ("POSITION", "top4"),
-                                            ("PROJECTIONS", "x"), ("DROPOUT", 1.5)])
+@pytest.mark.parametrize(("key", "value"), [("ENCODER", "image"), ("ITERATIONS", -1), ("RANK", 65), ("DROPOUT", 1.5),
+                                            ("POSITION", "top4"), ("PROJECTIONS", "x")])
 def test_an_option_that_does_not_fit_is_refused_with_its_value(key, value, make_cfg):
     with pytest.raises(UserError, match=re.escape(str(value))):
         build_trainer(make_cfg("CLIPLoRA", SECTION + key, value))

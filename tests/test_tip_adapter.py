@@ -79,8 +79,8 @@ def test_every_epoch_trains_on_a_view_of_its_own_and_a_second_training_runs_no_t
 
 def test_an_interrupted_training_of_keys_resumes_to_the_same_keys(make_cfg, tmp_path):
     def trained(folder, *opts):
-        return build_trainer(make_cfg("TipAdapterF", "TEST.NO_TEST", True, "OPTIM.LR", 0.05, "TRAIN.CHECKPOINT_FREQ", 1,
-                                      SECTION + "SELECT", "test", "OPTIM.MAX_EPOCH", 4, *opts, output=tmp_path / folder))
+        settings = SECTION + "SELECT", "test", "OPTIM.LR", 0.05, "OPTIM.MAX_EPOCH", 4, "TRAIN.CHECKPOINT_FREQ", 1
+        return build_trainer(make_cfg("TipAdapterF", "TEST.NO_TEST", True, *settings, *opts, output=tmp_path / folder))
 
     whole = trained("whole")
     whole.train()
@@ -94,6 +94,7 @@ def test_an_interrupted_training_of_keys_resumes_to_the_same_keys(make_cfg, tmp_
         after()
         if part.epoch == 1:
             raise Stop
+
     part.after_epoch = stop
     with pytest.raises(Stop):
         part.train()
@@ -127,6 +128,7 @@ def test_the_epoch_is_chosen_on_the_test_images_where_asked(make_cfg, tmp_path):
             logits = trainer.model.compare(F.normalize(features, dim=-1)).logits
         epochs.append(((logits.argmax(1) == labels).sum().item(), trainer.model.head.keys.detach().clone()))
         after()
+
     trainer.compare_with_best = judged
     trainer.train()
     best = max(right for right, _ in epochs)

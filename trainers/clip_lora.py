@@ -1,8 +1,11 @@
 """CLIPLoRA: low-rank updates of queries, keys and values in both towers, against fixed sentences.
 
-Source: Low-Rank Few-Shot Adaptation of Vision-Language Models (Zanella and Ben Ayed, CVPR workshops 2024), authors' code
-358f0d7, lora.py and loralib/. What is easily missed: the factor is alpha / sqrt(r); logits are 100 times the cosines,
-whatever CLIP's own scale is; every dataset has the sentence "a photo of a {}."; the rate follows a cosine per iteration.
+Source: Low-Rank Few-Shot Adaptation of Vision-Language Models (Zanella and Ben Ayed, CVPR workshops 2024), authors'
+code 358f0d7, lora.py and loralib/. What is easily missed:
+- The factor is alpha / sqrt(r), and logits are 100 times the cosines, whatever CLIP's own scale is.
+- Every dataset has the sentence "a photo of a {}."; the rate follows a cosine per iteration, down to 1e-6.
+- Dropout acts on what enters an update, with masks of their own for q, k and v.
+- Without dropout and in float32, their code loses an update's gradient to what lies below it; here it counts.
 Differences: training ends with the whole epoch that is nearest to the authors' number of iterations, where they stop
 within one; in the text tower, the words that all sentences begin with have one dropout mask in a step.
 """
@@ -33,7 +36,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.ALPHA = 1.0                       # updates count alpha / sqrt(rank)
     c.DROPOUT = 0.25                    # share of its input that an update does not see, in training
     c.TEMPLATE = "a photo of a {}."     # sentence of a class; "" takes the dataset's own
-    c.ITERATIONS = 500                  # training steps per image of a class, which decide the epochs; 0: MAX_EPOCH does
+    c.ITERATIONS = 500                  # training steps per shot, which decide the epochs; 0: OPTIM.MAX_EPOCH does
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 

@@ -57,8 +57,9 @@ class TipAdapter(FeatureTrainer):
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
+        text = mean_text_features(clip, classes, c.TEMPLATES)
         head = CacheHead(clip, len(classes), c.ALPHA, c.BETA, learned=cls.learns == "steps", scale=100.0)
-        return PromptedModel(clip, text=mean_text_features(clip, classes, c.TEMPLATES), head=head, saved_as=cls.saved_as)
+        return PromptedModel(clip, text=text, head=head, saved_as=cls.saved_as)
 
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
@@ -90,9 +91,11 @@ class TipAdapter(FeatureTrainer):
         c, model = self.options, self.model
         if c.SELECT == "fixed":
             return
-        found = search(model.head, *self.selection_images(), model.text_features(), model.clip, c.BETA_MAX, c.ALPHA_MAX)
-        logger.log(logging.WARNING if c.SELECT == "test" else logging.INFO, "beta %.4g and alpha %.4g were chosen, with "
-                   "%.1f%%, on the %s", found.beta, found.alpha, found.accuracy, _IMAGES[c.SELECT])
+        features, labels = self.selection_images()
+        found = search(model.head, features, labels, model.text_features(), model.clip, c.BETA_MAX, c.ALPHA_MAX)
+        level = logging.WARNING if c.SELECT == "test" else logging.INFO
+        logger.log(level, "beta %.4g and alpha %.4g were chosen, with %.1f%%, on the %s", found.beta, found.alpha,
+                   found.accuracy, _IMAGES[c.SELECT])
         self.chosen = f"alpha and beta were chosen on the {_IMAGES[c.SELECT]}"
 
     def selection_images(self) -> tuple[Tensor, Tensor]:

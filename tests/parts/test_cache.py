@@ -53,7 +53,8 @@ def test_the_training_free_cache_follows_the_authors(tiny_clip, golden):
     assert_near(features, theirs.tensor("val_features"))
     assert_near(model.compare(features).logits, theirs.tensor("val_tip_init"))
     found = sought(model, theirs, c)
-    assert (found.beta, found.alpha) == pytest.approx((float(theirs.data["best_beta"]), float(theirs.data["best_alpha"])))
+    best = float(theirs.data["best_beta"]), float(theirs.data["best_alpha"])
+    assert (found.beta, found.alpha) == pytest.approx(best)
     assert found.accuracy == pytest.approx(theirs.data["acc_grid"].max())
     assert (model.head.beta.item(), model.head.alpha.item()) == pytest.approx((found.beta, found.alpha))
     assert_near(model(theirs.tensor("images_test").float()).logits, theirs.tensor("test_tip_best"))
@@ -83,7 +84,8 @@ def test_learned_keys_follow_the_authors(tiny_clip, golden):
     with torch.no_grad():
         head.keys.copy_(theirs.tensor("best_weight"))
         found = sought(model, theirs, c)
-        assert (found.beta, found.alpha) == pytest.approx((float(theirs.data["best_beta"]), float(theirs.data["best_alpha"])))
+        best = float(theirs.data["best_beta"]), float(theirs.data["best_alpha"])
+        assert (found.beta, found.alpha) == pytest.approx(best)
         assert_near(model.compare(test).logits, theirs.tensor("test_logits_best"))
 
 
@@ -106,7 +108,8 @@ def test_the_search_is_the_literal_one_whatever_its_chunks(rows, tiny_clip, monk
     rng = np.random.default_rng(0)
     text, labels = rng.normal(size=(4, 32)), rng.integers(0, 4, 60)
     draw = [text[y] + rng.normal(size=(len(y), 32)) * 2 for y in (labels, np.arange(12) % 4)]
-    features, keys, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (*draw, text + rng.normal(size=(4, 32))))
+    draw.append(text + rng.normal(size=(4, 32)))
+    features, keys, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in draw)
     head = CacheHead(tiny_clip, 4, scale=100.0)
     head.fill(torch.tensor(keys).float(), torch.arange(12) % 4)
     monkeypatch.setattr("trainers.parts.cache_search._MOST", rows * 20 * 12)

@@ -98,7 +98,7 @@ def test_five_training_steps_follow_the_authors(case, tiny_clip, golden, monkeyp
 
 @pytest.mark.parametrize("projections", ["q", "kv", "o", "qkvo", "vq"])
 def test_an_update_is_the_merged_weight(projections, tiny_clip):
-    """W + alpha / sqrt(r) B A in the chosen places of a copy of the tower gives the same features, for images and texts."""
+    """W + alpha / sqrt(r) B A in a copy of the tower gives the same features, for images and texts."""
     torch.manual_seed(0)
     images, texts = torch.randn(3, 3, 32, 32), ["a photo of a cat.", "a photo of a small dog."]
     image, text = (LowRank(64, 3, 2, 3.0, projections, "top2").eval() for _ in range(2))

@@ -34,7 +34,7 @@ def blocks_at(position: str, depth: int) -> list[int]:
 
 
 class LowRank(nn.Module):
-    """A tuner of either tower: adds alpha / sqrt(r) * B A x to products of x in the attention. Changes nothing at first.
+    """A tuner of either tower: adds alpha / sqrt(r) * B A x to products of x in the attention; zero at first.
 
     Dropout draws from torch's global stream, a mask for each product; of a prefix that text sequences share, one mask
     serves all of them.
