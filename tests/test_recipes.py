@@ -15,7 +15,8 @@ EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_cl
 REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
          "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
-         "coop_rn50": 11 * 5 * 3, "linear_probe": (11 + 8) * 5 * 3, "zeroshot": 11 + 4 + 8, "tpt": (11 + 4 + 8) * 3}
+         "coop_rn50": 11 * 5 * 3, "linear_probe": (11 + 8) * 5 * 3, "zeroshot": 11 + 4 + 8, "tpt": (11 + 4 + 8) * 3,
+         "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
 DAPT_SETTINGS = {
@@ -48,7 +49,7 @@ def test_every_cell_of_a_recipe_merges_into_a_real_config(name):
     assert seen == CELLS[name] and len(set(names.values())) == len(names)
 
 
-@pytest.mark.parametrize("name", ["dapt", "coop", "cocoop", "vpt", "zeroshot"])
+@pytest.mark.parametrize("name", ["dapt", "coop", "cocoop", "vpt", "clip_lora", "zeroshot"])
 def test_a_recipe_has_the_eleven_datasets_the_variants_and_the_embedded_ones(name):
     assert set(load_recipe(name).datasets) == BENCHMARK | VARIANTS | EMBEDDED
 

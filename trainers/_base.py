@@ -71,13 +71,13 @@ class PromptTrainer(Method, TrainerX):
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
         self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
         learner = self.model.prompt_learner
-        self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
-        logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
-                    f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
-        if self.cfg.MODEL.INIT_WEIGHTS and self.learned_parameters:
+        if self.cfg.MODEL.INIT_WEIGHTS and any(True for _ in learner.parameters()):
             load_initial_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         if self.learns != "nothing":
             self.register_prompts(learner)
+        self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
+        logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
+                    f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
 
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
@@ -112,9 +112,8 @@ class PromptTrainer(Method, TrainerX):
         Returns:
             Output, loss terms and their sum, detached.
         """
-        images = self.inputs(batch)
         with self.mixed.autocast():
-            out = self.model(images)
+            out = self.output(batch)
         terms = self.loss(out, batch)
         loss = sum(terms.values())
         self.model_zero_grad()
@@ -146,12 +145,13 @@ class PromptTrainer(Method, TrainerX):
         Args:
             kind: sub-folder of the cache.
             key: what the value depends on besides the towers, their precision, the training images, their transform and
-                the seed.
+                the seed; or in place of "images", "labels" and "seed".
         """
         cfg, clip, train = self.cfg, self.model.clip, self.dm.dataset.train_x
         key = {"weights": clip.sha256, "backbone": clip.name, "seed": cfg.SEED, "input": str(cfg.INPUT),
-               "precision": self.precision, "images": file_facts([item.impath for item in train]),
-               "labels": [item.label for item in train], **key}
+               "precision": self.precision, "labels": [item.label for item in train], **key}
+        if "images" not in key:
+            key["images"] = file_facts([item.impath for item in train])
         return cached_tensor(kind, key, compute).to(self.device)
 
     def training_images(self, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
+from trainers._features import CachedFeatures
 from trainers.parts.classes import Classes
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import PromptedModel
@@ -41,8 +42,8 @@ class LinearProbe(PromptTrainer):
         return {} if weights.keys() == {"weight", "bias"} and weights["weight"].dim() == 2 else None
 
     def run_epoch(self) -> None:
-        train = self._features(self.training_images("test"))
-        val = self._features(map(self.parse_batch_test, self.val_loader)) if self.val_loader else train
+        train = self._features("train_x")
+        val = self._features("val") if self.val_loader else train
         self.chosen_on = self._validation_images()
         best = max(_POWERS, key=lambda power: self._fit(power, train, val))          # the first of equals
         left, right = best - 1.0, best + 1.0
@@ -60,11 +61,9 @@ class LinearProbe(PromptTrainer):
         chosen = {"model_selection": f"the penalty was chosen on the {self.chosen_on}"} if self.chosen_on else {}
         return {**super().run_record_fields(), **chosen}
 
-    def _features(self, batches) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            pairs = [(self.model.clip.encode_image(images, unit_norm=False), label) for images, label in batches]
-        features, labels = zip(*pairs, strict=True)
-        return torch.cat(features).cpu(), torch.cat(labels).cpu()
+    def _features(self, split: str) -> tuple[Tensor, Tensor]:
+        features = CachedFeatures(self, split)
+        return features.view().cpu(), features.labels.cpu()
 
     def _fit(self, power: float, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> float:
         """Fit with C = 10^power, leave the weights in the head, and return the accuracy on `val`, percent."""

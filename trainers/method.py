@@ -52,6 +52,10 @@ class Method:
         """The images of a training batch (B, 3, H, W), which a method may attack or augment."""
         return batch["img"]
 
+    def output(self, batch: dict) -> Output:
+        """Of the model for a training batch."""
+        return self.model(self.inputs(batch))
+
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         """Named loss terms, already weighted; their sum is minimised.
 

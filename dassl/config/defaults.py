@@ -58,6 +58,7 @@ def get_cfg_default() -> CN:
     c.TRAIN_X = CN()
     c.TRAIN_X.SAMPLER = "RandomSampler"
     c.TRAIN_X.BATCH_SIZE = 32
+    c.TRAIN_X.DROP_LAST = True              # leave a last short batch out, unless it is the only one
     c.TRAIN_X.N_DOMAIN = 0                  # domains per batch, for RandomDomainSampler; 0 is all
     c.TRAIN_X.N_INS = 16                    # images per class in a batch, for RandomClassSampler
     c.TRAIN_U = CN()
@@ -92,12 +93,14 @@ def get_cfg_default() -> CN:
     c.RMSPROP_ALPHA = 0.99
     c.ADAM_BETA1 = 0.9
     c.ADAM_BETA2 = 0.999
+    c.ADAM_EPS = 1e-8
     c.STAGED_LR = False                     # layers outside NEW_LAYERS learn at LR * BASE_LR_MULT
     c.NEW_LAYERS = ()
     c.BASE_LR_MULT = 0.1
     c.LR_SCHEDULER = "single_step"          # single_step, multi_step or cosine; per epoch
     c.STEPSIZE = (-1,)                      # epochs; -1 is MAX_EPOCH
     c.GAMMA = 0.1                           # factor at each step
+    c.MIN_LR = 0.0                          # where cosine ends
     c.MAX_EPOCH = 10
     c.WARMUP_EPOCH = -1                     # epochs before the schedule proper; <= 0 is none
     c.WARMUP_TYPE = "linear"                # linear or constant

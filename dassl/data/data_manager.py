@@ -80,7 +80,8 @@ class DataManager:
 
         def training(source, c):
             return build_data_loader(cfg, c.SAMPLER, source, c.BATCH_SIZE, c.N_DOMAIN, c.N_INS, tfm_train,
-                                     is_train=True, dataset_wrapper=dataset_wrapper, cache=self.image_cache)
+                                     is_train=True, dataset_wrapper=dataset_wrapper, cache=self.image_cache,
+                                     drop_last=None if c.get("DROP_LAST", True) else False)
 
         def testing(source, cache=None):
             return build_data_loader(cfg, test.SAMPLER, source, test.BATCH_SIZE, tfm=tfm_test, is_train=False,

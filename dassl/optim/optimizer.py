@@ -31,7 +31,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
         param_groups = _staged(model, optim_cfg) if optim_cfg.STAGED_LR else _parameters(model)
     if not (param_groups := list(param_groups)):
         raise UserError("The optimiser got no parameters: nothing in the model learns. Check what build_model freezes.")
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    adam = {"lr": lr, "weight_decay": decay, "betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2),
+            "eps": optim_cfg.ADAM_EPS}
     if name == "sgd":
         return torch.optim.SGD(param_groups, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay,
                                dampening=optim_cfg.SGD_DAMPNING, nesterov=optim_cfg.SGD_NESTEROV)
@@ -39,8 +40,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
         return torch.optim.RMSprop(param_groups, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay,
                                    alpha=optim_cfg.RMSPROP_ALPHA)
     if name in ("adam", "amsgrad"):
-        return torch.optim.Adam(param_groups, lr=lr, weight_decay=decay, betas=betas, amsgrad=name == "amsgrad")
-    return (RAdam if name == "radam" else torch.optim.AdamW)(param_groups, lr=lr, weight_decay=decay, betas=betas)
+        return torch.optim.Adam(param_groups, **adam, amsgrad=name == "amsgrad")
+    return (RAdam if name == "radam" else torch.optim.AdamW)(param_groups, **adam)
 
 
 def _parameters(model):

@@ -9,7 +9,7 @@ from tools import protocols, table, train
 from tools.protocols import expand, zeroshot
 from tools.recipes import RecipeError, load_recipe
 
-EMBEDDED = {"coop", "vpt", "dapt", "cocoop"}
+EMBEDDED = {"coop", "vpt", "dapt", "cocoop", "clip_lora"}
 
 
 def runs(recipe, dataset, protocol, targets=None, shots=16, **options):
@@ -85,7 +85,7 @@ def test_what_is_published_stands_beside_nothing_else():
     assert [c.published for c in runs("dapt", "dtd", "base2new")] == [None, None]
 
 
-@pytest.mark.parametrize("recipe", ["linear_probe", "dvp_cls", "dvp_cse"])
+@pytest.mark.parametrize("recipe", ["linear_probe", "tip_adapter", "tip_adapter_f", "dvp_cls", "dvp_cse"])
 def test_what_learns_something_for_its_own_classes_is_refused(recipe):
     for protocol in ("base2new", "dg", "cross"):
         with pytest.raises(RecipeError, match="--protocol fewshot"):

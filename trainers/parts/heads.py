@@ -93,27 +93,40 @@ class CacheHead(CosineHead):
         self.register_load_state_dict_pre_hook(_make_room_for_keys)
 
     @torch.no_grad()
-    def fill(self, keys: Tensor, values: Tensor) -> None:
-        """Keep these keys (K, D) and labels (K, C); an optimiser that holds the former keys must be built again."""
-        if keys.shape[1:] != self.keys.shape[1:] or values.shape != (len(keys), self.values.shape[1]):
-            raise InputError(f"A cache needs K keys of width {self.keys.shape[1]} and a label over "
-                             f"{self.values.shape[1]} classes for each, got {tuple(keys.shape)} and "
-                             f"{tuple(values.shape)}.")
-        self.keys = nn.Parameter(keys.to(self.keys), requires_grad=self.keys.requires_grad)
-        self.values = values.to(self.values)
+    def fill(self, keys: Tensor, labels: Tensor) -> None:
+        """Keep these keys (K, D) and labels (K,) in [0, C); an optimiser keeps its hold on as many former keys.
 
-    def votes(self, image_features: Tensor) -> Tensor:
+        Raises:
+            InputError: keys of another width, or a class without a key.
+        """
+        C = self.values.shape[1]
+        if keys.shape != (len(labels), self.keys.shape[1]):
+            raise InputError(f"A cache needs K keys of width {self.keys.shape[1]} and their K labels, got "
+                             f"{tuple(keys.shape)} and {tuple(labels.shape)}.")
+        counts = torch.bincount(labels, minlength=C)
+        if len(empty := (counts == 0).nonzero().flatten().tolist()):
+            raise InputError(f"A cache needs at least one image of each class; classes {empty[:5]} have none "
+                             f"({len(empty)} of {C}).")
+        self.make_room(len(keys))
+        self.keys.copy_(keys)
+        self.values.copy_(F.one_hot(labels, C))
+
+    def make_room(self, size: int) -> None:
+        """For so many keys, all zero; nothing happens where there are as many."""
+        if len(self.keys) != size:
+            self.keys = nn.Parameter(self.keys.new_zeros(size, self.keys.shape[1]), self.keys.requires_grad)
+            self.values = self.values.new_zeros(size, self.values.shape[1])
+
+    def votes(self, image_features: Tensor, beta: float | Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
         affinity = image_features @ self.keys.t()                                 # (B, K)
-        return torch.exp(-self.beta * (1 - affinity)) @ self.values
+        return torch.exp(-beta * (1 - affinity)) @ self.values
 
     def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
         """(B, D) and (C, D) -> (B, C)."""
-        return super().forward(image_features, text_features, clip) + self.alpha * self.votes(image_features)
+        return super().forward(image_features, text_features, clip) + self.alpha * self.votes(image_features, self.beta)
 
 
 def _make_room_for_keys(head: CacheHead, state: dict, prefix: str, *_) -> None:
     if prefix + "keys" in state:
-        head.keys = nn.Parameter(torch.empty_like(state[prefix + "keys"], device=head.keys.device),
-                                 requires_grad=head.keys.requires_grad)
-        head.values = torch.empty_like(state[prefix + "values"], device=head.values.device)
+        head.make_room(len(state[prefix + "keys"]))

@@ -160,10 +160,13 @@ class PromptedModel(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
+        return self.compare(self.image_features(images, getattr(self.head, "unit_norm", True)))
+
+    def compare(self, image_features: Tensor) -> Output:
+        """Features as the head takes them: unit norm, see `Output`, unless it says `unit_norm = False`."""
         unit_norm = getattr(self.head, "unit_norm", True)
-        image_features = self.image_features(images, unit_norm)
         text_features = self.text_features(image_features)
-        with torch.autocast(images.device.type, enabled=False):                   # cosines and losses in float32
+        with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})
         if (classes := aux.pop("text_features", None)) is not None:               # of a head that knows them

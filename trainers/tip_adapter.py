@@ -1,0 +1,107 @@
+"""TipAdapter: labelled images vote beside their classes' texts.
+
+Source: Tip-Adapter (Zhang et al., ECCV 2022), authors' code d0e2d6f, main.py, main_imagenet.py and utils.py. What is
+easily missed: the features of ten random crops are averaged before they are normalised, and never after; cosines count
+100 times, whatever CLIP's own scale is; the search begins at 0.1, leaves the largest values out and takes the first of
+equals. On ImageNet the authors choose alpha and beta on the test images: SELECT "test", which results.json then says.
+"""
+import logging
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers._checks import as_user_error
+from trainers._features import CachedFeatures, FeatureTrainer
+from trainers.parts.cache_search import search
+from trainers.parts.classes import Classes
+from trainers.parts.heads import CacheHead
+from trainers.parts.prompted_model import PromptedModel
+from trainers.parts.sentences import mean_text_features
+
+logger = logging.getLogger(__name__)
+_IMAGES = {"val": "validation images", "test": "test images, as published: an accuracy on them is too high"}
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.TIPADAPTER = CfgNode()
+    c.ALPHA = 1.17                      # weight of the votes; where a search or the learning begins
+    c.BETA = 1.0                        # how fast they fall with the distance
+    c.ALPHA_MAX = 3.0                   # largest values of the search, 20 of alpha and 200 of beta
+    c.BETA_MAX = 7.0
+    c.SELECT = "val"                    # where alpha and beta are sought: "val", "test" (published, for ImageNet), or
+                                        # "fixed": they stay as above
+    c.CROPS = 10                        # random crops of an image whose features are averaged
+    c.TEMPLATES = ()                    # sentences of a class, averaged; () is the dataset's own one
+    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapter(FeatureTrainer):
+    """Attributes: chosen, what was chosen on which images; "" before that."""
+
+    section, learns, chosen = "TIPADAPTER", "closed form", ""
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.TRAINER.TIPADAPTER
+        if c.SELECT not in ("val", "test", "fixed"):
+            raise UserError(f"TRAINER.TIPADAPTER.SELECT must be val, test or fixed, got {c.SELECT!r}.")
+        if c.CROPS < 1 or min(c.ALPHA, c.BETA) < 0 or min(c.ALPHA_MAX, c.BETA_MAX) <= 0.1:
+            raise UserError("TRAINER.TIPADAPTER needs CROPS of at least 1, ALPHA and BETA of at least 0, and ALPHA_MAX "
+                            f"and BETA_MAX above 0.1, got {c.CROPS}, {c.ALPHA}, {c.BETA}, {c.ALPHA_MAX}, {c.BETA_MAX}.")
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        c = options
+        text = mean_text_features(clip, classes, c.TEMPLATES)
+        head = CacheHead(clip, len(classes), c.ALPHA, c.BETA, learned=cls.learns == "steps", scale=100.0)
+        return PromptedModel(clip, text=text, head=head, saved_as=cls.saved_as)
+
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode) -> str:
+        return "labelled images of its classes"
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        keys = cls.saved_as.get("head.keys", "head.keys")
+        return {} if weights.keys() == {keys, "head.values", "head.alpha", "head.beta"} else None
+
+    def before_train(self) -> None:
+        if self.options.SELECT == "val" and (self.val_loader is None or self.val_is_test):
+            raise UserError(f"TRAINER.TIPADAPTER.SELECT val needs validation images, and {self.cfg.DATASET.NAME} has "
+                            f"{'its test images in their place' if self.val_is_test else 'none'}. Set it to fixed, or "
+                            "to test for the published protocol on ImageNet, which looks at the test images.")
+        self.fill_cache()
+        super().before_train()
+
+    def fill_cache(self) -> None:
+        with as_user_error():
+            self.model.head.fill(F.normalize(self.train_features.mean(self.options.CROPS), dim=-1),
+                                 self.train_features.labels)
+
+    def run_epoch(self) -> None:
+        self.select()
+
+    def select(self) -> None:
+        """Seek alpha and beta."""
+        c, model = self.options, self.model
+        if c.SELECT == "fixed":
+            return
+        features, labels = self.selection_images()
+        found = search(model.head, features, labels, model.text_features(), model.clip, c.BETA_MAX, c.ALPHA_MAX)
+        level = logging.WARNING if c.SELECT == "test" else logging.INFO
+        logger.log(level, "beta %.4g and alpha %.4g were chosen, with %.1f%%, on the %s", found.beta, found.alpha,
+                   found.accuracy, _IMAGES[c.SELECT])
+        self.chosen = f"alpha and beta were chosen on the {_IMAGES[c.SELECT]}"
+
+    def selection_images(self) -> tuple[Tensor, Tensor]:
+        """(N, D) unit-norm features and (N,) labels of the images on which is chosen."""
+        features = CachedFeatures(self, self.options.SELECT)
+        return F.normalize(features.view(), dim=-1), features.labels
+
+    def run_record_fields(self) -> dict:
+        return {**super().run_record_fields(), **({"model_selection": self.chosen} if self.chosen else {})}

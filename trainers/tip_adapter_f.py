@@ -1,0 +1,73 @@
+"""TipAdapterF: Tip-Adapter whose cached features learn.
+
+Source: Tip-Adapter (Zhang et al., ECCV 2022), authors' code d0e2d6f, main.py run_tip_adapter_F. What is easily missed:
+AdamW's epsilon is 1e-4; alpha and beta stay as they start while the keys learn, and are sought afterwards. The authors
+take the epoch that is best on the test images: SELECT "test" does, and results.json then says so; otherwise it is the
+last. Every epoch has random crops of its own, as theirs; they are a view of the training images and encoded once.
+"""
+import torch
+from torch import Tensor, nn
+
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers.tip_adapter import TipAdapter
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapterF(TipAdapter):
+    """Attributes: best, accuracy on the test images and keys of the epoch so far, where that is what chooses it."""
+
+    learns, schedule_per, saved_as = "steps", "iteration", {"head.keys": "adapter.weight"}
+    best: tuple[float, Tensor | None] = -1.0, None
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if cfg.TEST.FINAL_MODEL == "best_val":
+            raise UserError("TipAdapterF seeks alpha and beta after its last epoch, so no epoch can be chosen on "
+                            "validation images. Set TEST.FINAL_MODEL last_step.")
+
+    def register_prompts(self, learner: nn.Module) -> None:
+        self.model.head.make_room(len(self.dm.dataset.train_x))
+        super().register_prompts(learner)
+
+    def view_of(self, epoch: int) -> int:
+        return self.options.CROPS + epoch
+
+    def run_epoch(self) -> None:
+        head = self.model.head
+        head.alpha.fill_(self.options.ALPHA)
+        head.beta.fill_(self.options.BETA)
+        super(TipAdapter, self).run_epoch()
+
+    def after_epoch(self) -> None:
+        if self.options.SELECT == "test":
+            self.compare_with_best()
+        if self.epoch + 1 == self.max_epoch:
+            self.select()
+        super().after_epoch()
+
+    @torch.no_grad()
+    def compare_with_best(self) -> None:
+        head, (features, labels) = self.model.head, self.selection_images()
+        right = sum(self.model.compare(f).logits.argmax(1).eq(label).sum().item()
+                    for f, label in zip(features.split(1024), labels.split(1024), strict=True))
+        if right > self.best[0]:
+            self.best = right, head.keys.clone()
+        if self.epoch + 1 == self.max_epoch:
+            head.keys.copy_(self.best[1])
+
+    def select(self) -> None:
+        super().select()
+        if self.options.SELECT == "test":
+            self.chosen = self.chosen.replace("alpha", "the epoch, alpha", 1)
+        elif self.chosen:
+            self.chosen = f"the last epoch; {self.chosen}"
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "best": self.best}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        right, keys = state.get("best", self.best)
+        self.best = right, keys if keys is None else keys.to(self.device)
