@@ -23,7 +23,8 @@ LONG_FILES: dict[str, str] = {}     # file: why it is longer than 80 lines of co
 
 
 def test_the_matrix_sees_the_trainers():
-    assert {"ZeroshotCLIP", "CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls"} <= set(OURS)
+    assert {"ZeroshotCLIP", "CoOp", "CoCoOp", "VPT", "DAPT", "VP", "AR", "AttrVR", "DVPcse", "DVPcls", "MaPLe",
+            "PLOT"} <= set(OURS)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -24,7 +24,7 @@ MOST_INITIAL = 4
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.MAPLE = CfgNode()
     c.N_CTX = 2                         # learned words, and as many visual tokens; more fit better and transfer worse
-    c.CTX_INIT = "a photo of a"         # words to start from, of which the first N_CTX are learned; "" or N_CTX > 4: random
+    c.CTX_INIT = "a photo of a"         # words whose first N_CTX are learned from there; "" or N_CTX > 4: random
     c.PROMPT_DEPTH = 9                  # blocks of both towers with tokens of their own; 1 is shallow
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
@@ -37,8 +37,8 @@ class MaPLe(PromptTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c, init = options, options.CTX_INIT
         if init and c.N_CTX > MOST_INITIAL:
-            logger.warning("TRAINER.MAPLE.CTX_INIT %r serves up to %d context words; these %d start from random values.",
-                           init, MOST_INITIAL, c.N_CTX)
+            logger.warning("TRAINER.MAPLE.CTX_INIT %r serves up to %d context words; these %d start from random "
+                           "values.", init, MOST_INITIAL, c.N_CTX)
             init = ""
         text = TextPrompt(clip, classes.names, c.N_CTX, init, n_learned=c.N_CTX)
         visual = CoupledPrompt(clip, text, c.PROMPT_DEPTH)
@@ -57,4 +57,6 @@ def _names(depth: int) -> dict[str, str | list[str]]:
     names = {"text.ctx": "ctx", **{f"visual.proj.{kind}": f"proj.{kind}" for kind in kinds}}
     for i in range(depth - 1):
         names |= {f"visual.deeper.{i}.{kind}": f"compound_prompt_projections.{i}.{kind}" for kind in kinds}
-    return names | ({"text_tuner.tokens": [f"compound_prompts_text.{i}" for i in range(depth - 1)]} if depth > 1 else {})
+    if depth > 1:
+        names["text_tuner.tokens"] = [f"compound_prompts_text.{i}" for i in range(depth - 1)]
+    return names

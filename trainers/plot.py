@@ -29,6 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class PLOT(PromptTrainer):
     section, saved_as = "PLOT", {"text.ctx": "ctx"}
+    one_process_only = "its transport stops for the whole batch at once"
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -20,8 +20,8 @@ from tools import train
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"DAPT": ["TRAINER.DAPT.VIS_DROPOUT", "0.3"], "DVPcls": []}
 SLOW = {"CoOp": [], "CoCoOp": [], "VPT": ["TRAINER.VPT.DROPOUT", "0.5"], "VP": [], "AR": [], "AttrVR": [],
-        "DVPcse": [], "ZeroshotCLIP": []}
-ONE_PROCESS = {"LinearProbe"}
+        "DVPcse": [], "MaPLe": [], "ZeroshotCLIP": []}
+ONE_PROCESS = {"LinearProbe", "PLOT"}
 
 
 class Process:

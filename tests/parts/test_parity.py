@@ -73,8 +73,9 @@ def test_five_training_steps_follow_the_authors(case, tiny_clip, golden):
     theirs = golden(case)
     model = build(tiny_clip, theirs)
     learned = dict(model.prompt_learner.named_parameters())
-    names = names or {own: "prompt_learner." + saved if isinstance(saved, str) else
-                      ["prompt_learner." + row for row in saved] for own, saved in model.prompt_learner.saved_as.items()}
+    whole = "prompt_learner."
+    names = names or {own: whole + saved if isinstance(saved, str) else [whole + row for row in saved]
+                      for own, saved in model.prompt_learner.saved_as.items()}
     assert names.keys() == learned.keys()
     with torch.no_grad():
         for own, name in names.items():

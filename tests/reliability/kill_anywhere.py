@@ -42,7 +42,8 @@ from tools import train  # noqa: E402
 from tools.sweeping import warm  # noqa: E402
 from trainers._base import PromptTrainer  # noqa: E402
 
-TRAINERS = ("AR", "AttrVR", "CoCoOp", "CoOp", "DAPT", "DVPcls", "DVPcse", "LinearProbe", "VP", "VPT", "ZeroshotCLIP")
+TRAINERS = ("AR", "AttrVR", "CoCoOp", "CoOp", "DAPT", "DVPcls", "DVPcse", "LinearProbe", "MaPLe", "PLOT", "VP",
+            "VPT", "ZeroshotCLIP")
 PHASES = ("building", "epoch", "checkpoint", "evaluation", "results", "done")
 KINDS = ("writing a file", *PHASES)                 # of calls that are counted
 _KILLS_PER_RUN = 3

@@ -17,7 +17,8 @@ plugins.discover("trainers")
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
               if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
 SERVES_OTHERS = {"AR": True, "AttrVR": False, "CoCoOp": True, "CoOp": True, "DAPT": True, "DVPcls": False,
-                 "DVPcse": False, "LinearProbe": False, "VP": True, "VPT": True, "ZeroshotCLIP": True}
+                 "DVPcse": False, "LinearProbe": False, "MaPLe": True, "PLOT": True, "VP": True, "VPT": True,
+                 "ZeroshotCLIP": True}
 
 
 def finished_run(cfg, moved_to):

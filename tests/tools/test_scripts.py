@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT",
-            "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
+            "maple": "MaPLe", "plot": "PLOT", "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
 

@@ -26,7 +26,7 @@ from tools.sweeping.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
-ONE_PROCESS = ("LinearProbe", "ZeroshotCLIP")       # trainers that torchrun would not make faster
+ONE_PROCESS = ("LinearProbe", "PLOT", "ZeroshotCLIP")       # trainers that torchrun would not make faster
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
 _OF_JOBS = ("no_wait", "time", "gpus_per_cell")                 # flags, by the launchers that take them
 _OF_SLURM = ("mem", "cpus_per_cell", "partition", "account", "qos", "constraint", "slurm")

@@ -37,8 +37,8 @@ class CoupledPrompt(nn.Module):
         clip.require_tokens("A coupled prompt")
         deepest = min(clip.depth, clip.text_depth)
         if not 1 <= depth <= deepest:
-            raise InputError(f"Coupled prompts enter 1 to {deepest} blocks of both towers of {clip.name or 'this CLIP'}, "
-                             f"got {depth}.")
+            raise InputError(f"Coupled prompts enter 1 to {deepest} blocks of both towers of "
+                             f"{clip.name or 'this CLIP'}, got {depth}.")
 
         def projection() -> nn.Linear:
             return nn.Linear(clip.text_width, clip.vision_width, device=clip.logit_scale.device)

@@ -26,8 +26,8 @@ class TextPrompt(nn.Module):
         init: words whose embeddings the context starts from, e.g. "a photo of a".
         position: of the class name: after the context ("end"), inside it ("middle") or before it ("front").
         class_specific: a context of its own for every class, instead of one for all.
-        n_learned: learn only so many of the first tokens of `init`; the others stay fixed words, which all prompts share
-            (MaPLe). None: all.
+        n_learned: learn only so many of the first tokens of `init`; the others stay fixed words in the prefix (MaPLe).
+            None: all.
         n_prompts: P contexts, each shared by all classes (PLOT); None: one, without that dimension.
     Attributes:
         ctx: (n, W), (C, n, W) when class-specific, or (P, n, W); drawn from N(0, 0.02) with torch's global stream
