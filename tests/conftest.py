@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -76,6 +77,18 @@ class Golden:
 
     def json(self, key: str):
         return json.loads(str(self.data[key]))
+
+    def value(self, kind: str, names: str | list[str]) -> torch.Tensor:
+        """E.g. ("grad", "prompt_learner.ctx"); several names are rows of one tensor."""
+        if isinstance(names, str):
+            return self.tensor(f"{kind}/{names}")
+        return torch.stack([self.tensor(f"{kind}/{name}") for name in names])
+
+    def options(self, section: str):
+        """The node of the method's config with which the authors' code ran."""
+        from dassl.config import CfgNode
+
+        return CfgNode(yaml.safe_load(str(self.data["cfg"])))["TRAINER"][section]
 
     @property
     def classnames(self) -> list[str]:

@@ -19,13 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 METHODS = {     # ours: the file of reference numbers, and the settings that it was made with
     "CoOp": ("coop_end", ("TRAINER.COOP.N_CTX", 16)),
     "DAPT": ("dapt", ("TRAINER.DAPT.VIS_DEPTH", 1)),
+    "MaPLe": ("maple", ("TRAINER.MAPLE.N_CTX", 2, "TRAINER.MAPLE.PROMPT_DEPTH", 3)),
+    "PLOT": ("plot_n4", ("TRAINER.PLOT.N", 4, "TRAINER.PLOT.N_CTX", 16, "TRAINER.PLOT.POOLED", False)),
     "VPT": ("vpt_shallow", ("TRAINER.VPT.N_CTX_VISION", 8, "TRAINER.VPT.PROMPT_DEPTH_VISION", 1)),
 }
 WRITERS = {"PyTorch 1.6 and later": write_zip, "PyTorch 0.2 to 1.5": write_legacy}
 
 
 @pytest.fixture
-def pets(golden, make_cfg):
+def pets(golden, make_cfg, tmp_path):
     """pets("CoOp") -> (our trainer on a dataset with the classes of the reference, the reference)."""
     make_cfg("CoOp")
     toy = DATASET_REGISTRY.get("Toy")
@@ -33,6 +35,12 @@ def pets(golden, make_cfg):
     def make(name):
         file, opts = METHODS[name]
         reference = golden(file)
+        if "clip" in reference.data:                                    # towers of its own
+            from random_clip import state_dict
+
+            torch.save(state_dict(reference.json("clip")), tmp_path / "clip.pt")
+            side = reference.data["images"].shape[-1]
+            opts = (*opts, "MODEL.BACKBONE.NAME", tmp_path / "clip.pt", "INPUT.SIZE", f"({side}, {side})")
         DATASET_REGISTRY.register(type("ToyOfTheReference", (toy,), {"names": reference.classnames}), force=True)
         return build_trainer(make_cfg(name, *opts, "DATASET.NUM_SHOTS", 1, dataset="ToyOfTheReference")), reference
 
@@ -42,9 +50,12 @@ def pets(golden, make_cfg):
 
 def checkpoint(reference, dtype=np.float32, prefix="", own=""):
     """As the authors' Dassl saves it: all registered weights, and a schedule object; other weights are zeros."""
-    layout = reference.json("registered_models")["prompt_learner"]
-    learned = {key.removeprefix("param/").removeprefix("prompt_learner."): reference.data[key]
+    layout, = reference.json("registered_models").values()
+    whole = any(name.startswith("prompt_learner.") for name in layout)
+    learned = {key.removeprefix("param/").removeprefix("" if whole else "prompt_learner."): reference.data[key]
                for key in reference.data.files if key.startswith("param/")}
+    assert learned.keys() <= layout.keys()
+    own = "" if whole else own
     weights = {name: np.zeros(shape, dtype) for name, (shape, _) in layout.items()} | learned
     state = Call("collections.OrderedDict", [[prefix + own + name, tensor(array.astype(dtype))]
                                              for name, array in weights.items()])
@@ -69,7 +80,8 @@ def logits(trainer, reference):
 @pytest.mark.parametrize("name", METHODS)
 def test_the_authors_checkpoint_gives_the_authors_logits(name, write, pets, tmp_path):
     trainer, reference = pets(name)
-    save(tmp_path / "theirs" / "prompt_learner" / "model.pth.tar-50", write, checkpoint(reference))
+    name, = reference.json("registered_models")
+    save(tmp_path / "theirs" / name / "model.pth.tar-50", write, checkpoint(reference))
     before = logits(trainer, reference)
     trainer.load_model(str(tmp_path / "theirs"), epoch=50)
     theirs = reference.tensor("logits")

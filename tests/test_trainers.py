@@ -114,13 +114,16 @@ def test_evaluation_builds_no_prototypes(make_cfg):
     ("CoOp", ("INPUT.TRANSFORMS", "['center_crop']"), "normalize"),
     ("CoOp", ("MODEL.BACKBONE.NAME", "ViT-B/61"), "did you mean 'ViT-B/"),
     ("VPT", ("TRAINER.VPT.PLACEMENT", "left"), "got 'left'"),
+    ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 4), "1 to 3 blocks of both towers.*got 4"),
+    ("MaPLe", ("TRAINER.MAPLE.CTX_INIT", "a photo"), "1 to 2 of its initial words 'a photo', got 4"),
+    ("PLOT", ("TRAINER.PLOT.N", 0), "at least 1 prompt, got 0"),
 ])
 def test_what_cannot_work_is_refused_with_its_rule(make_cfg, trainer, opts, message):
     with pytest.raises(UserError, match=message):
         build_trainer(make_cfg(trainer, *opts))
 
 
-def test_a_resnet_is_refused_for_visual_tokens_and_serves_coop(make_cfg, tmp_path):
+def test_a_resnet_is_refused_for_visual_tokens_and_serves_the_others(make_cfg, tmp_path):
     from open_clip.model import CLIP
 
     torch.manual_seed(0)
@@ -128,10 +131,11 @@ def test_a_resnet_is_refused_for_visual_tokens_and_serves_coop(make_cfg, tmp_pat
                   dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=1), quick_gelu=True)
     torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
     opts = ("MODEL.BACKBONE.NAME", tmp_path / "resnet.pt", "INPUT.SIZE", "(64, 64)")
-    for trainer in ("VPT", "DAPT"):
+    for trainer in ("VPT", "DAPT", "MaPLe"):
         with pytest.raises(UserError, match="ViT-B/16"):
             build_trainer(make_cfg(trainer, *opts))
-    build_trainer(make_cfg("CoOp", *opts, *NO_TEST)).train()
+    for trainer in ("CoOp", "PLOT"):
+        build_trainer(make_cfg(trainer, *opts, *NO_TEST)).train()
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_term_epoch_and_images(make_cfg):

@@ -104,5 +104,4 @@ class FeatureTrainer(PromptTrainer):
 
     def output(self, batch: dict) -> Output:
         features = batch["img"]
-        unit_norm = getattr(self.model.head, "unit_norm", True)
-        return self.model.compare(F.normalize(features, dim=-1) if unit_norm else features)
+        return self.model.compare(F.normalize(features, dim=-1) if self.model.unit_norm else features)

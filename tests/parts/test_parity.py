@@ -7,13 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip import encode_texts
+from clip import FrozenCLIP, encode_texts
 from clip.templates import fill
+from dassl.config import CfgNode
+from trainers.maple import MaPLe
+from trainers.parts.classes import Classes
 from trainers.parts.losses import inter_dispersion, intra_dispersion
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.prototypes import class_prototypes
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.visual_prompt import VisualPrompt
+from trainers.plot import PLOT
 
 
 def coop(clip, golden):
@@ -27,6 +31,17 @@ def vpt(clip, golden):
 
 def dapt(clip, golden):
     return PromptedModel(clip, text=TextPrompt(clip, golden.classnames, 16), visual=VisualPrompt(clip, 16))
+
+
+def maple(clip, golden):
+    return MaPLe.build(clip, Classes(golden.classnames), golden.options("MAPLE"))
+
+
+def plot(clip, golden):
+    from random_clip import state_dict
+
+    clip = FrozenCLIP.from_state_dict(state_dict(golden.json("clip")))      # a ResNet of its own
+    return PLOT.build(clip, Classes(golden.classnames), CfgNode({**golden.options("PLOT"), "POOLED": False}))
 
 
 def cross_entropy(out, label, golden):
@@ -43,6 +58,8 @@ CASES = {
     "coop_end": (coop, cross_entropy, {"text.ctx": "prompt_learner.ctx"}),
     "vpt_shallow": (vpt, cross_entropy, {"visual.tokens": "image_encoder.VPT"}),
     "dapt": (dapt, dapt_loss, {"text.ctx": "prompt_learner.txt_ctx", "visual.tokens": "prompt_learner.vis_ctx"}),
+    "maple": (maple, cross_entropy, {}),
+    "plot_n4": (plot, cross_entropy, {}),
 }
 
 
@@ -56,9 +73,13 @@ def test_five_training_steps_follow_the_authors(case, tiny_clip, golden):
     theirs = golden(case)
     model = build(tiny_clip, theirs)
     learned = dict(model.prompt_learner.named_parameters())
+    whole = "prompt_learner."
+    names = names or {own: whole + saved if isinstance(saved, str) else [whole + row for row in saved]
+                      for own, saved in model.prompt_learner.saved_as.items()}
+    assert names.keys() == learned.keys()
     with torch.no_grad():
         for own, name in names.items():
-            learned[own].copy_(theirs.tensor(f"param/{name}").reshape(learned[own].shape))
+            learned[own].copy_(theirs.value("param", name).reshape(learned[own].shape))
     images, labels = theirs.tensor("images"), theirs.tensor("labels")
     optim = theirs.json("optim")
     sgd = torch.optim.SGD(learned.values(), optim["lr"], optim["momentum"], weight_decay=optim["weight_decay"])
@@ -70,10 +91,10 @@ def test_five_training_steps_follow_the_authors(case, tiny_clip, golden):
         sgd.zero_grad()
         value.backward()
         for own, name in names.items() if step == 0 else ():
-            assert_near(learned[own].grad, theirs.tensor(f"grad/{name}"), 1e-5)
+            assert_near(learned[own].grad, theirs.value("grad", name), 1e-5)
         sgd.step()
         for own, name in names.items() if step in (0, 4) else ():
-            assert_near(learned[own].detach(), theirs.tensor(f"after{step + 1}/{name}"), 1e-5 if step == 0 else 5e-5)
+            assert_near(learned[own].detach(), theirs.value(f"after{step + 1}", name), 1e-5 if step == 0 else 5e-5)
     with torch.no_grad():
         assert_near(model(images[0]).logits, theirs.tensor("logits_after5"), 5e-5)
 

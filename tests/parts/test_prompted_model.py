@@ -37,7 +37,7 @@ def test_checkpoints_use_the_authors_names_and_leave_fixed_words_aside(tiny_clip
 def test_text_is_encoded_once_per_evaluation_and_again_after_a_change(tiny_clip, monkeypatch):
     model = PromptedModel(tiny_clip, text=TextPrompt(tiny_clip, NAMES, 4)).eval()
     calls, encode = [], type(tiny_clip).encode_text
-    monkeypatch.setattr(type(tiny_clip), "encode_text", lambda *a: calls.append(1) or encode(*a))
+    monkeypatch.setattr(type(tiny_clip), "encode_text", lambda *a, **k: calls.append(1) or encode(*a, **k))
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before = [model(images).logits for _ in range(3)]

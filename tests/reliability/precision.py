@@ -31,7 +31,7 @@ from trainers import _precision  # noqa: E402
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SECTIONS = {"AR": "AR", "AttrVR": "ATTRVR", "CoCoOp": "COCOOP", "CoOp": "COOP", "DAPT": "DAPT", "DVPcls": "DVPCLS",
-            "DVPcse": "DVPCSE", "VP": "VP", "VPT": "VPT"}               # the other trainers know float32 alone
+            "DVPcse": "DVPCSE", "MaPLe": "MAPLE", "PLOT": "PLOT", "VP": "VP", "VPT": "VPT"}   # others: float32 alone
 
 
 def measure(name: str, precision: str, shots: int, epochs: int, folder: str) -> dict:

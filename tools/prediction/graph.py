@@ -20,13 +20,13 @@ class FixedGraph(nn.Module):
     def __init__(self, model: PromptedModel, images: Tensor):
         super().__init__()
         model(images)
-        text = model.text_features()
+        text = model.text_for_head()
         self.model = model
         self.register_buffer("text", None if text is None else text.clone())      # (C, D)
 
     def forward(self, images: Tensor) -> Tensor:
         head = self.model.head
-        features = self.model.image_features(images, getattr(head, "unit_norm", True))
+        features = self.model.image_features(images, self.model.unit_norm)
         found = head(features, self.text, self.model.clip)
         return found[0] if isinstance(found, tuple) else found
 

@@ -2,8 +2,8 @@
 
 A head is called with image features, text features and the towers (for their scale), in float32, see
 `trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found.
-It may say `knows_classes` (it needs no text features) and `unit_norm = False` (it takes image features as the tower
-gives them). Those that learn or keep something save it with the prompts.
+It may say `knows_classes` (it needs no text features) and `unit_norm = False` (it takes features as the towers give
+them). Those that learn or keep something save it with the prompts.
 """
 from __future__ import annotations
 

@@ -122,6 +122,11 @@ class PromptedModel(nn.Module):
         return self.prompt_learner[self._head]
 
     @property
+    def unit_norm(self) -> bool:
+        """Whether the head takes normalised features."""
+        return getattr(self.head, "unit_norm", True)
+
+    @property
     def is_conditional(self) -> bool:
         """Whether every image has text features of its own."""
         return getattr(self.brick("text"), "conditional", False)
@@ -132,6 +137,11 @@ class PromptedModel(nn.Module):
         Args:
             image_features: (B, D), for a conditional text brick.
         """
+        features = self.text_for_head(image_features)
+        return features if self.unit_norm or features is None else F.normalize(features, dim=-1)
+
+    def text_for_head(self, image_features: Tensor | None) -> Tensor | None:
+        """Text features, normalised or as the tower gives them."""
         if self.fixed_text is not None or "text" not in self.prompt_learner:
             return self.fixed_text
         if torch.is_grad_enabled() or self.prompt_learner.training or self.is_conditional:
@@ -146,7 +156,8 @@ class PromptedModel(nn.Module):
 
     def _encode_text(self, image_features: Tensor | None) -> Tensor:
         text = self.prompt_learner["text"]
-        return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"))
+        return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"),
+                                     unit_norm=self.unit_norm)
 
     def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
         """See `Output`; v views of B images pass the tower as one batch of v * B."""
@@ -160,15 +171,17 @@ class PromptedModel(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
-        return self.compare(self.image_features(images, getattr(self.head, "unit_norm", True)))
+        return self.compare(self.image_features(images, self.unit_norm))
 
     def compare(self, image_features: Tensor) -> Output:
-        """Features as the head takes them: unit norm, see `Output`, unless it says `unit_norm = False`."""
-        unit_norm = getattr(self.head, "unit_norm", True)
-        text_features = self.text_features(image_features)
+        """Image features as the head takes them, normalised if `unit_norm`, to an output."""
+        text_features = self.text_for_head(image_features)
         with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})
         if (classes := aux.pop("text_features", None)) is not None:               # of a head that knows them
             text_features = classes
-        return Output(logits, image_features if unit_norm else F.normalize(image_features, dim=-1), text_features, aux)
+        if not self.unit_norm:
+            image_features = F.normalize(image_features, dim=-1)
+            text_features = None if text_features is None else F.normalize(text_features, dim=-1)
+        return Output(logits, image_features, text_features, aux)

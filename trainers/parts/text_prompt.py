@@ -26,8 +26,9 @@ class TextPrompt(nn.Module):
         init: words whose embeddings the context starts from, e.g. "a photo of a".
         position: of the class name: after the context ("end"), inside it ("middle") or before it ("front").
         class_specific: a context of its own for every class, instead of one for all.
-        n_learned: learn only so many of the first tokens of `init`; the others stay fixed words (MaPLe). 0: all.
-        n_prompts: P contexts, each shared by all classes (PLOT); 0: one, without that dimension.
+        n_learned: learn only so many of the first tokens of `init`; the others stay fixed words in the prefix (MaPLe).
+            None: all.
+        n_prompts: P contexts, each shared by all classes (PLOT); None: one, without that dimension.
     Attributes:
         ctx: (n, W), (C, n, W) when class-specific, or (P, n, W); drawn from N(0, 0.02) with torch's global stream
             unless `init`.
@@ -37,33 +38,39 @@ class TextPrompt(nn.Module):
     """
 
     def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int = 16, init: str = "", position: str = "end",
-                 class_specific: bool = False, n_learned: int = 0, n_prompts: int = 0):
+                 class_specific: bool = False, n_learned: int | None = None,
+                 n_prompts: int | None = None):
         super().__init__()
         if position not in POSITIONS:
             raise InputError(f"The class name must be at the {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}, got "
                              f"{position!r}.")
-        if (n_learned or n_prompts) and (position != "end" or class_specific):
+        if not (n_learned is n_prompts is None) and (position != "end" or class_specific):
             raise InputError("Several contexts, or one of which only the first words are learned, must be shared by "
                              f"all classes and end before the class name, got position {position!r}, "
                              f"{'class-specific' if class_specific else 'shared'}.")
         init = init.replace("_", " ").strip()
         encode = clip.tokenizer.encode
         words = len(encode(init)) if init else n_ctx
-        n = n_learned or words
-        if not 1 <= n <= words <= clip.context_length:
-            raise InputError(f"A text prompt must learn at least 1 context word{f' of {words}' if n_learned else ''}, "
-                             f"and with the class name fill at most {clip.context_length} tokens, got {n}.")
+        n = words if n_learned is None else n_learned
+        if init and not 1 <= n <= words:
+            raise InputError(f"A text prompt must learn 1 to {words} of its initial words {init!r}, got {n}.")
+        if not 1 <= n <= clip.context_length:
+            raise InputError(f"A text prompt must learn at least 1 context word, and with the class name fill at most "
+                             f"{clip.context_length} tokens, got {n}.")
+        if n_prompts is not None and n_prompts < 1:
+            raise InputError(f"A class needs at least 1 prompt, got {n_prompts}.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
         fixed = _fixed_words(clip, names, init, words)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
-        self.register_buffer("suffix", fixed.embeddings[:, 1 + n:], persistent=False)    # (C, s, W): class . end
+        self.register_buffer("rest", fixed.embeddings[0, 1 + n:1 + words], persistent=False)    # (words - n, W)
+        self.register_buffer("suffix", fixed.embeddings[:, 1 + words:], persistent=False)    # (C, s, W): class . end
         self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it behind a prefix
         self.register_buffer("read_at", fixed.eot, persistent=False)    # the same where it needs it without one
         order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
         self.register_buffer("order", order.to(self.start.device), persistent=False)    # (C, n_after + s)
-        several = (len(names),) if class_specific else (n_prompts,) if n_prompts else ()
+        several = (len(names),) if class_specific else () if n_prompts is None else (n_prompts,)
         self.ctx = nn.Parameter(torch.empty(*several, n, clip.text_width, device=self.start.device))
         with torch.no_grad():
             if init:
@@ -79,8 +86,9 @@ class TextPrompt(nn.Module):
             after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
             own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
         if not self.class_specific and self.n_before:
-            start = self.start.expand(*before.shape[:-2], -1, -1)    # (1, W) or (P, 1, W)
-            return TextTokens(own, self.eot - 1 - self.n_before, torch.cat([start, before], dim=-2))
+            start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
+            prefix = torch.cat([start, before, rest], dim=-2)    # (p, W) or (P, p, W)
+            return TextTokens(own, self.eot - prefix.shape[-2], prefix)
         start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
         return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
 

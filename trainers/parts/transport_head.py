@@ -1,11 +1,13 @@
 """A head that matches the tokens of an image with several prompts of each class by optimal transport.
 
-Source: PLOT (Chen et al., ICLR 2023), trainers/plot.py: Sinkhorn in float32 with entropy weight 0.1 and uniform
-marginals; it stops for the whole batch at once, so logits depend on the images that come together, in tests too.
+Source: PLOT (Chen et al., ICLR 2023), trainers/plot.py: Sinkhorn with entropy weight 0.1, uniform marginals and no
+gradient through the plan; it stops for the whole batch at once, so logits depend a little on the images that come
+together, in tests too.
 """
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
@@ -19,9 +21,7 @@ def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) ->
         kernel: (..., M, N), exp(-cost / entropy weight), positive.
         most_rounds: at least 1. threshold: stop when the row factors change by less than this on average over all.
     Returns:
-        Plans (..., M, N), whose entries sum to about 1, and the number of rounds.
-    Raises:
-        InputError: a kernel or a plan that is not finite.
+        Plans (..., M, N), whose entries sum to 1, and the number of rounds.
     """
     M, N = kernel.shape[-2:]
     r, c = torch.ones_like(kernel[..., 0]), torch.ones_like(kernel[..., 0, :])    # (..., M), (..., N)
@@ -31,10 +31,7 @@ def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) ->
         c = (1 / N) / (kernel.transpose(-1, -2) @ r.unsqueeze(-1)).squeeze(-1)
         if (r - before).abs().mean() < threshold:
             break
-    plan = r.unsqueeze(-1) * kernel * c.unsqueeze(-2)
-    if not plan.isfinite().all():
-        raise InputError("The optimal transport between image tokens and prompts is infinite or NaN.")
-    return plan, rounds
+    return r.unsqueeze(-1) * kernel * c.unsqueeze(-2), rounds
 
 
 class TransportHead(nn.Module):
@@ -42,23 +39,28 @@ class TransportHead(nn.Module):
 
     Args:
         eps: weight of the entropy. most_rounds, threshold: see `sinkhorn`.
-        with_pooled: add the cosine of the pooled image with the mean prompt, as published for ImageNet.
+        with_pooled: add the logit of the pooled image and the mean of the prompts as the tower gives them, not yet
+            normalised (published for ImageNet alone).
     """
+
+    unit_norm = False
 
     def __init__(self, eps: float = 0.1, most_rounds: int = 100, threshold: float = 1e-2, with_pooled: bool = False):
         super().__init__()
         self.eps, self.most_rounds, self.threshold, self.with_pooled = eps, most_rounds, threshold, with_pooled
 
     def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> tuple[Tensor, dict]:
-        """Tokens (B, 1+M, D), the pooled one first, and prompts (N, C, D) -> logits (B, C), and "plan" (B, C, M, N)."""
+        """Tokens (B, 1+M, D), the pooled one first, and prompts (N, C, D), neither normalised -> logits (B, C) and
+        "plan" (B, C, M, N).
+        """
         if image_features.dim() != 3 or text_features.dim() != 3:
             raise InputError("Optimal transport needs all tokens of each image and several prompts of each class, got "
                              f"features of shape {tuple(image_features.shape)} and {tuple(text_features.shape)}.")
-        local = image_features[:, 1:]                                             # (B, M, D)
-        similarity = torch.einsum("bmd,ncd->bcmn", local, text_features)          # (B, C, M, N)
-        plan, _ = sinkhorn(torch.exp(-(1 - similarity.detach()) / self.eps), self.most_rounds, self.threshold)
+        images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+        similarity = torch.einsum("bmd,ncd->bcmn", images[:, 1:], texts)          # (B, C, M, N)
+        plan, _ = sinkhorn(torch.exp(-(1 - similarity) / self.eps), self.most_rounds, self.threshold)
         logits = clip.scale * (plan * similarity).sum(dim=(-2, -1))
         if self.with_pooled:
-            mean = nn.functional.normalize(text_features.mean(dim=0), dim=-1)     # (C, D)
-            logits = logits + clip.scale * image_features[:, 0] @ mean.t()
+            mean = F.normalize(text_features.mean(dim=0), dim=-1)                 # (C, D)
+            logits = logits + clip.scale * images[:, 0] @ mean.t()
         return logits, {"plan": plan}

@@ -6,6 +6,7 @@ clip/model.py VisionTransformer and ResidualAttentionBlock_IVLP.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class VisualPrompt(nn.Module):
         super().__init__()
         clip.require_tokens("A visual prompt")
         if placement not in PLACEMENTS:
-            raise InputError(f"Visual tokens are placed at one of {', '.join(PLACEMENTS)}; got {placement!r}.")
+            raise InputError(f"Visual tokens must be placed at {' or '.join(PLACEMENTS)}, got {placement!r}.")
         if not 1 <= depth <= clip.depth:
             raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; "
                              f"got {depth}.")
@@ -63,12 +64,23 @@ class VisualPrompt(nn.Module):
             tokens = self._expand(block, x)                                                   # (B, n, W)
             rest = x[:, 1:] if block == 0 else x[:, 1 + self.n_tokens:]                       # (B, P, W)
             return torch.cat([x[:, :1], tokens, rest], dim=1)                                 # (B, 1+n+P, W)
-        if block == -1:
-            return torch.cat([x, self._expand(0, x)], dim=1)                                  # (B, 1+P+n, W)
-        if 0 < block < self.depth:
-            return torch.cat([x[:, :-self.n_tokens], self._expand(block, x)], dim=1)          # (B, 1+P+n, W)
-        return x
+        return behind_patches(block, x, lambda layer: self._expand(layer, x), self.depth)
 
     def _expand(self, layer: int, x: Tensor) -> Tensor:
         # An export to ONNX would take len(x) for a constant.
         return self.dropout(self.tokens[layer].to(x.dtype).expand(x.shape[0], -1, -1))        # (B, n, W)
+
+
+def behind_patches(block: int, x: Tensor, tokens: Callable[[int], Tensor], depth: int) -> Tensor:
+    """What enters `block` instead of x (B, L, W): more tokens behind it before `ln_pre`, others at blocks 1 to depth-1.
+
+    Args:
+        block: -1 is before `ln_pre`.
+        tokens: of a layer, (B, n, W); layer 0 are those before `ln_pre`. Called for the layers that are needed.
+    """
+    if block == -1:
+        return torch.cat([x, tokens(0)], dim=1)                                               # (B, 1+P+n, W)
+    if 0 < block < depth:
+        own = tokens(block)
+        return torch.cat([x[:, :-own.shape[1]], own], dim=1)                                  # (B, 1+P+n, W)
+    return x

@@ -1,0 +1,62 @@
+"""MaPLe: learned words in the text tower, and visual tokens that are projected from them, in the first blocks of both.
+
+Source: MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023), trainers/maple.py; numbers in
+configs/recipes/maple.yaml. As in the authors' code:
+- With N_CTX 2 of "a photo of a", two words are learned and the sentence still is "[v1] [v2] of a <class>."
+- The initial words count only up to N_CTX 4; more context words are random and leave no fixed words.
+- The projections of the deeper blocks start as copies of one layer; visual tokens have no values of their own.
+"""
+import logging
+
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from trainers._base import PromptTrainer
+from trainers.parts.classes import Classes
+from trainers.parts.coupling import CoupledPrompt
+from trainers.parts.prompted_model import PromptedModel
+from trainers.parts.text_prompt import TextPrompt
+
+logger = logging.getLogger(__name__)
+MOST_INITIAL = 4
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.MAPLE = CfgNode()
+    c.N_CTX = 2                         # learned words, and as many visual tokens; more fit better and transfer worse
+    c.CTX_INIT = "a photo of a"         # words whose first N_CTX are learned from there; "" or N_CTX > 4: random
+    c.PROMPT_DEPTH = 9                  # blocks of both towers with tokens of their own; 1 is shallow
+    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(PromptTrainer):
+    section, needs_vit = "MAPLE", True
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        c, init = options, options.CTX_INIT
+        if init and c.N_CTX > MOST_INITIAL:
+            logger.warning("TRAINER.MAPLE.CTX_INIT %r serves up to %d context words; these %d start from random "
+                           "values.", init, MOST_INITIAL, c.N_CTX)
+            init = ""
+        text = TextPrompt(clip, classes.names, c.N_CTX, init, n_learned=c.N_CTX)
+        visual = CoupledPrompt(clip, text, c.PROMPT_DEPTH)
+        return PromptedModel(clip, text=text, visual=visual, text_tuner=visual.deep_text,
+                             saved_as=_names(c.PROMPT_DEPTH))
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        depth = 1 + sum(name.startswith("compound_prompts_text.") for name in weights)
+        names = {name for saved in _names(depth).values() for name in ([saved] if isinstance(saved, str) else saved)}
+        return {"N_CTX": len(weights["ctx"]), "PROMPT_DEPTH": depth} if weights.keys() == names else None
+
+
+def _names(depth: int) -> dict[str, str | list[str]]:
+    kinds = ("weight", "bias")
+    names = {"text.ctx": "ctx", **{f"visual.proj.{kind}": f"proj.{kind}" for kind in kinds}}
+    for i in range(depth - 1):
+        names |= {f"visual.deeper.{i}.{kind}": f"compound_prompt_projections.{i}.{kind}" for kind in kinds}
+    if depth > 1:
+        names["text_tuner.tokens"] = [f"compound_prompts_text.{i}" for i in range(depth - 1)]
+    return names
