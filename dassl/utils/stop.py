@@ -1,19 +1,24 @@
-"""SIGTERM, and a terminal that goes away, end a training at its next safe point; a second signal ends it at once.
+"""SIGTERM, or a terminal that goes away, ends a training at its next safe point; a second signal ends it at once.
 
-Where nobody reaches safe points (while data and model are built, in a test) the first signal ends it at once, too.
+Schedulers send bursts: Slurm pre-empts a job with SIGTERM, SIGCONT, SIGTERM within milliseconds. What follows the first
+signal within BURST_SECONDS belongs to it and changes nothing.
+Where there are no safe points (while data and model are built, in a test) the first signal ends the run at once, too.
 """
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from .errors import UserError
 
+BURST_SECONDS = 3.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-_signal: int | None = None          # the first that came
+_signal: int | None = None          # the first that came,
+_came = 0.0                         # and when, by the monotonic clock
 _reason = ""                        # why nothing may be written any more
 _deferring = 0
 _ending = False
@@ -90,8 +95,12 @@ def check(after_saving: bool = True) -> None:
 
 
 def _receive(number: int, frame) -> None:
-    global _signal
-    first = _signal is None
-    _signal = number
-    if not (first and (_deferring or _ending)):
-        raise Terminated(number)
+    global _signal, _came
+    now = time.monotonic()
+    if _signal is None:
+        _signal, _came = number, now
+        if _deferring or _ending:
+            return
+    elif now - _came < BURST_SECONDS:
+        return
+    raise Terminated(number)

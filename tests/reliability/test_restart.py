@@ -153,13 +153,17 @@ def test_sigterm_saves_within_the_epoch_and_the_same_command_ends_alike(tmp_path
     assert kill_anywhere.differences(*(kill_anywhere.outcome(tmp_path / name) for name in ("whole", "cut"))) == []
 
 
-def test_a_second_sigterm_does_not_wait(monkeypatch):
+def test_a_burst_of_signals_counts_as_one_and_a_later_signal_ends_the_run_at_once(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(stop.time, "monotonic", lambda: now[0])
     with stop.on_signals(), stop.at_safe_points():
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGTERM, signal.SIGHUP):      # Slurm's pre-emption
+            os.kill(os.getpid(), number)
+            now[0] += stop.BURST_SECONDS / 4
         assert stop.requested()
         with pytest.raises(stop.Terminated):
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
+            signal.pause()
     assert not stop.requested()
 
 

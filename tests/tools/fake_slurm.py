@@ -1,4 +1,4 @@
-"""sbatch, srun and squeue for tests: `python fake_slurm.py COMMAND ARGUMENTS`, everything kept below $FAKE_SLURM.
+"""sbatch, srun, squeue and sinfo for tests: `python fake_slurm.py COMMAND ARGUMENTS`; all is kept below $FAKE_SLURM.
 
 With $FAKE_SLURM_HOLDS nothing ever starts; otherwise the tasks of an array run one after the other.
 """
@@ -49,8 +49,13 @@ def srun(*words: str) -> None:
 
 def squeue(*_) -> None:
     for path in sorted(STATE.glob("*.job")):
-        print(f"{path.stem}|{path.read_text()}")
+        print(f"{path.stem}|{path.read_text()}|None")
+
+
+def sinfo(*_) -> None:
+    print("cpu|cpu*|(null)\ngpu|gpu|gpu:a100:4(S:0-1)" if os.environ.get("FAKE_SLURM_HAS_GPUS_ASIDE") else
+          "gpu|gpu*|gpu:2")
 
 
 if __name__ == "__main__":
-    {"sbatch": sbatch, "srun": srun, "squeue": squeue, "run": run}[sys.argv[1]](*sys.argv[2:])
+    {"sbatch": sbatch, "srun": srun, "squeue": squeue, "sinfo": sinfo, "run": run}[sys.argv[1]](*sys.argv[2:])

@@ -3,6 +3,7 @@ import argparse
 import dataclasses
 import json
 import os
+import pickle
 import re
 import signal
 import sys
@@ -25,7 +26,7 @@ def slurm(tmp_path, monkeypatch):
     state, commands = tmp_path / "slurm", tmp_path / "bin"
     state.mkdir()
     commands.mkdir()
-    for name in ("sbatch", "srun", "squeue"):
+    for name in ("sbatch", "srun", "squeue", "sinfo"):
         fake = f"{sys.executable} {ROOT}/tests/tools/fake_slurm.py {name}"
         (commands / name).write_text(f"#!/bin/sh\nexec {fake} \"$@\"\n")
         (commands / name).chmod(0o755)
@@ -41,6 +42,10 @@ def _sweep(tmp: Path, *words: str) -> int:
 
 
 def test_slurm_is_asked_for_an_array_with_time_memory_and_requeue(slurm, tmp_path, capsys):
+    assert _sweep(tmp_path / "short", "--launcher", "slurm", "--no-wait", "--time", "1") == 0
+    script, = slurm.glob("*.sh")
+    assert "signal=USR2@10" in script.read_text()
+    script.unlink()
     assert _sweep(tmp_path, "--launcher", "slurm", "--no-wait", "--time", "1-02:30:00", "--mem", "12", "--jobs", "2",
                   "--partition", "gpu", "--account", "me", "--gpus-per-cell", "2", "--slurm", "exclude=node7") == 0
     script, = slurm.glob("*.sh")
@@ -159,17 +164,56 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
     assert states.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 
 
-def test_a_forced_run_that_must_end_is_forced_again_until_it_has_replaced_the_former(planned):
+def test_a_requeued_forced_job_replaces_the_former_run_but_never_its_own(planned):
     from tools import inputs
 
     description = planned.folder / inputs.FILE
     description.parent.mkdir(parents=True)
     description.write_text("{}")
     job = cluster.Job(planned, force=True)
-    job._former = job._description()
-    assert job.checkpoint().function.force
-    os.utime(description, (1, 1))
-    assert not job.checkpoint().function.force
+    assert pickle.loads(pickle.dumps(job)).forced and job.checkpoint().function.forced
+    os.utime(description, (1, 1))                       # the run has described itself
+    assert not pickle.loads(pickle.dumps(job)).forced
+
+
+@pytest.mark.parametrize("state, warned", [("COMPLETING", False), ("RUNNING", True), ("", False)])
+def test_a_job_whose_run_was_asked_to_end_reports_nothing_and_requeues_itself_if_slurm_does_not(
+        state, warned, slurm, planned, tmp_path, monkeypatch):
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\necho {state}\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    code, warnings = tmp_path / "code", []
+    code.write_text("143")                              # of the job before it was requeued
+    job = cluster.Job(planned, code=code)
+    monkeypatch.setattr(job, "_run", lambda: 143)
+    former = signal.signal(signal.SIGUSR2, lambda *_: warnings.append(1))
+    try:
+        with pytest.raises(SystemExit) as end:
+            job()
+    finally:
+        signal.signal(signal.SIGUSR2, former)
+    assert end.value.code == 143 and not code.exists() and bool(warnings) == warned
+
+
+def test_a_requeued_run_is_pending_whatever_its_note_says(slurm, tmp_path, capsys):
+    command = ("--launcher", "slurm", "--no-wait")
+    _sweep(tmp_path, *command)
+    for note in (tmp_path / "output" / ".jobs" / "slurm").glob("*.json"):
+        note.with_suffix(".code").write_text("143\n")
+    capsys.readouterr()
+    _sweep(tmp_path, *command)
+    assert "3 runs: 3 pending." in capsys.readouterr().out and len(list(slurm.glob("*.sh"))) == 1
+
+
+@pytest.mark.parametrize("words, said", [
+    ((), "The partition cpu has no GPUs, and every run would ask for 1"),
+    (("--gpus-per-cell", "2"), "--partition takes one with GPUs: gpu."),
+    (("--slurm", "partition=gpu", "--gpus-per-cell", "5"), "The partition gpu has at most 4 GPUs in a node"),
+    (("--partition", "cpu,gpu"), ""), (("--partition", "new"), ""), (("--gpus-per-cell", "0"), "")])
+def test_gpus_that_the_partition_does_not_have_are_not_asked_for(words, said, slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FAKE_SLURM_HAS_GPUS_ASIDE", "1")
+    code = sweep.main([*SMALL, "--output", str(tmp_path / "output"), "--launcher", "slurm", "--no-wait", *words])
+    assert said in capsys.readouterr().err and code == (2 if said else 0)
+    assert (tmp_path / "output").exists() == (not said)
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT", "clip_lora": "CLIPLoRA",
+FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
+            "clip_lora": "CLIPLoRA",
             "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF",
             "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
 

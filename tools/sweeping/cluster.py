@@ -1,7 +1,7 @@
 """Runs of a sweep as jobs of submitit on Slurm (--launcher slurm).
 
 A job is one run of tools/train.py (with several GPUs, of torchrun). One that is pre-empted or out of time has its run
-save what it has, is put back into the queue and goes on from there; so does one whose machine went away.
+save its state, goes back into the queue and resumes there; so does one whose machine went away.
 Imports nothing heavy: submitit is an optional extra, imported when a launcher is asked for.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools import inputs, train
@@ -31,6 +31,7 @@ _OF_JOBS = ("no_wait", "time", "gpus_per_cell", "mem", "cpus_per_cell", "partiti
             "slurm")                    # flags that only a launcher acts on
 _MINUTES = 240                      # of one run, unless --time says otherwise
 _SAVE_SECONDS = 60                  # for a run to save when its job must end
+_ASKED_TO_END = (143, 129, -15, -1)  # exit codes of a run after SIGTERM and SIGHUP: whether it handled them or not
 _HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a machine that went away is free after these
 
 
@@ -115,11 +116,12 @@ def executor(launcher: str, folder: Path):
 
 @dataclass
 class Job:
-    """What a job calls: one run, from where it stands to its end.
+    """What a job calls: one run, from its saved state to its end.
 
     Attributes:
         gpus: processes of the run, one per GPU.
-        environment: what the run finds otherwise than the job. force: start anew, whatever lies in the folder.
+        environment: of the run, on top of the job's.
+        force: replace the run that is in the folder now; what it has become since then is resumed.
         code: file for the exit code once the run has ended by itself; None keeps no file.
     """
 
@@ -129,25 +131,33 @@ class Job:
     force: bool = False
     code: Path | None = None
 
+    def __post_init__(self) -> None:
+        self.former = self._description()
+
     def __call__(self) -> int:
         """The exit code of tools/train.py.
 
-        SIGTERM to a job of this machine asks the run to save and end, a second one to end, a third one ends it. On
-        Slurm it only announces the signal at which the job goes back into the queue (`checkpoint`).
+        On this machine, SIGTERM to the job asks the run to save and end, a second one to end, a third one ends it. On
+        Slurm SIGTERM comes to the run as well as to the job, which waits for it.
         """
-        if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        local = os.environ.get("SUBMITIT_EXECUTOR") == "local"
+        if local:
             self._asked, self._pid = 0, None
             signal.signal(signal.SIGTERM, self._ask)
+        if self.code is not None:
+            self.code.unlink(missing_ok=True)           # of this job before it was requeued
         for _ in range(_HELD_TRIES):
             if (code := self._run()) != train.IN_USE:
                 break
             time.sleep(_HELD_SECONDS)
+        if code in _ASKED_TO_END and not local:
+            _requeue_or_end(code)
         if self.code is not None:
             self.code.write_text(f"{code}\n", encoding="utf-8")
         return code
 
     def checkpoint(self):
-        """submitit calls this when the job must end before its run: the run saves, and the job is put back."""
+        """submitit calls this when the job must end before its run: the run saves, and the job is requeued."""
         from submitit.helpers import DelayedSubmission
 
         if (pid := getattr(self, "_pid", None)) is not None and not _gone(pid):
@@ -157,12 +167,15 @@ class Job:
                 time.sleep(0.1)
             if not ended:
                 os.killpg(pid, signal.SIGKILL)
-        described = self._description()
-        replaced = getattr(self, "_former", described) != described
-        return DelayedSubmission(replace(self, force=self.force and not replaced))
+        return DelayedSubmission(self)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the run must replace what is in the folder: a run describes itself when it does."""
+        return self.force and self._description() == self.former
 
     def _description(self) -> int | None:
-        """When the run in the folder was described: a forced one describes itself as it replaces the former."""
+        """When the run in the folder was described; None for no run."""
         path = self.planned.folder / inputs.FILE
         return path.stat().st_mtime_ns if path.exists() else None
 
@@ -174,8 +187,8 @@ class Job:
             os.kill(self._pid, signal.SIGTERM) if self._asked < 3 else os.killpg(self._pid, signal.SIGKILL)
 
     def _run(self) -> int:
-        p, self._former = self.planned, self._description()
-        if self.force:
+        p = self.planned
+        if self.forced:
             p.state = "new"
         else:
             p.look()
@@ -183,9 +196,9 @@ class Job:
             return 0
         arguments, environment = p.launch()
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.environment, LEASH: "stdin"}
-        # In a session of its own: Slurm's signals are for the job, which tells the run; the leash ends it with the job.
+        # A session of its own, to kill it whole; the leash ends it with the job.
         with subprocess.Popen(command(arguments, p.cell.trainer, self.gpus), env=environment, stdin=subprocess.PIPE,
-                              start_new_session=True) as process:
+                              start_new_session=True, preexec_fn=_ignore_warnings) as process:
             self._pid = process.pid
             code = process.wait()
             self._pid = None
@@ -193,6 +206,27 @@ class Job:
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+def _ignore_warnings() -> None:
+    """Before the run begins: Slurm warns every process of a job, and what handles no USR2 would die of it."""
+    for warning in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(warning, signal.SIG_IGN)
+
+
+def _requeue_or_end(code: int) -> None:
+    """End a job whose run was asked to end from outside: it leaves neither an exit code nor submitit's "success".
+
+    Slurm is about to end the job, and to requeue it after a pre-emption, unless the job still counts as running: a
+    signal sent by hand, or the warning before a pre-emption (GraceTime). Then the job has itself requeued.
+    """
+    from submitit import JobEnvironment
+
+    ask = ["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format", "%T"]
+    state = subprocess.run(ask, capture_output=True, text=True, timeout=120).stdout.strip()
+    if state == "RUNNING":
+        os.kill(os.getpid(), getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))     # submitit requeues the job and exits
+    sys.exit(code if code > 0 else 128 - code)
 
 
 def _gone(pid: int) -> bool:

@@ -1,28 +1,37 @@
-"""--launcher slurm: arrays of jobs, of which at most --jobs run at once; who makes which run is kept on disk.
+"""--launcher slurm: arrays of jobs, of which at most --jobs run at once; which job makes which run is kept on disk.
 
-A run's note, OUTPUT/.jobs/slurm/<run>.json, names its job; the job writes the run's exit code beside it. A job that
-squeue does not show any more has ended; without an exit code and a result it was killed, and is submitted again.
+A run's note, OUTPUT/.jobs/slurm/<run>.json, names its job; the job writes the run's exit code beside it. While the job
+is in the queue the run is pending, whatever its exit code was before the job was requeued. A job that has left the
+queue without an exit code and a result was cancelled or killed; its run is submitted again.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools import train
 from tools.inputs import read_json
 from tools.recipes import RecipeError
 from tools.sweeping import cluster
+from tools.sweeping.cells import TAIL
 from tools.sweeping.outcome import Outcome
 from tools.sweeping.states import state_table
 
 MOST_IN_AN_ARRAY = 1000             # Slurm's MaxArraySize is 1001 unless a site says otherwise
 _POLL_SECONDS = 15.0
-_SIGNAL_SECONDS = 90                # between Slurm's warning and its end of a job
-_COMMANDS = ("sbatch", "squeue", "srun")
+_SIGNAL_SECONDS = 90                # between Slurm's warning and its end of a job, but at most a sixth of its time
+_COMMANDS = ("sbatch", "squeue", "srun", "sinfo")
+_ENDED = ("boot_fail", "cancelled", "completed", "deadline", "failed", "node_fail", "out_of_memory", "preempted",
+          "revoked", "timeout")
+_USUAL = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency")      # reasons to be pending
+_MEMORY = re.compile(r"^(srun|slurmstepd).*(memory limit|oom.kill|out of memory)", re.IGNORECASE | re.MULTILINE)
 
 
 def run(args, planned: list, todo: list):
@@ -30,23 +39,48 @@ def run(args, planned: list, todo: list):
     if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
         raise RecipeError(f"--launcher slurm needs Slurm's {', '.join(_COMMANDS)}; {', '.join(missing)} is not on "
                           "PATH. Run the command on a login node of the cluster.")
+    _check_gpus(args, cluster.gpus_per_cell(args, planned))
     notes = _Notes(Path(planned[0].output, cluster.FOLDER, "slurm"))
-    queue = _queue()
-    flying = [p for p in todo if notes.job(p) in queue]
-    failed = {p.cell.folder: code for p in todo if p not in flying and (code := notes.code(p)) not in (None, 0)}
-    left = failed if args.no_wait and not args.force else {}
-    grounded = [p for p in todo if p not in flying and p.cell.folder not in left]
-    _submit(args, planned, grounded, flying, notes)
+    with notes.locked():
+        states = _states()
+        flying = [p for p in todo if _in_queue(states.get(notes.job(p)))]
+        failed = {p.cell.folder: why for p in todo if p not in flying and (why := notes.failure(p, states))}
+        left = failed if args.no_wait and not args.force else {}
+        grounded = [p for p in todo if p not in flying and p.cell.folder not in left]
+        _submit(args, planned, grounded, flying, notes)
     if args.no_wait:
-        queue = _queue()
-        words = {p.cell.folder: queue.get(notes.job(p), "submitted").lower() for p in (*flying, *grounded)}
-        words |= {folder: f"failed (exit code {code})" for folder, code in failed.items() if folder not in words}
+        states = _patient_states()
+        words = {p.cell.folder: states.get(notes.job(p), "submitted") for p in (*flying, *grounded)}
+        words |= {folder: f"failed ({why})" for folder, why in left.items()}
         print(state_table(planned, words), flush=True)
-        if failed:
+        if left:
             print("What failed is submitted again without --no-wait, or with --force; logs: "
                   f"{notes.folder}", flush=True)
         return None
     return _wait([*flying, *grounded], notes)
+
+
+def _check_gpus(args, wanted: int) -> None:
+    """Raises RecipeError where the partition has no node with so many GPUs, which sbatch calls an invalid resource."""
+    name = args.partition or _options(args).get("partition") or os.environ.get("SBATCH_PARTITION")
+    reply = subprocess.run(["sinfo", "--noheader", "--all", "--format", "%R|%P|%G"], capture_output=True, text=True,
+                           timeout=120)
+    most: dict[str, int] = {}                       # GPUs of a partition's node
+    default = ""
+    for line in reply.stdout.splitlines():
+        partition, starred, gres = line.strip().split("|", 2)
+        gpus = sum(map(int, re.findall(r"\bgpu(?::[^:,(]+)?:(\d+)", gres)))
+        most[partition] = max(most.get(partition, 0), gpus)
+        default = partition if starred.endswith("*") else default
+    asked = [partition for partition in (name or default).split(",") if partition in most]
+    if not asked or max(most[partition] for partition in asked) >= wanted:      # an unknown one sbatch names itself
+        return
+    others = ", ".join(partition for partition, gpus in most.items() if gpus >= wanted)
+    has = max(most[partition] for partition in asked)
+    holds = f"at most {has} GPUs in a node" if has else "no GPUs"
+    raise RecipeError(f"The partition {', '.join(asked)} has {holds}, and every run would ask for {wanted}. "
+                      "--gpus-per-cell 0 (or USE_CUDA False) trains on the CPU" +
+                      (f"; --partition takes one with GPUs: {others}." if others else "."))
 
 
 class _Notes:
@@ -72,6 +106,32 @@ class _Notes:
             return int(self.path(p, "code").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
+
+    def log(self, p) -> str:
+        """What the job, and Slurm about it, has written to stderr."""
+        path = self.folder / f"{self.job(p)}_0_log.err"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def failure(self, p, states: dict[str, str]) -> str:
+        """Why a run whose job has left the queue is not worth trying again as it is; "" where it is."""
+        code = self.code(p)
+        if code != 0 and (states.get(self.job(p)) == "out_of_memory" or _MEMORY.search(self.log(p))):
+            return "out of memory; --mem GB raises the limit"
+        return f"exit code {code}" if code else ""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other sweep looks for what to submit."""
+        import fcntl
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:                    # a file system that is mounted without locks
+                print(f"{self.folder} cannot be locked ({error.strerror}): two sweeps that start at the same moment "
+                      "would submit the same runs twice.")
+            yield
 
     def write(self, p, job: str) -> None:
         path = self.path(p, "json")
@@ -102,16 +162,14 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
     """Submit an array; the numbers of its jobs."""
     gpus = cluster.gpus_per_cell(args, planned)
     executor = cluster.executor("slurm", notes.folder)
-    extra = dict(word.partition("=")[::2] for word in args.slurm)
-    if bad := [word for word in args.slurm if not word.partition("=")[2]]:
-        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END; got {bad[0]!r}.")
+    minutes = cluster.minutes(args)
     given = {"slurm_partition": args.partition, "slurm_account": args.account, "slurm_qos": args.qos,
              "slurm_constraint": args.constraint, "mem_gb": args.mem, "cpus_per_task": args.cpus_per_cell,
              "gpus_per_node": gpus or None, "slurm_dependency": f"afterany:{':'.join(after)}" if after else None}
     executor.update_parameters(
-        name="sweep", timeout_min=cluster.minutes(args), nodes=1, tasks_per_node=1,
-        slurm_signal_delay_s=_SIGNAL_SECONDS, slurm_array_parallelism=args.jobs or len(part),
-        slurm_additional_parameters={"requeue": True, **extra},
+        name="sweep", timeout_min=minutes, nodes=1, tasks_per_node=1,
+        slurm_signal_delay_s=min(_SIGNAL_SECONDS, 10 * minutes), slurm_array_parallelism=args.jobs or len(part),
+        slurm_additional_parameters={"requeue": True, **_options(args)},
         slurm_setup=[f'export PYTHONPATH="{cluster.ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"'],
         **{name: value for name, value in given.items() if value is not None})
     for p in part:
@@ -125,14 +183,44 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
         raise RecipeError(f"Slurm did not take the jobs: {error}") from error
 
 
-def _queue() -> dict[str, str]:
-    """State of every job of this user that waits or runs: {"123_4": "PENDING"}."""
-    reply = subprocess.run(["squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i|%T"],
-                           capture_output=True, text=True, timeout=120)
-    if reply.returncode:
-        raise RecipeError(f"squeue does not tell which jobs are in the queue: {reply.stderr.strip()}. Nothing was "
-                          "submitted; try again.")
-    return dict(line.strip().split("|", 1) for line in reply.stdout.splitlines() if "|" in line)
+def _options(args) -> dict[str, str]:
+    """Of --slurm."""
+    if bad := [word for word in args.slurm if not word.partition("=")[2]]:
+        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END; got {bad[0]!r}.")
+    return dict(word.partition("=")[::2] for word in args.slurm)
+
+
+def _states() -> dict[str, str]:
+    """State of this user's jobs in the queue, and of those that ended within minutes: {"123_4": "pending"}.
+
+    A pending job has the reason added where it is not a usual one: "pending (PartitionTimeLimit)".
+    """
+    words = ["squeue", "--noheader", "--array", "--states", "all", "--user", str(os.getuid()), "--format", "%i|%T|%r"]
+    try:
+        reply = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise RecipeError(f"squeue cannot say which jobs are in the queue: {(error.stderr or str(error)).strip()}") \
+            from error
+    rows = [line.strip().split("|", 2) for line in reply.stdout.splitlines() if "|" in line]
+    return {job: state.lower() + (f" ({reason})" if state == "PENDING" and reason not in _USUAL else "")
+            for job, state, reason in rows}
+
+
+def _patient_states() -> dict[str, str]:
+    """`_states`, however long Slurm takes to answer."""
+    said = False
+    while True:
+        try:
+            return _states()
+        except RecipeError as error:
+            if not said:
+                print(f"{error}. Asking again until it answers.", flush=True)
+            said = True
+            time.sleep(_POLL_SECONDS)
+
+
+def _in_queue(state: str | None) -> bool:
+    return state is not None and state not in _ENDED
 
 
 def _wait(jobs: list, notes: _Notes) -> Outcome:
@@ -140,31 +228,32 @@ def _wait(jobs: list, notes: _Notes) -> Outcome:
     outcome, waiting, missed, said = Outcome(), list(jobs), set(), ""
     try:
         while waiting:
-            queue = _queue()
+            states = _patient_states()
             for p in list(waiting):
-                code = notes.code(p)
-                if code is None and (notes.job(p) in queue or p.cell.folder not in missed):
-                    missed -= {p.cell.folder} if notes.job(p) in queue else set()
-                    missed |= set() if notes.job(p) in queue else {p.cell.folder}     # files may come a little later
-                    continue
-                waiting.remove(p)
-                _settle(p, code, notes, outcome)
-            states = [queue.get(notes.job(p), "ENDING") for p in waiting]
+                code, state = notes.code(p), states.get(notes.job(p))
+                if code != 0 and _in_queue(state):      # of a requeued job, an exit code does not count
+                    missed.discard(p.cell.folder)
+                elif code is None and p.cell.folder not in missed:
+                    missed.add(p.cell.folder)           # its files may come a little later
+                else:
+                    waiting.remove(p)
+                    _settle(p, code, states, notes, outcome)
+            words = [state if _in_queue(state := states.get(notes.job(p))) else "ending" for p in waiting]
             line = f"{len(jobs) - len(waiting)} of {len(jobs)} runs done" + "".join(
-                f", {states.count(state)} {state.lower()}" for state in sorted(set(states)))
+                f", {words.count(word)} {word}" for word in sorted(set(words)))
             if line != said:
                 print(line, flush=True)
             said = line
             if waiting:
                 time.sleep(_POLL_SECONDS)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         print(f"{len(waiting)} jobs stay in Slurm's queue; scancel "
               f"{' '.join(sorted({notes.job(p).split('_')[0] for p in waiting}))} ends them.")
-        outcome.stopped_by = 130
+        outcome.stopped_by = 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 143)
     return outcome
 
 
-def _settle(p, code: int | None, notes: _Notes, outcome: Outcome) -> None:
+def _settle(p, code: int | None, states: dict[str, str], notes: _Notes, outcome: Outcome) -> None:
     p.look()
     result, note = p.folder / "results.json", notes.path(p, "json")
     if p.state == "finished" and (code == 0 or code is None and result.stat().st_mtime >= note.stat().st_mtime):
@@ -172,7 +261,11 @@ def _settle(p, code: int | None, notes: _Notes, outcome: Outcome) -> None:
     elif code == train.IN_USE:
         outcome.elsewhere.append(p)
     else:
-        log = notes.folder / f"{notes.job(p)}_0_log.err"
-        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
+        last = notes.log(p).splitlines()[-TAIL:]
         lines = p.log_tail() or last if code != train.USER_ERROR else last
+        if code is None:
+            job = notes.job(p)
+            why = notes.failure(p, states) or \
+                f"{states.get(job, 'gone').replace('_', ' ')}; the same command submits the run again"
+            lines = [f"Slurm's job {job}: {why}.", *lines]
         outcome.failed.append((p, 1 if code is None else code, lines))
