@@ -89,7 +89,7 @@ def plan(args: argparse.Namespace) -> list[Row]:
     rows.sort(key=lambda row: backbones.index(row.backbone))
     rows += [Row(known.PRM, "", classes[-1], known.PRM_BATCH)] if known.PRM in trainers else []
     if not rows:
-        raise UserError(f"{' and '.join(trainers)} act on the tokens of a vision transformer, and RN50 has none. "
+        raise UserError(f"The tokens of a vision transformer are needed by {', '.join(trainers)}, and RN50 has none. "
                         "Choose a ViT backbone.")
     return rows
 
