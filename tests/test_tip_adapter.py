@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from trainers._features import CachedFeatures
+from trainers.features import CachedFeatures
 
 SECTION = "TRAINER.TIPADAPTER."
 

@@ -1,23 +1,16 @@
 """PromptTrainer: the only class that joins frozen CLIP, the bricks and the training loop."""
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from clip.templates import DEFAULT
 from dassl.config import CfgNode
-from dassl.data.data_manager import build_data_loader
-from dassl.data.sharing import in_turns
-from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
-from dassl.engine.hooks import progress
-from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.engine.once import training_images
 from dassl.utils import count_num_param
 from dassl.utils.tensor_cache import cached_tensor, file_facts
 from dassl.utils.torchtools import load_initial_weights
@@ -49,9 +42,10 @@ class PromptTrainer(Method, TrainerX):
     def classes(self) -> Classes:
         """Of the dataset."""
         dataset, cfg = self.dm.dataset, self.cfg
-        describe = partial(_describe, dataset.classnames, getattr(dataset, "descriptions_stem", ""), cfg.DATASET.ROOT,
-                           getattr(dataset, "descriptions", None))
-        return Classes(dataset.classnames, getattr(dataset, "template", None) or DEFAULT, describe,
+        stem, own = getattr(dataset, "descriptions_stem", ""), getattr(dataset, "descriptions", None)
+        return Classes(dataset.classnames, getattr(dataset, "template", None) or DEFAULT,
+                       lambda kind, path: load_descriptions(kind, dataset.classnames, stem=stem, root=cfg.DATASET.ROOT,
+                                                            path=path, own=own),
                        getattr(dataset, "seen_classes", None), cfg.INPUT.SIZE[0], cfg.SEED)
 
     @property
@@ -86,14 +80,6 @@ class PromptTrainer(Method, TrainerX):
         else:
             self.register_model("prompt_learner", learner)
 
-    def register_learner(self, name: str, learner: nn.Module) -> tuple[Optimizer, LRScheduler]:
-        """Register a module with an optimiser and a schedule of its own."""
-        optim = build_optimizer(learner, self.cfg.OPTIM)
-        steps = len(self.train_loader_x) if self.schedule_per == "iteration" else 1
-        sched = build_lr_scheduler(optim, self.cfg.OPTIM, steps_per_epoch=steps)
-        self.register_model(name, learner, optim, sched)
-        return optim, sched
-
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
         batch = {**batch, "img": images, "label": label}
@@ -102,8 +88,7 @@ class PromptTrainer(Method, TrainerX):
         summary = {"loss": loss, **self.measures(out, batch), **(terms if len(terms) > 1 else {})}
         values = self.finish_step(terms, summary, scaler=self.mixed.scaler)
         self.observe(out, batch)
-        if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
+        self.step_left_out()
         return values
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
@@ -121,6 +106,7 @@ class PromptTrainer(Method, TrainerX):
         return out.detach(), {name: term.detach() for name, term in terms.items()}, loss.detach()
 
     def step_left_out(self) -> None:
+        """What a step does also where nothing is updated: the schedule."""
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 
@@ -140,34 +126,18 @@ class PromptTrainer(Method, TrainerX):
         return infer(type(self), self.model, self.mixed, images, self.options)
 
     def cached(self, kind: str, compute: Callable[[], Tensor], **key) -> Tensor:
-        """What needs data before the first step, e.g. prototypes: computed once and kept on disk.
+        """What needs data before the first step, e.g. prototypes: computed once and kept on disk, under `kind`.
 
-        Args:
-            kind: sub-folder of the cache.
-            key: what the value depends on besides the towers, their precision, the training images, their transform and
-                the seed; or in place of "images", "labels" and "seed".
+        `key` is what it depends on besides towers, precision, training images, their transform and the seed; "images",
+        "labels" and "seed" in it take the place of these.
         """
-        cfg, clip, train = self.cfg, self.model.clip, self.dm.dataset.train_x
+        cfg, clip, items = self.cfg, self.model.clip, self.dm.dataset.train_x
         key = {"weights": clip.sha256, "backbone": clip.name, "seed": cfg.SEED, "input": str(cfg.INPUT),
-               "precision": self.precision, "labels": [item.label for item in train], **key}
-        if "images" not in key:
-            key["images"] = file_facts([item.impath for item in train])
+               "precision": self.precision, "labels": [item.label for item in items], **key}
+        key.setdefault("images", file_facts([item.impath for item in items]))
         return cached_tensor(kind, key, compute).to(self.device)
 
-    def training_images(self, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """The labelled training images in their order, nothing dropped: (images (B, 3, H, W), labels (B,)).
-
-        Args:
-            view: "train" for the training transform (random crops), "test" for the test transform.
-            shared: each of several processes sees its part of the batches; otherwise every one sees all.
-        """
-        loader = build_data_loader(self.cfg, sampler_type="SequentialSampler", data_source=self.dm.dataset.train_x,
-                                   batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
-                                   tfm=build_transform(self.cfg, is_train=view == "train"),
-                                   cache=getattr(self.dm, "image_cache", None))
-        with in_turns(loader) if shared else contextlib.nullcontext():
-            for batch in progress.over(loader, "training images, once"):
-                yield self.on_device(batch["img"], batch["label"])
+    training_images = training_images
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
@@ -178,6 +148,3 @@ class PromptTrainer(Method, TrainerX):
         clip = self.model.clip
         return {**super().classifier_fields(), "backbone": {"name": clip.name, "sha256": clip.sha256}}
 
-
-def _describe(classnames, stem: str, root: str, own, kind: str, path: str) -> list[list[str]]:
-    return load_descriptions(kind, classnames, stem=stem, root=root, path=path, own=own)

@@ -16,11 +16,12 @@ Result = TypeVar("Result")
 _FIRST_LIMIT = 8192                     # tokens, where there was no limit before
 
 
-def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], Result]) -> Result:
+def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], Result], again: bool = False) -> Result:
     """`compute()`; if memory runs out, once more with half of `clip.max_tokens`, which then stays.
 
     Args:
         clip: encodes text in `compute`; None where no text is, so that nothing can be halved.
+        again: memory has run out before.
     Raises:
         UserError: memory runs out again, or nothing can be halved.
     """
@@ -29,22 +30,17 @@ def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], R
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        if clip is None:
-            raise UserError(f"Memory ran out in a training step ({str(error).splitlines()[0]}). Set a smaller "
-                            "DATALOADER.TRAIN_X.BATCH_SIZE, or free memory that other programs hold.") from error
+        if clip is None or again:
+            where = f"with text in pieces of {clip.max_tokens} tokens" if again else "in a training step"
+            raise UserError(f"Memory ran out {where} ({str(error).splitlines()[0]}). Set a smaller "
+                            f"DATALOADER.TRAIN_X.BATCH_SIZE{' or TRAIN.MAX_TOKENS' if again else ''}, or free memory "
+                            "that other programs hold.") from error
     clip.max_tokens = max(1, clip.max_tokens // 2) if clip.max_tokens else _FIRST_LIMIT
-    logger.warning("Out of memory: text goes on in pieces of %d tokens, a little slower and with the same result. "
-                   "TRAIN.MAX_TOKENS %d starts like this.", clip.max_tokens, clip.max_tokens)
+    logger.warning("Out of memory: text is encoded in pieces of %d tokens from now on, a little slower, with the same "
+                   "result. TRAIN.MAX_TOKENS %d starts like this.", clip.max_tokens, clip.max_tokens)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    try:
-        return compute()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"Memory ran out again with text in pieces of {clip.max_tokens} tokens. Set a smaller "
-                        "DATALOADER.TRAIN_X.BATCH_SIZE or TRAIN.MAX_TOKENS, or free memory that other programs hold."
-                        ) from error
+    return with_less_memory_if_need_be(clip, compute, again=True)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

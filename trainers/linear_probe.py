@@ -12,7 +12,7 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
-from trainers._features import CachedFeatures
+from trainers.features import CachedFeatures
 from trainers.parts.classes import Classes
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import PromptedModel

@@ -15,7 +15,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._checks import as_user_error
-from trainers._features import CachedFeatures, FeatureTrainer
+from trainers.features import CachedFeatures, FeatureTrainer
 from trainers.parts.cache_search import search
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CacheHead

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.config.checks import check_values
 from dassl.data import DataManager
@@ -220,7 +222,21 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labelled batches."""
+    """Trains on labelled batches.
+
+    Attributes:
+        schedule_per: "epoch", or "iteration" where the learning rate steps after every batch.
+    """
+
+    schedule_per = "epoch"
+
+    def register_learner(self, name: str, learner: nn.Module) -> tuple[Optimizer, LRScheduler]:
+        """Register a module with an optimiser and a schedule of its own."""
+        optim = build_optimizer(learner, self.cfg.OPTIM)
+        steps = len(self.train_loader_x) if self.schedule_per == "iteration" else 1
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM, steps_per_epoch=steps)
+        self.register_model(name, learner, optim, sched)
+        return optim, sched
 
     def run_epoch(self) -> None:
         with stop.at_safe_points():
