@@ -7,7 +7,6 @@ import logging
 from functools import partial
 
 import torch
-from torch import nn
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
@@ -49,7 +48,7 @@ class DVP(DescriptionTrainer):
     def weights(self) -> ReweightingMatrix:
         return self.model.head.mapping
 
-    def register_prompts(self, learner: nn.Module) -> None:
+    def register_prompts(self, learner: torch.nn.Module) -> None:
         for number, prompt in enumerate(learner["pixel"], 1):
             self.register_learner(f"pixel_prompt_{number}", prompt)
         self.register_model("prompt_learner", learner)     # all of it once more, with weights and sentences
