@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .products import Linear, linear
 
 AfterProduct = Callable[[str, Tensor, Tensor], Tensor]     # (site, x, y) -> what is used instead of y
+Places = Tensor | slice | list[int]
 
 
 class QuickGELU(nn.Module):
@@ -138,12 +139,13 @@ class Block(nn.Module):
         q, k, v = self.attn.qkv(self.ln_1(x), project)
         return self._finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=causal), project)
 
-    def read(self, x: Tensor, index: Tensor, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
+    def read(self, x: Tensor, index: Places, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
         """The block's output at some tokens of each sequence; nothing else of it is computed.
 
         Args:
             x: (N, L, W).
-            index: (N, k) or (1, k) tokens to read. causal: each sees only itself and its past; otherwise all.
+            index: tokens to read, (N, k) or the same ones of every row. causal: each sees only itself and its past;
+                otherwise all.
         Returns:
             (N, k, W).
         """
@@ -155,7 +157,9 @@ class Block(nn.Module):
             q = take(q.transpose(-3, -2), index).transpose(-3, -2)                             # (N, h, k, d)
         mask = None
         if causal:
-            mask = torch.arange(x.shape[1], device=x.device) <= index[:, None, :, None]        # (N, 1, k, L)
+            every = torch.arange(x.shape[1], device=x.device)                                  # (L,)
+            read = index if isinstance(index, Tensor) else take(every[None], index)            # (N, k) or (1, k)
+            mask = every <= read[:, None, :, None]                                             # (N, 1, k, L)
         return self._finish(take(x, index), F.scaled_dot_product_attention(q, k, v, attn_mask=mask), project)
 
     def after_prefix(self, x: Tensor, mask: Tensor, places: Tensor | None = None,
@@ -174,8 +178,10 @@ class Block(nn.Module):
         return self._finish(x, attended, project)
 
 
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """(N, L, ...) at index (N, k), or at (1, k) of every row -> (N, k, ...)."""
-    if len(index) == 1:
-        return x[:, index[0]]
+def take(x: Tensor, index: Places) -> Tensor:
+    """(N, L, ...) at places of every row, or at index (N, k) -> (N, k, ...)."""
+    if isinstance(index, slice):
+        return x[:, index]
+    if isinstance(index, list):
+        return torch.stack([x[:, place] for place in index], dim=1)
     return x[torch.arange(len(x), device=x.device)[:, None], index]

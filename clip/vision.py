@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Block, LayerNorm
+from .blocks import Block, LayerNorm, Places, take
 from .errors import InputError
 from .tuning import Tuners
 
@@ -72,7 +72,7 @@ class VisionTransformer(nn.Module):
         i, x = len(blocks), tuners.enter(len(blocks), x)
         index = places(want, x)                                                              # (1, k)
         y = last.read(x, index, project=tuners.project(i))
-        x = tuners.leave(i, x[:, index[0]], y)                                                # (B, k, W)
+        x = tuners.leave(i, take(x, index), y)                                                # (B, k, W)
         if want == "class_tokens":
             return torch.cat([*class_tokens, x], dim=1)                                       # (B, depth, W)
         x = self.ln_post(x)
@@ -90,15 +90,14 @@ class VisionTransformer(nn.Module):
         self.image_size = image_size
 
 
-def places(want: Want, x: Tensor) -> Tensor:
-    """(1, k) int64: the tokens of x (B, L, W) that `want` means; the first unless it says otherwise."""
+def places(want: Want, x: Tensor) -> Places:
+    """The tokens of x (B, L, W) that `want` means; the first unless it says otherwise. Nothing is moved to a GPU."""
+    if isinstance(want, str):
+        return slice(None) if want == "tokens" else slice(0, 1)
     L = x.shape[1]
-    if want == "tokens":
-        return torch.arange(L, device=x.device)[None]
-    wanted = [0] if isinstance(want, str) else list(want)
-    if outside := [p for p in wanted if not -L <= p < L]:
+    if outside := [p for p in want if not -L <= p < L]:
         raise InputError(f"There are tokens 0 to {L - 1}, got position {outside[0]}.")
-    return torch.tensor([[p % L for p in wanted]], device=x.device)
+    return list(want)
 
 
 def resize_grid(grid: Tensor, side: int) -> Tensor:

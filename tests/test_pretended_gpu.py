@@ -96,6 +96,6 @@ def test_a_step_stays_on_the_gpu_and_its_loss_in_float32(name, precision, option
             with moves, trainer.mixed.autocast():
                 out = model(images)
             with moves:
-                terms = trainer.loss(out, label)
+                terms = trainer.loss(out, {"img": images, "label": label})
     assert moves.seen == []
     assert {(t.dtype, t.device.type) for t in (out.logits, *terms.values())} == {(torch.float32, "cuda")}

@@ -32,7 +32,7 @@ def check_resumed(trainer) -> None:
 def tell(trainer) -> None:
     """Log what the training leaves out or never reaches."""
     c = trainer.cfg.OPTIM
-    if 0 < c.MAX_EPOCH <= c.WARMUP_EPOCH and any(trainer.schedules.values()):
+    if 0 < c.MAX_EPOCH <= c.WARMUP_EPOCH and any(learner.sched for learner in trainer.registered()):
         rate = c.WARMUP_CONS_LR if c.WARMUP_TYPE == "constant" else c.WARMUP_MIN_LR
         logger.warning("OPTIM.WARMUP_EPOCH %d is all of the %d epochs: the learning rate begins at %g and never is "
                        "OPTIM.LR %g. Set OPTIM.WARMUP_EPOCH 0 for a short trial", c.WARMUP_EPOCH, c.MAX_EPOCH, rate,

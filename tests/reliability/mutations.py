@@ -35,8 +35,8 @@ class Mutation:
 TRAINERS, PARTS, CLIP = ("tests/test_every_trainer.py",), ("tests/parts",), ("tests/clip",)
 
 MUTATIONS = (
-    Mutation("loss sign", "trainers/_base.py", 'return {"ce": F.cross_entropy(out.logits, label)}',
-             'return {"ce": -F.cross_entropy(out.logits, label)}', TRAINERS),
+    Mutation("loss sign", "trainers/method.py", 'return {"ce": F.cross_entropy(out.logits, batch["label"])}',
+             'return {"ce": -F.cross_entropy(out.logits, batch["label"])}', TRAINERS),
     Mutation("inter-dispersion sign", "trainers/parts/losses.py", ".mul(-t).exp()", ".mul(t).exp()", PARTS),
     Mutation("intra-dispersion sum", "trainers/parts/losses.py",
              "return F.mse_loss(image_features.float(), prototypes.float())",
@@ -46,8 +46,8 @@ MUTATIONS = (
     Mutation("prompt position, image", "trainers/parts/visual_prompt.py",
              "return torch.cat([x[:, :1], tokens, rest], dim=1)", "return torch.cat([x[:, :1], rest, tokens], dim=1)",
              (*PARTS, "tests/test_trainers.py")),
-    Mutation("end-of-text index", "trainers/parts/text_prompt.py", "eot = ids.argmax(dim=-1)",
-             "eot = ids.argmax(dim=-1) - 1", PARTS),
+    Mutation("end-of-text index", "trainers/parts/text_prompt.py", "self.eot - prefix.shape[-2]",
+             "self.eot - 1 - prefix.shape[-2]", PARTS),
     Mutation("end-of-text index of sentences", "clip/text.py", "eot = ids.argmax(dim=-1)",
              "eot = ids.argmax(dim=-1) - 1", (*CLIP, *PARTS)),
     Mutation("causal mask of packed rows", "clip/packing.py", "token[:, None, :] <= token[:, :, None]",
@@ -73,14 +73,15 @@ MUTATIONS = (
     Mutation("template", "clip/templates.py", 'name.replace("_", " ")', "name",
              (*CLIP, *PARTS, "tests/test_trainers.py")),
     Mutation("template of a dataset", "trainers/_base.py",
-             'return getattr(self.dm.dataset, "template", None) or DEFAULT', "return DEFAULT",
+             'getattr(dataset, "template", None) or DEFAULT', "DEFAULT",
              ("tests/test_trainers.py",)),
     Mutation("eval mode", "dassl/engine/trainer.py", 'self.set_model_mode("eval")\n        self.evaluator.reset()',
              "self.evaluator.reset()", ("tests/engine", "tests/test_trainers.py")),
     Mutation("frozen towers train", "clip/towers.py", "return super().train(False)", "return super().train(mode)",
              CLIP),
-    Mutation("features not of unit norm", "clip/towers.py", "return F.normalize(features, dim=-1)",
-             "return features.float()", CLIP),
+    Mutation("features not of unit norm", "clip/towers.py",
+             "want, joint).float()\n        return F.normalize(features, dim=-1)",
+             "want, joint).float()\n        return (features)", CLIP),
 )
 
 

@@ -81,8 +81,8 @@ def test_an_update_that_overflows_is_named_and_nothing_of_it_is_saved(few, tmp_p
     """At the next step, or after the epoch's last one."""
     trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", 0, "OPTIM.WEIGHT_DECAY", 0,
                                 "DATALOADER.TRAIN_X.BATCH_SIZE", 16 // steps, "TRAIN.CHECKPOINT_FREQ", 1))
-    trainer.loss = lambda out, label: {"ce": (1e6 if trainer.batch_idx + 1 == at else 0) *
-                                       torch.nn.functional.cross_entropy(out.logits, label)}
+    trainer.loss = lambda out, batch: {"ce": (1e6 if trainer.batch_idx + 1 == at else 0) *
+                                       torch.nn.functional.cross_entropy(out.logits, batch["label"])}
     with pytest.raises(NotFinite, match=rf"The update at epoch 1, batch {at} of {steps} .*made .*ctx infin.*OPTIM.LR"):
         trainer.train()
     assert not list(tmp_path.glob("run/**/*.pth.tar*"))

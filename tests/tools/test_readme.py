@@ -50,6 +50,7 @@ def test_the_environment_variables_of_the_readme_are_those_that_the_code_reads()
     sources = "\n".join(path.read_text(encoding="utf-8") for room in rooms
                         for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh"))
     read = set(re.findall(r"""environ(?:\.get\(|\[)["']([A-Z_]+)["']""", sources))
-    others = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "PYTHONPATH", "TERM", "SUBMITIT_EXECUTOR"}     # set by other programs
+    others = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "PYTHONPATH", "TERM", "SUBMITIT_EXECUTOR",     # set by other programs
+              "SLURM_JOB_ID", "SBATCH_PARTITION"}
     assert len(read & told) >= 5 and read <= told | others
     assert all(re.search(rf"""["']{name}["']|\$\{{{name}[:}}]""", sources) for name in told), told
