@@ -121,7 +121,7 @@ def test_it_builds_from_its_yaml_and_scores_a_batch(name, make_cfg):
 
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
-    rate = 0.02 if METHODS[name].schedule_per == "epoch" else 10.0    # of pixels, whose gradients are small
+    rate = 0.02 if METHODS[name].half_towers else 10.0           # of pixels, whose gradients are small
     trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "OPTIM.LR", rate, "TEST.NO_TEST", True))
     frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict().items()}
     losses, step = [], trainer.forward_backward

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from clip import InputError
 from trainers.parts.heads import CacheHead, CosineHead, LinearHead, ResidualHead
-from trainers.parts.transport_head import TransportHead
+from trainers.parts.transport_head import TransportHead, sinkhorn
 
 
 @pytest.fixture
@@ -51,6 +51,14 @@ def test_labelled_images_vote_by_their_distance(tiny_clip, features):
             votes[b, labels[k]] += torch.exp(-5 * (1 - images[b] @ keys[k]))
     expected = tiny_clip.scale * images @ texts.T + 2 * votes
     torch.testing.assert_close(head(images, texts, tiny_clip).detach(), expected)
+
+
+def test_a_transport_that_may_not_be_looked_at_is_the_same(monkeypatch):
+    kernel = torch.rand(3, 4, 6, 2, generator=torch.Generator().manual_seed(0)) + 0.1
+    early = sinkhorn(kernel)
+    monkeypatch.setattr("trainers.parts.transport_head._reading_is_free", lambda x: False)
+    late = sinkhorn(kernel)
+    assert torch.equal(early[0], late[0]) and early[1] == late[1] and 1 < early[1] < 100
 
 
 def test_a_head_and_features_that_do_not_fit_are_refused(tiny_clip, features):

@@ -24,7 +24,8 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
 
 @pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
     ({"ctx": Z(16, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False"),
-    ({"module.ctx": Z(3, 4, 8)}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True"),
+    ({"module.ctx": Z(3, 4, 8)}, "CoOp or PLOT", "CoOp or PLOT",
+     "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True TRAINER.PLOT.N 3 TRAINER.PLOT.N_CTX 4"),
     ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "context words and more", "", "net.0.weight"),
     ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(1, 8) for i in (1, 2) for kind in ("weight", "bias")},
       **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),

@@ -140,7 +140,7 @@ class PromptedModel(nn.Module):
         features = self.text_for_head(image_features)
         return features if self.unit_norm or features is None else F.normalize(features, dim=-1)
 
-    def text_for_head(self, image_features: Tensor | None) -> Tensor | None:
+    def text_for_head(self, image_features: Tensor | None = None) -> Tensor | None:
         """Text features, normalised or as the tower gives them."""
         if self.fixed_text is not None or "text" not in self.prompt_learner:
             return self.fixed_text

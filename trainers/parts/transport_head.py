@@ -14,24 +14,35 @@ from clip import FrozenCLIP, InputError
 
 
 @torch.no_grad()
-def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) -> tuple[Tensor, int]:
+def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) -> tuple[Tensor, Tensor]:
     """Transport plans between uniform marginals.
+
+    A CPU stops early. A GPU, which would have to wait for the host to look, goes through all rounds and changes nothing
+    in those after the last.
 
     Args:
         kernel: (..., M, N), exp(-cost / entropy weight), positive.
         most_rounds: at least 1. threshold: stop when the row factors change by less than this on average over all.
     Returns:
-        Plans (..., M, N), whose entries sum to 1, and the number of rounds.
+        Plans (..., M, N), whose entries sum to 1, and () the number of rounds.
     """
     M, N = kernel.shape[-2:]
     r, c = torch.ones_like(kernel[..., 0]), torch.ones_like(kernel[..., 0, :])    # (..., M), (..., N)
-    for rounds in range(1, most_rounds + 1):  # noqa: B007
+    rounds = torch.zeros((), dtype=torch.int64, device=kernel.device)
+    running = rounds == 0
+    for _ in range(most_rounds):
         before = r
-        r = (1 / M) / (kernel @ c.unsqueeze(-1)).squeeze(-1)
-        c = (1 / N) / (kernel.transpose(-1, -2) @ r.unsqueeze(-1)).squeeze(-1)
-        if (r - before).abs().mean() < threshold:
+        r = torch.where(running, (1 / M) / (kernel @ c.unsqueeze(-1)).squeeze(-1), r)
+        c = torch.where(running, (1 / N) / (kernel.transpose(-1, -2) @ r.unsqueeze(-1)).squeeze(-1), c)
+        rounds = rounds + running
+        running = running & ((r - before).abs().mean() >= threshold)
+        if _reading_is_free(kernel) and not running:
             break
     return r.unsqueeze(-1) * kernel * c.unsqueeze(-2), rounds
+
+
+def _reading_is_free(x: Tensor) -> bool:
+    return x.device.type == "cpu"
 
 
 class TransportHead(nn.Module):
