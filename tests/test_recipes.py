@@ -1,4 +1,6 @@
 """Every row of every recipe expands to a run that the real config accepts."""
+import re
+
 import pytest
 import yaml
 
@@ -6,6 +8,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from tools import train
 from tools.recipes import CONFIGS, RecipeError, load_recipe, zeroshot_cell
+from trainers.method import Method
 
 BENCHMARK = {"imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft",
              "sun397", "dtd", "eurosat", "ucf101"}
@@ -196,3 +199,16 @@ def test_every_recipe_of_the_checkout_names_its_paper_and_its_source():
 def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
     recipe = load_recipe("coop")
     assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]
+
+
+def test_every_method_has_a_recipe_a_row_in_the_readme_and_knows_its_checkpoints():
+    train.register()
+    trainers = [load_recipe(name).trainer for name in CELLS]
+    rows = [line for line in (CONFIGS.parent / "README.md").read_text().splitlines() if line.startswith("|")]
+    methods = [method for name in TRAINER_REGISTRY.registered_names()
+               if (method := TRAINER_REGISTRY.get(name)).__module__.startswith("trainers.") and method.__name__ == name]
+    assert len(methods) >= 16
+    for method in methods:
+        name = method.__name__
+        assert name in trainers and any(re.search(rf"\b{name}\b", row) for row in rows), name
+        assert method.learns == "nothing" or method.options_of.__func__ is not Method.options_of.__func__, name
