@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from dassl.data import DataManager, DatasetWrapper, data_manager
+from dassl.data.check import check_labels
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError
 
@@ -51,6 +52,16 @@ def test_files_that_only_a_wrapper_can_read_need_not_be_images(engine_cfg, own_f
 
 
 ANT, BEE = Datum("a.png", 0, 0, "ant"), Datum("b.png", 1, 0, "bee")
+
+
+def test_new_classes_that_are_renumbered_from_0_are_a_warning_as_in_dassl(caplog):
+    cat = Datum("c.png", 2, 0, "cat")
+    check_labels(DatasetBase(train_x=[ANT, BEE, cat], test=[Datum("d.png", 0, 0, "bee"), Datum("e.png", 1, 0, "cat")]),
+                 "Some")
+    assert "test split has 2 of the 3 training classes under labels of its own" in caplog.text
+    with pytest.raises(UserError, match="label 0 is 'ant' in training and 'bee'"):
+        check_labels(DatasetBase(train_x=[ANT, BEE], test=[Datum("d.png", 0, 0, "bee"), Datum("e.png", 1, 0, "ant")]),
+                     "Some")
 
 
 @pytest.mark.parametrize("change, told", [

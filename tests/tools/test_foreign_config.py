@@ -175,3 +175,9 @@ def test_a_run_is_known_by_the_content_of_that_file(theirs):
     then = described()
     theirs("def extend_cfg(cfg):\n    cfg.SEED = 2")
     assert any("train.py has changed" in phrase for phrase in inputs.differences(then, described()))
+
+
+def test_false_in_place_of_text_is_taken_with_its_type(caplog):
+    cfg = CfgNode({"TRAINER": CfgNode({"COOP": CfgNode({"CTX_INIT": ""})})})
+    extend(cfg, lambda cfg: setattr(cfg.TRAINER.COOP, "CTX_INIT", False), "their train.py")
+    assert cfg.TRAINER.COOP.CTX_INIT is False and "CTX_INIT False (was '')" in caplog.text
