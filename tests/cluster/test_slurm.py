@@ -101,7 +101,7 @@ def training(folder: Path, epoch: int = 5) -> None:
 
 def resumed(folder: Path) -> list[tuple[int, int]]:
     """Finished epochs and batches where a run has resumed within its training."""
-    place = rf"Resumed from {re.escape(str(folder))}/resume.pth.tar after epoch (\d+) and (\d+) batches"
+    place = rf"Resumed from {re.escape(str(folder))} after epoch (\d+) and (\d+) batches"
     return [(int(epoch), int(batch)) for epoch, batch in re.findall(place, logs(folder))]
 
 
@@ -162,7 +162,7 @@ def test_a_cancelled_job_is_told_and_the_same_command_resumes_its_run(sweeps, no
     said = ended(waiting, 1)
     assert f"Slurm's job {sweeps.job(2)}: cancelled; the same command submits the run again." in said
     assert "1/1" in sweeps.run("--seeds", 2)
-    assert f"Resumed from {folder}/resume.pth.tar" in logs(folder)
+    assert f"Resumed from {folder} after epoch" in logs(folder)
 
 
 def test_a_job_beyond_its_memory_is_told_and_not_submitted_again_unasked(sweeps):
