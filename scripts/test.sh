@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The tests, in the environment that the other scripts use. Usage: bash scripts/test.sh [pytest arguments]
+# `-m slow` runs the tests that start many processes or repeat in numbers, `-m slurm tests/cluster` a real Slurm.
 set -euo pipefail
 ENV_EXTRA=test
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"

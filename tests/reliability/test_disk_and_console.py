@@ -145,7 +145,7 @@ def test_a_run_folder_that_is_removed_meanwhile_is_made_anew_with_all_that_a_run
     files_are_whole(folder)
 
 
-@pytest.mark.parametrize("streams", [subprocess.DEVNULL, subprocess.STDOUT])
+@pytest.mark.parametrize("streams", [pytest.param(subprocess.DEVNULL, marks=pytest.mark.slow), subprocess.STDOUT])
 def test_a_console_that_nobody_reads_to_its_end_does_not_end_the_run(tmp_path, streams):
     process = subprocess.Popen([sys.executable, "tools/train.py", *words(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
                                stderr=streams, env={**os.environ, "OMP_NUM_THREADS": "1"})
