@@ -1,17 +1,16 @@
 """Find, verify and load CLIP's weights: offline first, nothing in a file is run, a failure says where it looked."""
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
@@ -19,11 +18,6 @@ from .errors import InputError
 from .state_dicts import check_complete, check_openais, read_state_dict, to_open_clip
 from .tiny import TINY_FILE, read_tiny
 from .towers import FrozenCLIP
-
-try:
-    import fcntl
-except ImportError:                             # Windows: two runs must not download the same weights at once
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +119,14 @@ def fetch(backbone: Backbone) -> Path:
         part = path.with_suffix(".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(path.with_suffix(".lock")):
-                if not path.is_file():              # another run may have brought it meanwhile
-                    _bring(backbone, part)
-                    part.replace(path)
+            lock = path.with_suffix(".lock")
+            with _alone(lock):
+                try:
+                    if not path.is_file():          # another run may have brought it meanwhile
+                        _bring(backbone, part)
+                        part.replace(path)
+                finally:
+                    lock.unlink(missing_ok=True)    # a waiting FileLock sees that its file is gone and takes the next
         except (OSError, urllib.error.URLError) as error:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
@@ -157,26 +155,13 @@ def _bring(backbone: Backbone, part: Path) -> None:
                          f"{part.with_name(backbone.file)}.")
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock, which ends with the process, after waiting for a run that holds it. Its file goes with it."""
-    if fcntl is None:
-        yield
-        return
-    while True:
-        with open(lock, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("Waiting for another run that downloads to %s", lock.parent)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                continue                            # it was the file of a run that has just removed it
-            try:
-                yield
-            finally:
-                lock.unlink()
-            return
+def _alone(lock: Path):
+    """Context that holds a lock, which ends with its process, after waiting for a run that holds it."""
+    try:
+        return FileLock(lock).acquire(blocking=False)
+    except Timeout:
+        logger.warning("Waiting for another run that downloads to %s", lock.parent)
+        return FileLock(lock).acquire()
 
 
 def missing_weights(backbone: Backbone, reason: str = "") -> str:
