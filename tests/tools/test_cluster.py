@@ -158,8 +158,8 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
 
     with run_lock.RunLock(planned.folder):
         assert "1 running" in states.state_table([planned], {})
-    gone = dataclasses.replace(run_lock.Owner.this_process(), born="1")
-    (planned.folder / run_lock.FILE).write_text(json.dumps(dataclasses.asdict(gone)))
+    (planned.folder / run_lock.FILE).touch()            # what a killed owner leaves
+    (planned.folder / run_lock.OWNER).write_text(json.dumps(dataclasses.asdict(run_lock.Owner.this_process())))
     assert states.state_table([planned], {}) == "1 runs: 1 not submitted."
     assert states.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 

@@ -231,7 +231,7 @@ class Conductor:
 
 def _owner(p: Planned) -> str:
     """Who holds the run folder."""
-    owner = read_json(p.folder / "run.lock")
+    owner = read_json(p.folder / "run.lock.json")
     return "process {pid} of {user} on {host}, since {started},".format(**owner) if owner else "another process"
 
 
