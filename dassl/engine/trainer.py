@@ -84,7 +84,9 @@ class SimpleTrainer(TrainerBase):
         """Refuse a config that this trainer cannot use (raise UserError); called first."""
 
     def build_data_loader(self) -> None:
-        dm = DataManager(self.cfg)
+        self.use_data(DataManager(self.cfg))
+
+    def use_data(self, dm: DataManager) -> None:
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
         self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains

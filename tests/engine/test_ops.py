@@ -221,20 +221,6 @@ def _per_channel(x, statistic):
     return getattr(x.transpose(0, 1).flatten(1), statistic)(1).view(1, -1, *[1] * (x.dim() - 2))
 
 
-def test_a_dynamic_convolution_is_the_sum_of_its_kernels_under_the_images_weights():
-    layer, x = ops.Conv2dDynamic(16, 16, kernel_size=3, stride=2, padding=1), torch.randn(2, 16, 7, 7)
-    weights = layer.attention(x)
-    torch.testing.assert_close(weights.sum(1), torch.ones(2))
-    expected = layer.conv(x)
-    for i, name in enumerate(("conv_nn", "conv_11", "conv_n1", "conv_1n")):
-        expected = expected + torch.stack([layer.kernel_templates[name](x[b:b + 1])[0] * weights[b, i] for b in (0, 1)])
-    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(UserError, match="padding=0"):
-        ops.Conv2dDynamic(16, 16, 3, 1, 0)
-    with pytest.raises(UserError, match="squeeze"):
-        ops.Attention(8, 4)
-
-
 def test_a_sequence_of_modules_passes_tuples_on_as_arguments():
     class Sum(nn.Module):
         def forward(self, a, b):

@@ -52,9 +52,10 @@ class DomainDataset(DatasetBase):
         self.check_input_domains(source, target)
         return source, target
 
-    def read(self, domains: Sequence[str], parts: Sequence[str]) -> list[Datum]:
-        return [Datum(path, label, number, name) for number, domain in enumerate(domains) for part in parts
-                for path, label, name in self.images(domain, part)]
+    def read(self, domains: Sequence[str], parts: Sequence[str]) -> list[Datum] | None:
+        return None if not parts else [
+            Datum(path, label, number, name) for number, domain in enumerate(domains) for part in parts
+            for path, label, name in self.images(domain, part)]
 
     def images(self, domain: str, part: str) -> Labelled:
         def below(path: str) -> str:
