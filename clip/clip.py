@@ -77,9 +77,8 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
 def _download(url: str, root: str | None = None) -> str:
     """Path of a plain state dict of what `_MODELS` names; fetched, verified and converted once, then in the cache.
 
-    Args:
-        url: a value of `_MODELS`.
-        root: the folder where OpenAI's file is looked for first.
+    OpenAI's file is looked for in the folder `root` first.
+
     Raises:
         InputError: another address, a damaged file; WeightsNotFound: no file and no network.
     """

@@ -16,7 +16,7 @@ import torch
 
 from dassl.compat import cpu_shim
 
-from .tools import cache_dir, write_json
+from .tools import cache_dir
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
@@ -67,13 +67,6 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "commit": _commit(), "command": shlex.join([osp.basename(sys.executable), *sys.argv]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def write_record(record: dict, folder: str) -> str:
-    """Write results.json, whole or not at all; returns its path."""
-    path = osp.join(folder, "results.json")
-    write_json(record, path)
-    return path
 
 
 def peak_memory_mb(device: torch.device) -> int | None:

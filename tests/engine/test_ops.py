@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -131,6 +131,7 @@ def test_mixup_weighs_images_and_labels_alike(preserve_order):
     assert (share >= 0.5).all() == preserve_order
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(2, 6), st.sampled_from(["linear", "poly", "rbf"]), st.integers(0, 9))
 def test_mmd_is_the_mean_over_all_pairs_of_different_rows(m, n, kernel, seed):
     g = torch.Generator().manual_seed(seed)
@@ -155,7 +156,7 @@ def test_transport_plans_have_the_marginals_and_sinkhorns_divergence_vanishes_on
     cost, plan = sinkhorn.transport_cost(x, y, return_pi=True)
     torch.testing.assert_close(plan.sum(0), torch.full((4,), 1 / 4), atol=1e-3, rtol=0)
     torch.testing.assert_close(plan.sum(1), torch.full((6,), 1 / 6), atol=1e-3, rtol=0)
-    torch.testing.assert_close(cost, (plan * sinkhorn.distance(x, y, "euclidean")).sum())
+    torch.testing.assert_close(cost, (plan * torch.cdist(x, y) ** 2).sum())
     assert abs(sinkhorn(x, x.clone())) < 1e-4 < sinkhorn(x, y)
     cost = ops.MinibatchEnergyDistance("euclidean", eps=1.0).transport_cost
     energy = ops.MinibatchEnergyDistance("euclidean", eps=1.0)(x, y)
