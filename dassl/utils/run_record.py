@@ -16,7 +16,7 @@ import torch
 
 from dassl.compat import cpu_shim
 
-from .tools import cache_dir
+from .tools import cache_dir, write_json
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
@@ -35,14 +35,10 @@ def fewshot_hash(data_source, root: str) -> str:
 
 def config_hash(cfg) -> str:
     """sha256 of the config without the folders it reads and writes."""
-    plain = json.loads(json.dumps(_plain(cfg)))
+    plain = json.loads(json.dumps(cfg))
     for section, key in ((plain, "OUTPUT_DIR"), (plain, "RESUME"), (plain["DATASET"], "ROOT")):
         section.pop(key)
     return _sha256(plain)
-
-
-def _plain(node):
-    return {k: _plain(v) for k, v in node.items()} if isinstance(node, dict) else node
 
 
 def _sha256(value) -> str:
@@ -67,6 +63,13 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "commit": _commit(), "command": shlex.join([osp.basename(sys.executable), *sys.argv]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def write_record(record: dict, folder: str) -> str:
+    """Write results.json, whole or not at all; returns its path."""
+    path = osp.join(folder, "results.json")
+    write_json(record, path)
+    return path
 
 
 def peak_memory_mb(device: torch.device) -> int | None:

@@ -171,15 +171,11 @@ def _load_optimizer(optimizer: Optimizer, state: dict, source: str) -> None:
     saved, own = ([len(group["params"]) for group in groups] for groups in (state["param_groups"],
                                                                             optimizer.param_groups))
     if saved != own:
-        raise UserError(f"The optimiser in {source} has {_in_groups(saved)}, but this trainer's has {_in_groups(own)}, "
+        raise UserError(f"The optimiser in {source} has groups of {saved} parameters, but this trainer's of {own}, "
                         "so the training cannot be resumed from it. To load its weights alone, pass the run folder as "
                         f"--model-dir (with --eval-only) to test them, or set MODEL.INIT_WEIGHTS {source} to start a "
                         "new training from them.")
     optimizer.load_state_dict(state)
-
-
-def _in_groups(sizes: list[int]) -> str:
-    return f"{sum(sizes)} parameters" + (f" in {len(sizes)} groups" if len(sizes) > 1 else "")
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -78,19 +78,20 @@ class Line:
 
     def __init__(self, total: int, done: int, label: str):
         self.total, self.done, self.label, self.start, self.first = total, done, label, time.monotonic(), done
+        terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, desc=label, file=sys.stderr, leave=False, dynamic_ncols=True,
-                         disable=not sys.stderr.isatty(),
-                         bar_format="{desc} |{bar:20}| {percentage:3.0f}% {postfix} [{elapsed}<{remaining}]")
+                         bar_format="{desc} |{bar:20}| {percentage:3.0f}% {postfix} [{elapsed}<{remaining}]") \
+            if terminal else None
         self._next_tenth = 1 + 10 * done // max(total, 1)
-        self._due = _pace()
+        self._pace = _Pace()
 
     def step(self, epoch: int, max_epoch: int, values: str) -> None:
         """One more batch is done, in `epoch` (from 1); `values` are the latest losses as text."""
         self.done += 1
-        if not self._bar.disable:
+        if self._bar is not None:
             self._bar.set_postfix_str(f"epoch {epoch}/{max_epoch} {values}", refresh=False)
             self._bar.update()
-        elif self._due() if self._due else 10 * self.done >= self._next_tenth * self.total:
+        elif self._pace.due() if self._pace.seconds is not None else 10 * self.done >= self._next_tenth * self.total:
             self._next_tenth = 1 + 10 * self.done // self.total
             print(f"{self.label}: epoch {epoch}/{max_epoch} {values} eta {self.eta()}", file=sys.stderr, flush=True)
 
@@ -100,29 +101,37 @@ class Line:
         return str(datetime.timedelta(seconds=int(rate * (self.total - self.done))))
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def over(batches: Iterable, label: str) -> Iterator:
     """The batches of an evaluation, with a line that disappears at its end."""
-    shown, due = tqdm(batches, desc=label, file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
-                      dynamic_ncols=True), _pace()
-    for number, batch in enumerate(shown, 1):
+    pace = _Pace()
+    if pace.seconds is None or sys.stderr.isatty():
+        return iter(tqdm(batches, desc=label, file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
+                         dynamic_ncols=True))
+    return _with_lines(batches, label, pace)
+
+
+def _with_lines(batches: Iterable, label: str, pace: _Pace) -> Iterator:
+    total = len(batches) if hasattr(batches, "__len__") else "?"
+    for number, batch in enumerate(batches, 1):
         yield batch
-        if shown.disable and due and due():
-            total = len(batches) if hasattr(batches, "__len__") else "?"
+        if pace.due():
             print(f"{label}: batch {number}/{total}", file=sys.stderr, flush=True)
 
 
-def _pace() -> Callable[[], bool] | None:
-    """Whether it is time for another line, of which the first is always due; None where nobody set a pace."""
-    last, seconds = -float("inf"), os.environ.get(EVERY)
+class _Pace:
+    """Whether it is time for another line; the first is always due. `seconds` is None where nobody set a pace."""
 
-    def due() -> bool:
-        nonlocal last
-        if (now := time.monotonic()) - last < float(seconds):
+    def __init__(self):
+        self.seconds = float(os.environ[EVERY]) if os.environ.get(EVERY) else None
+        self._last = -float("inf")
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self.seconds:
             return False
-        last = now
+        self._last = now
         return True
-
-    return due if seconds else None

@@ -12,8 +12,7 @@ from dassl.evaluation.predictions import Predictions
 from dassl.utils import distributed
 from dassl.utils.classes_file import write_classes
 from dassl.utils.logger import tell
-from dassl.utils.run_record import describe_run
-from dassl.utils.tools import write_json
+from dassl.utils.run_record import describe_run, write_record
 
 from ..plan import left_out
 from ..selection import model_selection
@@ -84,9 +83,7 @@ class Record(Hook):
                         "total": round(time.monotonic() - self._created, 3)},
             **trainer.run_record_fields(),
         }
-        path = osp.join(trainer.output_dir, "results.json")
-        write_json(record, path)
-        logger.info("Results written to %s", path)
+        logger.info("Results written to %s", write_record(record, trainer.output_dir))
 
 
 def dataset_of(trainer) -> DatasetBase | None:
