@@ -212,51 +212,49 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
 
     from .open_clip_models import from_open_clip
 
-    name = f"{found.arch}:{found.tag}"
-    if found.file:
-        return _load_open_clip_file(found.arch, found.file), file_sha256(found.file)
+    arch, name = found.arch, f"{found.arch}:{found.file or found.tag}"
     if found.tag == "random":
-        return from_open_clip(open_clip.create_model(found.arch, pretrained=None), name), "random"
-    row = open_clip.get_pretrained_cfg(found.arch, found.tag)
+        return from_open_clip(open_clip.create_model(arch, pretrained=None), name), "random"
+    row = {} if found.file else open_clip.get_pretrained_cfg(arch, found.tag)
+    path = found.file or _published(found, row)
+    weights = _of_architecture(path) if found.file else None
+    model = open_clip.create_model(arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
     try:
-        if os.environ.get("DASSL_OFFLINE") == "1":
-            _stay_offline(row)
-        path = Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
-    except Exception as error:  # the hub's client raises many types; each means that there is no file
-        raise WeightsNotFound(
-            f"The weights {name} are not in {cache_folders()[0]} and open_clip could not fetch them from "
-            f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the "
-            f"file on a machine with network and name it as {_with_activation(found.arch, row)}:PATH, or set "
-            f"CLIP_CACHE to its folder. {_OFFLINE_HINT}"
-        ) from error
-    model = open_clip.create_model(found.arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
-    try:
-        open_clip.load_checkpoint(model, str(path), weights_only=True)
+        if weights is None:
+            open_clip.load_checkpoint(model, str(path), weights_only=True)
+        else:
+            model.load_state_dict(to_open_clip(weights, model))
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit {found.arch} ({error}).") from error
+        raise InputError(f"{path} does not fit {arch} ({' '.join(str(error).split())}).") from error
     logger.info("Loaded %s from %s", name, path)
     clip = from_open_clip(model, name)
     clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
     return clip, file_sha256(path)
 
 
-def _load_open_clip_file(arch: str, path: Path) -> FrozenCLIP:
+def _published(found: OpenCLIPName, row: dict) -> Path:
+    """The file of open_clip's published weights, fetched by its client if it is not in the cache."""
     import open_clip
 
-    from .open_clip_models import from_open_clip
+    try:
+        if os.environ.get("DASSL_OFFLINE") == "1":
+            _stay_offline(row)
+        return Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
+    except Exception as error:  # the hub's client raises many types; each means that there is no file
+        raise WeightsNotFound(
+            f"The weights {found.arch}:{found.tag} are not in {cache_folders()[0]} and open_clip could not fetch them "
+            f"from {row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch "
+            f"the file on a machine with network and name it as {_with_activation(found.arch, row)}:PATH, or set "
+            f"CLIP_CACHE to its folder. {_OFFLINE_HINT}"
+        ) from error
 
+
+def _of_architecture(path: Path) -> dict[str, Tensor]:
     weights = read_state_dict(path)
     if "input_resolution" in weights:
         raise InputError(f"{path} is an archive of OpenAI's, which says how its towers compute. Give its path alone.")
     check_complete(weights, path)
-    model = open_clip.create_model(arch, pretrained=None)
-    try:
-        model.load_state_dict(to_open_clip(weights, model))
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit {arch} ({' '.join(str(error).split())}).") from error
-    clip = from_open_clip(model, f"{arch}:{path}")
-    logger.info("Loaded %s from %s", arch, path)
-    return clip
+    return weights
 
 
 def _with_activation(arch: str, row: dict) -> str:

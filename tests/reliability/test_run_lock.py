@@ -1,14 +1,13 @@
 """run.lock: one process per run folder, whose owner is named; a dead owner's lock is taken over by exactly one."""
-import dataclasses
-import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 
 import pytest
 
-from dassl.utils.run_lock import FILE, OWNER, FolderInUse, Owner, RunLock, owner_of
+from dassl.utils.run_lock import FILE, OWNER, FolderInUse, RunLock, owner_of
 from tools import train
 
 FORK = multiprocessing.get_context("fork")
@@ -35,16 +34,15 @@ def holder(tmp_path):
 def left_by_dead_owner(folder) -> None:
     folder.mkdir(exist_ok=True)
     (folder / FILE).touch()
-    (folder / OWNER).write_text(json.dumps(dataclasses.asdict(Owner.this_process())))
+    (folder / OWNER).write_text("process 1 of somebody")
 
 
 def test_a_second_process_is_told_the_owner_and_the_way_out(holder, tmp_path):
     with pytest.raises(FolderInUse) as refusal, RunLock(tmp_path):
         pass
     text = str(refusal.value)
-    assert str(tmp_path) in text and f"kill {holder.pid}" in text and "--output-dir" in text
-    owner = owner_of(tmp_path)
-    assert owner.pid == holder.pid and owner.user in text and owner.host in text and owner.command in text
+    assert str(tmp_path) in text and f"process {holder.pid} of " in text and "--output-dir" in text
+    assert owner_of(tmp_path) in text and f" on {socket.gethostname()}, since 20" in text
 
 
 def test_training_in_a_held_folder_ends_with_code_2_and_changes_nothing_there(holder, tmp_path, capsys):
@@ -65,10 +63,10 @@ def test_a_sweep_hears_of_a_held_folder_by_a_code_of_its_own(holder, tmp_path, m
 def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
     holder.kill()
     holder.join()
-    assert owner_of(tmp_path) is None
+    assert owner_of(tmp_path) == ""
     with RunLock(tmp_path) as lock:
-        assert lock.taken_over_from.pid == holder.pid
-        assert owner_of(tmp_path).pid == os.getpid()
+        assert lock.taken_over_from.startswith(f"process {holder.pid} of ")
+        assert owner_of(tmp_path).startswith(f"process {os.getpid()} of ")
     assert not list(tmp_path.iterdir())
 
 
@@ -77,7 +75,7 @@ def test_a_killed_process_that_its_parent_has_not_asked_for_yet_is_dead(holder, 
     deadline = time.monotonic() + 10
     while owner_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert owner_of(tmp_path) is None
+    assert owner_of(tmp_path) == ""
 
 
 def _hold_with_worker(folder, pids):
@@ -93,27 +91,27 @@ def test_a_worker_that_outlives_its_killed_parent_does_not_keep_the_lock(tmp_pat
     process = FORK.Process(target=_hold_with_worker, args=(tmp_path, pids))
     process.start()
     worker = pids.get(timeout=20)
-    assert owner_of(tmp_path).pid == process.pid
+    assert owner_of(tmp_path).startswith(f"process {process.pid} of ")
     process.kill()
     process.join()
     try:
         os.kill(worker, 0)
-        assert owner_of(tmp_path) is None
+        assert owner_of(tmp_path) == ""
     finally:
         os.kill(worker, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\x00\xff"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\x00\xff"])
 def test_a_damaged_name_of_the_owner_is_no_lock(tmp_path, content):
-    (tmp_path / OWNER).write_text(content)
-    assert owner_of(tmp_path) is None
+    (tmp_path / OWNER).write_bytes(content)
+    assert owner_of(tmp_path) == ""
     with RunLock(tmp_path) as lock:
-        assert lock.taken_over_from.host == "an unknown machine"
+        assert lock.taken_over_from and len(lock.taken_over_from.splitlines()) == 1
 
 
 def test_asking_for_the_owner_of_a_folder_that_was_just_released_leaves_no_file(tmp_path):
     (tmp_path / FILE).touch()
-    assert owner_of(tmp_path) is None and not list(tmp_path.iterdir())
+    assert owner_of(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
 def test_the_lock_is_released_after_errors_and_exits(tmp_path):
