@@ -34,11 +34,6 @@ class _Node:
         self.__dict__.update(state if isinstance(state, dict) else {})
 
 
-class _Storage:
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
-
-
 def _rebuild_tensor(storage: Tensor, offset: int, size, stride, *_) -> Tensor:
     return torch.as_strided(storage, tuple(size), tuple(stride), offset)
 
@@ -60,7 +55,7 @@ class _Reader(pickle.Unpickler):
         if module == "torch.jit._pickle":
             return _identity
         if module == "torch" and name in _DTYPES:
-            return _Storage(_DTYPES[name])
+            return _DTYPES[name]
         if module == "collections" and name == "OrderedDict":
             return OrderedDict
         if module.startswith("__torch__"):
@@ -68,10 +63,10 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not part of a model's weights")
 
     def persistent_load(self, pid):
-        _, storage, key, *_ = pid
+        _, dtype, key, *_ = pid
         if key not in self.storages:
             raw = bytearray(self.archive.read(f"{self.root}/data/{key}"))
-            self.storages[key] = torch.frombuffer(raw, dtype=storage.dtype) if raw else torch.empty(0).to(storage.dtype)
+            self.storages[key] = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0).to(dtype)
         return self.storages[key]
 
 

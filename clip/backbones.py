@@ -21,17 +21,23 @@ class Backbone:
 
     Attributes:
         name: OpenAI's, e.g. "ViT-B/16".
-        arch: open_clip's name of the same architecture.
         image_size: pixels a side.
         sha256: of the file; also part of its address.
-        file: name of the file in OpenAI's release and in its cache folder.
     """
 
     name: str
-    arch: str
     image_size: int
     sha256: str
-    file: str
+
+    @property
+    def file(self) -> str:
+        """Its name in OpenAI's release and in the cache folder."""
+        return f"{self.name.replace('/', '-').replace('@', '-')}.pt"
+
+    @property
+    def arch(self) -> str:
+        """open_clip's name of the same architecture."""
+        return self.file.removesuffix(".pt").removesuffix("px")
 
     @property
     def url(self) -> str:
@@ -39,21 +45,15 @@ class Backbone:
 
 
 BACKBONES = {row.name: row for row in (
-    Backbone("RN50", "RN50", 224, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
-    Backbone("RN101", "RN101", 224, "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
-    Backbone("RN50x4", "RN50x4", 288, "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
-    Backbone("RN50x16", "RN50x16", 384, "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
-             "RN50x16.pt"),
-    Backbone("RN50x64", "RN50x64", 448, "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c",
-             "RN50x64.pt"),
-    Backbone("ViT-B/32", "ViT-B-32", 224, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
-             "ViT-B-32.pt"),
-    Backbone("ViT-B/16", "ViT-B-16", 224, "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
-             "ViT-B-16.pt"),
-    Backbone("ViT-L/14", "ViT-L-14", 224, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
-             "ViT-L-14.pt"),
-    Backbone("ViT-L/14@336px", "ViT-L-14-336", 336,
-             "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+    Backbone("RN50", 224, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    Backbone("RN101", 224, "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    Backbone("RN50x4", 288, "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    Backbone("RN50x16", 384, "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    Backbone("RN50x64", 448, "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    Backbone("ViT-B/32", 224, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    Backbone("ViT-B/16", 224, "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    Backbone("ViT-L/14", 224, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    Backbone("ViT-L/14@336px", 336, "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
 )}
 
 

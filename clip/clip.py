@@ -77,30 +77,25 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
 def _download(url: str, root: str | None = None) -> str:
     """Path of a plain state dict of what `_MODELS` names; fetched, verified and converted once, then in the cache.
 
-    Args:
-        url: a value of `_MODELS`.
-        root: the folder where OpenAI's file is looked for first.
+    OpenAI's file is looked for in the folder `root` first.
+
     Raises:
         InputError: another address, a damaged file; WeightsNotFound: no file and no network.
     """
     if url == TINY:
         return str(_converted(TINY_FILE, lambda: read_tiny()[0]))
     backbone = next((b for b in BACKBONES.values() if b.url == url), None)
-    path = Path(url).expanduser() if backbone is None else _in_root(backbone.file, backbone.sha256, root)
-    if path is None:
-        path = fetch(backbone)
+    path = Path(url).expanduser()
+    if backbone is not None:
+        path = Path(root or "").expanduser() / backbone.file
+        if not (root and path.is_file() and file_sha256(path) == backbone.sha256):
+            path = fetch(backbone)
     if not path.is_file():
         raise InputError(f"{url} is neither an address of OpenAI's release nor a file. "
                          f"Fetch it and give the file's path, or take one of {', '.join(_MODELS)}.")
     if not is_plain(path):
         return str(_converted(path, lambda: read_state_dict(path)))
     return str(path)
-
-
-def _in_root(file: str, sha256: str, root: str | None) -> Path | None:
-    """The file in the folder `root`, if it is there and is the published one."""
-    path = Path(root).expanduser() / file if root else None
-    return path if path and path.is_file() and file_sha256(path) == sha256 else None
 
 
 def _converted(path: Path, read) -> Path:

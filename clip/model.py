@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from .blocks import LayerNorm, QuickGELU
 from .errors import InputError
+from .state_dicts import shapes_of
 
 PLAIN = {"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
 _NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
@@ -318,17 +319,6 @@ def build_model(state_dict: Mapping[str, Tensor], design_details: Mapping | None
 
 def _dimensions(weights: Mapping[str, Tensor]) -> tuple:
     """CLIP's arguments, up to the design, as the shapes of a state dict tell them."""
-    def count(prefix: str) -> int:
-        return len({k.removeprefix(prefix).split(".")[0] for k in weights if k.startswith(prefix)})
-
-    if "visual.proj" in weights:
-        vision_width, _, patch, _ = weights["visual.conv1.weight"].shape
-        grid, vision_layers = weights["visual.positional_embedding"], count("visual.transformer.resblocks.")
-    else:
-        vision_width, patch = len(weights["visual.layer1.0.conv1.weight"]), None
-        grid = weights["visual.attnpool.positional_embedding"]
-        vision_layers = tuple(count(f"visual.layer{i}.") for i in (1, 2, 3, 4))
-    image_resolution = round((len(grid) - 1) ** 0.5) * (patch or 32)
-    context_length, width = weights["positional_embedding"].shape
-    return (weights["text_projection"].shape[1], image_resolution, vision_layers, vision_width, patch, context_length,
-            len(weights["token_embedding.weight"]), width, width // 64, count("transformer.resblocks."))
+    layers, vision_width, patch, grid, embed_dim, text_layers, width, context_length, vocabulary = shapes_of(weights)
+    return (embed_dim, grid * patch, layers, vision_width, patch, context_length, vocabulary, width, width // 64,
+            text_layers)

@@ -15,14 +15,12 @@ from .tokenizer import VOCABULARY_SIZE
 from .towers import FrozenCLIP, TowerShape
 from .vision import OpaqueTower, VisionTransformer, build_resnet
 
+_BLOCKS = (r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
+           r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
 _VIT_KEYS = re.compile(
-    r"class_embedding|positional_embedding|proj|conv1\.(weight|bias)|ln_(pre|post)\.(weight|bias)|"
-    r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
-    r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
+    rf"class_embedding|positional_embedding|proj|conv1\.(weight|bias)|ln_(pre|post)\.(weight|bias)|{_BLOCKS}")
 _TEXT_KEYS = re.compile(
-    r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)|"
-    r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|ls_[12]\.gamma|attn\.in_proj_(weight|bias)|"
-    r"(attn\.out_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))")
+    rf"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)|{_BLOCKS}")
 _READ_AT = {"argmax": "eot", "eos": "eot", "last": "last"}       # open_clip's names of where a text is read
 
 

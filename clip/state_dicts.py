@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}       # of PyTorch's own
-_LANDMARKS = {"visual.conv1.weight", "token_embedding.weight", "positional_embedding", "text_projection"}
 _OPENAIS = "input_resolution"                   # only OpenAI's archives hold it
 
 
@@ -71,9 +70,12 @@ def check_openais(weights: Weights, path: Path) -> Weights:
     if any(name.startswith(("visual.trunk.", "text.")) for name in weights):
         raise InputError(f"{path} has open_clip's layout of a model whose towers are not OpenAI's. Name its "
                          f"architecture in front, as in ViT-B-16-SigLIP:{path}.")
-    if _OPENAIS in weights or not _LANDMARKS <= weights.keys():
-        return weights                          # what has no towers is refused by FrozenCLIP.from_state_dict
-    alike = list(_alike(weights))
+    if _OPENAIS in weights:
+        return weights
+    try:
+        alike = list(_alike(weights))
+    except KeyError:                            # what has no towers is refused by FrozenCLIP.from_state_dict
+        return weights
     if any(not as_openai for _, as_openai in alike):
         names = [name for name, _ in alike]
         tuned = next((f" Weights tuned from OpenAI's are {name}." for name, as_openai in alike if as_openai), "")
@@ -170,7 +172,7 @@ def _alike(weights: Weights) -> Iterator[tuple[str, bool]]:
     """Architectures of open_clip's with these shapes, and whether they compute as OpenAI's."""
     import open_clip
 
-    shapes = _shapes_of(weights)
+    shapes = shapes_of(weights)
     for name in open_clip.list_models():
         config = open_clip.get_model_config(name)
         vision, text = config["vision_cfg"], config["text_cfg"]
@@ -180,14 +182,14 @@ def _alike(weights: Weights) -> Iterator[tuple[str, bool]]:
                 text.get("width", 512) == 64 * text.get("heads", 8)
 
 
-def _shapes_of(weights: Weights) -> tuple:
-    """Depths, widths, patches, grid, joint width, context and vocabulary."""
+def shapes_of(weights: Mapping[str, Tensor]) -> tuple:
+    """Depths, widths, patches, grid, joint width, context and vocabulary. Raises KeyError for what is no CLIP."""
     def depth(stem: str) -> int:
         return len({name[len(stem):].split(".")[0] for name in weights if name.startswith(stem)})
 
     stem, words = weights["visual.conv1.weight"], weights["token_embedding.weight"]
     is_vit = "visual.class_embedding" in weights
-    places = weights.get("visual.positional_embedding" if is_vit else "visual.attnpool.positional_embedding", stem)
+    places = weights["visual.positional_embedding" if is_vit else "visual.attnpool.positional_embedding"]
     layers = depth("visual.transformer.resblocks.") if is_vit else [depth(f"visual.layer{i}.") for i in (1, 2, 3, 4)]
     return (layers, len(stem) * (1 if is_vit else 2), stem.shape[-1] if is_vit else 32,
             round((len(places) - 1) ** 0.5), weights["text_projection"].shape[-1],

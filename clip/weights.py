@@ -1,17 +1,16 @@
 """Find, verify and load CLIP's weights: offline first, nothing in a file is run, a failure says where it looked."""
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
@@ -19,11 +18,6 @@ from .errors import InputError
 from .state_dicts import check_complete, check_openais, read_state_dict, to_open_clip
 from .tiny import TINY_FILE, read_tiny
 from .towers import FrozenCLIP
-
-try:
-    import fcntl
-except ImportError:                             # Windows: two runs must not download the same weights at once
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +119,14 @@ def fetch(backbone: Backbone) -> Path:
         part = path.with_suffix(".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(path.with_suffix(".lock")):
-                if not path.is_file():              # another run may have brought it meanwhile
-                    _bring(backbone, part)
-                    part.replace(path)
+            lock = path.with_suffix(".lock")
+            with _alone(lock):
+                try:
+                    if not path.is_file():          # another run may have brought it meanwhile
+                        _bring(backbone, part)
+                        part.replace(path)
+                finally:
+                    lock.unlink(missing_ok=True)    # a waiting FileLock sees that its file is gone and takes the next
         except (OSError, urllib.error.URLError) as error:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
@@ -157,26 +155,13 @@ def _bring(backbone: Backbone, part: Path) -> None:
                          f"{part.with_name(backbone.file)}.")
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock, which ends with the process, after waiting for a run that holds it. Its file goes with it."""
-    if fcntl is None:
-        yield
-        return
-    while True:
-        with open(lock, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("Waiting for another run that downloads to %s", lock.parent)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                continue                            # it was the file of a run that has just removed it
-            try:
-                yield
-            finally:
-                lock.unlink()
-            return
+def _alone(lock: Path):
+    """Context that holds a lock, which ends with its process, after waiting for a run that holds it."""
+    try:
+        return FileLock(lock).acquire(blocking=False)
+    except Timeout:
+        logger.warning("Waiting for another run that downloads to %s", lock.parent)
+        return FileLock(lock).acquire()
 
 
 def missing_weights(backbone: Backbone, reason: str = "") -> str:
@@ -227,51 +212,49 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
 
     from .open_clip_models import from_open_clip
 
-    name = f"{found.arch}:{found.tag}"
-    if found.file:
-        return _load_open_clip_file(found.arch, found.file), file_sha256(found.file)
+    arch, name = found.arch, f"{found.arch}:{found.file or found.tag}"
     if found.tag == "random":
-        return from_open_clip(open_clip.create_model(found.arch, pretrained=None), name), "random"
-    row = open_clip.get_pretrained_cfg(found.arch, found.tag)
+        return from_open_clip(open_clip.create_model(arch, pretrained=None), name), "random"
+    row = {} if found.file else open_clip.get_pretrained_cfg(arch, found.tag)
+    path = found.file or _published(found, row)
+    weights = _of_architecture(path) if found.file else None
+    model = open_clip.create_model(arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
     try:
-        if os.environ.get("DASSL_OFFLINE") == "1":
-            _stay_offline(row)
-        path = Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
-    except Exception as error:  # the hub's client raises many types; each means that there is no file
-        raise WeightsNotFound(
-            f"The weights {name} are not in {cache_folders()[0]} and open_clip could not fetch them from "
-            f"{row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch the "
-            f"file on a machine with network and name it as {_with_activation(found.arch, row)}:PATH, or set "
-            f"CLIP_CACHE to its folder. {_OFFLINE_HINT}"
-        ) from error
-    model = open_clip.create_model(found.arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
-    try:
-        open_clip.load_checkpoint(model, str(path), weights_only=True)
+        if weights is None:
+            open_clip.load_checkpoint(model, str(path), weights_only=True)
+        else:
+            model.load_state_dict(to_open_clip(weights, model))
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit {found.arch} ({error}).") from error
+        raise InputError(f"{path} does not fit {arch} ({' '.join(str(error).split())}).") from error
     logger.info("Loaded %s from %s", name, path)
     clip = from_open_clip(model, name)
     clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
     return clip, file_sha256(path)
 
 
-def _load_open_clip_file(arch: str, path: Path) -> FrozenCLIP:
+def _published(found: OpenCLIPName, row: dict) -> Path:
+    """The file of open_clip's published weights, fetched by its client if it is not in the cache."""
     import open_clip
 
-    from .open_clip_models import from_open_clip
+    try:
+        if os.environ.get("DASSL_OFFLINE") == "1":
+            _stay_offline(row)
+        return Path(open_clip.download_pretrained(row, cache_dir=str(cache_folders()[0])))
+    except Exception as error:  # the hub's client raises many types; each means that there is no file
+        raise WeightsNotFound(
+            f"The weights {found.arch}:{found.tag} are not in {cache_folders()[0]} and open_clip could not fetch them "
+            f"from {row.get('hf_hub') or row.get('url')} ({type(error).__name__}: {str(error).splitlines()[0]}). Fetch "
+            f"the file on a machine with network and name it as {_with_activation(found.arch, row)}:PATH, or set "
+            f"CLIP_CACHE to its folder. {_OFFLINE_HINT}"
+        ) from error
 
+
+def _of_architecture(path: Path) -> dict[str, Tensor]:
     weights = read_state_dict(path)
     if "input_resolution" in weights:
         raise InputError(f"{path} is an archive of OpenAI's, which says how its towers compute. Give its path alone.")
     check_complete(weights, path)
-    model = open_clip.create_model(arch, pretrained=None)
-    try:
-        model.load_state_dict(to_open_clip(weights, model))
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit {arch} ({' '.join(str(error).split())}).") from error
-    clip = from_open_clip(model, f"{arch}:{path}")
-    logger.info("Loaded %s from %s", arch, path)
-    return clip
+    return weights
 
 
 def _with_activation(arch: str, row: dict) -> str:

@@ -23,17 +23,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from dassl.utils import UserError, cache_dir
 
 from .cards import Archive
 from .remote_zip import read_member
-
-try:
-    import fcntl
-except ImportError:                             # Windows: two runs must not download the same dataset at once
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -141,19 +137,15 @@ def _remove(*paths: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold this user's lock on downloads to `folder`, after waiting for a run that holds it."""
+def _alone(folder: Path):
+    """Context that holds this user's lock on downloads to `folder`, after waiting for a run that holds it."""
     lock = cache_dir() / "locks" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("Waiting for another run that downloads to %s", folder)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    try:
+        return FileLock(lock).acquire(blocking=False)
+    except Timeout:
+        logger.warning("Waiting for another run that downloads to %s", folder)
+        return FileLock(lock).acquire()
 
 
 def fetch_member(url: str, member: str, path: Path, digest: str) -> None:

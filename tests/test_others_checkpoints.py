@@ -9,7 +9,7 @@ import torch
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from dassl.utils.safe_files import write_safe
+from dassl.utils.portable import write_portable
 from tools import train
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
@@ -149,7 +149,7 @@ def test_a_run_its_folder_a_renamed_one_and_a_file_are_all_found(make_cfg, ctx, 
 def test_weights_without_a_checkpoint_around_them_and_safetensors_load(make_cfg, ctx, tmp_path):
     torch.save({"ctx": ctx[3]}, tmp_path / "bare.pth")
     assert torch.equal(loaded(make_cfg, tmp_path / "bare.pth"), ctx[3])
-    write_safe({"state_dict": {"ctx": ctx[12]}, "epoch": 12}, tmp_path / "safe" / "prompt_learner" / "w.safetensors")
+    write_portable(tmp_path / "safe" / "prompt_learner" / "w.safetensors", {"ctx": ctx[12]}, {"epoch": 12})
     assert torch.equal(loaded(make_cfg, tmp_path / "safe"), ctx[12])
 
 

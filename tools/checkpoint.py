@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="for programs")
     convert = actions.add_parser("convert", help="write it in another format", allow_abbrev=False)
     convert.add_argument("path", type=Path, metavar="FILE|RUN", help="a checkpoint, or a run folder with one model")
-    convert.add_argument("out", type=Path, metavar="OUT", help="x.safetensors; any other name becomes a PyTorch file")
+    convert.add_argument("out", type=Path, metavar="OUT",
+                         help="x.safetensors (weights, epoch, result); any other name becomes a PyTorch file")
     convert.add_argument("--epoch", type=int, help="of a run (default: best, else latest)")
     convert.add_argument("--learned-only", action="store_true", help="leave out all but learned weights and the epoch")
     convert.add_argument("--force", action="store_true", help="replace OUT if it exists")
@@ -162,7 +163,7 @@ def report(facts: dict) -> str:
 def convert(args: argparse.Namespace) -> None:
     from dassl.engine.checkpoint_files import read_weights
     from dassl.utils import UserError
-    from dassl.utils.safe_files import write_safe
+    from dassl.utils.portable import write_portable
     from dassl.utils.torchtools import write_checkpoint
     from tools.checkpoint_kinds import is_fixed
 
@@ -176,14 +177,15 @@ def convert(args: argparse.Namespace) -> None:
         if path.exists() and not args.force:
             raise UserError(f"{path} exists. Give another name, or --force to replace it.")
     state = without_objects(read_weights(files[0]))
+    facts = {"epoch": state.get("epoch"), "val_result": plain_number(state.get("val_result"))}
     if args.learned_only:
         state = {"state_dict": {name: value for name, value in state["state_dict"].items() if not is_fixed(name)},
-                 "epoch": state.get("epoch"), "val_result": state.get("val_result")}
+                 **facts}
     if not safe:
         state = {**dict.fromkeys(DASSL), **state}
     args.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if safe:
-        written = write_safe(state, args.out)
+        written = [str(args.out), str(write_portable(args.out, state["state_dict"], facts).with_suffix(".json"))]
     else:
         write_checkpoint(state, str(args.out.absolute()))
         written = [str(args.out)]

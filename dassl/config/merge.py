@@ -35,7 +35,7 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
         raise UserError(f"{path} is not a readable YAML file ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, not KEY: value pairs.")
-    for key, value in _leaves(content, cfg):
+    for key, value in _pairs(content, cfg):
         _set(cfg, key, value, f"{path}: ")
 
 
@@ -87,22 +87,23 @@ def _word(value) -> str:
             list: "a list"}.get(type(value), type(value).__name__)
 
 
-def _leaves(content: dict, node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _pairs(content: dict, node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in content.items():
         below = node.get(key) if isinstance(node, CfgNode) else None
         if isinstance(value, dict) and (isinstance(below, CfgNode) or below is None):
-            yield from _leaves(value, below, f"{prefix}{key}.")
+            yield from _pairs(value, below, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def _all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(key, value) of every value, e.g. ("OPTIM.LR", 0.002)."""
     for key, value in cfg.items():
-        yield from _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [f"{prefix}{key}"]
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [(f"{prefix}{key}", value)]
 
 
 def _nearest_key(cfg: CfgNode, key: str) -> str:
-    known = list(_all_keys(cfg))
+    known = [known for known, _ in leaves(cfg)]
     same_end = [k for k in known if k.rsplit(".", 1)[-1] == key.upper().rsplit(".", 1)[-1]]
     near = get_close_matches(key.upper(), known, 1, cutoff=0.5) or same_end[:1]
     return f" Did you mean {near[0]}?" if near else ""

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from collections.abc import Sequence
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -101,17 +102,8 @@ class DataManager:
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    @property
-    def num_classes(self) -> int:
-        return self._num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
+    num_classes, num_source_domains, lab2cname = (property(attrgetter(f"_{name}"))
+                                                  for name in ("num_classes", "num_source_domains", "lab2cname"))
 
     def show_dataset_summary(self, cfg) -> None:
         """Log a table of names and sizes."""

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-import warnings
 from dataclasses import dataclass
 
 from dassl.utils.errors import UserError
-from dassl.utils.torchtools import load_checkpoint, load_optimizer, load_weights
+from dassl.utils.torchtools import load_checkpoint, restore
 
 from .checkpoint_files import POINTER, read_weights
 
@@ -53,12 +52,7 @@ def resume(trainer, directory: str) -> State | None:
                         f"learns {', '.join(learner.name for learner in learners)}: it is another trainer's. Resume "
                         "from a run of this one, or train from scratch in another --output-dir.")
     for learner in learners:
-        saved, path = state.models[learner.name], state.paths[learner.name]
-        load_weights(learner.model, saved["state_dict"], path)
-        if learner.optim is not None and isinstance(saved.get("optimizer"), dict):
-            load_optimizer(learner.optim, saved["optimizer"], path)
-        if learner.sched is not None:
-            _resume_schedule(learner.sched, saved.get("scheduler"), state.epoch)
+        restore(state.models[learner.name], state.epoch, state.paths[learner.name], *learner[1:])
     if state.training is not None:
         trainer.load_training_state(state.training)
     logger.info("Resumed from %s after epoch %d and %d batches", directory, state.epoch, state.batch)
@@ -97,16 +91,3 @@ def _of_autosave(directory: str) -> State | None:
     except (UserError, KeyError, TypeError) as error:
         logger.warning("%s cannot be used (%s). The run resumes from its last checkpoint.", path, error)
         return None
-
-
-def _resume_schedule(sched, saved, epoch: int) -> None:
-    """Put a schedule where the checkpoint was; for Dassl's own files, which hold an object, its epochs are repeated."""
-    if isinstance(saved, dict) and isinstance(saved.get("successor", {}), dict):
-        sched.load_state_dict(saved)
-        return
-    for group, lr in zip(sched.optimizer.param_groups, sched.get_last_lr(), strict=True):
-        group["lr"] = lr                        # the optimiser was loaded at the rate of the saved epoch
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)`")    # its steps were taken before
-        for _ in range(epoch):
-            sched.step()

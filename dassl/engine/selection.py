@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
@@ -51,6 +52,18 @@ def save_epoch(trainer) -> None:
             trainer.save_model(trainer.epoch, trainer.output_dir)
         except OSError as error:
             logger.warning("No checkpoint of epoch %d (%s). Training continues.", number, error)
+
+
+def split_to_test(trainer, split: str | None) -> tuple[str, Iterable[dict]]:
+    """The split (by default TEST.SPLIT) and its batches; the test split where there are no validation images."""
+    split = split or trainer.cfg.TEST.SPLIT
+    if split == "val" and trainer.val_loader is None:
+        logger.warning("There is no validation split; evaluating on the test split instead")
+        split = "test"
+    loader = trainer.val_loader if split == "val" else trainer.test_loader
+    if loader is None:
+        raise UserError(f"{trainer.cfg.DATASET.NAME} has no {split} split to evaluate on.")
+    return split, loader
 
 
 def deploy(trainer) -> None:

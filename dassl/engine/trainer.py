@@ -8,9 +8,8 @@ import datetime
 import logging
 import os.path as osp
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from dassl.config.checks import check_values
 from dassl.data import DataManager
 from dassl.data.loader import end_workers
-from dassl.data.sharing import Share, share_of
+from dassl.data.sharing import share_of
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import distributed, stop
@@ -50,17 +49,14 @@ class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from a config; trains, saves and tests.
 
     Attributes:
-        cfg, device, output_dir. dm: DataManager; train_loader_x, train_loader_u, val_loader, test_loader,
-        num_classes, num_source_domains, lab2cname: its. evaluator. best_result: of the validation split, percent.
+        cfg, device, output_dir, evaluator. dm: DataManager; its loaders, num_classes, num_source_domains and lab2cname
+            are the trainer's too.
         one_process_only: why a trainer cannot learn in several processes; "" where it can.
-        share: this process's part of the training batch; None in a run of one process.
         resumes_within_epoch: whether models, optimisers, schedules, random streams and `training_state()` are all that
             a step depends on, so that a stopped run resumes in the middle of an epoch; otherwise after the last whole.
     """
 
-    one_process_only = ""
-    resumes_within_epoch = False
-    share: Share | None = None
+    one_process_only, resumes_within_epoch = "", False
     _training = False                    # a test does not end the run
 
     def __init__(self, cfg):
@@ -68,9 +64,7 @@ class SimpleTrainer(TrainerBase):
         check_values(cfg)
         self.check_cfg(cfg)
         self.device = distributed.device(cfg.USE_CUDA)
-        self.start_epoch = self.epoch = self.batch_idx = self.num_batches = 0
         self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
-        self.best_result = -np.inf
         self.time_start, self._started = time.time(), time.monotonic()
         selection.check_choices(self, SimpleTrainer)
         self.on_nan.policy(self)
@@ -84,7 +78,9 @@ class SimpleTrainer(TrainerBase):
         """Refuse a config that this trainer cannot use (raise UserError); called first."""
 
     def build_data_loader(self) -> None:
-        dm = DataManager(self.cfg)
+        self.use_data(DataManager(self.cfg))
+
+    def use_data(self, dm: DataManager) -> None:
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
         self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
@@ -119,23 +115,6 @@ class SimpleTrainer(TrainerBase):
         self._training, self.time_start, self._started = True, time.time(), time.monotonic()
         self.call_hooks("before_train")
 
-    def train_on(self, batches: Iterable[tuple], num_batches: int, first: int = 0) -> None:
-        """An epoch: `forward_backward(*batch)` of each batch, between the hooks.
-
-        Args:
-            first: number of the first batch in its epoch, from 0.
-        """
-        self.set_model_mode("train")
-        self.num_batches, losses = num_batches, MetricMeter()
-        self.call_hooks("before_batches", first)
-        for self.batch_idx, batch in enumerate(batches, first):
-            self.call_hooks("before_step")
-            with parallel.draws_of_the_batch(self.share):
-                losses.update(parallel.average(self.on_nan.step(self, batch), self.share))
-            self.call_hooks("after_step", losses)
-            if self.batch_idx + 1 < num_batches:
-                self.call_hooks("safe_point", self.epoch, self.batch_idx + 1)
-
     def after_epoch(self) -> None:
         selection.save_epoch(self)
 
@@ -162,13 +141,7 @@ class SimpleTrainer(TrainerBase):
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            logger.warning("There is no validation split; evaluating on the test split instead")
-            split = "test"
-        loader = self.val_loader if split == "val" else self.test_loader
-        if loader is None:
-            raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
+        split, loader = selection.split_to_test(self, split)
         logger.info("Evaluate on the *%s* set", split)
         self.call_hooks("before_test", not self._training)
         for batch, output, label in parallel.answers(self, loader, f"{split} split"):
@@ -179,14 +152,6 @@ class SimpleTrainer(TrainerBase):
         results = self.evaluator.evaluate()
         self.call_hooks("tested", split, results)
         return next(iter(results.values()))
-
-    def training_state(self) -> dict:
-        return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
-
-    def load_training_state(self, state: dict) -> None:
-        super().load_training_state(state)
-        self.best_result = state.get("best_result", self.best_result)
-        self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
 
     def run_record_fields(self) -> dict:
         """What else results.json should say; extend it with `{**super().run_record_fields(), ...}`."""
@@ -211,9 +176,6 @@ class SimpleTrainer(TrainerBase):
 
     def parse_batch_test(self, batch: dict):
         return self.on_device(batch["img"], batch["label"])
-
-    def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
 
     def close_loaders(self) -> None:
         """End the loaders' worker processes; a loader that is used again starts new ones."""

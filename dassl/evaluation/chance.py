@@ -31,11 +31,8 @@ def reachable(total: int, num_classes: int) -> int:
 @lru_cache(maxsize=4)
 def _probabilities(total: int, num_classes: int) -> Tensor:
     """(total + 1,) float64: of 0, 1 ... right answers."""
-    k = torch.arange(total + 1, dtype=torch.float64)
-    n, p = torch.tensor(float(total), dtype=torch.float64), 1 / num_classes
-    ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-    log_p, log_q = torch.tensor([p, 1 - p], dtype=torch.float64).log()
-    return (ways + k * log_p + (n - k) * log_q).exp()
+    right = torch.arange(total + 1, dtype=torch.float64)
+    return torch.distributions.Binomial(total, torch.tensor(1 / num_classes, dtype=torch.float64)).log_prob(right).exp()
 
 
 def explain(verdict: str, correct: int, total: int, num_classes: int) -> str:

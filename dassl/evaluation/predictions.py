@@ -17,11 +17,10 @@ HEADER = ("path", "true", "predicted", "confidence", "correct")
 
 
 class Predictions:
-    """Collects the answers of one pass over a split, batch by batch.
+    """The answers of one pass over a split, batch by batch.
 
     Attributes:
-        rows: (index in the split, path, true label, predicted label, confidence) of every image so far. Confidence is
-            the softmax of the scores at the predicted label, in [0, 1].
+        rows: (index in the split, path, true label, predicted label, its softmax in [0, 1]) of every image so far.
     """
 
     def __init__(self):
@@ -29,12 +28,9 @@ class Predictions:
         self._whole = True
 
     def add(self, batch: Mapping, output: Tensor | tuple, label: Tensor) -> None:
-        """One batch.
+        """A batch with "impath" and perhaps "index", scores (B, C) (of a tuple the first item) and labels (B,).
 
-        Args:
-            batch: as the loader gave it, with the images' "impath" and perhaps their "index".
-            output: (B, C) scores (of a tuple the first item), label: (B,). Anything else, which a trainer with an
-                evaluator of its own may use, leaves this pass without a file.
+        Anything else, which a trainer with an evaluator of its own may use, leaves this pass without a file.
         """
         scores = output[0] if isinstance(output, (tuple, list)) else output
         paths = batch.get("impath", ()) if isinstance(batch, Mapping) else ()

@@ -5,14 +5,9 @@ from torch import Tensor
 
 
 def compute_accuracy(output: Tensor | tuple[Tensor, ...], target: Tensor, topk: tuple[int, ...] = (1,)) -> list[Tensor]:
-    """Share of images whose label is among the k highest scores.
+    """Percent of images whose label (B,) is among the k highest scores (B, C), as a (1,) tensor for each k.
 
-    Args:
-        output: (B, C) scores; of a tuple the first item.
-        target: (B,) int64.
-        topk: any ks; one beyond C counts as C.
-    Returns:
-        One (1,) tensor per k, percent.
+    Of a tuple of outputs the first item counts; a k beyond C counts as C.
     """
     output = output[0] if isinstance(output, (tuple, list)) else output
     ranked = output.topk(min(max(topk), output.shape[1]), dim=1).indices          # (B, max k)

@@ -1,14 +1,12 @@
 """One run in several processes, started by torchrun: who they are, what they tell each other, and how they end.
 
-Nothing here does anything in a program of one process. Plain data goes between processes as torch writes it and is
-read with `weights_only=True`; CPU tensors travel by gloo, those of GPUs by NCCL.
+Nothing here does anything in a program of one process. CPU tensors travel by gloo, those of GPUs by NCCL.
 """
 from __future__ import annotations
 
 import atexit
 import contextlib
 import datetime
-import io
 import os
 import random
 import sys
@@ -161,20 +159,15 @@ def from_first(value):
 
 
 def gather(value) -> list:
-    """Every process's value, in their order, tensors on the CPU: tensors and plain data."""
+    """Every process's value, in their order: plain data and tensors of the CPU."""
     if not _together():
         return [value]
     import torch.distributed as dist
 
-    packed = _pack(value)
-    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
+    found = [None] * world_size()
     with _unless_another_ended():
-        dist.all_gather(sizes, torch.tensor([len(packed)]))
-        longest = int(max(sizes))
-        padded = torch.cat([packed, packed.new_zeros(longest - len(packed))])
-        found = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(found, padded)
-    return [_unpack(data[:int(size)]) for data, size in zip(found, sizes, strict=True)]
+        dist.all_gather_object(found, value)
+    return found
 
 
 def same_state(modules: Iterable[nn.Module]) -> None:
@@ -200,16 +193,6 @@ def same_streams() -> None:
 
 def _together() -> bool:
     return _started and not _alone
-
-
-def _pack(value) -> Tensor:
-    file = io.BytesIO()
-    torch.save(value, file)
-    return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
-
-
-def _unpack(data: Tensor):
-    return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
 
 
 @contextlib.contextmanager

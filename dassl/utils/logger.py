@@ -6,7 +6,6 @@ import os
 import os.path as osp
 import sys
 import time
-from typing import TextIO
 
 from .tools import mkdir_if_missing
 
@@ -30,24 +29,37 @@ class _ConsoleHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.__stdout__)
 
 
-class _Tee:
-    """A stream that writes to another and to a file; whatever else is asked of it, the other stream answers."""
+class Logger:
+    """A stream that writes to the console and to a file, for `sys.stdout = Logger(path)`; runs use `setup_logger`.
 
-    def __init__(self, stream: TextIO, file: TextIO):
-        self.stream, self.file = stream, file
+    Whatever else is asked of it, the console answers.
+    """
 
-    def write(self, text: str) -> int:
-        if not self.file.closed:
-            self.file.write(text)
-        return self.stream.write(text)
+    def __init__(self, fpath: str | None = None):
+        self.console, self.file = sys.stdout, None
+        if fpath is not None:
+            mkdir_if_missing(osp.dirname(fpath) or ".")
+            self.file = _LogFile(fpath)
 
-    def flush(self) -> None:
-        if not self.file.closed:
-            self.file.flush()
-        self.stream.flush()
+    def write(self, msg: str) -> int:
+        if self.file is not None:
+            self.file.write(msg)
+        return self.console.write(msg)
+
+    def close(self) -> None:
+        """Ends the file; the console stays open."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def __getattr__(self, name: str):
-        return getattr(self.stream, name)
+        return getattr(self.console, name)
 
 
 class _LogFile:
@@ -56,7 +68,7 @@ class _LogFile:
     """
 
     def __init__(self, path: str):
-        self.path, self.closed, self._told = path, False, False
+        self.path, self._told = path, False
         self._open()
 
     def write(self, text: str) -> int:
@@ -81,42 +93,38 @@ class _LogFile:
         pass
 
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            os.close(self._number)
+        os.close(self._number)
 
     def _open(self) -> None:
-        self._number = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._number = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
 
 
-class RunLog:
-    """An open log file; `close()` gives sys.stdout back. Also a context manager."""
+class RunLog(Logger):
+    """An open log file, in sys.stdout's place; `close()` gives that back. Also a context manager."""
 
     def __init__(self, path: str):
-        mkdir_if_missing(osp.dirname(path) or ".")
         if osp.exists(path):                              # an earlier run's log is kept, as Dassl keeps it
             path += time.strftime("-%Y-%m-%d-%H-%M-%S")
+        super().__init__(path)
         self.path = path
-        self._file = _LogFile(path)
-        self._handler = logging.StreamHandler(self._file)
-        self._handler.setFormatter(logging.Formatter("%(message)s"))
+        self._handlers = [logging.StreamHandler(self.file), _ConsoleHandler()]
+        self._handlers[0].setFormatter(logging.Formatter("%(message)s"))
         root = logging.getLogger()
         self._level = root.level
         root.setLevel(min(root.level, logging.INFO) or logging.INFO)
-        self._console = _ConsoleHandler()
-        root.addHandler(self._handler)
-        root.addHandler(self._console)
-        self._tee = sys.stdout = _Tee(sys.stdout, self._file)
+        for handler in self._handlers:
+            root.addHandler(handler)
+        sys.stdout = self
 
     def close(self) -> None:
         root = logging.getLogger()
-        if self._handler in root.handlers:
-            root.removeHandler(self._handler)
-            root.removeHandler(self._console)
+        if self.file is not None:
+            for handler in self._handlers:
+                root.removeHandler(handler)
             root.setLevel(self._level)
-        if sys.stdout is self._tee:
-            sys.stdout = self._tee.stream
-        self._file.close()
+        if sys.stdout is self:
+            sys.stdout = self.console
+        super().close()
         if _open.get(self._key) is self:
             del _open[self._key]
 
@@ -124,46 +132,8 @@ class RunLog:
     def _key(self) -> str:
         return osp.abspath(osp.dirname(self.path))
 
-    def __enter__(self) -> RunLog:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
 
 _open: dict[str, RunLog] = {}
-
-
-class Logger:
-    """A stream that writes to the console and to a file, for `sys.stdout = Logger(path)`; runs use `setup_logger`."""
-
-    def __init__(self, fpath: str | None = None):
-        self.console, self.file = sys.stdout, None
-        if fpath is not None:
-            mkdir_if_missing(osp.dirname(fpath) or ".")
-            self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115 - until close()
-
-    def write(self, msg: str) -> int:
-        if self.file is not None:
-            self.file.write(msg)
-        return self.console.write(msg)
-
-    def flush(self) -> None:
-        self.console.flush()
-        if self.file is not None:
-            self.file.flush()
-
-    def close(self) -> None:
-        """Ends the file; the console stays open."""
-        if self.file is not None:
-            self.file.close()
-            self.file = None
-
-    def __enter__(self) -> Logger:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
 
 
 def setup_logger(output: str | None = None) -> RunLog | None:

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .errors import UserError
+from .errors import MissingFile, UserError
 from .tools import write_json
+from .whole_files import write_whole
 
 ENDING = ".safetensors"
 
@@ -33,13 +33,7 @@ def write_portable(path: str | Path, tensors: dict[str, Tensor], facts: dict) ->
     path = _tensor_file(path)
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = save(plain)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
     shapes = {name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
               for name, value in plain.items()}
     write_json({**facts, "tensors": shapes, "sha256": hashlib.sha256(content).hexdigest()},
@@ -64,7 +58,7 @@ def read_portable(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             facts = json.loads(beside.read_text(encoding="utf-8"))
         tensors: dict[str, torch.Tensor] = load(content)
     except FileNotFoundError as error:
-        raise UserError(f"There is no file {path}.") from error
+        raise MissingFile(f"There is no file {path}.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} and {beside.name} cannot be read as tensors and JSON ({error}). Fetch them again."
                         ) from error
@@ -74,7 +68,9 @@ def read_portable(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if (told := facts.get("sha256")) and told != (found := hashlib.sha256(content).hexdigest()):
         raise UserError(f"{path} has sha256 {found[:12]}..., and {beside.name} beside it says {str(told)[:12]}...: one "
                         "of the two was changed or cut. Fetch both again.")
-    return tensors, facts
+    order = facts.get("tensors")            # the file has them by size and name
+    return {name: tensors[name] for name in order} if isinstance(order, dict) and order.keys() == tensors.keys() \
+        else tensors, facts
 
 
 def _tensor_file(path: str | Path) -> Path:

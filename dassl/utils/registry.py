@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from .errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownName(UserError, KeyError):
@@ -21,6 +24,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_fold = {k.lower(): k for k in known}
     near = get_close_matches(name.lower(), by_fold, 1, cutoff=0.5)
     return f" Did you mean {by_fold[near[0]]}?" if near else ""
+
+
+def builder(registry: Registry) -> Callable:
+    """`build(name, verbose=True, **kwargs)`: what is registered under that name, called with `kwargs`."""
+
+    def build(name: str, verbose: bool = True, **kwargs):
+        if verbose:
+            logger.info("%s: %s", registry._name, name)
+        return registry.get(name)(**kwargs)
+
+    return build
 
 
 class Registry:

@@ -35,14 +35,10 @@ def fewshot_hash(data_source, root: str) -> str:
 
 def config_hash(cfg) -> str:
     """sha256 of the config without the folders it reads and writes."""
-    plain = json.loads(json.dumps(_plain(cfg)))
+    plain = json.loads(json.dumps(cfg))
     for section, key in ((plain, "OUTPUT_DIR"), (plain, "RESUME"), (plain["DATASET"], "ROOT")):
         section.pop(key)
     return _sha256(plain)
-
-
-def _plain(node):
-    return {k: _plain(v) for k, v in node.items()} if isinstance(node, dict) else node
 
 
 def _sha256(value) -> str:

@@ -12,14 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 
-from .errors import UserError
-
 BURST_SECONDS = 3.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 _signal: int | None = None          # the first that came,
 _came = 0.0                         # and when, by the monotonic clock
-_reason = ""                        # why nothing may be written any more
 _deferring = 0
 _ending = False
 
@@ -35,8 +32,8 @@ class Terminated(SystemExit):
 @contextlib.contextmanager
 def on_signals() -> Iterator[None]:
     """Inside, the signals ask this process to end; one that the caller ignores (nohup) stays ignored."""
-    global _signal, _reason, _ending
-    _signal, _reason, _ending = None, "", False
+    global _signal, _ending
+    _signal, _ending = None, False
     former = {}
     if threading.current_thread() is threading.main_thread():
         former = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -47,7 +44,7 @@ def on_signals() -> Iterator[None]:
         yield
     finally:
         if not _ending:                                 # the error is yet to be printed
-            _signal, _reason = None, ""                 # a later training in this process is not asked to end
+            _signal = None                              # a later training in this process is not asked to end
             for number, handler in former.items():
                 signal.signal(number, handler)
 
@@ -74,23 +71,9 @@ def requested() -> bool:
     return _signal is not None
 
 
-def abandon(reason: str) -> None:
-    """Have the run end at its next safe point without writing anything, from any thread."""
-    global _reason
-    _reason = reason
-
-
-def check(after_saving: bool = True) -> None:
-    """A safe point.
-
-    Args:
-        after_saving: False before there was a chance to save, where only `abandon` ends the run.
-    Raises:
-        Terminated: after a signal. UserError: after `abandon`.
-    """
-    if _reason:
-        raise UserError(_reason)
-    if after_saving and _signal is not None:
+def check() -> None:
+    """A safe point. Raises Terminated after a signal."""
+    if _signal is not None:
         raise Terminated(_signal)
 
 

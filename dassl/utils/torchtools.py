@@ -16,8 +16,7 @@ from dassl.compat.restricted_pickle import restricted_pickle
 
 from .errors import MissingFile, UserError
 from .layers import init_network_weights, set_bn_to_eval  # noqa: F401
-from .portable import ENDING
-from .safe_files import read_safe
+from .portable import ENDING, read_portable
 from .tools import count_num_param, mkdir_if_missing, tolist_if_not  # noqa: F401 - Dassl has the first one here
 from .whole_files import write_whole
 
@@ -69,7 +68,9 @@ def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu")
     if not osp.exists(fpath):
         raise MissingFile(f'No checkpoint at "{fpath}".')
     if osp.splitext(fpath)[1] == ENDING:
-        return read_safe(fpath)
+        tensors, facts = read_portable(fpath)
+        return {**{name: fact for name, fact in facts.items() if name not in ("tensors", "sha256")},
+                "state_dict": collections.OrderedDict(tensors)}
     try:
         _check_archive(fpath)
         return _load(fpath, map_location)
@@ -117,13 +118,18 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
     with open(osp.join(fdir, "checkpoint"), encoding="utf-8") as file:
         fpath = osp.join(fdir, file.readline().strip())
     checkpoint = load_checkpoint(fpath)
-    load_weights(model, checkpoint["state_dict"], fpath)
-    if optimizer is not None and isinstance(checkpoint.get("optimizer"), dict):
-        load_optimizer(optimizer, checkpoint["optimizer"], fpath)
-    if scheduler is not None and isinstance(checkpoint.get("scheduler"), dict):
-        scheduler.load_state_dict(checkpoint["scheduler"])
+    restore(checkpoint, checkpoint["epoch"], fpath, model, optimizer, scheduler)
     logger.info("Loaded %s (epoch %s)", fpath, checkpoint["epoch"])
     return checkpoint["epoch"]
+
+
+def restore(saved: dict, epoch: int, source: str, model: nn.Module, optimizer=None, scheduler=None) -> None:
+    """Put all three where a checkpoint was after `epoch` epochs. Raises UserError, which names the file `source`."""
+    load_weights(model, saved["state_dict"], source)
+    if optimizer is not None and isinstance(saved.get("optimizer"), dict):
+        _load_optimizer(optimizer, saved["optimizer"], source)
+    if scheduler is not None:
+        _load_schedule(scheduler, saved.get("scheduler"), epoch)
 
 
 def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
@@ -148,24 +154,28 @@ def _check_finite(model: nn.Module, source: str) -> None:
                         "computed with it. Take an earlier checkpoint, or train again with a smaller OPTIM.LR.")
 
 
-def load_optimizer(optimizer: Optimizer, state: dict, source: str) -> None:
-    """`load_state_dict`, whose refusal names the file.
+def _load_schedule(schedule, saved, epoch: int) -> None:
+    """For Dassl's own files, which hold an object, the epochs of the schedule are repeated."""
+    if isinstance(saved, dict) and isinstance(saved.get("successor", {}), dict):
+        schedule.load_state_dict(saved)
+        return
+    for group, lr in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
+        group["lr"] = lr                        # the optimiser was loaded at the rate of the saved epoch
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)`")    # its steps were taken before
+        for _ in range(epoch):
+            schedule.step()
 
-    Raises:
-        UserError: the file's optimiser has another number of parameters.
-    """
+
+def _load_optimizer(optimizer: Optimizer, state: dict, source: str) -> None:
     saved, own = ([len(group["params"]) for group in groups] for groups in (state["param_groups"],
                                                                             optimizer.param_groups))
     if saved != own:
-        raise UserError(f"The optimiser in {source} has {_in_groups(saved)}, but this trainer's has {_in_groups(own)}, "
+        raise UserError(f"The optimiser in {source} has groups of {saved} parameters, but this trainer's of {own}, "
                         "so the training cannot be resumed from it. To load its weights alone, pass the run folder as "
                         f"--model-dir (with --eval-only) to test them, or set MODEL.INIT_WEIGHTS {source} to start a "
                         "new training from them.")
     optimizer.load_state_dict(state)
-
-
-def _in_groups(sizes: list[int]) -> str:
-    return f"{sum(sizes)} parameters" + (f" in {len(sizes)} groups" if len(sizes) > 1 else "")
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:

@@ -158,7 +158,7 @@ def test_what_is_no_backbone_is_refused_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda w: {"state": w["ln_final.weight"]}, "OpenAI's layout holds 'visual.layer1"),
+    (lambda w: {"state": w["ln_final.weight"]}, "OpenAI's layout holds 'visual.conv1"),
     (lambda w: {**w, "visual.VPT": torch.zeros(2, 64)}, "visual.VPT is missing or unexpected"),
     (lambda w: {k: v for k, v in w.items() if k != "ln_final.bias"}, "ln_final.bias is missing or unexpected"),
     (lambda w: {**w, "ln_final.bias": torch.zeros(3)}, "does not fit together"),

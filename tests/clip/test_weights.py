@@ -265,14 +265,14 @@ def test_weights_are_fetched_verified_and_found_again(server, tmp_path, monkeypa
     monkeypatch.setattr(Local, "base", base)
     monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DASSL_OFFLINE")
-    good = Local("w", "w", 32, hashlib.sha256(content).hexdigest(), "w.pt")
+    good = Local("w", 32, hashlib.sha256(content).hexdigest())
     assert weights.fetch(good).read_bytes() == content
     (folder / "w.pt").unlink()
     assert weights.fetch(good).read_bytes() == content
 
     (folder / "bad.pt").write_bytes(b"other")
     with pytest.raises(InputError, match="not the published"):
-        weights.fetch(Local("bad", "bad", 32, "0" * 64, "bad.pt"))
+        weights.fetch(Local("bad", 32, "0" * 64))
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["w.pt"]
 
 

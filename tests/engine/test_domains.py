@@ -148,7 +148,7 @@ def test_names_that_are_left_out_point_to_the_table_of_differences(module):
 def test_a_name_of_dassls_can_be_taken_until_somebody_asks_for_it():
     from dassl.utils.registry import Registry
 
-    registry = Registry("DATASET", {"PACS": "dassl.data.datasets.dg.pacs"})
+    registry = Registry("DATASET", {"PACS": "dassl.data.datasets.domains"})
 
     @registry.register()
     class PACS:
@@ -156,7 +156,7 @@ def test_a_name_of_dassls_can_be_taken_until_somebody_asks_for_it():
 
     assert registry.get("PACS") is PACS and "PACS" in registry
     with pytest.raises(UserError, match="Did you mean PACS"):
-        Registry("DATASET", {"PACS": "dassl.data.datasets.dg.pacs"}).get("PACCS")
+        Registry("DATASET", {"PACS": "dassl.data.datasets.domains"}).get("PACCS")
 
 
 TRAINERS = {

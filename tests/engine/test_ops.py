@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -131,6 +131,7 @@ def test_mixup_weighs_images_and_labels_alike(preserve_order):
     assert (share >= 0.5).all() == preserve_order
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(2, 6), st.sampled_from(["linear", "poly", "rbf"]), st.integers(0, 9))
 def test_mmd_is_the_mean_over_all_pairs_of_different_rows(m, n, kernel, seed):
     g = torch.Generator().manual_seed(seed)
@@ -155,7 +156,7 @@ def test_transport_plans_have_the_marginals_and_sinkhorns_divergence_vanishes_on
     cost, plan = sinkhorn.transport_cost(x, y, return_pi=True)
     torch.testing.assert_close(plan.sum(0), torch.full((4,), 1 / 4), atol=1e-3, rtol=0)
     torch.testing.assert_close(plan.sum(1), torch.full((6,), 1 / 6), atol=1e-3, rtol=0)
-    torch.testing.assert_close(cost, (plan * sinkhorn.distance(x, y, "euclidean")).sum())
+    torch.testing.assert_close(cost, (plan * torch.cdist(x, y) ** 2).sum())
     assert abs(sinkhorn(x, x.clone())) < 1e-4 < sinkhorn(x, y)
     cost = ops.MinibatchEnergyDistance("euclidean", eps=1.0).transport_cost
     energy = ops.MinibatchEnergyDistance("euclidean", eps=1.0)(x, y)
@@ -219,20 +220,6 @@ def test_transnorm_normalises_each_half_and_amplifies_channels_that_agree(kind, 
 def _per_channel(x, statistic):
     """Mean or (unbiased) variance of every channel, shaped to broadcast over `x`."""
     return getattr(x.transpose(0, 1).flatten(1), statistic)(1).view(1, -1, *[1] * (x.dim() - 2))
-
-
-def test_a_dynamic_convolution_is_the_sum_of_its_kernels_under_the_images_weights():
-    layer, x = ops.Conv2dDynamic(16, 16, kernel_size=3, stride=2, padding=1), torch.randn(2, 16, 7, 7)
-    weights = layer.attention(x)
-    torch.testing.assert_close(weights.sum(1), torch.ones(2))
-    expected = layer.conv(x)
-    for i, name in enumerate(("conv_nn", "conv_11", "conv_n1", "conv_1n")):
-        expected = expected + torch.stack([layer.kernel_templates[name](x[b:b + 1])[0] * weights[b, i] for b in (0, 1)])
-    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(UserError, match="padding=0"):
-        ops.Conv2dDynamic(16, 16, 3, 1, 0)
-    with pytest.raises(UserError, match="squeeze"):
-        ops.Attention(8, 4)
 
 
 def test_a_sequence_of_modules_passes_tuples_on_as_arguments():

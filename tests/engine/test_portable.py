@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from dassl.utils import UserError
+from dassl.utils import UserError, load_checkpoint
 from dassl.utils.portable import read_portable, write_portable
 
 
@@ -48,3 +48,10 @@ def test_a_file_without_json_is_read_too(written):
     written[0].with_suffix(".json").unlink()
     found, facts = read_portable(written[0])
     assert facts == {} and json.dumps(sorted(found)) == json.dumps(sorted(written[1]))
+
+
+def test_the_file_is_a_checkpoint_with_its_facts_and_the_order_of_its_weights(written):
+    path, tensors = written
+    state = load_checkpoint(str(path))
+    assert state.keys() == {"epoch", "state_dict"} and state["epoch"] == 7
+    assert list(state["state_dict"]) == list(tensors)

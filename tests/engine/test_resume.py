@@ -122,7 +122,7 @@ def test_an_optimiser_that_does_not_fit_is_refused_with_the_way_to_load_the_weig
     with pytest.raises(UserError) as error:
         build_trainer(engine_cfg(RESUME=str(tmp_path / "run"))).train()
     told = str(error.value)
-    assert f"{path} has 88 parameters, but this trainer's has 2" in told
+    assert f"{path} has groups of [88] parameters, but this trainer's of [2]" in told
     assert "--model-dir" in told and "MODEL.INIT_WEIGHTS" in told
     build_trainer(engine_cfg()).load_model(str(tmp_path / "run"))
     build_trainer(engine_cfg("new", MODEL__INIT_WEIGHTS=str(path), OPTIM__MAX_EPOCH=1)).train()

@@ -140,7 +140,8 @@ def outcome(folder: Path) -> dict:
     found: dict = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
-        assert path.name != "run.lock" and not path.name.endswith(".part") and path.name != "resume.pth.tar", name
+        assert not path.name.startswith("run.lock"), name
+        assert not path.name.endswith(".part") and path.name != "resume.pth.tar", name
         if ".pth.tar" in name:
             state = load_checkpoint(str(path))
             found[name] = {key: state[key] for key in ("state_dict", "optimizer", "scheduler", "epoch")}

@@ -113,7 +113,7 @@ def datasets_survive(server, tmp_path, wanted):
 
 
 def weights_survive(server, tmp_path, monkeypatch, wanted):
-    backbone = Local("w", "w", 32, hashlib.sha256(WEIGHTS).hexdigest(), "w.pt")
+    backbone = Local("w", 32, hashlib.sha256(WEIGHTS).hexdigest())
 
     def fetch(name):
         with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_many_kills_of_downloads(server, tmp_path, monkeypatch, capsys):
 
 
 def test_weights_that_were_killed_between_the_last_byte_and_the_name_are_taken(server, tmp_path, monkeypatch):
-    backbone = Local("w", "w", 32, hashlib.sha256(WEIGHTS).hexdigest(), "w.pt")
+    backbone = Local("w", 32, hashlib.sha256(WEIGHTS).hexdigest())
     monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "cache").mkdir()
@@ -158,7 +158,7 @@ def test_weights_that_were_killed_between_the_last_byte_and_the_name_are_taken(s
 
 
 def test_two_processes_fetch_the_same_weights_once(server, tmp_path, monkeypatch):
-    backbone = Local("w", "w", 32, hashlib.sha256(WEIGHTS).hexdigest(), "w.pt")
+    backbone = Local("w", 32, hashlib.sha256(WEIGHTS).hexdigest())
     monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     processes = [FORK.Process(target=weights.fetch, args=(backbone,)) for _ in range(3)]

@@ -108,7 +108,7 @@ def test_a_new_training_keeps_nothing_that_a_former_one_learned(trained, monkeyp
     left = held(trained)
     assert {"config.yaml", "inputs.json", "classes.json"} <= set(left)
     assert all(name.startswith("tensorboard/") and name not in former for name in set(left) - {
-        "config.yaml", "inputs.json", "classes.json", "run.lock"})
+        "config.yaml", "inputs.json", "classes.json", "run.lock", "run.lock.txt"})
 
 
 def test_what_a_sweep_makes_anew_costs_the_former_result_only_once_it_begins(trained, monkeypatch):

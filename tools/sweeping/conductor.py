@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 
 from tools import train
-from tools.inputs import read_json
 from tools.sweeping import cells, launch
 from tools.sweeping.cells import TAIL, Planned
 from tools.sweeping.estimate import Times, side_by_side
@@ -231,8 +230,9 @@ class Conductor:
 
 def _owner(p: Planned) -> str:
     """Who holds the run folder."""
-    owner = read_json(p.folder / "run.lock")
-    return "process {pid} of {user} on {host}, since {started},".format(**owner) if owner else "another process"
+    from dassl.utils.run_lock import read_owner
+
+    return f"{read_owner(p.folder).partition(' (`')[0]},"
 
 
 def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """The state of a sweep's runs while other processes make them."""
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -30,6 +29,4 @@ def _running(planned: list) -> set[Path]:
         return set()
     from dassl.utils.run_lock import owner_of
 
-    with ThreadPoolExecutor(64) as pool:                # a lock whose machine may be gone is watched for a while
-        owners = pool.map(owner_of, (p.folder for p in locked))
-        return {p.cell.folder for p, owner in zip(locked, owners, strict=True) if owner is not None}
+    return {p.cell.folder for p in locked if owner_of(p.folder)}

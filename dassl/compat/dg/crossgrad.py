@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.engine.trainer import SimpleNet, TrainerX
-from dassl.optim import build_lr_scheduler, build_optimizer
 
 
 @TRAINER_REGISTRY.register()
@@ -25,16 +24,11 @@ class CrossGrad(TrainerX):
         self.eps_f, self.eps_d, self.alpha_f, self.alpha_d = c.EPS_F, c.EPS_D, c.ALPHA_F, c.ALPHA_D
 
     def build_model(self) -> None:
-        self.F, self.optim_F, self.sched_F = self._registered("F", self.num_classes)
-        self.D, self.optim_D, self.sched_D = self._registered("D", self.num_source_domains)
+        self.F = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes).to(self.device)
+        self.optim_F, self.sched_F = self.register_learner("F", self.F)
+        self.D = SimpleNet(self.cfg, self.cfg.MODEL, self.num_source_domains).to(self.device)
+        self.optim_D, self.sched_D = self.register_learner("D", self.D)
         self.model = self.F
-
-    def _registered(self, name: str, outputs: int):
-        model = SimpleNet(self.cfg, self.cfg.MODEL, outputs).to(self.device)
-        optim = build_optimizer(model, self.cfg.OPTIM)
-        sched = build_lr_scheduler(optim, self.cfg.OPTIM)
-        self.register_model(name, model, optim, sched)
-        return model, optim, sched
 
     def forward_backward(self, batch: dict) -> dict:
         images, labels, domains = self.parse_batch_train(batch)

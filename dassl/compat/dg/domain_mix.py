@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dassl.engine.build import TRAINER_REGISTRY
-from dassl.metrics import compute_accuracy
 from dassl.utils.errors import UserError
 
 from .vanilla import Vanilla
@@ -32,10 +31,7 @@ class DomainMix(Vanilla):
         images, labels, other_labels, share = self.parse_batch_train(batch)
         logits = self.model(images)                                                     # (B, C)
         loss = (share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, other_labels)).sum()
-        self.model_backward_and_update(loss)
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return self.learn(logits, labels, loss)
 
     def parse_batch_train(self, batch: dict):
         images, labels = super().parse_batch_train(batch)

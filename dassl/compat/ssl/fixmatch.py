@@ -31,11 +31,7 @@ class FixMatch(TrainerXU):
 
     def build_data_loader(self) -> None:
         strong = build_transform(self.cfg, is_train=True, choices=self.cfg.TRAINER.FIXMATCH.STRONG_TRANSFORMS)
-        self.dm = dm = DataManager(self.cfg, custom_tfm_train=[build_transform(self.cfg, is_train=True), strong])
-        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
-        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
-        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
-        self.lab2cname = dm.lab2cname
+        self.use_data(DataManager(self.cfg, custom_tfm_train=[build_transform(self.cfg, is_train=True), strong]))
 
     def forward_backward(self, batch_x: dict, batch_u: dict) -> dict:
         x, x_strong, labels, u, u_strong = self.parse_batch_train(batch_x, batch_u)

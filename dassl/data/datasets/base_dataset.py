@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 
 from dassl.data.task import Task
 from dassl.utils.errors import UserError
@@ -21,35 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 class Datum:
-    """One image file and what is known of it.
-
-    Args:
-        impath: path of the image.
-        label: class index.
-        domain: domain index.
-        classname: as the dataset spells it.
-    """
+    """The path of an image, the indices of its class and domain, and its class name."""
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
             raise TypeError(f"Datum takes impath as str; got {type(impath).__name__}.")
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
-    @property
-    def impath(self) -> str:
-        return self._impath
-
-    @property
-    def label(self) -> int:
-        return self._label
-
-    @property
-    def domain(self) -> int:
-        return self._domain
-
-    @property
-    def classname(self) -> str:
-        return self._classname
+    impath, label, domain, classname = (property(attrgetter(f"_{name}"))
+                                        for name in ("impath", "label", "domain", "classname"))
 
     def __repr__(self) -> str:
         return f"Datum({self._impath!r}, label={self._label}, classname={self._classname!r})"
@@ -74,37 +55,13 @@ class DatasetBase:
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
 
-    @property
-    def train_x(self):
-        return self._train_x
-
-    @property
-    def train_u(self):
-        return self._train_u
-
-    @property
-    def val(self):
-        return self._val
-
-    @property
-    def test(self):
-        return self._test
+    train_x, train_u, val, test, lab2cname, classnames, num_classes = (
+        property(attrgetter(f"_{name}"))
+        for name in ("train_x", "train_u", "val", "test", "lab2cname", "classnames", "num_classes"))
 
     @property
     def val_is_test(self) -> bool:
         return bool(self.val) and [item.impath for item in self.val] == [item.impath for item in self.test or ()]
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
-
-    @property
-    def classnames(self) -> list[str]:
-        return self._classnames
-
-    @property
-    def num_classes(self) -> int:
-        return self._num_classes
 
     @staticmethod
     def get_num_classes(data_source: Sequence[Datum]) -> int:
@@ -178,7 +135,6 @@ class DatasetBase:
         """Draw `num_shots` images per class from Python's global random stream, as Dassl does.
 
         Args:
-            data_sources: lists to draw from, one after the other.
             num_shots: images per class; below 1 the lists are returned as they are.
             repeat: draw with replacement from a class that has fewer; else all of it is taken.
         Returns:

@@ -3,10 +3,8 @@ from __future__ import annotations
 
 from dassl.utils.registry import Registry
 
-_DG = ("PACS", "VLCS", "DigitsDG", "OfficeHomeDG", "DomainNetDG")
-_DA = ("Office31", "OfficeHome", "VisDA17", "DomainNet", "miniDomainNet")
-
-LATER = {**dict.fromkeys(_DG, "dassl.data.datasets.dg"), **dict.fromkeys(_DA, "dassl.data.datasets.da")}
+LATER = dict.fromkeys(("PACS", "VLCS", "DigitsDG", "OfficeHomeDG", "DomainNetDG", "Office31", "OfficeHome", "VisDA17",
+                       "DomainNet", "miniDomainNet"), "dassl.data.datasets.domains")
 DATASET_REGISTRY = Registry("DATASET", LATER)
 
 

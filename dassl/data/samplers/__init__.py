@@ -131,21 +131,17 @@ class RandomClassSampler(Sampler):
         return self.length
 
 
-_SAMPLERS = ("RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler")
-
-
 def build_sampler(sampler_type: str, cfg=None, data_source: Sequence | None = None, batch_size: int = 32,
                   n_domain: int = 0, n_ins: int = 16) -> Sampler:
     """The sampler of that name over `data_source`, a list of Datum."""
-    if sampler_type == "RandomSampler":
-        return RandomSampler(data_source)
-    if sampler_type == "SequentialSampler":
-        return SequentialSampler(data_source)
-    if sampler_type == "RandomDomainSampler":
-        return RandomDomainSampler(data_source, batch_size, n_domain)
-    if sampler_type == "SeqDomainSampler":
-        return SeqDomainSampler(data_source, batch_size)
-    if sampler_type == "RandomClassSampler":
-        return RandomClassSampler(data_source, batch_size, n_ins)
-    raise UserError(f"Unknown sampler {sampler_type!r}.{nearest(sampler_type, _SAMPLERS)} There are "
-                    f"{', '.join(_SAMPLERS)}.")
+    samplers = {
+        "RandomSampler": lambda: RandomSampler(data_source),
+        "SequentialSampler": lambda: SequentialSampler(data_source),
+        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain),
+        "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size),
+        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
+    }
+    if sampler_type not in samplers:
+        raise UserError(f"Unknown sampler {sampler_type!r}.{nearest(sampler_type, samplers)} There are "
+                        f"{', '.join(samplers)}.")
+    return samplers[sampler_type]()

@@ -3,7 +3,7 @@ from PIL import Image
 
 
 class _Policy:
-    """PIL image -> PIL image, by a random pair of operations of the policy; the policy is torchvision's."""
+    """PIL image -> PIL image, by one of the policy's 25 pairs of operations; the policies are torchvision's."""
 
     name: str
 
@@ -15,23 +15,14 @@ class _Policy:
     def __call__(self, img: Image.Image) -> Image.Image:
         return self._policy(img)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 class ImageNetPolicy(_Policy):
-    """25 pairs of operations."""
-
     name = "imagenet"
 
 
 class CIFAR10Policy(_Policy):
-    """25 pairs of operations."""
-
     name = "cifar10"
 
 
 class SVHNPolicy(_Policy):
-    """25 pairs of operations."""
-
     name = "svhn"

@@ -96,14 +96,11 @@ AVAI_CHOICES = ["random_flip", "random_resized_crop", "normalize", "instance_nor
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
-    """PIL image -> (3, H, W) float tensor in [0, 1], normalised iff "normalize" is chosen.
+    """PIL image -> (3, H, W) float in [0, 1], normalised iff "normalize" is chosen; None with INPUT.NO_TRANSFORM.
 
     Args:
-        cfg: INPUT is read.
         is_train: with augmentation; else resize the short side, crop the centre.
         choices: names instead of INPUT.TRANSFORMS.
-    Returns:
-        A callable, or None with INPUT.NO_TRANSFORM.
     Raises:
         UserError: an unknown name.
     """
@@ -117,11 +114,20 @@ def build_transform(cfg, is_train: bool = True, choices=None):
                             f"{', '.join(AVAI_CHOICES)}.")
     if cfg.INPUT.INTERPOLATION not in _MODES:
         raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(_MODES)}; got {cfg.INPUT.INTERPOLATION!r}.")
-    steps = (_train_steps if is_train else _test_steps)(cfg.INPUT, choices)
-    return _torchvision().Compose(steps)
+    c, T, size = cfg.INPUT, _torchvision(), tuple(cfg.INPUT.SIZE)
+    last = {"cutout": lambda: Cutout(c.CUTOUT_N, c.CUTOUT_LEN),
+            "normalize": lambda: T.Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD)),
+            "gaussian_noise": lambda: GaussianNoise(c.GN_MEAN, c.GN_STD), "instance_norm": InstanceNormalization}
+    if is_train:
+        steps, chosen = _augmentations(c, choices), choices
+    else:
+        steps = [T.Resize(max(size), _mode(c.INTERPOLATION)), T.CenterCrop(size)]
+        chosen = {"normalize", "instance_norm"}.intersection(choices)
+    return T.Compose([*steps, T.ToTensor(), *(make() for name, make in last.items() if name in chosen)])
 
 
-def _train_steps(c, choices) -> list:
+def _augmentations(c, choices) -> list:
+    """Of the PIL image, in Dassl's order."""
     T, interpolation, size = _torchvision(), _mode(c.INTERPOLATION), tuple(c.SIZE)
     crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
     augment = {
@@ -141,28 +147,15 @@ def _train_steps(c, choices) -> list:
     }
     steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
     steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
-    steps += [make() for name, make in augment.items() if name in choices]
-    steps.append(T.ToTensor())
-    if "cutout" in choices:
-        steps.append(Cutout(c.CUTOUT_N, c.CUTOUT_LEN))
-    steps += _normalisation(c, choices)
-    if "gaussian_noise" in choices:
-        steps.append(GaussianNoise(c.GN_MEAN, c.GN_STD))
-    return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
-
-
-def _test_steps(c, choices) -> list:
-    T, size = _torchvision(), tuple(c.SIZE)
-    steps = [T.Resize(max(size), _mode(c.INTERPOLATION)), T.CenterCrop(size), T.ToTensor()]
-    steps += _normalisation(c, choices)
-    return steps + ([InstanceNormalization()] if "instance_norm" in choices else [])
+    return steps + [make() for name, make in augment.items() if name in choices]
 
 
 def plain_transform(cfg):
     """Resize to INPUT.SIZE, both sides, without augmentation or crop: what "img0" is (DATALOADER.RETURN_IMG0)."""
-    T = _torchvision()
-    steps = [T.Resize(tuple(cfg.INPUT.SIZE), _mode(cfg.INPUT.INTERPOLATION)), T.ToTensor()]
-    return T.Compose(steps + _normalisation(cfg.INPUT, cfg.INPUT.TRANSFORMS))
+    c, T = cfg.INPUT, _torchvision()
+    steps = [T.Resize(tuple(c.SIZE), _mode(c.INTERPOLATION)), T.ToTensor()]
+    return T.Compose([*steps, T.Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD))] if "normalize" in c.TRANSFORMS
+                     else steps)
 
 
 def arithmetic_apart(transform) -> tuple[Callable, Callable] | None:
@@ -185,7 +178,3 @@ def arithmetic_apart(transform) -> tuple[Callable, Callable] | None:
         return T.functional.normalize(floats, normalize.mean, normalize.std, inplace=True)
 
     return T.Compose(geometry), finish
-
-
-def _normalisation(c, choices) -> list:
-    return [_torchvision().Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD))] if "normalize" in choices else []

@@ -64,9 +64,8 @@ class Autosave(Hook):
         """Save if it is time; end if the run is asked to.
 
         Raises:
-            Terminated, UserError: see `dassl.utils.stop.check`.
+            Terminated: after a signal.
         """
-        stop.check(after_saving=False)
         if distributed.rank() > 0:                  # the first process saves and ends; the others hear of it
             return
         due = _seconds(trainer) > 0 and time.monotonic() >= self._next

@@ -81,14 +81,13 @@ class OnNaN(Hook):
             NotFinite: it cannot. Names what is not finite, epoch, batch and its images, and says what to try.
         """
         broken, self._judged = _first_bad(learned), self._judged or learned is not None
-        if broken and self._updated:
+        bad = _first_bad(terms)
+        if broken and (self._updated or not bad):
             self._raise_broken(broken)
-        if bad := _first_bad(terms):
+        if bad:
             raise NotFinite(f"The loss is infinite or NaN in its term {bad} at {self._where(trainer, images=True)}. "
                             "Try a smaller OPTIM.LR first, then fp32 precision (TRAINER.<NAME>.PREC fp32), a smaller "
                             f"weight on {bad}, or a longer warm-up; --on-nan skip leaves such steps out.")
-        if broken:
-            self._raise_broken(broken)
         if bad := _first_bad(gradients):
             if not may_skip:
                 raise NotFinite(f"The gradient of {bad} is infinite or NaN, though the loss is finite, at "

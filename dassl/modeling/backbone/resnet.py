@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dassl.compat.ops import EFDMix, MixStyle
-from dassl.compat.ops._style import StyleMixer
+from dassl.compat.ops.styles import StyleMixer
 from dassl.utils.errors import UserError
 
 from .backbone import Backbone

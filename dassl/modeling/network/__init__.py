@@ -1,3 +1,1 @@
 from .build import NETWORK_REGISTRY, build_network
-
-__all__ = ["NETWORK_REGISTRY", "build_network"]

@@ -1,11 +1,8 @@
 """Datasets of domain adaptation: labelled source images, unlabelled target images."""
 from dassl.compat.left_out import refuse
 
-from .domainnet import DomainNet
-from .mini_domainnet import miniDomainNet
-from .office31 import Office31
-from .office_home import OfficeHome
-from .visda17 import VisDA17
+from ..domains import DomainNet, Office31, OfficeHome, VisDA17, miniDomainNet
+from . import office_home
 
 __all__ = ["DomainNet", "Office31", "OfficeHome", "VisDA17", "miniDomainNet"]
 

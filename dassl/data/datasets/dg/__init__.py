@@ -1,11 +1,7 @@
 """Datasets of domain generalisation: trained on source domains, tested on others."""
 from dassl.compat.left_out import refuse
 
-from .digits_dg import DigitsDG
-from .domainnet import DomainNetDG
-from .office_home_dg import OfficeHomeDG
-from .pacs import PACS
-from .vlcs import VLCS
+from ..domains import PACS, VLCS, DigitsDG, DomainNetDG, OfficeHomeDG
 
 __all__ = ["PACS", "VLCS", "DigitsDG", "DomainNetDG", "OfficeHomeDG"]
 

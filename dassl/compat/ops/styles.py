@@ -1,4 +1,4 @@
-"""What MixStyle and EFDMix share: when they mix, with whom, and how they are switched in a whole model."""
+"""Styles of feature maps mixed between images: MixStyle and EFDMix, and how they are switched in a whole model."""
 from __future__ import annotations
 
 import random
@@ -45,10 +45,6 @@ class StyleMixer(nn.Module):
         share = self.beta.sample((len(x), 1, 1, 1)).to(x)                               # (B, 1, 1, 1)
         return self.mixed(x, share, self._partners(len(x)).to(x.device))
 
-    def mixed(self, x: Tensor, share: Tensor, partners: Tensor) -> Tensor:
-        """x with `share` (B, 1, 1, 1) of its own style and the rest of its partner's; partners: (B,) indices."""
-        raise TypeError("Use MixStyle or EFDMix.")
-
     def _partners(self, B: int) -> Tensor:
         if self.mix == "random":
             return torch.randperm(B)
@@ -58,21 +54,44 @@ class StyleMixer(nn.Module):
         return torch.cat([half[torch.randperm(len(half))] for half in (second, first)])
 
 
-Switch = Callable[[nn.Module], None]
+class MixStyle(StyleMixer):
+    """Mixes each channel's mean and deviation, through which no gradient flows.
+
+    Source: Zhou et al., ICLR 2021, eqs. 4 to 6.
+    """
+
+    def mixed(self, x: Tensor, share: Tensor, partners: Tensor) -> Tensor:
+        """x with `share` (B, 1, 1, 1) of its own style and the rest of its partner's; partners: (B,) indices."""
+        mean = x.mean((2, 3), keepdim=True).detach()                                    # (B, C, 1, 1)
+        deviation = (x.var((2, 3), keepdim=True) + self.eps).sqrt().detach()            # (B, C, 1, 1)
+        mixed_mean, mixed_deviation = (s * share + s[partners] * (1 - share) for s in (mean, deviation))
+        return (x - mean) / deviation * mixed_deviation + mixed_mean
 
 
-def switches(kind: type[StyleMixer]) -> tuple[Switch, Switch, Switch, Switch]:
-    """Functions for `model.apply`: activate, deactivate, mix at random, mix across domains; others are left alone."""
-    def on_kind(change: Callable[[StyleMixer], None]) -> Switch:
+class EFDMix(StyleMixer):
+    """Moves each value of a channel towards the partner's value of the same rank, through which no gradient flows.
+
+    Source: Zhang et al., CVPR 2022, eq. 7.
+    """
+
+    def mixed(self, x: Tensor, share: Tensor, partners: Tensor) -> Tensor:
+        values = x.flatten(2)                                                           # (B, C, H*W)
+        in_order, order = values.sort(-1)
+        matched = in_order[partners].gather(-1, order.argsort(-1))                      # (B, C, H*W)
+        return (values + (matched - values).detach() * (1 - share[..., 0])).view_as(x)
+
+
+def _switches(kind: type[StyleMixer]):
+    """Functions for `model.apply` (activate, deactivate, mix at random, mix across domains), which leave others alone,
+    and two context managers over a model: run_with(model, mix=None), after which nothing mixes, and run_without(model),
+    after which everything mixes again.
+    """
+    def on_kind(change: Callable[[StyleMixer], None]) -> Callable[[nn.Module], None]:
         return lambda m: change(m) if isinstance(m, kind) else None
 
-    return (on_kind(lambda m: m.set_activation_status(True)), on_kind(lambda m: m.set_activation_status(False)),
-            on_kind(lambda m: m.update_mix_method("random")), on_kind(lambda m: m.update_mix_method("crossdomain")))
+    activate, deactivate = (on_kind(lambda m, s=status: m.set_activation_status(s)) for status in (True, False))
+    at_random, across_domains = (on_kind(lambda m, mix=mix: m.update_mix_method(mix)) for mix in MIXES)
 
-
-def runners(activate: Switch, deactivate: Switch, at_random: Switch, across_domains: Switch):
-    """Two context managers over a model: run_with(model, mix=None), after which nothing mixes, and run_without(model),
-    after which everything mixes again."""
     @contextmanager
     def run_with(model: nn.Module, mix: str | None = None) -> Iterator[None]:
         if mix in MIXES:
@@ -91,4 +110,10 @@ def runners(activate: Switch, deactivate: Switch, at_random: Switch, across_doma
         finally:
             model.apply(activate)
 
-    return run_with, run_without
+    return activate, deactivate, at_random, across_domains, run_with, run_without
+
+
+(activate_mixstyle, deactivate_mixstyle, random_mixstyle, crossdomain_mixstyle, run_with_mixstyle,
+ run_without_mixstyle) = _switches(MixStyle)
+(activate_efdmix, deactivate_efdmix, random_efdmix, crossdomain_efdmix, run_with_efdmix,
+ run_without_efdmix) = _switches(EFDMix)

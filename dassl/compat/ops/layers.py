@@ -1,4 +1,4 @@
-"""Normalisation with statistics per domain and a weight per channel. Source: Wang et al., NeurIPS 2019."""
+"""Layers of adaptation methods: normalisation per domain, reversed gradients, modules of several inputs."""
 from __future__ import annotations
 
 import torch
@@ -7,12 +7,76 @@ from torch import Tensor, nn
 from dassl.utils.errors import UserError
 
 
+class Sequential2(nn.Sequential):
+    """Each module gets what the one before it returned; the items of a tuple become its arguments."""
+
+    def forward(self, *inputs):
+        for module in self:
+            inputs = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        return inputs
+
+
+class _ReverseGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input: Tensor, grad_scaling: float) -> Tensor:
+        ctx.grad_scaling = grad_scaling
+        return input.view_as(input)
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None]:
+        return -ctx.grad_scaling * grad_output, None
+
+
+class ReverseGrad(nn.Module):
+    """The identity, whose gradient is multiplied by -grad_scaling. Source: Ganin and Lempitsky, ICML 2015."""
+
+    def forward(self, x: Tensor, grad_scaling: float = 1.0) -> Tensor:
+        if grad_scaling < 0:
+            raise UserError(f"The scale of a reversed gradient is at least 0; got {grad_scaling}.")
+        return _ReverseGrad.apply(x, grad_scaling)
+
+
+class _DSBN(nn.Module):
+    """One batch normalisation per domain; `select_bn` says which is used, at first that of domain 0.
+
+    Source: Chang et al., CVPR 2019.
+    """
+
+    normalisation: type[nn.Module]
+
+    def __init__(self, num_features: int, n_domain: int):
+        super().__init__()
+        self.bn = nn.ModuleList(self.normalisation(num_features) for _ in range(n_domain))
+        self.n_domain, self.domain_idx = n_domain, 0
+
+    def select_bn(self, domain_idx: int = 0) -> None:
+        if domain_idx not in range(self.n_domain):
+            raise UserError(f"There are domains 0 to {self.n_domain - 1}; got domain_idx={domain_idx}.")
+        self.domain_idx = domain_idx
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn[self.domain_idx](x)
+
+
+class DSBN1d(_DSBN):
+    """(B, C) -> (B, C)."""
+
+    normalisation = nn.BatchNorm1d
+
+
+class DSBN2d(_DSBN):
+    """(B, C, H, W) -> (B, C, H, W)."""
+
+    normalisation = nn.BatchNorm2d
+
+
 class _TransNorm(nn.Module):
     """In training, the first half of a batch is the source domain and the second the target; tests are of the target.
 
     Args:
         momentum: share of the old running statistics that stays in each step, as in Dassl (0.1 keeps a tenth).
         adaptive_alpha: channels in which the domains agree are amplified.
+    Source: Wang et al., NeurIPS 2019.
     """
 
     dims: int
