@@ -5,12 +5,15 @@ and "front" variants, the initial N(0, 0.02), and a context taken from words.
 """
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError, TextTokens, embed_texts
 
 POSITIONS = ("end", "middle", "front")
+logger = logging.getLogger(__name__)
 
 
 class TextPrompt(nn.Module):
@@ -107,3 +110,15 @@ def _fixed_words(clip: FrozenCLIP, classnames: list[str], init: str, n: int) -> 
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
+
+
+def initial_words(init: str, n: int, most: int = 4) -> str:
+    """The words from which n context words start; none, with a warning, where there are more than `most`.
+
+    Source: MaPLe (Khattak et al., CVPR 2023), trainers/maple.py; IVLP and PromptSRC do the same.
+    """
+    if init and n > most:
+        logger.warning("The initial words %r serve up to %d context words; these %d start from random values.", init,
+                       most, n)
+        return ""
+    return init
