@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts.visual_prompt import behind_first
 
 
 class Representation(nn.Module):
@@ -56,7 +57,7 @@ class Representation(nn.Module):
 
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): with K tokens more at the first one, others at the next ones."""
-        return _behind_first(x, block - self.first, self.tokens, self.deeper)
+        return _projected(x, block - self.first, self.tokens, self.deeper)
 
 
 class RepresentationText(nn.Module):
@@ -68,19 +69,19 @@ class RepresentationText(nn.Module):
 
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): a shared prefix or whole sequences."""
-        return _behind_first(x, block - self._shared[0].first, self._shared[0].tokens, self.deeper)
+        return _projected(x, block - self._shared[0].first, self._shared[0].tokens, self.deeper)
 
 
 def _copies(layer: nn.Linear, n: int) -> nn.ModuleList:
     return nn.ModuleList(copy.deepcopy(layer) for _ in range(n))
 
 
-def _behind_first(x: Tensor, layer: int, tokens: Tensor, deeper: nn.ModuleList) -> Tensor:
+def _projected(x: Tensor, layer: int, tokens: Tensor, deeper: nn.ModuleList) -> Tensor:
     """x (B, L, W) with the projected tokens behind the first of each sequence, in place of those of a layer before."""
     if not 0 <= layer < len(deeper):
         return x
-    own = deeper[layer](tokens).to(x.dtype).expand(x.shape[0], -1, -1)                       # (B, K, W)
-    return torch.cat([x[:, :1], own, x[:, 1 + (len(tokens) if layer else 0):]], dim=1)        # (B, L or L+K, W)
+    own = deeper[layer](tokens).to(x.dtype).expand(x.shape[0], -1, -1)                        # (B, K, W)
+    return behind_first(x, own, grows=layer == 0)                                             # (B, L or L+K, W)
 
 
 class RepresentationHead(nn.Module):

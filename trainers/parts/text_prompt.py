@@ -81,12 +81,17 @@ class TextPrompt(nn.Module):
             else:
                 nn.init.normal_(self.ctx, std=0.02)
 
+    def context(self) -> Tensor:
+        """The context words that enter the text tower: what is learned, unless a prompt changes it."""
+        return self.ctx
+
     def forward(self) -> TextTokens:
         """The C prompts as token embeddings; a generic context before the class name is one shared prefix, or P."""
-        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
+        C, ctx = len(self.suffix), self.context()
+        before = ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
         own = self.suffix    # (C, s, W)
         if self.n_before < self.n_ctx:
-            after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
+            after = ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
             own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
