@@ -272,13 +272,16 @@ class FrozenCLIP(nn.Module):
         position = self.positional_embedding.to(prefix.dtype)
         own = tokens.embeddings[at.sequence, at.token] + position[p + at.token]               # (R*L, W)
         prefix, own = prefix + position[:p], own.expand(B, -1, -1)                            # (B, p, W), (B, R*L, W)
-        mask, ends = F.pad(at.mask, (p, 0), value=True), p + at.last                          # (R, L, p+L), (N,)
         *blocks, last = self.transformer.resblocks
-        for i, block in enumerate(blocks):
-            x = torch.cat([tuners.enter(i, prefix), own], 1)
-            y = block.after_prefix(x, mask, project=tuners.project(i))
-            prefix, own = tuners.leave(i, x, y).split([p, own.shape[1]], 1)
-        i, x = len(blocks), torch.cat([tuners.enter(len(blocks), prefix), own], 1)
+        for i in range(self.text_depth):
+            prefix = tuners.enter(i, prefix)                                                  # p may grow here
+            if i == 0 or prefix.shape[1] != p:
+                p = prefix.shape[1]
+                mask, ends = F.pad(at.mask, (p, 0), value=True), p + at.last                  # (R, L, p+L), (N,)
+            x = torch.cat([prefix, own], 1)                                                   # (B, p + R*L, W)
+            if i < len(blocks):
+                y = blocks[i].after_prefix(x, mask, project=tuners.project(i))
+                prefix, own = tuners.leave(i, x, y).split([p, own.shape[1]], 1)
         y = last.after_prefix(x, mask, ends, project=tuners.project(i))
         features = self._joint(tuners.leave(i, x[:, ends], y))                                # (B, N, D)
         return features if tokens.prefix.dim() == 3 else features[0]

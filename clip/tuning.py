@@ -26,7 +26,8 @@ class Tuner(Protocol):
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x; block -1 is before the vision tower's `ln_pre`.
 
-        A text sequence that comes back longer has grown in front of its end-of-text, which moves accordingly.
+        A text sequence, or a shared prefix, that comes back longer has grown in front of the end-of-text, which moves
+        accordingly.
         """
         ...
 

@@ -21,6 +21,7 @@ METHODS = {     # ours: the file of reference numbers, and the settings that it 
     "DAPT": ("dapt", ("TRAINER.DAPT.VIS_DEPTH", 1)),
     "MaPLe": ("maple", ("TRAINER.MAPLE.N_CTX", 2, "TRAINER.MAPLE.PROMPT_DEPTH", 3)),
     "PLOT": ("plot_n4", ("TRAINER.PLOT.N", 4, "TRAINER.PLOT.N_CTX", 16, "TRAINER.PLOT.POOLED", False)),
+    "PromptSRC": ("promptsrc", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 3, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 3)),
     "VPT": ("vpt_shallow", ("TRAINER.VPT.N_CTX_VISION", 8, "TRAINER.VPT.PROMPT_DEPTH_VISION", 1)),
 }
 WRITERS = {"PyTorch 1.6 and later": write_zip, "PyTorch 0.2 to 1.5": write_legacy}

@@ -6,8 +6,6 @@ configs/recipes/maple.yaml. As in the authors' code:
 - The initial words count only up to N_CTX 4; more context words are random and leave no fixed words.
 - The projections of the deeper blocks start as copies of one layer; visual tokens have no values of their own.
 """
-import logging
-
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
@@ -15,10 +13,7 @@ from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.coupling import CoupledPrompt
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.text_prompt import TextPrompt
-
-logger = logging.getLogger(__name__)
-MOST_INITIAL = 4
+from trainers.parts.text_prompt import TextPrompt, initial_words
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -35,12 +30,8 @@ class MaPLe(PromptTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        c, init = options, options.CTX_INIT
-        if init and c.N_CTX > MOST_INITIAL:
-            logger.warning("TRAINER.MAPLE.CTX_INIT %r serves up to %d context words; these %d start from random "
-                           "values.", init, MOST_INITIAL, c.N_CTX)
-            init = ""
-        text = TextPrompt(clip, classes.names, c.N_CTX, init, n_learned=c.N_CTX)
+        c = options
+        text = TextPrompt(clip, classes.names, c.N_CTX, initial_words(c.CTX_INIT, c.N_CTX), n_learned=c.N_CTX)
         visual = CoupledPrompt(clip, text, c.PROMPT_DEPTH)
         return PromptedModel(clip, text=text, visual=visual, text_tuner=visual.deep_text,
                              saved_as=_names(c.PROMPT_DEPTH))

@@ -87,9 +87,11 @@ class Everywhere(nn.Module):
 def assert_same_with_gradients(ours, theirs, learned):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     weights = torch.randn_like(ours)
-    for a, b in zip(*(torch.autograd.grad((values * weights).sum(), learned) for values in (ours, theirs))):
+    ours, theirs = (torch.autograd.grad((values * weights).sum(), learned) for values in (ours, theirs))
+    largest = max(float(b.abs().max()) for b in theirs)             # the sum behind a single number may be near 0
+    for a, b in zip(ours, theirs):
         assert b.abs().max() > 0
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("max_tokens", [0, 25])
@@ -138,12 +140,11 @@ class ClassWise(nn.Module):
 
 
 class Growing(nn.Module):
-    """Two tokens more behind the first, from the second block on."""
+    """Two tokens more behind the first, from the second block on, of each sequence or of the prefix."""
 
-    whole_sequence = True
-
-    def __init__(self, width):
+    def __init__(self, width, whole_sequence=True):
         super().__init__()
+        self.whole_sequence = whole_sequence
         self.tokens = nn.Parameter(torch.randn(2, width))
 
     def enter(self, block, x):
@@ -155,7 +156,8 @@ def test_class_wise_and_growing_texts_are_exact(tiny_clip, max_tokens):
     clip = copy.copy(tiny_clip)
     clip.max_tokens = max_tokens
     tokens = embed_texts(clip, NAMES, share=True)
-    for tuner, grown in ((ClassWise(torch.randn(3, 2, clip.text_width)), 0), (Growing(clip.text_width), 2)):
+    for tuner, grown in ((ClassWise(torch.randn(3, 2, clip.text_width)), 0), (Growing(clip.text_width), 2),
+                         (Growing(clip.text_width, whole_sequence=False), 2)):
         assert_same_with_gradients(clip.encode_text(tokens, tuner), literal_text(clip, tokens, tuner, grown),
                                    list(tuner.parameters()))
 
@@ -163,7 +165,7 @@ def test_class_wise_and_growing_texts_are_exact(tiny_clip, max_tokens):
 def test_several_prefixes_meet_every_sequence_on_either_path(tiny_clip):
     tokens = embed_texts(tiny_clip, NAMES, share=True)
     several = TextTokens(tokens.embeddings, tokens.eot, torch.randn(4, *tokens.prefix.shape))
-    for tuner, grown in ((None, 0), (Growing(tiny_clip.text_width), 2)):
+    for tuner, grown in ((None, 0), (Growing(tiny_clip.text_width), 2), (Growing(tiny_clip.text_width, False), 2)):
         ours = tiny_clip.encode_text(several, tuner)
         assert ours.shape == (4, 3, tiny_clip.embed_dim)
         theirs = literal_text(tiny_clip, several, tuner, grown)
@@ -196,7 +198,7 @@ def open_clip_with(**changes):
     import open_clip
     from open_clip.model import CLIP, CustomTextCLIP
 
-    torch.manual_seed(0)
+    torch.manual_seed(5)
     vision = changes.pop("vision", dict(layers=2, width=64, head_width=32, patch_size=8, image_size=32))
     text = dict(context_length=20, vocab_size=49408, width=64, heads=2, layers=2, **changes)
     model = (CustomTextCLIP if changes else CLIP)(48, vision, text, quick_gelu=True, **(

@@ -4,12 +4,12 @@ Tolerance 1e-5 relative to max|.| (5e-5 after five steps): an independent fused-
 1.6e-6, and a wrong QuickGELU constant shows at 1e-4.
 """
 import pytest
-import torch
 import torch.nn.functional as F
 
 from clip import FrozenCLIP, encode_texts
 from clip.templates import fill
 from dassl.config import CfgNode
+from tests.parts.five_steps import assert_near, follow
 from trainers.maple import MaPLe
 from trainers.parts.classes import Classes
 from trainers.parts.losses import inter_dispersion, intra_dispersion
@@ -63,40 +63,11 @@ CASES = {
 }
 
 
-def assert_near(ours, theirs, tolerance):
-    torch.testing.assert_close(ours, theirs.reshape(ours.shape), rtol=0, atol=tolerance * float(theirs.abs().max()))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_five_training_steps_follow_the_authors(case, tiny_clip, golden):
     build, loss, names = CASES[case]
     theirs = golden(case)
-    model = build(tiny_clip, theirs)
-    learned = dict(model.prompt_learner.named_parameters())
-    whole = "prompt_learner."
-    names = names or {own: whole + saved if isinstance(saved, str) else [whole + row for row in saved]
-                      for own, saved in model.prompt_learner.saved_as.items()}
-    assert names.keys() == learned.keys()
-    with torch.no_grad():
-        for own, name in names.items():
-            learned[own].copy_(theirs.value("param", name).reshape(learned[own].shape))
-    images, labels = theirs.tensor("images"), theirs.tensor("labels")
-    optim = theirs.json("optim")
-    sgd = torch.optim.SGD(learned.values(), optim["lr"], optim["momentum"], weight_decay=optim["weight_decay"])
-    with torch.no_grad():
-        assert_near(model(images[0]).logits, theirs.tensor("logits"), 1e-5)
-    for step in range(5):
-        value = loss(model(images[step]), labels[step], theirs)
-        assert value.item() == pytest.approx(theirs.data["losses"][step], rel=1e-5)
-        sgd.zero_grad()
-        value.backward()
-        for own, name in names.items() if step == 0 else ():
-            assert_near(learned[own].grad, theirs.value("grad", name), 1e-5)
-        sgd.step()
-        for own, name in names.items() if step in (0, 4) else ():
-            assert_near(learned[own].detach(), theirs.value(f"after{step + 1}", name), 1e-5 if step == 0 else 5e-5)
-    with torch.no_grad():
-        assert_near(model(images[0]).logits, theirs.tensor("logits_after5"), 5e-5)
+    follow(build(tiny_clip, theirs), theirs, lambda out, images, labels: loss(out, labels, theirs), names)
 
 
 def test_prototypes_equal_the_authors(tiny_clip, golden):

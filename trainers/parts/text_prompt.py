@@ -5,12 +5,15 @@ and "front" variants, the initial N(0, 0.02), and a context taken from words.
 """
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError, TextTokens, embed_texts
 
 POSITIONS = ("end", "middle", "front")
+logger = logging.getLogger(__name__)
 
 
 class TextPrompt(nn.Module):
@@ -78,12 +81,17 @@ class TextPrompt(nn.Module):
             else:
                 nn.init.normal_(self.ctx, std=0.02)
 
+    def context(self) -> Tensor:
+        """The context words that enter the text tower: what is learned, unless a prompt changes it."""
+        return self.ctx
+
     def forward(self) -> TextTokens:
         """The C prompts as token embeddings; a generic context before the class name is one shared prefix, or P."""
-        C, before = len(self.suffix), self.ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
+        C, ctx = len(self.suffix), self.context()
+        before = ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
         own = self.suffix    # (C, s, W)
         if self.n_before < self.n_ctx:
-            after = self.ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
+            after = ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
             own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
@@ -107,3 +115,15 @@ def _fixed_words(clip: FrozenCLIP, classnames: list[str], init: str, n: int) -> 
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
+
+
+def initial_words(init: str, n: int, most: int = 4) -> str:
+    """The words from which n context words start; none, with a warning, where there are more than `most`.
+
+    Source: MaPLe (Khattak et al., CVPR 2023), trainers/maple.py; IVLP and PromptSRC do the same.
+    """
+    if init and n > most:
+        logger.warning("The initial words %r serve up to %d context words; these %d start from random values.", init,
+                       most, n)
+        return ""
+    return init

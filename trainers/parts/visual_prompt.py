@@ -61,14 +61,17 @@ class VisualPrompt(nn.Module):
         if self.placement == "after_cls":
             if not 0 <= block < self.depth:
                 return x
-            tokens = self._expand(block, x)                                                   # (B, n, W)
-            rest = x[:, 1:] if block == 0 else x[:, 1 + self.n_tokens:]                       # (B, P, W)
-            return torch.cat([x[:, :1], tokens, rest], dim=1)                                 # (B, 1+n+P, W)
+            return behind_first(x, self._expand(block, x), grows=block == 0)                  # (B, 1+n+P, W)
         return behind_patches(block, x, lambda layer: self._expand(layer, x), self.depth)
 
     def _expand(self, layer: int, x: Tensor) -> Tensor:
         # An export to ONNX would take len(x) for a constant.
         return self.dropout(self.tokens[layer].to(x.dtype).expand(x.shape[0], -1, -1))        # (B, n, W)
+
+
+def behind_first(x: Tensor, tokens: Tensor, grows: bool) -> Tensor:
+    """x (B, L, W) with tokens (B, n, W) behind the first of each sequence: n more if it `grows`, else instead of n."""
+    return torch.cat([x[:, :1], tokens, x[:, 1 + (0 if grows else tokens.shape[1]):]], dim=1)
 
 
 def behind_patches(block: int, x: Tensor, tokens: Callable[[int], Tensor], depth: int) -> Tensor:
