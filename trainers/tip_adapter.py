@@ -20,7 +20,7 @@ from trainers.parts.cache_search import search
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CacheHead
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.sentences import mean_text_features
+from trainers.parts.teacher import mean_text_features
 
 logger = logging.getLogger(__name__)
 _IMAGES = {"val": "validation images", "test": "test images, as published: an accuracy on them is too high"}

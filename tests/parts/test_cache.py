@@ -10,7 +10,7 @@ from trainers.parts.cache_search import search, values
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CacheHead
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.sentences import mean_text_features
+from trainers.parts.teacher import mean_text_features
 
 
 def assert_near(ours, theirs, tolerance=1e-5):

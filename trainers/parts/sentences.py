@@ -1,14 +1,9 @@
-"""Fixed sentences: encoded in every step where something in the text tower learns, or once, over several templates."""
+"""Fixed sentences, encoded in every step where something in the text tower learns."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import nn
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from clip import FrozenCLIP, TextTokens, embed_texts, encode_texts
-from trainers.parts.classes import Classes
+from clip import FrozenCLIP, TextTokens, embed_texts
 
 
 class Sentences(nn.Module):
@@ -27,12 +22,3 @@ class Sentences(nn.Module):
 
     def forward(self) -> TextTokens:
         return TextTokens(self.embeddings, self.eot, self.prefix)
-
-
-def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str] = ()) -> Tensor:
-    """(C, D) unit norm: the mean over templates of each class's features; the dataset's template where there are none.
-
-    Source: CLIP (Radford et al., ICML 2021), section 3.1.4: normalised before and after the mean.
-    """
-    features = [encode_texts(clip, classes.sentences(template)) for template in templates or ("",)]
-    return F.normalize(torch.stack(features).mean(0), dim=-1)
