@@ -47,8 +47,8 @@ class ProGrad(PromptTrainer):
         n, template = options.N_CTX, options.TEMPLATE or classes.template
         words = template.split("{}")[0].split() if options.CTX_INIT else []
         if options.CTX_INIT and not 1 <= len(words) <= n:
-            raise UserError(f"TRAINER.PROGRAD.CTX_INIT starts from the words before {{}} in {template!r}: there must be "
-                            f"1 to {n} (N_CTX), got {len(words)}. Set another TEMPLATE, or CTX_INIT False.")
+            raise UserError(f"TRAINER.PROGRAD.CTX_INIT starts from the words before {{}} in {template!r}: there must "
+                            f"be 1 to {n} (N_CTX), got {len(words)}. Set another TEMPLATE, or CTX_INIT False.")
         first = n - len(words)                                  # zeros before the words
         init = " ".join(["X"] * first + words) if words else ""
         text = TextPrompt(clip, classes.names, n, init, n_learned=n)

@@ -31,7 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.TCP = CfgNode()
     c.N_CTX = 4                         # context words, and class-aware ones
     c.CTX_INIT = ""                     # words that the context starts from, e.g. "a photo of a"; "" is random
-    c.PROMPT = ""                       # sentence whose first N_CTX words are learned, e.g. "X X X X {}, a type of pet."
+    c.PROMPT = ""                       # sentence whose first N_CTX words are learned; "" is "X X X X {}."
     c.TEMPLATE = ""                     # the teacher's sentence, with {} for the name; "" takes the dataset's own
     c.BLOCK = 8                         # of the text tower, from 0, that the class-aware words enter
     c.W = 8.0                           # weight of the distance to the teacher; larger stays nearer
@@ -52,7 +52,8 @@ class TCP(PromptTrainer):
             if c.CTX_INIT:
                 words = embed_texts(clip, [c.CTX_INIT]).embeddings[0, 1:-1]
                 if len(words) != n:
-                    raise UserError(f"TRAINER.TCP.CTX_INIT must have N_CTX {n} tokens, {c.CTX_INIT!r} has {len(words)}.")
+                    raise UserError(f"TRAINER.TCP.CTX_INIT must have {n} tokens (N_CTX), {c.CTX_INIT!r} has "
+                                    f"{len(words)}.")
                 text.ctx.copy_(words)
             else:
                 nn.init.normal_(text.ctx, std=0.02)

@@ -38,7 +38,8 @@ def test_the_loss_is_that_of_the_description(tiny_clip):
     features = tiny_clip.encode_image(images)
     logits = tiny_clip.scale * features @ (learned / learned.norm(dim=1, keepdim=True)).T
     expected = F.cross_entropy(logits, labels) + 8 * (1 - F.cosine_similarity(learned, fixed.detach(), dim=1).mean())
-    trainer = SimpleNamespace(options=OPTIONS, teacher=mean_text_features(tiny_clip, Classes(NAMES), (OPTIONS.TEMPLATE,)))
+    teacher = mean_text_features(tiny_clip, Classes(NAMES), (OPTIONS.TEMPLATE,))
+    trainer = SimpleNamespace(options=OPTIONS, teacher=teacher)
     found = sum(KgCoOp.loss(trainer, model(images), {"label": labels}).values())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     ours, theirs = (torch.autograd.grad(value, ctx, retain_graph=True)[0] for value in (found, expected))

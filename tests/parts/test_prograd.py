@@ -111,7 +111,8 @@ def test_a_teacher_without_a_finite_answer_ends_the_step_and_nothing_is_lost(mak
     with pytest.raises(NotFinite, match="its term teacher"):
         trainer.forward_backward(batch)
     assert torch.equal(ctx, before)
-    trainer.loss = lambda out, batch: {"ce": out.logits.square().mean(), "teacher": NanGradient.apply(out.logits).mean()}
+    trainer.loss = lambda out, batch: {"ce": out.logits.square().mean(),
+                                       "teacher": NanGradient.apply(out.logits).mean()}
     with pytest.raises(NotFinite, match="gradient of .*ctx is infinite or NaN"):
         trainer.forward_backward(batch)
     assert torch.equal(ctx, before)

@@ -1,4 +1,4 @@
-"""Words of each class's own, made from what a frozen teacher says of it, that replace the context inside the text tower.
+"""Words of each class's own, made from what a frozen teacher says of it, in place of the context inside the text tower.
 
 Source: TCP (Yao et al., CVPR 2024), trainers/tcp.py PromptLearner and trainers/clip_text/model.py.
 """

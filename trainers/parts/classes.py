@@ -16,6 +16,7 @@ class Classes:
         template: the dataset's sentence, with one {} for the name.
         describe: (kind, path) to the descriptions of each class, see `trainers.parts.descriptions.load_descriptions`;
             None where there are none.
+        others: names of the dataset's other classes, of which there are no images here; None where nobody says.
         seen: for each class whether training saw it; None where nobody says.
         image_size: side of the images that come, where it is not the tower's own (a border is learned around them).
         seed: of what is drawn for the classes; -1 for a random one.
@@ -27,6 +28,7 @@ class Classes:
     seen: Sequence[bool] | None = None
     image_size: int | None = None
     seed: int = -1
+    others: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

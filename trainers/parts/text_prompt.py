@@ -110,7 +110,8 @@ def fixed_words(clip: FrozenCLIP, classnames: list[str], before: str, n: int, en
     """
     given = " ".join(word for word in before.split() if word != "X")
     try:
-        return embed_texts(clip, [f"{before} {name}{ending}" for name in classnames], words=[given, *classnames, ending])
+        return embed_texts(clip, [f"{before} {name}{ending}" for name in classnames],
+                           words=[given, *classnames, ending])
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
