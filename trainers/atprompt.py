@@ -40,6 +40,7 @@ class ATPrompt(PromptTrainer):
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
         soft = [name for name in weights if name.startswith("ctx_att")]
-        if not soft or weights.keys() - soft - {f"token_middle{i}" for i in (1, 2, 3)} != {"ctx"}:
+        if not soft or weights.keys() - soft - {f"token_middle{i}" for i in (1, 2, 3)} != {"ctx"} \
+                or not weights["ctx"].dim() == weights[soft[0]].dim() == 2:
             return None
         return {"N_CTX": len(weights["ctx"]), "N_ATT": len(weights[soft[0]])}
