@@ -25,6 +25,20 @@ IMAGENET_60 = (
     "a sketch of the {}.", "a embroidered {}.", "a pixelated photo of a {}.", "itap of the {}.",
 )
 
+# Sentences of several datasets and of CLIP's for ImageNet, in the order of LASP's configs (5b1e8d9, one list for all
+# datasets); one of them stands there twice.
+MIXED_35 = (
+    "a photo of a {}, a type of flower.", "a photo of a person doing {}.", "a centered satellite photo of {}.",
+    "a photo of a {}, a type of aircraft.", "{} texture.", "itap of a {}.", "a bad photo of the {}.", "a origami {}.",
+    "a photo of the large {}.", "a {} in a video game.", "art of the {}.", "a photo of the small {}.",
+    "a photo of a {}.", "a photo of many {}.", "a photo of the hard to see {}.", "a low resolution photo of the {}.",
+    "a rendering of a {}.", "a bad photo of the {}.", "a cropped photo of the {}.", "a pixelated photo of the {}.",
+    "a bright photo of the {}.", "a cropped photo of a {}.", "a photo of the {}.", "a good photo of the {}.",
+    "a rendering of the {}.", "a close-up photo of the {}.", "a low resolution photo of a {}.",
+    "a rendition of the {}.", "a photo of the clean {}.", "a photo of a large {}.", "a blurry photo of a {}.",
+    "a pixelated photo of a {}.", "itap of the {}.", "a jpeg corrupted photo of the {}.", "a good photo of a {}.",
+)
+
 
 def fill(template: str, classnames: list[str]) -> list[str]:
     """One sentence per class; underscores in class names become spaces, as in CoOp.

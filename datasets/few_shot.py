@@ -29,6 +29,7 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: Sequence[Datum], val: list
 
     Args:
         dataset: draws (`generate_fewshot_dataset`); its `few_shot_drawn`, if it has one, gets shots, seed and the list.
+            Its `other_classnames` become those of the other half, in their order.
         cfg: DATASET.NUM_SHOTS (below 1: everything), DATASET.SUBSAMPLE_CLASSES, SEED.
         train, val, test: whole splits; val None means that the benchmark has none of its own (ImageNet).
         folder: of the dataset, where lists are kept under split_fewshot/; None keeps none.
@@ -52,6 +53,9 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: Sequence[Datum], val: list
         _warn_of_small_classes(train, shots)
         train, val = drawn["train"], drawn.get("val", val)
     splits = subsample_classes(train, test if val is None else val, test, half=half)
+    kept = {item.classname for item in splits[0]}
+    dataset.other_classnames = list(dict.fromkeys(
+        item.classname for item in sorted(train, key=lambda item: item.label) if item.classname not in kept))
     return splits[0], None if val is None else splits[1], splits[2]
 
 

@@ -18,6 +18,7 @@ from old_files import Call, tensor, write_legacy, write_zip  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {     # ours: the file of reference numbers, and the settings that it was made with
     "CoOp": ("coop_end", ("TRAINER.COOP.N_CTX", 16)),
+    "CoPrompt": ("coprompt", ("TRAINER.COPROMPT.N_CTX", 2, "TRAINER.COPROMPT.PROMPT_DEPTH", 3)),
     "DAPT": ("dapt", ("TRAINER.DAPT.VIS_DEPTH", 1)),
     "MaPLe": ("maple", ("TRAINER.MAPLE.N_CTX", 2, "TRAINER.MAPLE.PROMPT_DEPTH", 3)),
     "PLOT": ("plot_n4", ("TRAINER.PLOT.N", 4, "TRAINER.PLOT.N_CTX", 16, "TRAINER.PLOT.POOLED", False)),

@@ -151,12 +151,8 @@ class Recipe:
                 and (shots is None or shots in (rows[d] or {}).get("shots", self.table["shots"]))]
 
     def epochs(self, row: dict, shots: int) -> int | None:
-        """Epochs of the row at `shots`; between listed shots those of the next smaller number count."""
-        epochs = row.get("epochs", self.table.get("epochs"))
-        if not isinstance(epochs, dict):
-            return epochs
-        listed = [s for s in sorted(epochs) if s <= shots] or [min(epochs)]
-        return epochs[listed[-1]]
+        """Epochs of the row at `shots`."""
+        return _at(row.get("epochs", self.table.get("epochs")), shots)
 
     def protocol(self, name: str) -> dict:
         """What the recipe sets otherwise for "base2new", "transfer" (tests on other datasets) or "ablation".
@@ -198,7 +194,7 @@ class Recipe:
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
-        opts = {**self.table.get("opts", {}), **row.get("opts", {})}
+        opts = {key: _at(value, shots) for key, value in {**self.table.get("opts", {}), **row.get("opts", {})}.items()}
         if shots is not None and (epochs := self.epochs(row, shots)) is not None:
             opts[_EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})
@@ -245,6 +241,14 @@ class Recipe:
         return [self.cell(dataset, shots, seed) for dataset in self.datasets
                 for shots in (self.row(dataset).get("shots", self.table["shots"]) or [None])
                 for seed in self.table["seeds"]]
+
+
+def _at(value, shots: int | None):
+    """A value, or that of {shots: value}; between listed shots the one of the next smaller number counts."""
+    if not isinstance(value, dict):
+        return value
+    listed = [s for s in sorted(value) if shots is None or s <= shots] or [min(value)]
+    return value[listed[-1]]
 
 
 def load_recipe(name: str) -> Recipe:

@@ -49,7 +49,7 @@ class PromptTrainer(Method, TrainerX):
                        lambda kind, path: load_descriptions(kind, dataset.classnames, stem=stem, root=cfg.DATASET.ROOT,
                                                             path=path, own=own),
                        [cfg.TEST.get("SEEN_CLASSES", "auto") != "none"] * len(dataset.classnames), cfg.INPUT.SIZE[0],
-                       cfg.SEED)
+                       cfg.SEED, getattr(dataset, "other_classnames", None))
 
     @property
     def precision(self) -> str:
@@ -85,7 +85,12 @@ class PromptTrainer(Method, TrainerX):
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
         if self.learns == "steps":
-            self.optim, self.sched = self.register_learner("prompt_learner", learner)
+            by_rate: dict[float, list[nn.Parameter]] = {}
+            for name, brick in learner.items():
+                by_rate.setdefault(self.rates.get(name, 1.0), []).extend(brick.parameters())
+            groups = [{"params": params, "lr": rate * self.cfg.OPTIM.LR} for rate, params in by_rate.items() if params]
+            self.optim, self.sched = self.register_learner("prompt_learner", learner,
+                                                           groups if len(groups) > 1 else None)
         else:
             self.register_model("prompt_learner", learner)
 

@@ -35,4 +35,5 @@ class CoCoOp(PromptTrainer):
     def options_of(cls, weights: dict) -> dict | None:
         if weights.keys() != set(cls.saved_as.values()) or weights["ctx"].dim() != 2:
             return None
-        return {"N_CTX": len(weights["ctx"])}
+        hidden, D = weights["meta_net.linear1.weight"].shape
+        return {"N_CTX": len(weights["ctx"])} if hidden == max(1, D // 16) else None

@@ -23,12 +23,22 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
 
 
 @pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
-    ({"ctx": Z(16, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False"),
+    ({"ctx": Z(16, 8), **WORDS}, "CoOp or KgCoOp or ProGrad", "CoOp or KgCoOp or ProGrad",
+     "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False TRAINER.KGCOOP.N_CTX 16 TRAINER.PROGRAD.N_CTX 16"),
     ({"module.ctx": Z(3, 4, 8)}, "CoOp or PLOT", "CoOp or PLOT",
      "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True TRAINER.PLOT.N 3 TRAINER.PLOT.N_CTX 4"),
     ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "context words and more", "", "net.0.weight"),
     ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(1, 8) for i in (1, 2) for kind in ("weight", "bias")},
       **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
+    ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(2, 8) for i in (1, 2) for kind in ("weight", "bias")},
+      **WORDS}, "TCP", "TCP", "TRAINER.TCP.N_CTX 4"),
+    ({"ctx": Z(2, 8), **{f"ctx_att{i}": Z(3, 8) for i in (1, 2, 3)}, "token_middle1": Z(3, 1, 8), **WORDS}, "ATPrompt",
+     "ATPrompt", "TRAINER.ATPROMPT.N_CTX 2 TRAINER.ATPROMPT.N_ATT 3"),
+    ({"prompt_learner.ctx": Z(4, 8), "prompt_learner.w": Z(1, 8), "prompt_learner.class_text_features": Z(35, 3, 8),
+      **TOWERS}, "LASP", "LASP", "TRAINER.LASP.N_CTX 4"),
+    ({**{f"prompt_learner.{name}": Z(2, 8) for name in ("ctx", "proj.weight", "proj.bias")}, "model_distill.proj": Z(1),
+      **{f"adapter_{tower}.fc.{i}.weight": Z(1, 1) for tower in ("image", "text") for i in (0, 2)}, **TOWERS},
+     "CoPrompt", "CoPrompt", "TRAINER.COPROMPT.N_CTX 2 TRAINER.COPROMPT.PROMPT_DEPTH 1"),
     ({"txt_ctx": Z(5, 8), "vis_ctx": Z(2, 7, 8), **WORDS}, "DAPT", "DAPT",
      "TRAINER.DAPT.TXT_NUM_TOKENS 5 TRAINER.DAPT.VIS_NUM_TOKENS 7 TRAINER.DAPT.VIS_DEPTH 2"),
     ({"image_encoder.VPT": Z(6, 8), "image_encoder.transformer.resblocks.1.VPT_shallow": Z(6, 8), **TOWERS},
@@ -103,9 +113,10 @@ def said(capsys, *words):
 def test_show_tells_method_epoch_numbers_and_what_was_not_read(theirs, capsys):
     code, text = said(capsys, "show", theirs)
     assert code == 0
-    for part in ("PyTorch, pickles in a row", "epoch 50", "looks like CoOp, with the authors' names",
-                 "--trainer CoOp with TRAINER.COOP.N_CTX 3", "(1 objects, not read)", "1 numbers are infinite or NaN",
-                 "fixed, not loaded", "3x4"):
+    known = "CoOp or KgCoOp or ProGrad"
+    for part in ("PyTorch, pickles in a row", "epoch 50", f"looks like {known}, with the authors' names",
+                 f"--trainer {known} with TRAINER.COOP.N_CTX 3", "(1 objects, not read)",
+                 "1 numbers are infinite or NaN", "fixed, not loaded", "3x4"):
         assert part in text
     code, of_run = said(capsys, "show", theirs.parents[1])
     assert code == 0 and of_run == text

@@ -4,10 +4,12 @@ from __future__ import annotations
 from importlib import import_module
 
 STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "field_steps.DAPTStep",
-         "CoCoOp": "field_steps.CoCoOpStep", "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
+         "CoCoOp": "field_steps.CoCoOpStep", "TCP": "field_teacher.TCPStep",
+         "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
          "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
          "ZeroshotCLIP": "field_steps.ZeroshotTest"}
 OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which go with the image's side
+OF_12_BLOCKS = {"TCP": {"TRAINER.TCP.BLOCK": 8}}        # and those that go with the text tower's depth
 
 
 def step_class(name: str) -> type:

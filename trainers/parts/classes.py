@@ -16,6 +16,7 @@ class Classes:
         template: the dataset's sentence, with one {} for the name.
         describe: (kind, path) to the descriptions of each class, see `trainers.parts.descriptions.load_descriptions`;
             None where there are none.
+        others: names of the dataset's other classes, of which there are no images here; None where nobody says.
         seen: for each class whether training saw images of it, of this dataset; None where nobody says. What is loaded
             later may know better, see `PromptedModel.saw`.
         image_size: side of the images that come, where it is not the tower's own (a border is learned around them).
@@ -28,6 +29,7 @@ class Classes:
     seen: Sequence[bool] | None = None
     image_size: int | None = None
     seed: int = -1
+    others: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

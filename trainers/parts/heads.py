@@ -1,7 +1,8 @@
 """Heads: from features to logits.
 
 A head is called with image features, text features and the towers (for their scale), in float32, see
-`trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found.
+`trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found;
+"image_features" and "text_features" in it take the place of those of the towers.
 It may say `knows_classes` (it needs no text features) and `unit_norm = False` (it takes features as the towers give
 them). Those that learn or keep something save it with the prompts.
 """
@@ -66,6 +67,35 @@ class ResidualHead(CosineHead):
         """(B, D) and (C, D) -> (B, C)."""
         classes = F.normalize(text_features + self.alpha * self.residual, dim=-1)
         return super().forward(image_features, classes, clip)
+
+
+class ShiftedHead(CosineHead):
+    """Cosines with text features that are moved by one learned vector, the same for all classes; zero at first.
+
+    Text features may also be there for classes without images: they follow those of the C classes.
+
+    Args:
+        num_classes: C.
+        with_others: in training, logits of the classes without images too.
+    Attributes:
+        w: (1, D).
+    Source: LASP (Bulat and Tzimiropoulos, CVPR 2023), prompting/lasp.py: added before the normalisation.
+    """
+
+    unit_norm = False
+
+    def __init__(self, clip: FrozenCLIP, num_classes: int, with_others: bool = False):
+        super().__init__()
+        self.num_classes, self.with_others = num_classes, with_others
+        self.w = nn.Parameter(torch.zeros(1, clip.embed_dim, device=clip.logit_scale.device))
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """(B, D) and (C + others, D) -> logits (B, C), or (B, C + others), and "all_texts" (C + others, D), moved."""
+        texts = F.normalize(text_features + self.w, dim=-1)
+        own = texts[:self.num_classes]
+        compared = texts if self.training and self.with_others else own
+        logits = super().forward(F.normalize(image_features, dim=-1), compared, clip)
+        return logits, {"text_features": own, "all_texts": texts}
 
 
 class CacheHead(CosineHead):

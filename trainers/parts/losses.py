@@ -1,6 +1,7 @@
 """Losses of prompt-learning papers: functions of feature tensors that return a scalar."""
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,3 +42,20 @@ def intra_dispersion(image_features: Tensor, prototypes: Tensor) -> Tensor:
     over B and D, and the published weights are for that.
     """
     return F.mse_loss(image_features.float(), prototypes.float())
+
+
+def text_to_text(text_features: Tensor, references: Tensor, scale: Tensor) -> Tensor:
+    """Cross-entropy of finding, for each reference sentence, the class's learned prompt among those of all classes.
+
+    Args:
+        text_features: (C, D), unit norm, of the learned prompts.
+        references: (R, C, D), of R fixed sentences of each class.
+        scale: () factor on their products.
+    Returns:
+        () mean over references and classes.
+    Source: LASP (Bulat and Tzimiropoulos, CVPR 2023), prompting/lasp.py forward_text_to_text. The soft-max is over the
+    learned prompts, not over the references.
+    """
+    logits = scale * references @ text_features.t()                                 # (R, C references, C learned)
+    labels = torch.arange(len(text_features), device=logits.device).repeat(len(references))
+    return F.cross_entropy(logits.flatten(0, 1), labels)

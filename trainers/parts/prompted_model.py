@@ -189,9 +189,8 @@ class PromptedModel(nn.Module):
         with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})
-        # Of a head that knows them, or reads more than one feature of an image.
-        text_features = aux.pop("text_features", text_features)
-        image_features = aux.pop("image_features", image_features)
+        image_features = aux.pop("image_features", image_features)                # of a head that changes them
+        text_features = aux.pop("text_features", text_features)                   # or knows the classes
         if not self.unit_norm:
             image_features = F.normalize(image_features, dim=-1)
             text_features = None if text_features is None else F.normalize(text_features, dim=-1)

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class TextPrompt(nn.Module):
-    """One prompt per class: n learned context vectors and the class's name, ended by a full stop.
+    """One prompt per class: n learned context vectors and the class's name.
 
     Only `ctx` is learned and saved. The fixed words are rebuilt from the class names, so a generic context also serves
     other classes than those it was learned on.
@@ -32,6 +32,7 @@ class TextPrompt(nn.Module):
         n_learned: learn only so many of the first tokens of `init`; the others stay fixed words in the prefix (MaPLe).
             None: all.
         n_prompts: P contexts, each shared by all classes (PLOT); None: one, without that dimension.
+        ending: what follows the class name, e.g. ", a type of pet." (TCP).
     Attributes:
         ctx: (n, W), (C, n, W) when class-specific, or (P, n, W); drawn from N(0, 0.02) with torch's global stream
             unless `init`.
@@ -42,7 +43,7 @@ class TextPrompt(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int = 16, init: str = "", position: str = "end",
                  class_specific: bool = False, n_learned: int | None = None,
-                 n_prompts: int | None = None):
+                 n_prompts: int | None = None, ending: str = "."):
         super().__init__()
         if position not in POSITIONS:
             raise InputError(f"The class name must be at the {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}, got "
@@ -65,7 +66,7 @@ class TextPrompt(nn.Module):
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
         names = [name.replace("_", " ") for name in classnames]
-        fixed = _fixed_words(clip, names, init, words)
+        fixed = fixed_words(clip, names, init or " ".join(["X"] * words), words, ending)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
         self.register_buffer("rest", fixed.embeddings[0, 1 + n:1 + words], persistent=False)    # (words - n, W)
         self.register_buffer("suffix", fixed.embeddings[:, 1 + words:], persistent=False)    # (C, s, W): class . end
@@ -107,11 +108,18 @@ def _own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
                          for k in name_lengths])
 
 
-def _fixed_words(clip: FrozenCLIP, classnames: list[str], init: str, n: int) -> TextTokens:
-    """Embeddings of "<start> X .. X <class>. <end>" (or with the initial words), cut after the longest end."""
+def fixed_words(clip: FrozenCLIP, classnames: list[str], before: str, n: int, ending: str = ".") -> TextTokens:
+    """Embeddings of "<start> before <class>ending<end>", cut after the longest end.
+
+    Args:
+        n: tokens of `before`; only X, which stands for what is learned, needs not be known to the model.
+    Raises:
+        InputError: a sentence of more tokens than the context length.
+    """
+    given = " ".join(word for word in before.split() if word != "X")
     try:
-        return embed_texts(clip, [f"{init or ' '.join(['X'] * n)} {name}." for name in classnames],
-                           words=[init, *classnames] if init else classnames)
+        return embed_texts(clip, [f"{before} {name}{ending}" for name in classnames],
+                           words=[given, *classnames, ending])
     except InputError as error:
         raise InputError(f"A prompt holds at most {clip.context_length} tokens, {n} of them context here. {error}") \
             from error
