@@ -18,6 +18,7 @@ from trainers.parts.prototypes import class_prototypes
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.visual_prompt import VisualPrompt
 from trainers.plot import PLOT
+from trainers.rpo import RPO
 
 
 def coop(clip, golden):
@@ -38,10 +39,20 @@ def maple(clip, golden):
 
 
 def plot(clip, golden):
+    options = CfgNode({**golden.options("PLOT"), "POOLED": False})
+    return PLOT.build(own_towers(golden), Classes(golden.classnames), options)
+
+
+def own_towers(golden):
+    """Those of the file, which are not the tiny CLIP."""
     from random_clip import state_dict
 
-    clip = FrozenCLIP.from_state_dict(state_dict(golden.json("clip")))      # a ResNet of its own
-    return PLOT.build(clip, Classes(golden.classnames), CfgNode({**golden.options("PLOT"), "POOLED": False}))
+    return FrozenCLIP.from_state_dict(state_dict(golden.json("clip")))
+
+
+def rpo(clip, golden):
+    return RPO.build(own_towers(golden), Classes(golden.classnames), CfgNode(
+        {"K": 4, "TEMPLATE": "a photo of a {}.", "UNDERSCORES": True}))
 
 
 def cross_entropy(out, label, golden):
@@ -60,6 +71,7 @@ CASES = {
     "dapt": (dapt, dapt_loss, {"text.ctx": "prompt_learner.txt_ctx", "visual.tokens": "prompt_learner.vis_ctx"}),
     "maple": (maple, cross_entropy, {}),
     "plot_n4": (plot, cross_entropy, {}),
+    "rpo": (rpo, cross_entropy, {}),
 }
 
 

@@ -18,8 +18,9 @@ class Output:
 
     Attributes:
         logits: (B, C), scaled as the head scales them (by CLIP's factor on cosines, where there is one).
-        image_features: unit norm: (B, D); (v, B, D) for v views of each image; (B, L, D) for all of its tokens.
-        text_features: unit norm: (C, D); (P, C, D) for P prompts or (C, m, D) for m descriptions of each class;
+        image_features: unit norm: (B, D); (v, B, D) for v views of each image; (B, L, D) for all of its tokens, or
+            some of them.
+        text_features: unit norm: (C, D); (P, C, D) for P prompts or (C, m, D) for m descriptions or tokens of each;
             (B, C, D) where they depend on the image; None without text.
         aux: what else the head found, by name, e.g. "scores" (B, C, m) of descriptions, or "plan" of a transport.
     """
@@ -87,7 +88,7 @@ class PromptedModel(nn.Module):
         pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
             here, after it.
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
-        want: what is read from the image tower, see `FrozenCLIP.encode_image`.
+        want, text_want: what is read from the image and the text tower, see `FrozenCLIP.encode_image`.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
     Attributes:
         prompt_learner: the bricks under the names of these arguments, and nothing frozen: what is optimised and saved.
@@ -95,7 +96,7 @@ class PromptedModel(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
-                 tower: nn.ParameterDict | None = None, want="pooled",
+                 tower: nn.ParameterDict | None = None, want="pooled", text_want="pooled",
                  saved_as: Mapping[str, str | Sequence[str]] | None = None):
         super().__init__()
         head = head or CosineHead()
@@ -103,7 +104,7 @@ class PromptedModel(nn.Module):
             raise InputError(f"{type(head).__name__} compares images with texts; give text features or a text prompt.")
         if visual is not None:
             clip.require_tokens("A visual prompt")
-        self.clip, self.want = clip, want
+        self.clip, self.want, self.text_want = clip, want, text_want
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
@@ -157,7 +158,7 @@ class PromptedModel(nn.Module):
     def _encode_text(self, image_features: Tensor | None) -> Tensor:
         text = self.prompt_learner["text"]
         return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"),
-                                     unit_norm=self.unit_norm)
+                                     want=self.text_want, unit_norm=self.unit_norm)
 
     def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
         """See `Output`; v views of B images pass the tower as one batch of v * B."""
