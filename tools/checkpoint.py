@@ -76,7 +76,7 @@ def describe(path: str) -> dict:
     from tools.checkpoint_kinds import is_fixed, kind_of
 
     state = read_weights(path)
-    weights, kind = state["state_dict"], kind_of(state["state_dict"])
+    weights, kind = state["state_dict"], kind_of(state["state_dict"], state.get("trainer"))
     all_fixed = all(map(is_fixed, weights))
     return {
         "file": path, "bytes": Path(path).stat().st_size, "format": format_of(path), "epoch": state.get("epoch"),
@@ -178,7 +178,7 @@ def convert(args: argparse.Namespace) -> None:
     state = without_objects(read_weights(files[0]))
     if args.learned_only:
         state = {"state_dict": {name: value for name, value in state["state_dict"].items() if not is_fixed(name)},
-                 "epoch": state.get("epoch"), "val_result": state.get("val_result")}
+                 **{key: state.get(key) for key in ("epoch", "val_result", "trainer") if key in (*DASSL, *state)}}
     if not safe:
         state = {**dict.fromkeys(DASSL), **state}
     args.out.absolute().parent.mkdir(parents=True, exist_ok=True)
