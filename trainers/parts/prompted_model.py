@@ -81,7 +81,8 @@ class PromptedModel(nn.Module):
     Args:
         clip: the towers.
         text: what the classes are compared by: (C, D) fixed unit-norm features; a brick that gives their `TextTokens`,
-            from the images' features (B, D) if it says `conditional`; or None, where the head knows the classes.
+            from the images' features (B, D) if it says `conditional`, or several, each of B prefixes; or None, where
+            the head knows the classes.
         head: image features, text features and `clip` to logits (B, C), or to logits and a dict of more; see
             `trainers.parts.heads`. Default: cosines.
         visual, text_tuner: tuners of the image and the text tower; bricks.
@@ -157,8 +158,10 @@ class PromptedModel(nn.Module):
 
     def _encode_text(self, image_features: Tensor | None) -> Tensor:
         text = self.prompt_learner["text"]
-        return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"),
-                                     want=self.text_want, unit_norm=self.unit_norm)
+        tokens = text(image_features) if self.is_conditional else text()
+        found = [self.clip.encode_text(own, self.brick("text_tuner"), want=self.text_want, unit_norm=self.unit_norm)
+                 for own in (tokens if isinstance(tokens, list) else [tokens])]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
         """See `Output`; v views of B images pass the tower as one batch of v * B."""
