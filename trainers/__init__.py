@@ -19,3 +19,6 @@ def extend_cfg(cfg) -> None:
     if "ONEDNN" not in cfg.TRAIN:
         cfg.TRAIN.ONEDNN = "auto"           # library of float32 products on a CPU: auto takes oneDNN for a large model
                                             # where the processor has AVX-512 and is not Intel's, else F.linear; on, off
+    if "SEEN_CLASSES" not in cfg.TEST:
+        cfg.TEST.SEEN_CLASSES = "auto"      # classes that training saw, where a method answers new ones otherwise: auto
+                                            # asks the run that is tested; all or none where it does not say

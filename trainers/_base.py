@@ -12,11 +12,13 @@ from dassl.config import CfgNode
 from dassl.engine import TrainerX
 from dassl.engine.once import training_images
 from dassl.utils import count_num_param
+from dassl.utils.classes_file import read_classes
 from dassl.utils.tensor_cache import cached_tensor, file_facts
 from dassl.utils.torchtools import load_initial_weights
 from trainers._build import build_on, infer
 from trainers._checks import check_options
 from trainers._memory import with_less_memory_if_need_be
+from trainers._seen import say_which_were_seen
 from trainers.method import Method
 from trainers.parts.classes import Classes
 from trainers.parts.descriptions import load_descriptions
@@ -46,7 +48,8 @@ class PromptTrainer(Method, TrainerX):
         return Classes(dataset.classnames, getattr(dataset, "template", None) or DEFAULT,
                        lambda kind, path: load_descriptions(kind, dataset.classnames, stem=stem, root=cfg.DATASET.ROOT,
                                                             path=path, own=own),
-                       getattr(dataset, "seen_classes", None), cfg.INPUT.SIZE[0], cfg.SEED)
+                       [cfg.TEST.get("SEEN_CLASSES", "auto") != "none"] * len(dataset.classnames), cfg.INPUT.SIZE[0],
+                       cfg.SEED)
 
     @property
     def precision(self) -> str:
@@ -73,10 +76,21 @@ class PromptTrainer(Method, TrainerX):
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
                     f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
 
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        super().load_model(directory, epoch)
+        if directory:
+            say_which_were_seen(self.model, self.classes.names, self.cfg.DATASET.NAME, read_classes(directory),
+                                self.cfg.TEST.get("SEEN_CLASSES", "auto"), directory)
+
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
         if self.learns == "steps":
-            self.optim, self.sched = self.register_learner("prompt_learner", learner)
+            by_rate: dict[float, list[nn.Parameter]] = {}
+            for name, brick in learner.items():
+                by_rate.setdefault(self.rates.get(name, 1.0), []).extend(brick.parameters())
+            groups = [{"params": params, "lr": rate * self.cfg.OPTIM.LR} for rate, params in by_rate.items() if params]
+            self.optim, self.sched = self.register_learner("prompt_learner", learner,
+                                                           groups if len(groups) > 1 else None)
         else:
             self.register_model("prompt_learner", learner)
 

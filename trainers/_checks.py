@@ -15,6 +15,7 @@ from dassl.utils.registry import nearest
 from trainers import MAX_TOKENS
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
+from trainers._seen import CHOICES
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TRAIN.ONEDNN must be auto, on or off, got {choice!r}.{nearest(choice, ONEDNN)}")
     if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
         raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
+    if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
+        raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
         name, transforms = method.__name__, tuple(cfg.INPUT.TRANSFORMS)
         raise UserError(

@@ -25,6 +25,7 @@ class Method:
     needs_vit: it acts on the tokens of a vision transformer.
     normalised: images come normalised from the loader; not so where a prompt works in pixel space.
     border: it learns a border around a smaller image, whose side is INPUT.SIZE.
+    rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
     half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
     one_process_only: why it cannot learn in several processes; "" where it can.
@@ -32,6 +33,7 @@ class Method:
 
     section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
     needs_vit, normalised, border, half_towers = False, True, False, True
+    rates: dict[str, float] = {}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode | None) -> PromptedModel:

@@ -230,9 +230,10 @@ class TrainerX(SimpleTrainer):
 
     schedule_per = "epoch"
 
-    def register_learner(self, name: str, learner: nn.Module) -> tuple[Optimizer, LRScheduler]:
-        """Register a module with an optimiser and a schedule of its own."""
-        optim = build_optimizer(learner, self.cfg.OPTIM)
+    def register_learner(self, name: str, learner: nn.Module,
+                         param_groups: list[dict] | None = None) -> tuple[Optimizer, LRScheduler]:
+        """Register a module with an optimiser and a schedule of its own; `param_groups` may have rates of their own."""
+        optim = build_optimizer(learner, self.cfg.OPTIM, param_groups)
         steps = len(self.train_loader_x) if self.schedule_per == "iteration" else 1
         sched = build_lr_scheduler(optim, self.cfg.OPTIM, steps_per_epoch=steps)
         self.register_model(name, learner, optim, sched)

@@ -25,6 +25,7 @@ from tools.prediction.classifier import Classifier
 from tools.prediction.source import Source
 from trainers._base import PromptTrainer
 from trainers._build import build_on, infer
+from trainers._seen import say_which_were_seen
 from trainers.parts.classes import Classes
 
 logger = logging.getLogger(__name__)
@@ -158,6 +159,7 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Sourc
         load_weights(model.prompt_learner, learned.learned, str(learned.checkpoint))
     elif (started_from := run.cfg.MODEL.INIT_WEIGHTS) and next(model.prompt_learner.parameters(), None) is not None:
         load_initial_weights(model.prompt_learner, started_from)
+    say_which_were_seen(model, names, run.dataset, learned.told, cfg.TEST.SEEN_CLASSES, str(learned.folder))
     fixed = method.predict.__func__ is PromptTrainer.predict.__func__
     return (partial(infer, method, model.eval(), mixed, options=options), model if fixed else None,
             _existing(method.test_transform(cfg)))

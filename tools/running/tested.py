@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 from dassl.utils import UserError
-from dassl.utils.classes_file import FILE as CLASSES
+from dassl.utils.classes_file import read_classes
 from dassl.utils.logger import CONSOLE
 from dassl.utils.tools import read_settings
-from tools import inputs
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +82,7 @@ def _bound_to_classes(cfg) -> bool:
 
 def _learned_classes(model_dir: str) -> list[str]:
     """In the order of their labels; [] where the run does not say."""
-    told = next(filter(None, (inputs.read_json(folder / CLASSES) for folder in _folders_of(model_dir))), {})
-    return list(map(str, told.get("classnames") or []))
+    return list(map(str, read_classes(model_dir).get("classnames") or []))
 
 
 def _folders_of(model_dir: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a method is told of the classes: names, sentences, and which of them training saw."""
+"""What a method knows of the classes: names, sentences, and which of them training saw."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ class Classes:
         template: the dataset's sentence, with one {} for the name.
         describe: (kind, path) to the descriptions of each class, see `trainers.parts.descriptions.load_descriptions`;
             None where there are none.
-        seen: for each class whether training saw it; None where nobody says.
+        seen: for each class whether training saw images of it, of this dataset; None where nobody says. What is loaded
+            later may know better, see `PromptedModel.saw`.
         image_size: side of the images that come, where it is not the tower's own (a border is learned around them).
         seed: of what is drawn for the classes; -1 for a random one.
     """
