@@ -1,12 +1,15 @@
 """ProDA's prompts and its bound against slow literal readings of the recipe."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from clip import InputError, TextTokens, tokenize
+from clip import InputError, TextTokens, embed_texts, tokenize
 from dassl.config import CfgNode
 from dassl.engine import build_trainer
 from dassl.utils import UserError
+from tests.parts.five_steps import follow
 from trainers.parts.classes import Classes
 from trainers.parts.losses import score_variance, similarity_of_pairs
 from trainers.parts.prompt_set import PromptSet
@@ -111,3 +114,19 @@ def test_a_number_without_quarters_is_refused(tiny_clip, P):
 def test_steps_must_share_the_prompts_evenly(make_cfg, drawn):
     with pytest.raises(UserError, match=f"PROMPT_BS must share N_PROMPT 8 evenly, got {drawn}"):
         build_trainer(make_cfg("ProDA", "TRAINER.PRODA.N_PROMPT", 8, "TRAINER.PRODA.PROMPT_BS", drawn))
+
+
+def test_five_training_steps_follow_the_authors(tiny_clip, golden):
+    theirs = golden("proda_8_by4")
+    names, options = theirs.classnames, theirs.options("PRODA")
+    model = ProDA.build(tiny_clip, Classes(names), options)
+    text = model.brick("text")
+    # Their prompts keep the underscores of names, whose tokens are counted without: a name ends too early.
+    written = embed_texts(tiny_clip, [f"X X X X X {name}." for name in names])
+    text.suffix, text.eot = written.embeddings[:, 6:], written.eot
+    text.place_names(theirs.tensor("name_lens").tolist())
+    drawn = iter(theirs.tensor("prompt_index").tolist())
+    text.register_forward_pre_hook(lambda text, _: setattr(text, "drawn", sorted(next(drawn)) if text.training
+                                                           else range(8)))
+    trainer = SimpleNamespace(model=model, options=options)
+    follow(model, theirs, lambda out, images, labels: sum(ProDA.loss(trainer, out, {"label": labels}).values()))

@@ -2,9 +2,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from random_clip import state_dict
 
-from clip import InputError, tokenize
+from clip import FrozenCLIP, InputError, tokenize
 from dassl.config import CfgNode
+from tests.parts.five_steps import follow
 from tools.benchmark.field import blocks_of
 from trainers.parts.classes import Classes
 from trainers.parts.read_only import ReadOnlyPrompt
@@ -102,3 +104,11 @@ def test_no_token_and_nothing_to_read_are_refused(tiny_clip):
         build(tiny_clip, 0)
     with pytest.raises(InputError, match="No tuner gives read-only tokens"):
         tiny_clip.encode_image(torch.randn(1, 3, 32, 32), want="readers")
+
+
+def test_five_training_steps_follow_the_authors(golden):
+    theirs = golden("rpo")
+    clip = FrozenCLIP.from_state_dict(state_dict(theirs.json("clip")))
+    options = CfgNode({"K": 4, "TEMPLATE": "a photo of a {}.", "UNDERSCORES": True})
+    follow(RPO.build(clip, Classes(theirs.classnames), options), theirs,
+           lambda out, images, labels: F.cross_entropy(out.logits, labels))

@@ -89,7 +89,7 @@ class PromptedModel(nn.Module):
         pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
             here, after it.
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
-        want, text_want: what is read from the image and the text tower, see `FrozenCLIP.encode_image`.
+        want, joint: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
     Attributes:
         prompt_learner: the bricks under the names of these arguments, and nothing frozen: what is optimised and saved.
@@ -97,7 +97,7 @@ class PromptedModel(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
-                 tower: nn.ParameterDict | None = None, want="pooled", text_want="pooled",
+                 tower: nn.ParameterDict | None = None, want="pooled", joint: bool = True, text_want="pooled",
                  saved_as: Mapping[str, str | Sequence[str]] | None = None):
         super().__init__()
         head = head or CosineHead()
@@ -105,7 +105,7 @@ class PromptedModel(nn.Module):
             raise InputError(f"{type(head).__name__} compares images with texts; give text features or a text prompt.")
         if visual is not None:
             clip.require_tokens("A visual prompt")
-        self.clip, self.want, self.text_want = clip, want, text_want
+        self.clip, self.want, self.joint, self.text_want = clip, want, joint, text_want
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
@@ -122,6 +122,13 @@ class PromptedModel(nn.Module):
     @property
     def head(self) -> nn.Module:
         return self.prompt_learner[self._head]
+
+    def replace_head(self, head: nn.Module, saved_as: Mapping[str, str]) -> None:
+        """Another head, and how its parameters are called in a checkpoint, for methods on top of this one."""
+        del self.prompt_learner[self._head]
+        self._head = getattr(head, "saved_name", "head")
+        self.prompt_learner[self._head] = head
+        self.prompt_learner.saved_as |= saved_as
 
     @property
     def unit_norm(self) -> bool:
@@ -156,6 +163,16 @@ class PromptedModel(nn.Module):
                 self._cached = state, self._encode_text(None)
         return self._cached[1]
 
+    @property
+    def asks_what_was_seen(self) -> bool:
+        """Whether its head answers classes that training saw otherwise than new ones."""
+        return hasattr(self.head, "seen")
+
+    def saw(self, seen: Sequence[bool] | None) -> None:
+        """Which of the C classes training saw, for a head that asks: its `seen` (C,) bool; None where nobody says."""
+        if self.asks_what_was_seen:
+            self.head.seen = None if seen is None else torch.tensor(list(seen), device=self.mean.device)
+
     def _encode_text(self, image_features: Tensor | None) -> Tensor:
         text = self.prompt_learner["text"]
         tokens = text(image_features) if self.is_conditional else text()
@@ -170,7 +187,7 @@ class PromptedModel(nn.Module):
             if pixel.in_pixel_space:
                 images = (images - self.mean) / self.std
         features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
-                                          unit_norm=unit_norm)
+                                          joint=self.joint, unit_norm=unit_norm)
         return features.unflatten(0, images.shape[:-3])
 
     def forward(self, images: Tensor) -> Output:
@@ -183,8 +200,9 @@ class PromptedModel(nn.Module):
         with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})
-        if (classes := aux.pop("text_features", None)) is not None:               # of a head that knows them
-            text_features = classes
+        # Of a head that knows them, or reads more than one feature of an image.
+        text_features = aux.pop("text_features", text_features)
+        image_features = aux.pop("image_features", image_features)
         if not self.unit_norm:
             image_features = F.normalize(image_features, dim=-1)
             text_features = None if text_features is None else F.normalize(text_features, dim=-1)
