@@ -188,7 +188,8 @@ class PromptedModel(nn.Module):
                 images = (images - self.mean) / self.std
         features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
                                           joint=self.joint, unit_norm=unit_norm)
-        return features.unflatten(0, images.shape[:-3])
+        views = getattr(self.brick("visual"), "views", None)                      # a tuner may let images pass v times
+        return features.unflatten(0, images.shape[:-3] if views is None else (views, *images.shape[:-3]))
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
