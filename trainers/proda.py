@@ -76,6 +76,11 @@ class ProDA(PromptTrainer):
         sentences = clip.encode_text(self.model.brick("text").without_classes())                  # (P, D)
         return {"ce": ce, "bound": bound - ce, "diversity": self.options.ALPHA * similarity_of_pairs(sentences)}
 
+    def use_stand_ins(self) -> None:
+        """Steps with the same share of each place of the name."""
+        N, k = self.options.N_PROMPT, self.options.PROMPT_BS
+        self.unseen = [first + i * (N // k) for first in range(N // k) for i in range(k)]
+
     def training_state(self) -> dict:
         return {**super().training_state(), "unseen": list(self.unseen)}
 

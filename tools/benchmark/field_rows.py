@@ -4,7 +4,8 @@ from __future__ import annotations
 from importlib import import_module
 
 STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "field_steps.DAPTStep",
-         "CoCoOp": "field_steps.CoCoOpStep", "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
+         "CoCoOp": "field_steps.CoCoOpStep", "PLOT": "field_prompts.PLOTStep", "ProDA": "field_prompts.ProDAStep",
+         "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
          "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
          "ZeroshotCLIP": "field_steps.ZeroshotTest"}
 OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which go with the image's side
