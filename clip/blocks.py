@@ -162,6 +162,21 @@ class Block(nn.Module):
             mask = every <= read[:, None, :, None]                                             # (N, 1, k, L)
         return self._finish(take(x, index), F.scaled_dot_product_attention(q, k, v, attn_mask=mask), project)
 
+    def beside(self, readers: Tensor, x: Tensor, sees: Tensor | None = None,
+               project: AfterProduct | None = None) -> Tensor:
+        """The block's output at tokens (N, k, W) that attend to x (N, L, W) alone, not to each other nor to themselves.
+
+        Args:
+            sees: (N, L) bool, which tokens of x they attend to; None: all.
+        """
+        h, source = self.ln_1(readers), self.ln_1(x)
+        if project is None:
+            q, (k, v) = self.attn.q(h), self.attn.kv(source)
+        else:
+            (q, _, _), (_, k, v) = self.attn.qkv(h, project), self.attn.qkv(source, project)
+        mask = None if sees is None else sees[:, None, None]                                   # (N, 1, 1, L)
+        return self._finish(readers, F.scaled_dot_product_attention(q, k, v, attn_mask=mask), project)
+
     def after_prefix(self, x: Tensor, mask: Tensor, places: Tensor | None = None,
                      project: AfterProduct | None = None) -> Tensor:
         """One block over a prefix and rows of tokens behind it, see `Attention.after_prefix`.

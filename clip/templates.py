@@ -40,12 +40,12 @@ MIXED_35 = (
 )
 
 
-def fill(template: str, classnames: list[str]) -> list[str]:
-    """One sentence per class; underscores in class names become spaces, as in CoOp.
+def fill(template: str, classnames: list[str], underscores: bool = False) -> list[str]:
+    """One sentence per class; underscores in class names become spaces, as in CoOp, unless they are kept.
 
     Raises:
         InputError: not exactly one {} in the template.
     """
     if template.count("{}") != 1:
         raise InputError(f'A template has one {{}} where the class name goes, as in "{DEFAULT}"; got {template!r}.')
-    return [template.replace("{}", name.replace("_", " ")) for name in classnames]
+    return [template.replace("{}", name if underscores else name.replace("_", " ")) for name in classnames]

@@ -25,7 +25,7 @@ from .errors import InputError
 from .packing import TextTokens, pack
 from .products import Linear
 from .tuning import Tuner, Tuners
-from .vision import VisionTransformer, Want, build_blocks, build_resnet, check_want, places
+from .vision import VisionTransformer, Want, build_blocks, build_resnet, check_want, places, required
 
 _Tuning = Tuner | Sequence[Tuner] | None
 
@@ -171,7 +171,7 @@ class FrozenCLIP(nn.Module):
             tuner: what acts inside; needs a vision transformer (a ResNet has no blocks of tokens).
             want: "pooled"; "tokens", the pooled one and then every other (a ResNet: its attention pool at the mean and
                 at every position); positions such as [0, -1]; "class_tokens", the class token that leaves each block,
-                in the tower's width, as it is.
+                in the tower's width, as it is; "readers", the read-only tokens of a tuner.
             joint: in the space that both towers share, else in the tower's width, after the last norm.
             unit_norm: whether they are normalised; never so for "class_tokens".
         Returns:
@@ -249,14 +249,18 @@ class FrozenCLIP(nn.Module):
         x, eot = tokens.embeddings, tokens.eot.to(tokens.embeddings.device)                   # (N, L, W), (N,)
         x = x + self.positional_embedding[:x.shape[1]].to(x.dtype)
         *blocks, last = self.transformer.resblocks
-        at_end = []
-        for i in range(self.text_depth):
+        at_end, readers = [], None
+        for i, block in enumerate(self.transformer.resblocks):
             before = x.shape[1]
             x = tuners.enter(i, x)
             eot = eot + (x.shape[1] - before)
+            readers = tuners.read_only(i, block, x, readers, eot)
             if i < len(blocks):
-                x = tuners.leave(i, x, blocks[i](x, causal=self.causal, project=tuners.project(i)))
+                x = tuners.leave(i, x, block(x, causal=self.causal, project=tuners.project(i)))
                 at_end += [take(x, eot[:, None])] if want == "class_tokens" else []
+        readers = tuners.readers(i + 1, x, readers)
+        if want == "readers":
+            return self._joint(required(readers))                                             # (N, k, D)
         index = eot[:, None] if want in ("pooled", "class_tokens") else places(want, x)       # (N, 1) or (1, k)
         y = last.read(x, index, causal=self.causal, project=tuners.project(i))
         x = tuners.leave(i, take(x, index), y)                                                # (N, k, W)

@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from .blocks import Block
+
 SITES = ("qkv", "out", "fc", "proj")    # the products of a block, in their order
+PARTS = ("enter", "project", "leave", "readers")        # of a tuner
 
 
 class Tuner(Protocol):
@@ -39,6 +43,18 @@ class Tuner(Protocol):
         """What leaves `block` instead of y, its output for x; in the last block for the tokens that are read alone."""
         ...
 
+    def readers(self, block: int, x: Tensor, left: Tensor | None) -> Tensor | None:
+        """Read-only tokens (N, k, W) beside x (N, L, W), which enters `block`: they attend to x and nothing to them.
+
+        They pass a block as x does, without `leave`; where x does not learn, nothing but they is recorded for autograd.
+        In the text tower they see what stands up to the end-of-text, and have no position.
+
+        Args:
+            block: as in `enter`; one more than the last, to give what is read of them in the end.
+            left: those that left the block before, or `ln_pre`; None where there are none yet.
+        """
+        ...
+
     def select(self, rows: slice) -> Tuner:
         """The same for some of the N text sequences; needed where `enter` differs between sequences."""
         ...
@@ -54,18 +70,18 @@ class Tuners:
     def __init__(self, tuners: Tuner | Sequence[Tuner] | None):
         if tuners is None or isinstance(tuners, Tuners):
             tuners = tuners.tuners if tuners is not None else ()
-        elif any(hasattr(tuners, part) for part in ("enter", "project", "leave")):
+        elif any(hasattr(tuners, part) for part in PARTS):
             tuners = (tuners,)
         self.tuners = tuple(tuners)
-        self._enter, self._project, self._leave = ([getattr(t, part) for t in self.tuners if hasattr(t, part)]
-                                                   for part in ("enter", "project", "leave"))
+        self._enter, self._project, self._leave, self._readers = (
+            [getattr(t, part) for t in self.tuners if hasattr(t, part)] for part in PARTS)
 
     def __bool__(self) -> bool:
         return bool(self.tuners)
 
     @property
     def whole_sequence(self) -> bool:
-        return any(getattr(tuner, "whole_sequence", False) for tuner in self.tuners)
+        return bool(self._readers) or any(getattr(tuner, "whole_sequence", False) for tuner in self.tuners)
 
     def select(self, rows: slice) -> Tuners:
         return Tuners([tuner.select(rows) if hasattr(tuner, "select") else tuner for tuner in self.tuners])
@@ -88,3 +104,20 @@ class Tuners:
         for part in self._leave:
             y = part(block, x, y)
         return y
+
+    def readers(self, block: int, x: Tensor, left: Tensor | None) -> Tensor | None:
+        for part in self._readers:
+            left = part(block, x, left)
+        return left
+
+    def read_only(self, block: int, module: Block, x: Tensor, left: Tensor | None,
+                  last: Tensor | None = None) -> Tensor | None:
+        """What leaves `module`, the tower's `block`, of the read-only tokens; None where there are none.
+
+        Args:
+            last: (N,) the last token of x that they see; None: they see all.
+        """
+        if (readers := self.readers(block, x, left)) is None:
+            return None
+        sees = None if last is None else torch.arange(x.shape[1], device=x.device) <= last[:, None]      # (N, L)
+        return module.beside(readers, x, sees, self.project(block))

@@ -16,7 +16,7 @@ from .errors import InputError
 from .tuning import Tuners
 
 Want = str | Sequence[int]
-WANTS = ("pooled", "tokens", "class_tokens")
+WANTS = ("pooled", "tokens", "class_tokens", "readers")
 
 
 def check_want(want: Want) -> None:
@@ -62,17 +62,24 @@ class VisionTransformer(nn.Module):
         x = self.conv1(images).flatten(2).transpose(1, 2)                                     # (B, P, W)
         cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)                      # (B, 1, W)
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)                # (B, 1+P, W)
-        x = self.ln_pre(tuners.enter(-1, x))
+        x = tuners.enter(-1, x)
+        readers = tuners.readers(-1, x, None)
+        x, readers = self.ln_pre(x), None if readers is None else self.ln_pre(readers)
         *blocks, last = self.transformer.resblocks
         class_tokens = []
         for i, block in enumerate(blocks):
             x = tuners.enter(i, x)
+            readers = tuners.read_only(i, block, x, readers)
             x = tuners.leave(i, x, block(x, project=tuners.project(i)))
             class_tokens.append(x[:, :1])
         i, x = len(blocks), tuners.enter(len(blocks), x)
-        index = places(want, x)                                                              # (1, k)
-        y = last.read(x, index, project=tuners.project(i))
-        x = tuners.leave(i, take(x, index), y)                                                # (B, k, W)
+        readers = tuners.readers(i + 1, x, tuners.read_only(i, last, x, readers))
+        if want == "readers":
+            x = required(readers)
+        else:
+            index = places(want, x)                                                          # (1, k)
+            y = last.read(x, index, project=tuners.project(i))
+            x = tuners.leave(i, take(x, index), y)                                            # (B, k, W)
         if want == "class_tokens":
             return torch.cat([*class_tokens, x], dim=1)                                       # (B, depth, W)
         x = self.ln_post(x)
@@ -88,6 +95,13 @@ class VisionTransformer(nn.Module):
         grid = resize_grid(grid, image_size // self.patch_size)
         self.positional_embedding = nn.Parameter(torch.cat([cls, grid]), requires_grad=False)
         self.image_size = image_size
+
+
+def required(readers: Tensor | None) -> Tensor:
+    """Raises InputError where there are no read-only tokens."""
+    if readers is None:
+        raise InputError("No tuner gives read-only tokens, so 'readers' cannot be read.")
+    return readers
 
 
 def places(want: Want, x: Tensor) -> Places:

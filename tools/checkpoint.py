@@ -77,7 +77,7 @@ def describe(path: str) -> dict:
     from tools.checkpoint_kinds import is_fixed, kind_of
 
     state = read_weights(path)
-    weights, kind = state["state_dict"], kind_of(state["state_dict"])
+    weights, kind = state["state_dict"], kind_of(state["state_dict"], state.get("trainer"))
     all_fixed = all(map(is_fixed, weights))
     return {
         "file": path, "bytes": Path(path).stat().st_size, "format": format_of(path), "epoch": state.get("epoch"),
@@ -177,7 +177,8 @@ def convert(args: argparse.Namespace) -> None:
         if path.exists() and not args.force:
             raise UserError(f"{path} exists. Give another name, or --force to replace it.")
     state = without_objects(read_weights(files[0]))
-    facts = {"epoch": state.get("epoch"), "val_result": plain_number(state.get("val_result"))}
+    facts = {"epoch": state.get("epoch"), "val_result": plain_number(state.get("val_result")),
+             **({"trainer": str(state["trainer"])} if state.get("trainer") else {})}
     if args.learned_only:
         state = {"state_dict": {name: value for name, value in state["state_dict"].items() if not is_fixed(name)},
                  **facts}

@@ -35,8 +35,12 @@ def is_fixed(name: str) -> bool:
     return _FIXED.match(bare(name)) is not None and "VPT" not in name and "lora" not in name
 
 
-def kind_of(weights: Mapping[str, Tensor]) -> Kind:
-    """The methods that know these weights as theirs (`options_of`), or else a hint."""
+def kind_of(weights: Mapping[str, Tensor], trainer: object = None) -> Kind:
+    """The methods that know these weights as theirs (`options_of`), or else a hint.
+
+    Args:
+        trainer: the name that the file gives; where several know the weights, that one alone counts.
+    """
     from dassl.config import CfgNode, get_cfg_default
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
@@ -45,11 +49,14 @@ def kind_of(weights: Mapping[str, Tensor]) -> Kind:
     w = {bare(name): value for name, value in weights.items() if hasattr(value, "shape")}
     learned = {name: value for name, value in w.items() if not is_fixed(name)}
     extend_all(cfg := get_cfg_default(), train.register())
-    found = {}
+    words, found = w.get("token_prefix"), {}
+    prompts = words.shape[0] if words is not None and words.dim() == 3 else 0
     for name in sorted(TRAINER_REGISTRY.registered_names()):
         method = TRAINER_REGISTRY.get(name)
-        if (options := getattr(method, "options_of", lambda _: None)(learned)) is not None:
+        options = getattr(method, "options_of", lambda _: None)(learned)
+        if options is not None and (not prompts or method.fits_prompts(learned, prompts)):
             found[name] = method, options
+    found = {trainer: found[trainer]} if trainer in found else found
     if not found:
         return _hint(w, learned)
     names, method, options = " or ".join(found), *next(iter(found.values()))

@@ -49,3 +49,7 @@ class CoOp(PromptTrainer):
         if weights.keys() != {"ctx"} or weights["ctx"].dim() not in (2, 3):
             return None
         return {"N_CTX": weights["ctx"].shape[-2], "CSC": weights["ctx"].dim() == 3}
+
+    @classmethod
+    def fits_prompts(cls, weights: dict, prompts: int) -> bool:
+        return weights["ctx"].dim() == 2 or len(weights["ctx"]) == prompts

@@ -50,6 +50,13 @@ class Method:
         """The options by which a checkpoint of this method was made, as far as its shapes tell; None: another's."""
         return None
 
+    @classmethod
+    def fits_prompts(cls, weights: dict[str, Tensor], prompts: int) -> bool:
+        """Whether these weights, which are of this method by their shapes, go with the fixed words of so many prompts
+        in the authors' checkpoint.
+        """
+        return True
+
     def inputs(self, batch: dict) -> Tensor:
         """The images of a training batch (B, 3, H, W), which a method may attack or augment."""
         return batch["img"]

@@ -42,3 +42,7 @@ class PLOT(PromptTrainer):
         if weights.keys() != {"ctx"} or weights["ctx"].dim() != 3:
             return None                 # a context for each class, as CoOp may save, looks the same
         return {"N": len(weights["ctx"]), "N_CTX": weights["ctx"].shape[1]}
+
+    @classmethod
+    def fits_prompts(cls, weights: dict, prompts: int) -> bool:
+        return prompts > len(weights["ctx"])            # each context with each class

@@ -88,7 +88,7 @@ class RegisteredModels:
         self.on_nan.after_batches(self)
         for model in self.registered():
             save_checkpoint({**model.state(), "epoch": epoch + 1, "val_result": val_result,
-                             "training": self.training_state()},
+                             "trainer": type(self).__name__, "training": self.training_state()},
                             osp.join(directory, model.name), is_best=is_best, model_name=model_name)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

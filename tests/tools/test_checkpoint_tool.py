@@ -27,6 +27,8 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
      "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False TRAINER.KGCOOP.N_CTX 16 TRAINER.PROGRAD.N_CTX 16"),
     ({"module.ctx": Z(3, 4, 8)}, "CoOp or PLOT", "CoOp or PLOT",
      "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True TRAINER.PLOT.N 3 TRAINER.PLOT.N_CTX 4"),
+    ({"ctx": Z(3, 4, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.CSC True"),
+    ({"ctx": Z(4, 4, 8), "token_prefix": Z(12, 1, 8)}, "PLOT", "PLOT", "TRAINER.PLOT.N 4"),
     ({"ctx": Z(4, 8), "net.0.weight": Z(2, 8), **WORDS}, "context words and more", "", "net.0.weight"),
     ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(1, 8) for i in (1, 2) for kind in ("weight", "bias")},
       **WORDS}, "CoCoOp", "CoCoOp", "TRAINER.COCOOP.N_CTX 4"),
@@ -57,6 +59,18 @@ def test_a_method_is_known_by_its_names_and_shapes(weights, method, trainer, tol
     kind = kind_of(weights)
     assert (kind.method, kind.trainer) == (method, trainer)
     assert told in " ".join([*kind.options, kind.remark])
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "PLOT"])
+def test_a_file_of_ours_names_its_trainer_where_shapes_do_not(trainer, make_cfg, tmp_path, capsys):
+    saved = build_trainer(make_cfg(trainer, *(["TRAINER.COOP.CSC", True] if trainer == "CoOp" else [])))
+    saved.save_model(0, str(tmp_path))
+    file = tmp_path / "prompt_learner" / "model.pth.tar-1"
+    assert checkpoint.cli(["convert", str(file), str(tmp_path / "x.safetensors"), "--learned-only"]) == 0
+    for path in (file, tmp_path / "x.safetensors"):
+        capsys.readouterr()
+        assert checkpoint.cli(["show", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["looks_like"]["trainer"] == trainer
 
 
 @given(st.dictionaries(st.sampled_from([

@@ -82,12 +82,15 @@ class FieldCLIP:
         x = x[torch.arange(len(x), device=x.device), eot] @ clip.text_projection.to(x.dtype)  # (N, D)
         return x / x.norm(dim=-1, keepdim=True)
 
-    def encode_image(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> (B, D), unit norm; `tokens` (n, W) stand between class token and patches, after `ln_pre`."""
+    def encode_image(self, images: Tensor, tokens: Tensor | None = None, every: bool = False) -> Tensor:
+        """(B, 3, H, W) -> (B, D), unit norm; `tokens` (n, W) stand between class token and patches, after `ln_pre`.
+
+        With `every` (B, 1+P, D), all tokens (of a ResNet its attention pool everywhere).
+        """
         visual, B, images = self.clip.visual, len(images), images.to(self.dtype)
         if self.image_blocks is None:
             with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                x = visual(images).to(self.dtype)
+                x = visual(images, want="tokens" if every else "pooled").to(self.dtype)
             return x / x.norm(dim=-1, keepdim=True)
         x = visual.conv1(images).flatten(2).permute(0, 2, 1)                                  # (B, P, W)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(B, 1, -1), x], dim=1)        # (B, 1+P, W)
@@ -96,7 +99,7 @@ class FieldCLIP:
         if tokens is not None:
             x = torch.cat([x[:, :1], tokens.to(x.dtype).expand(B, -1, -1), x[:, 1:]], dim=1)  # (B, 1+n+P, W)
         x = self.image_blocks(x.permute(1, 0, 2)).permute(1, 0, 2)
-        x = plain_norm(visual.ln_post, x[:, 0]) @ visual.proj.to(x.dtype)                     # (B, D)
+        x = plain_norm(visual.ln_post, x if every else x[:, 0]) @ visual.proj.to(x.dtype)                     # (B, D)
         return x / x.norm(dim=-1, keepdim=True)
 
 

@@ -5,6 +5,7 @@ from importlib import import_module
 
 STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "field_steps.DAPTStep",
          "CoCoOp": "field_steps.CoCoOpStep", "TCP": "field_teacher.TCPStep",
+         "PLOT": "field_prompts.PLOTStep", "ProDA": "field_prompts.ProDAStep",
          "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
          "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
          "ZeroshotCLIP": "field_steps.ZeroshotTest"}

@@ -116,8 +116,9 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
     own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
+    prompts = 1 if prompt.class_specific or hasattr(prompt, "drawn") else prompt.ctx[..., 0, 0].numel()
     tower = text(1 + prompt.n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
-                 B if model.is_conditional else 1)
+                 B if model.is_conditional else prompts)
     if model.is_conditional:
         hidden = prompt.meta_net.linear1.out_features
         tower = tower + product(B, D, hidden, 1) + product(B, hidden, clip.text_width, 2)

@@ -34,6 +34,6 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def sentences(self, template: str = "") -> list[str]:
-        """One for each class, in `template` or else the dataset's."""
-        return fill(template or self.template, list(self.names))
+    def sentences(self, template: str = "", underscores: bool = False) -> list[str]:
+        """One for each class, in `template` or else the dataset's; underscores in names are kept or become spaces."""
+        return fill(template or self.template, list(self.names), underscores)

@@ -34,6 +34,14 @@ class CosineHead(nn.Module):
         return scale * image_features @ text_features.t() + clip.bias
 
 
+class MeanHead(CosineHead):
+    """Cosines times the scale with the mean of several prompts' unit-norm features, itself not of unit norm (ProDA)."""
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (P, C, D) -> (B, C)."""
+        return super().forward(image_features, text_features.mean(dim=0), clip)
+
+
 class LinearHead(nn.Module):
     """Scores W f + b of image features f as the tower gives them; zero at first."""
 

@@ -59,3 +59,31 @@ def text_to_text(text_features: Tensor, references: Tensor, scale: Tensor) -> Te
     logits = scale * references @ text_features.t()                                 # (R, C references, C learned)
     labels = torch.arange(len(text_features), device=logits.device).repeat(len(references))
     return F.cross_entropy(logits.flatten(0, 1), labels)
+
+
+def score_variance(image_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
+    """How the cosine of each class, less that of the image's own class, varies over prompts; coordinates by themselves.
+
+    Args:
+        image_features: (B, D). text_features: (P, C, D). labels: (B,) in [0, C).
+    Returns:
+        (B, C), at least 0, and 0 at the label.
+    Source: ProDA (Lu et al., CVPR 2022), the upper bound of section 3.3: x' (S_yy + S_cc - 2 S_yc) x with covariances
+    that are diagonal over coordinates; divided by P + 1 as in the code that trainers/proda.py names.
+    """
+    x, texts = image_features.float().square(), text_features.float()
+    spread = texts - texts.mean(dim=0)                                                  # (P, C, D)
+    own = spread[:, labels]                                                             # (P, B, D)
+    every = x @ spread.square().sum(dim=0).t()                                          # (B, C)
+    shared = torch.einsum("pbd,pcd->bc", own * x, spread)                               # (B, C)
+    return (every + every.gather(1, labels[:, None]) - 2 * shared) / (len(texts) + 1)
+
+
+def similarity_of_pairs(features: Tensor) -> Tensor:
+    """() in [0, 1]: mean absolute cosine over all pairs of P unit-norm features (P, D); 0 for a single one.
+
+    Source: ProDA (Lu et al., CVPR 2022), section 3.4, of the prompts' semantic orthogonality.
+    """
+    P = len(features)
+    cosines = (features.float() @ features.float().t()).abs()                       # (P, P)
+    return (cosines.sum() - cosines.diagonal().sum()) / max(1, P * (P - 1))

@@ -18,8 +18,9 @@ class Output:
 
     Attributes:
         logits: (B, C), scaled as the head scales them (by CLIP's factor on cosines, where there is one).
-        image_features: unit norm: (B, D); (v, B, D) for v views of each image; (B, L, D) for all of its tokens.
-        text_features: unit norm: (C, D); (P, C, D) for P prompts or (C, m, D) for m descriptions of each class;
+        image_features: unit norm: (B, D); (v, B, D) for v views of each image; (B, L, D) for all of its tokens, or
+            some of them.
+        text_features: unit norm: (C, D); (P, C, D) for P prompts or (C, m, D) for m descriptions or tokens of each;
             (B, C, D) where they depend on the image; None without text.
         aux: what else the head found, by name, e.g. "scores" (B, C, m) of descriptions, or "plan" of a transport.
     """
@@ -80,14 +81,15 @@ class PromptedModel(nn.Module):
     Args:
         clip: the towers.
         text: what the classes are compared by: (C, D) fixed unit-norm features; a brick that gives their `TextTokens`,
-            from the images' features (B, D) if it says `conditional`; or None, where the head knows the classes.
+            from the images' features (B, D) if it says `conditional`, or several, each of B prefixes; or None, where
+            the head knows the classes.
         head: image features, text features and `clip` to logits (B, C), or to logits and a dict of more; see
             `trainers.parts.heads`. Default: cosines.
         visual, text_tuner: tuners of the image and the text tower; bricks.
         pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
             here, after it.
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
-        want, joint: what is read from the image tower, see `FrozenCLIP.encode_image`.
+        want, joint: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
     Attributes:
         prompt_learner: the bricks under the names of these arguments, and nothing frozen: what is optimised and saved.
@@ -95,7 +97,7 @@ class PromptedModel(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
-                 tower: nn.ParameterDict | None = None, want="pooled", joint: bool = True,
+                 tower: nn.ParameterDict | None = None, want="pooled", joint: bool = True, text_want="pooled",
                  saved_as: Mapping[str, str | Sequence[str]] | None = None):
         super().__init__()
         head = head or CosineHead()
@@ -103,7 +105,7 @@ class PromptedModel(nn.Module):
             raise InputError(f"{type(head).__name__} compares images with texts; give text features or a text prompt.")
         if visual is not None:
             clip.require_tokens("A visual prompt")
-        self.clip, self.want, self.joint = clip, want, joint
+        self.clip, self.want, self.joint, self.text_want = clip, want, joint, text_want
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
@@ -120,6 +122,13 @@ class PromptedModel(nn.Module):
     @property
     def head(self) -> nn.Module:
         return self.prompt_learner[self._head]
+
+    def replace_head(self, head: nn.Module, saved_as: Mapping[str, str]) -> None:
+        """Another head, and how its parameters are called in a checkpoint, for methods on top of this one."""
+        del self.prompt_learner[self._head]
+        self._head = getattr(head, "saved_name", "head")
+        self.prompt_learner[self._head] = head
+        self.prompt_learner.saved_as |= saved_as
 
     @property
     def unit_norm(self) -> bool:
@@ -166,8 +175,10 @@ class PromptedModel(nn.Module):
 
     def _encode_text(self, image_features: Tensor | None) -> Tensor:
         text = self.prompt_learner["text"]
-        return self.clip.encode_text(text(image_features) if self.is_conditional else text(), self.brick("text_tuner"),
-                                     unit_norm=self.unit_norm)
+        tokens = text(image_features) if self.is_conditional else text()
+        found = [self.clip.encode_text(own, self.brick("text_tuner"), want=self.text_want, unit_norm=self.unit_norm)
+                 for own in (tokens if isinstance(tokens, list) else [tokens])]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
         """See `Output`; v views of B images pass the tower as one batch of v * B."""
@@ -177,7 +188,8 @@ class PromptedModel(nn.Module):
                 images = (images - self.mean) / self.std
         features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
                                           joint=self.joint, unit_norm=unit_norm)
-        return features.unflatten(0, images.shape[:-3])
+        views = getattr(self.brick("visual"), "views", None)                      # a tuner may let images pass v times
+        return features.unflatten(0, images.shape[:-3] if views is None else (views, *images.shape[:-3]))
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
@@ -189,8 +201,9 @@ class PromptedModel(nn.Module):
         with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})
-        image_features = aux.pop("image_features", image_features)                # of a head that changes them
-        text_features = aux.pop("text_features", text_features)                   # or knows the classes
+        # Of a head that knows them, or reads more than one feature of an image.
+        text_features = aux.pop("text_features", text_features)
+        image_features = aux.pop("image_features", image_features)
         if not self.unit_norm:
             image_features = F.normalize(image_features, dim=-1)
             text_features = None if text_features is None else F.normalize(text_features, dim=-1)

@@ -72,7 +72,7 @@ class TextPrompt(nn.Module):
         self.register_buffer("suffix", fixed.embeddings[:, 1 + words:], persistent=False)    # (C, s, W): class . end
         self.eot = fixed.eot.cpu()    # (C,), in the whole prompt; where the text tower needs it behind a prefix
         self.register_buffer("read_at", fixed.eot, persistent=False)    # the same where it needs it without one
-        order = _own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
+        order = own_order([len(encode(name)) for name in names], n - self.n_before, self.suffix.shape[1])
         self.register_buffer("order", order.to(self.start.device), persistent=False)    # (C, n_after + s)
         several = (len(names),) if class_specific else () if n_prompts is None else (n_prompts,)
         self.ctx = nn.Parameter(torch.empty(*several, n, clip.text_width, device=self.start.device))
@@ -90,10 +90,7 @@ class TextPrompt(nn.Module):
         """The C prompts as token embeddings; a generic context before the class name is one shared prefix, or P."""
         C, ctx = len(self.suffix), self.context()
         before = ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
-        own = self.suffix    # (C, s, W)
-        if self.n_before < self.n_ctx:
-            after = ctx[..., self.n_before:, :].expand(C, -1, -1)    # (C, n_after, W)
-            own = torch.cat([after, own], dim=1).gather(1, self.order[..., None].expand(-1, -1, own.shape[-1]))
+        own = self.own_tokens(ctx[..., self.n_before:, :], self.order)
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
             prefix = torch.cat([start, before, rest], dim=-2)    # (p, W) or (P, p, W)
@@ -101,8 +98,15 @@ class TextPrompt(nn.Module):
         start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
         return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
 
+    def own_tokens(self, after: Tensor, order: Tensor) -> Tensor:
+        """(C, n_after + s, W): each class's name, the context after it (n_after, W) or (C, n_after, W), and the end."""
+        if not after.shape[-2]:
+            return self.suffix
+        own = torch.cat([after.expand(len(self.suffix), -1, -1), self.suffix], dim=1)
+        return own.gather(1, order[..., None].expand(-1, -1, own.shape[-1]))
 
-def _own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
+
+def own_order(name_lengths: list[int], n_after: int, s: int) -> Tensor:
     """(C, n_after + s) index into [context after the name, class . end] that puts the name first."""
     return torch.tensor([[*range(n_after, n_after + k), *range(n_after), *range(n_after + k, n_after + s)]
                          for k in name_lengths])

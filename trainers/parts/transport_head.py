@@ -75,3 +75,12 @@ class TransportHead(nn.Module):
             mean = F.normalize(text_features.mean(dim=0), dim=-1)                 # (C, D)
             logits = logits + clip.scale * images[:, 0] @ mean.t()
         return logits, {"plan": plan}
+
+
+class ViewTransportHead(TransportHead):
+    """The same between M views of an image and the prompts; the pooled image is the mean of its views."""
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """(M, B, D) and (N, C, D), neither normalised -> logits (B, C) and "plan" (B, C, M, N)."""
+        tokens = torch.cat([image_features.mean(dim=0, keepdim=True), image_features])           # (1+M, B, D)
+        return super().forward(tokens.transpose(0, 1), text_features, clip)

@@ -74,6 +74,38 @@ def behind_first(x: Tensor, tokens: Tensor, grows: bool) -> Tensor:
     return torch.cat([x[:, :1], tokens, x[:, 1 + (0 if grows else tokens.shape[1]):]], dim=1)
 
 
+class PromptSets(nn.Module):
+    """M sets of n learned tokens, each of which sees the image by itself: an image passes the tower M times.
+
+    They stand behind the patches, before `ln_pre`, of a vision transformer.
+
+    Attributes:
+        tokens: (M, n, W), drawn from N(0, 0.02) with torch's global stream. views: M.
+    Raises:
+        InputError: an image tower without tokens; no set, or sets without tokens.
+    Source: PLOT++ (Chen et al., ICLR 2023), plot-pp/clip/model.py.
+    """
+
+    def __init__(self, clip: FrozenCLIP, n_sets: int, n_tokens: int):
+        super().__init__()
+        clip.require_tokens("A visual prompt")
+        if n_sets < 1 or not 1 <= n_tokens <= MOST_TOKENS:
+            raise InputError(f"Visual prompts need at least 1 set of 1 to {MOST_TOKENS} tokens, got {n_sets} of "
+                             f"{n_tokens}.")
+        self.views = n_sets
+        self.tokens = nn.Parameter(torch.empty(n_sets, n_tokens, clip.vision_width, device=clip.logit_scale.device))
+        nn.init.normal_(self.tokens, std=0.02)
+
+    def enter(self, block: int, x: Tensor) -> Tensor:
+        """Before `ln_pre`, x (B, L, W) becomes (M * B, L + n, W), all images with the first set first."""
+        if block != -1:
+            return x
+        M, n, _ = self.tokens.shape
+        tokens = self.tokens.to(x.dtype).unsqueeze(1).expand(-1, x.shape[0], -1, -1)          # (M, B, n, W)
+        x = x.unsqueeze(0).expand(M, -1, -1, -1)                                              # (M, B, L, W)
+        return torch.cat([x, tokens], dim=2).flatten(0, 1)
+
+
 def behind_patches(block: int, x: Tensor, tokens: Callable[[int], Tensor], depth: int) -> Tensor:
     """What enters `block` instead of x (B, L, W): more tokens behind it before `ln_pre`, others at blocks 1 to depth-1.
 
