@@ -19,3 +19,5 @@ def extend_cfg(cfg) -> None:
     if "ONEDNN" not in cfg.TRAIN:
         cfg.TRAIN.ONEDNN = "auto"           # library of float32 products on a CPU: auto takes oneDNN for a large model
                                             # where the processor has AVX-512 and is not Intel's, else F.linear; on, off
+    if "RESET" not in cfg.TEST:
+        cfg.TEST.RESET = False              # what is learned from test images is forgotten at each new domain of them

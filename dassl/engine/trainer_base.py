@@ -8,6 +8,7 @@ from dassl.optim.loss_scaler import LossScaler
 from . import step
 from .hooks import Hook
 from .hooks.autosave import Autosave
+from .hooks.domains import Domains
 from .hooks.on_nan import OnNaN
 from .hooks.parallel import Parallel
 from .hooks.progress import Progress
@@ -22,16 +23,19 @@ class TrainerBase(RegisteredModels):
 
     Attributes:
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
-        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave: two of them.
+        adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
+        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains: three
+            of them.
     """
 
+    adapts = ""
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
 
     def __init__(self):
         super().__init__()
         self._writer, self._unchecked = None, {}
-        self.on_nan, self.autosave = OnNaN(), Autosave()
-        self.hooks: list[Hook] = [self.on_nan, Parallel(), self.autosave, Progress(), Curves(), Record()]
+        self.on_nan, self.autosave, self.domains = OnNaN(), Autosave(), Domains()
+        self.hooks: list[Hook] = [self.on_nan, Parallel(), self.autosave, Progress(), Curves(), self.domains, Record()]
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
@@ -75,6 +79,13 @@ class TrainerBase(RegisteredModels):
 
     def load_training_state(self, state: dict) -> None:
         set_random_streams(state)
+
+    def test_state(self) -> dict:
+        """What was learned from the test images so far. Plain data and tensors only."""
+        return {}
+
+    def load_test_state(self, state: dict | None) -> None:
+        """Bring it back; None: as before the first image."""
 
     def step_left_out(self) -> None:
         """Called instead of the rest of a step that was not finite: here, the schedule's step after an epoch."""

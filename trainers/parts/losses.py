@@ -41,3 +41,11 @@ def intra_dispersion(image_features: Tensor, prototypes: Tensor) -> Tensor:
     over B and D, and the published weights are for that.
     """
     return F.mse_loss(image_features.float(), prototypes.float())
+
+
+def dispersion(text_features: Tensor) -> Tensor:
+    """(..., C, D) -> (...): mean Euclidean distance of the classes' features from their mean.
+
+    Source: C-TPT (Yoon et al., ICLR 2024), average text feature dispersion (ATFD).
+    """
+    return (text_features - text_features.mean(dim=-2, keepdim=True)).norm(dim=-1).mean(dim=-1)

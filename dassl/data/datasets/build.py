@@ -1,6 +1,8 @@
 """DATASET.NAME -> a dataset."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dassl.utils.registry import Registry
 
 _DG = ("PACS", "VLCS", "DigitsDG", "OfficeHomeDG", "DomainNetDG")
@@ -8,8 +10,12 @@ _DA = ("Office31", "OfficeHome", "VisDA17", "DomainNet", "miniDomainNet")
 
 LATER = {**dict.fromkeys(_DG, "dassl.data.datasets.dg"), **dict.fromkeys(_DA, "dassl.data.datasets.da")}
 DATASET_REGISTRY = Registry("DATASET", LATER)
+CHANGES: dict[str, Callable] = {}       # by name: (dataset, cfg) -> None, called for every dataset that was built
 
 
 def build_dataset(cfg):
     """The dataset registered as cfg.DATASET.NAME. Raises UserError with the nearest name for an unknown one."""
-    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+    for change in CHANGES.values():
+        change(dataset, cfg)
+    return dataset
