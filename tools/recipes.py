@@ -120,7 +120,8 @@ class Cell:
         if self.shots is not None:
             opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
         flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
-                 *(self.own or ("--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{plain(self.dataset)}.yaml")))),
+                 *(self.own or ("--dataset-config-file",
+                                str(_within(CONFIGS / "datasets" / f"{plain(self.dataset)}.yaml")))),
                  "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
         if self.train_on is not None:
             flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
