@@ -5,3 +5,6 @@ def extend_cfg(cfg) -> None:
     """Add what CoOp's benchmarks ask of every dataset."""
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
         cfg.DATASET.SUBSAMPLE_CLASSES = "all"     # "all", or the "base" or "new" half of the classes
+    if "CORRUPTIONS" not in cfg.DATASET:
+        cfg.DATASET.CORRUPTIONS = ()              # of validation and test images, e.g. ("fog:3", "snow:5"): one domain
+                                                  # after the other, each with all of the images; () leaves them alone

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
 from tools import train
@@ -48,7 +49,9 @@ def built_without_data(name, make_cfg, classes=("one", "two words", "three"), op
     torch.manual_seed(0)
     size, seen = cfg.INPUT.SIZE[0], [True, False, True]
     model, mixed = build_on(method, cfg, Classes(classes, "a {}.", kinds, seen, size, seed=1), torch.device("cpu"))
-    images = torch.rand(2, *((12,) if method.adapts else ()), 3, size, size)
+    transform = method.test_transform(cfg)
+    noise = [Image.effect_noise((size + 8, size), spread).convert("RGB") for spread in (60, 90)]
+    images = torch.stack([transform(image) for image in noise])
     return model.eval(), lambda: infer(method, model, mixed, images, options_of(name, cfg))
 
 

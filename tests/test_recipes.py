@@ -21,7 +21,8 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          "coop_rn50": 11 * 5 * 3, **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("kgcoop", "prograd", "tcp", "lasp", "coprompt", "atprompt"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
-         "zeroshot": 11 + 4 + 8, "promptkd": (11 + 8) * 3, "tpt": (11 + 4 + 8) * 3,
+         "zeroshot": 11 + 4 + 8, **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
+         **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
          "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.

@@ -83,8 +83,8 @@ def plan(args: argparse.Namespace) -> list[Row]:
     rows = []
     for trainer in (name for name in trainers if name != known.PRM):
         one = Row(trainer, "", classes[-1], args.batch)
-        which = classes if one.trains and step_class(trainer).learns_text else classes[-1:]
-        rows += [Row(trainer, backbone, C, args.batch if one.trains else args.test_batch)
+        which = classes if (one.trains or one.views) and step_class(trainer).learns_text else classes[-1:]
+        rows += [Row(trainer, backbone, C, args.batch if one.trains or one.views else args.test_batch)
                  for backbone in backbones if not (backbone == "RN50" and one.method.needs_vit) for C in which]
     rows.sort(key=lambda row: backbones.index(row.backbone))
     rows += [Row(known.PRM, "", classes[-1], known.PRM_BATCH)] if known.PRM in trainers else []

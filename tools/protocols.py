@@ -3,6 +3,8 @@
 fewshot: trained and tested on all classes of one dataset.
 base2new: trained on the first half of the classes, tested on them and on the other half, which it has not seen.
 cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
+ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; nothing need be trained.
+continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
 ablation: as fewshot, once for each variant of the method that the recipe names.
 
 Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
@@ -10,10 +12,14 @@ Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell
+from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, corrupted, load_recipe, plain, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ablation")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "ablation")
+CORRUPTIONS = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur",
+               "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate",
+               "jpeg_compression")      # in the order of datasets.corruptions.NAMES, which is slow to import
 HALVES = ("base", "new")
 _CLASSES = "DATASET.SUBSAMPLE_CLASSES"
 
@@ -29,6 +35,8 @@ TARGETS = {
 
 def targets_of(protocol: str, source: str) -> tuple[str, ...]:
     """On what a source's prompts are tested unless --targets says otherwise."""
+    if protocol in ("ood", "continual"):
+        return tuple(f"{plain(source)}:{name}:5" for name in CORRUPTIONS)
     if source not in TARGETS[protocol]:
         raise RecipeError(f"--protocol {protocol} trains on a source and tests on its targets; those of {source} are "
                           f"for you to name: --targets A B. Known without: {', '.join(TARGETS[protocol])}.")
@@ -40,7 +48,7 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
 
     Args:
         cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
-        targets: of cross and dg; None takes those of TARGETS.
+        targets: of cross, dg, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
     """
     if protocol == "fewshot":
         return [cell.train_on, cell] if cell.train_on else [cell]
@@ -48,15 +56,36 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
         return _halves(recipe, cell)
     if protocol == "ablation":
         return _variants(recipe, cell)
-    settings = recipe.protocol("transfer")
+    if protocol == "continual":
+        return _continual(recipe, cell, list(targets or targets_of(protocol, cell.dataset)))
+    settings = {} if protocol == "ood" else recipe.protocol("transfer")
     source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
     names = list(targets or targets_of(protocol, cell.dataset))
     return [source, *(_target(recipe, source, name, settings) for name in names)]
 
 
+def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
+    """One run over all targets; another that forgets at each, for a recipe that says so; first what they test."""
+    if wrong := [name for name in targets if plain(name) != plain(cell.dataset) or ":" not in name]:
+        raise RecipeError(f"--protocol continual tests {cell.dataset} under corruptions one after the other, written "
+                          f"{plain(cell.dataset)}:NAME:SEVERITY; --targets has {wrong[0]}.")
+    usual = targets == list(targets_of("continual", cell.dataset))
+    tag = "@continual" + ("" if usual else f"_{sha256(' '.join(targets).encode()).hexdigest()[:8]}")
+    trained = cell if cell.shots is not None else None
+    found = [] if trained is None else [trained]
+    for reset in recipe.protocol("continual").get("reset", [False]):
+        made = replace(cell, tag=f"{tag}_reset" if reset else tag, published=None, published_from="",
+                       opts={**cell.opts, **corrupted(targets), **({"TEST.RESET": "True"} if reset else {})})
+        found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+    return found
+
+
 def zeroshot(cell: Cell) -> Cell:
     """The zero-shot run beside a cell of any protocol: over the same classes."""
     zero, half = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell), cell.tag.removeprefix("@")
+    if half.startswith("continual") and cell.trainer != ZEROSHOT:
+        kinds = {key: value for key, value in cell.opts.items() if key == "DATASET.CORRUPTIONS"}
+        return replace(zero, tag=cell.tag.removesuffix("_reset"), opts={**zero.opts, **kinds})
     if half not in HALVES or cell.trainer == ZEROSHOT:
         return zero
     return _half(load_recipe("zeroshot"), zero, half)
@@ -94,13 +123,14 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
 
 def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
     """A dataset that the source's prompts are tested on; a row of the recipe that says so is taken as it is."""
-    if source.trainer == ZEROSHOT:
+    if source.shots is None:
         return recipe.cell(name, None, source.seed, source.user_opts, str(source.config_file))
     if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
         return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
     recipe.row(name)                                            # told here if there is no such dataset
     cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
-                   load_epoch=source.max_epoch, published=None, published_from="")
+                   load_epoch=source.max_epoch, published=None, published_from="",
+                   opts={**source.opts, **corrupted([name] if ":" in name else [])})
     return _with(cell, settings, cell.tag, name)
 
 

@@ -21,6 +21,7 @@ ZEROSHOT = "ZeroshotCLIP"
 _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epochs", "opts", "published_from", "default",
                 "datasets", "protocols"}
 _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
+                  "continual": {"reset"},
                   "transfer": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
@@ -29,6 +30,7 @@ _TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # be
 _SUFFIX_LENGTH = 80
 _YAML = (".yaml", ".yml")
 _EPOCHS = "OPTIM.MAX_EPOCH"
+CORRUPTIONS = "DATASET.CORRUPTIONS"
 
 
 class RecipeError(ValueError):
@@ -43,11 +45,23 @@ def nearest(name: str, known) -> str:
     return f"Did you mean {plain[near[0]]}?" if near else f"Known: {', '.join(known)}."
 
 
+def plain(dataset: str) -> str:
+    """"digits:fog:5" -> "digits"."""
+    return dataset.partition(":")[0]
+
+
+def corrupted(datasets: list[str]) -> dict[str, str]:
+    """The option that puts test images under the corruptions of ["digits:fog:5", ...]; {} for none."""
+    kinds = [dataset.partition(":")[2] for dataset in datasets]
+    return {CORRUPTIONS: f"({' '.join(f'{kind!r},' for kind in kinds)})"} if kinds else {}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: everything that tools/train.py needs but the roots.
 
     Attributes:
+        dataset: of configs/datasets, or one with its test images under a corruption, "digits:fog:5".
         shots: None where nothing is drawn (zero-shot).
         opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
         user_opts: the user's part of `opts`; they give the run a folder of its own.
@@ -98,7 +112,7 @@ class Cell:
         """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
         shots = "" if self.shots is None else f"_{self.shots}shots"
         variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
-        return Path(self.dataset, self.trainer, variant, f"seed{self.seed}")
+        return Path(self.dataset.replace(":", "_"), self.trainer, variant, f"seed{self.seed}")
 
     def arguments(self, root: str, output: str) -> list[str]:
         """Arguments of tools/train.py; files of the checkout are named relative to it."""
@@ -106,7 +120,8 @@ class Cell:
         if self.shots is not None:
             opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
         flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
-                 *(self.own or ("--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")))),
+                 *(self.own or ("--dataset-config-file",
+                                str(_within(CONFIGS / "datasets" / f"{plain(self.dataset)}.yaml")))),
                  "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
         if self.train_on is not None:
             flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
@@ -136,6 +151,7 @@ class Recipe:
         Raises:
             RecipeError: neither the recipe nor configs/datasets knows the name.
         """
+        dataset = plain(dataset)
         if dataset in self.table["datasets"]:
             return self.table["datasets"][dataset] or {}
         known = [path.stem for path in (CONFIGS / "datasets").glob("*.yaml")]
@@ -189,12 +205,13 @@ class Recipe:
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
                   "config_file": config_file, "user_opts": user_opts, "own": own,
-                  "published": None if user_opts else self._published(row, shots, used),
+                  "published": None if user_opts or ":" in dataset else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {key: _at(value, shots) for key, value in {**self.table.get("opts", {}), **row.get("opts", {})}.items()}
+        opts |= corrupted([dataset] if ":" in dataset else [])
         if shots is not None and (epochs := self.epochs(row, shots)) is not None:
             opts[_EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})

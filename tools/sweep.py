@@ -41,6 +41,7 @@ examples:
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
   python tools/sweep.py --recipe coop --datasets digits --shots 16 --protocol base2new     base, new and harmonic mean
   python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
+  python tools/sweep.py --recipe tda --datasets digits --protocol continual --targets digits:fog:5 digits:snow:5
   python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
   python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
   CUDA_VISIBLE_DEVICES=0,2 python tools/sweep.py --recipe dapt --datasets all --jobs-per-gpu 2    four runs at a time
@@ -65,15 +66,18 @@ def parser() -> argparse.ArgumentParser:
                                 usage="%(prog)s --recipe NAME (--datasets NAME ... | --dataset-dir PATH) [options] "
                                       "[KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
-    p.add_argument("--datasets", nargs="+", default=[], help='file names of configs/datasets, or "all"')
+    p.add_argument("--datasets", nargs="+", default=[],
+                   help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images')
     p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
     p.add_argument("--template", help="sentence for their class names")
     p.add_argument("--classnames", metavar="FILE", help="file of their class names")
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
-                        "datasets, test on the targets; ablation: every variant that the recipe names "
+                        "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
+                        "all of them in one test; ablation: every variant that the recipe names "
                         "(default: fewshot)")
-    p.add_argument("--targets", nargs="+", help="what cross and dg test on (default: those of the papers)")
+    p.add_argument("--targets", nargs="+",
+                   help="what cross, dg, ood and continual test on (default: those of the papers)")
     p.add_argument("--shots", nargs="+", type=number(1),
                    help="training images per class (default: all of the recipe's)")
     p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")

@@ -22,3 +22,5 @@ def extend_cfg(cfg) -> None:
     if "SEEN_CLASSES" not in cfg.TEST:
         cfg.TEST.SEEN_CLASSES = "auto"      # classes that training saw, where a method answers new ones otherwise: auto
                                             # asks the run that is tested; all or none where it does not say
+    if "RESET" not in cfg.TEST:
+        cfg.TEST.RESET = False              # what is learned from test images is forgotten at each new domain of them

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from clip.templates import DEFAULT
 from dassl.config import CfgNode
+from dassl.data.image_order import in_order
 from dassl.engine import TrainerX
 from dassl.engine.once import training_images
 from dassl.utils import count_num_param
 from dassl.utils.classes_file import read_classes
 from dassl.utils.tensor_cache import cached_tensor, file_facts
 from dassl.utils.torchtools import load_initial_weights
-from trainers._build import build_on, infer
+from trainers._build import build_on, infer, initial_weights
 from trainers._checks import check_options
 from trainers._memory import with_less_memory_if_need_be
 from trainers._seen import say_which_were_seen
@@ -61,15 +62,17 @@ class PromptTrainer(Method, TrainerX):
 
     def build_data_loader(self) -> None:
         super().build_data_loader()
-        for loader in filter(None, (self.val_loader, self.test_loader) if self.adapts else ()):
-            loader.dataset.transform = self.test_transform(self.cfg)
+        for name in ("val_loader", "test_loader") if self.adapts else ():
+            if (loader := getattr(self, name)) is not None:
+                loader.dataset.transform = self.test_transform(self.cfg)
+                setattr(self, name, in_order(loader, self.cfg.SEED, shuffled=self.adapts == "stream"))
 
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
         self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
         learner = self.model.prompt_learner
-        if self.cfg.MODEL.INIT_WEIGHTS and any(True for _ in learner.parameters()):
-            load_initial_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
+        if (start := initial_weights(self.cfg)) and any(True for _ in learner.parameters()):
+            load_initial_weights(learner, start)
         if self.learns != "nothing":
             self.register_prompts(learner)
         self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
@@ -135,6 +138,13 @@ class PromptTrainer(Method, TrainerX):
         self.mixed.scaler.load_state_dict(state.get("scaler", {}))
         self.mixed.use_onednn(state.get("onednn", self.mixed.onednn))
 
+    def test_state(self) -> dict:
+        return self.model.stream.state_dict() if self.model.stream else {}
+
+    def load_test_state(self, state: dict | None) -> None:
+        if self.model.stream:
+            self.model.stream.reset() if state is None else self.model.stream.load_state_dict(state)
+
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C)."""
         return infer(type(self), self.model, self.mixed, images, self.options)
@@ -156,7 +166,8 @@ class PromptTrainer(Method, TrainerX):
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
                 **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn,
-                **({"learned_at_test_time_from": self.adapts} if self.adapts else {})}
+                **({"learned_at_test_time_from": self.adapts} if self.adapts else {}),
+                **({"order_seed": self.test_loader.batch_sampler.sampler.seed} if self.adapts == "stream" else {})}
 
     def classifier_fields(self) -> dict:
         clip = self.model.clip

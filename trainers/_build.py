@@ -4,13 +4,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clip import FrozenCLIP, load_clip
+from clip import FrozenCLIP, InputError, load_clip
 from dassl.config import CfgNode
+from dassl.engine.checkpoint_files import find_checkpoint, read_weights
+from dassl.utils import UserError
 from trainers import MAX_TOKENS
 from trainers._checks import as_user_error, check_images
 from trainers._precision import MixedPrecision
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
+
+LEARNER = "prompt_learner"              # under which a run saves what it learned
 
 
 def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
@@ -24,6 +28,11 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
         UserError: a name, size or option that does not fit.
     """
     options = cfg.TRAINER[method.section] if method.section else None
+    if start := initial_weights(cfg):
+        options = method.starting_from(options, read_weights(start)["state_dict"])
+    if method.adapts and len(classes) < 2:
+        raise UserError(f"{method.__name__} learns from how sure an answer is, which takes at least 2 classes, got "
+                        f"{', '.join(map(repr, classes.names)) or 'none'}.")
     with as_user_error():
         clip = clip or load_clip(cfg.MODEL.BACKBONE.NAME, device)
         clip.max_tokens = cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)
@@ -37,8 +46,17 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
         return method.build(clip, classes, options).to(device), mixed
 
 
+def initial_weights(cfg: CfgNode) -> str:
+    """The checkpoint that MODEL.INIT_WEIGHTS names, by itself or by its run folder; "" where nothing is named."""
+    path = cfg.MODEL.INIT_WEIGHTS
+    return find_checkpoint(path, LEARNER, [LEARNER]) if path else ""
+
+
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,
           options: CfgNode | None) -> Tensor:
     """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested."""
     with torch.no_grad(), torch.inference_mode(not method.adapts), mixed.autocast(enabled=method.half_towers):
-        return method.predict(model, images, options)
+        try:
+            return method.predict(model, images, options)
+        except InputError as error:
+            raise UserError(str(error)) from error

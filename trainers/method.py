@@ -84,11 +84,19 @@ class Method:
         """Put random values where a step needs what is made from data before training, so that it can be timed."""
 
     @classmethod
+    def starting_from(cls, options: CfgNode | None, weights: dict[str, Tensor]) -> CfgNode | None:
+        """The options with which a model takes over the weights of a run that it starts from; unchanged here."""
+        return options
+
+    @classmethod
     def test_transform(cls, cfg: CfgNode) -> Callable:
         """A PIL image to what `predict` gets of it: (3, H, W), or several views."""
         return build_transform(cfg, is_train=False)
 
     @classmethod
     def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode | None) -> Tensor:
-        """(B, 3, H, W) to logits (B, C). A method that `adapts` learns here; gradients are off until it asks."""
+        """(B, 3, H, W) to logits (B, C). A method that `adapts` learns here; gradients are off until it asks.
+
+        What one learns from a stream is kept in `model.stream`.
+        """
         return model(images).logits

@@ -3,11 +3,11 @@
 Source: Test-Time Prompt Tuning (Shu et al., NeurIPS 2022), tpt_classification.py and clip/custom_clip.py. The words and
 the optimiser start again for every image; the plain view competes with the crops; the selected views are those of the
 first step; AdamW decays the words too. Images of a batch are tuned side by side, each with words of its own: the same
-as one by one.
+as one by one. It starts from CLIP's own words or, with MODEL.INIT_WEIGHTS, from a run of CoOp, or of CoCoOp, where the
+words that the network makes of the plain view are tuned.
 """
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
@@ -17,14 +17,15 @@ from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
+from trainers.parts.meta_net import ConditionalPrompt
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.TPT = CfgNode()
-    c.N_CTX = 4                         # context words where CTX_INIT is ""
-    c.CTX_INIT = "a photo of a"         # words to start from; MODEL.INIT_WEIGHTS starts from CoOp's instead
+    c.N_CTX = 4                         # context words where CTX_INIT is ""; those of a run that it starts from win
+    c.CTX_INIT = "a photo of a"         # words to start from
     c.VIEWS = 64                        # of each image, the plain one among them; more are steadier and cost time
     c.SELECT = 0.1                      # share of views, the most confident, whose mean prediction counts
     c.STEPS = 1                         # of AdamW for each image
@@ -40,21 +41,32 @@ class TPT(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        c = cfg.TRAINER.TPT
-        if not 0 < c.SELECT <= 1 or int(c.VIEWS * c.SELECT) < 1:
-            raise UserError(f"TRAINER.TPT.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS {c.VIEWS}, "
-                            f"got {c.SELECT}. Set more views or a larger share.")
-        if c.STEPS < 1:
-            raise UserError(f"TRAINER.TPT.STEPS must be at least 1, got {c.STEPS}.")
+        check_views(self.section, cfg.TRAINER[self.section])
+        if (steps := cfg.TRAINER[self.section].STEPS) < 1:
+            raise UserError(f"TRAINER.{self.section}.STEPS must be at least 1, got {steps}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        text = TextPrompt(clip, classes.names, options.N_CTX, options.CTX_INIT)
+        c = options
+        if c.get("CONDITIONAL", False):
+            text = ConditionalPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT)
+            net = {f"text.{name}": name for name, _ in text.named_parameters() if name.startswith("meta_net")}
+            return PromptedModel(clip, text=text, saved_as={**cls.saved_as, **net})
+        text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, class_specific=c.get("CSC", False))
         return PromptedModel(clip, text=text, saved_as=cls.saved_as)
 
     @classmethod
+    def starting_from(cls, options: CfgNode, weights: dict[str, Tensor]) -> CfgNode:
+        if (ctx := weights.get("ctx")) is None:
+            return options
+        return CfgNode({**options, "N_CTX": ctx.shape[-2], "CSC": ctx.dim() == 3,
+                        "CTX_INIT": options.CTX_INIT if ctx.shape[-2] == options.N_CTX else "",
+                        "CONDITIONAL": any(name.startswith("meta_net.") for name in weights)})
+
+    @classmethod
     def test_transform(cls, cfg: CfgNode) -> Views:
-        return Views(cfg, cfg.TRAINER.TPT.VIEWS, cfg.TRAINER.TPT.AUGMIX)
+        options = cfg.TRAINER[cls.section]
+        return Views(cfg, options.VIEWS, options.AUGMIX)
 
     @classmethod
     def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode) -> Tensor:
@@ -62,19 +74,31 @@ class TPT(PromptTrainer):
         text, clip = model.brick("text"), model.clip
         with torch.no_grad():
             features = model.image_features(images.flatten(0, 1)).unflatten(0, images.shape[:2])      # (B, V, D)
-
-        def logits(words: Tensor) -> Tensor:
-            classes = clip.encode_text(functional_call(text, {"ctx": words}, ()))                     # (B, C, D)
-            return clip.scale * features @ classes.transpose(1, 2)                                    # (B, V, C)
-
+            start = text.contexts(features[:, 0])                                     # (B, n, W) or (B, C, n, W)
         with torch.enable_grad():
-            words = text.ctx.detach().repeat(len(images), 1, 1).requires_grad_()                      # (B, n, W)
+            words = start.detach().clone().requires_grad_()
             optimiser, selected = torch.optim.AdamW([words], options.LR), None
             for _ in range(options.STEPS):
-                views = logits(words)
+                classes = text.features(clip, words)                                                  # (B, C, D)
+                views = clip.scale * features @ classes.transpose(1, 2)                               # (B, V, C)
                 selected = most_confident(views.detach(), options.SELECT) if selected is None else selected
                 loss = marginal_entropy(views.take_along_dim(selected[..., None], dim=1)).sum()
-                words.grad, = torch.autograd.grad(loss, words)
+                words.grad, = torch.autograd.grad(loss + cls.penalty(classes, options).sum(), words)
                 optimiser.step()
         with torch.no_grad():
-            return logits(words)[:, 0]
+            return clip.scale * (text.features(clip, words) @ features[:, 0, :, None]).squeeze(-1)
+
+    @classmethod
+    def penalty(cls, classes: Tensor, options: CfgNode) -> Tensor:
+        """(B,): what is minimised besides the entropy, from text features (B, C, D); nothing here."""
+        return classes.new_zeros(len(classes))
+
+
+def check_views(section: str, options: CfgNode) -> None:
+    """Raises UserError for one view, or a share that selects none."""
+    if options.VIEWS < 2:
+        raise UserError(f"TRAINER.{section}.VIEWS must be at least 2, the plain image and a crop of it, got "
+                        f"{options.VIEWS}.")
+    if not 0 < options.SELECT <= 1 or int(options.VIEWS * options.SELECT) < 1:
+        raise UserError(f"TRAINER.{section}.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS "
+                        f"{options.VIEWS}, got {options.SELECT}. Set more views or a larger share.")

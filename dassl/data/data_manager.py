@@ -169,7 +169,7 @@ class DatasetWrapper(Dataset):
         """Draws from the global streams, which start from the seed of `idx` if it has one."""
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
-        img0 = self.cache.read(item.impath).copy() if self.cache is not None else read_image(item.impath)
+        img0 = item.seen(self.cache.read(item.impath).copy() if self.cache is not None else read_image(item.impath))
         if hasattr(idx, "seed"):
             _seed_streams(idx.seed)
         if transform is None:

@@ -42,8 +42,16 @@ class SharedBatches(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.split = split
 
+    def batches(self) -> Iterator[list[int]]:
+        """All of them, whole."""
+        return super().__iter__()
+
+    def count(self) -> int:
+        """How many there are."""
+        return super().__len__()
+
     def __iter__(self) -> Iterator[list[int]]:
-        for number, batch in enumerate(super().__iter__()):
+        for number, batch in enumerate(self.batches()):
             share = Share.of(len(batch))
             if self.split == IMAGES:
                 yield batch[share.start:share.stop] or batch[:1]
@@ -51,7 +59,7 @@ class SharedBatches(BatchSampler):
                 yield batch
 
     def __len__(self) -> int:
-        whole = super().__len__()
+        whole = self.count()
         return len(range(distributed.rank(), whole, distributed.world_size())) if self.split == BATCHES else whole
 
     def share(self, number: int) -> Share:

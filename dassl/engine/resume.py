@@ -44,7 +44,8 @@ def resume(trainer, directory: str) -> State | None:
     """
     found = [state for state in (_of_checkpoints(trainer, directory), _of_autosave(directory)) if state]
     if not found:
-        logger.info("No checkpoint found in %s, training from scratch", directory)
+        if trainer.get_model_names():
+            logger.info("No checkpoint found in %s, training from scratch", directory)
         return None
     state, learners = max(found, key=lambda state: (state.epoch, state.batch)), trainer.registered()  # first of equals
     if set(state.models) != {learner.name for learner in learners}:

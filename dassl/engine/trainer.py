@@ -28,7 +28,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401 - Dassl h
 from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import load_initial_weights
 
-from . import plan, selection
+from . import answering, plan, selection
 from .hooks import parallel
 from .hooks.record import dataset_of
 from .simple_net import SimpleNet
@@ -144,13 +144,15 @@ class SimpleTrainer(TrainerBase):
         split, loader = selection.split_to_test(self, split)
         logger.info("Evaluate on the *%s* set", split)
         self.call_hooks("before_test", not self._training)
-        for batch, output, label in parallel.answers(self, loader, f"{split} split"):
+        for batch, output, label in answering.answers(self, loader, split):
             self.evaluator.process(output, label)
             self.call_hooks("answered", batch, output, label)
         if not self._training:
             self.call_hooks("before_writing")
         results = self.evaluator.evaluate()
         self.call_hooks("tested", split, results)
+        if self.adapts and not self._training:
+            answering.end(self)
         return next(iter(results.values()))
 
     def run_record_fields(self) -> dict:

@@ -8,6 +8,7 @@ from dassl.utils.meters import MetricMeter
 
 from .hooks import Hook, parallel
 from .hooks.autosave import Autosave
+from .hooks.domains import Domains
 from .hooks.on_nan import OnNaN
 from .hooks.progress import Progress
 from .hooks.record import Record
@@ -29,10 +30,13 @@ class TrainerBase(StepMethods):
     Attributes:
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
         best_result: of the validation split, percent.
-        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave: two of them.
+        adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
+        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains: three
+            of them.
         share: this process's part of the training batch; None in a run of one process.
     """
 
+    adapts = ""
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
     best_result = float("-inf")
     share: Share | None = None
@@ -40,8 +44,9 @@ class TrainerBase(StepMethods):
     def __init__(self):
         super().__init__()
         self._writer = None
-        self.on_nan, self.autosave = OnNaN(), Autosave()
-        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), Record()]
+        self.on_nan, self.autosave, self.domains = OnNaN(), Autosave(), Domains()
+        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), self.domains,
+                                  Record()]
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
@@ -87,6 +92,13 @@ class TrainerBase(StepMethods):
         set_random_streams(state)
         self.best_result = state.get("best_result", self.best_result)
         self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
+
+    def test_state(self) -> dict:
+        """What was learned from the test images so far. Plain data and tensors only."""
+        return {}
+
+    def load_test_state(self, state: dict | None) -> None:
+        """Bring it back; None: as before the first image."""
 
     def init_writer(self, log_dir: str) -> None:
         if self._writer is None:

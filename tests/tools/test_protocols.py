@@ -184,3 +184,38 @@ def test_a_misspelt_protocol_in_a_recipe_is_told(tmp_path):
         (tmp_path / "mine.yaml").write_text(text.replace(wrong, near))
         with pytest.raises(RecipeError, match="unknown key .* Did you mean"):
             load_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_ood_tests_a_source_on_its_own_images_under_corruptions():
+    targets = ["digits:fog:5", "digits:snow:1"]
+    source, *tested = runs("coop", "digits", "ood", targets)
+    assert source.dataset == "digits" and [cell.train_on for cell in tested] == [source] * 2
+    assert [tuple(cfg_of(cell).DATASET.CORRUPTIONS) for cell in (source, *tested)] == [(), ("fog:5",), ("snow:1",)]
+    assert [cell.folder.parts[0] for cell in tested] == ["digits_fog_5", "digits_snow_1"]
+    assert all("--eval-only" in cell.arguments("data", "out") for cell in tested)
+    plain, *alone = runs("tda", "digits", "ood", targets, None)
+    assert [tuple(cfg_of(cell).DATASET.CORRUPTIONS) for cell in (plain, *alone)] == [(), ("fog:5",), ("snow:1",)]
+    assert all(cell.train_on is None for cell in alone) and len(runs("tda", "digits", "ood", None, None)) == 16
+    assert tuple(cfg_of(zeroshot(alone[0])).DATASET.CORRUPTIONS) == ("fog:5",)
+
+
+def test_continual_is_one_test_of_all_corruptions_with_and_without_reset():
+    targets = ["digits:fog:5", "digits:snow:1"]
+    cells = runs("tda", "digits", "continual", targets, None)
+    assert [cfg_of(cell).TEST.RESET for cell in cells] == [False, True]
+    assert {tuple(cfg_of(cell).DATASET.CORRUPTIONS) for cell in cells} == {("fog:5", "snow:1")}
+    assert len({cell.folder for cell in (*cells, *map(zeroshot, cells))}) == 3      # zero-shot forgets nothing
+    assert {cfg_of(zeroshot(cell)).DATASET.CORRUPTIONS for cell in cells} == {("fog:5", "snow:1")}
+    usual = runs("tpt", "digits", "continual", None, None)
+    assert len(usual) == 1 and len(cfg_of(usual[0]).DATASET.CORRUPTIONS) == 15
+    source, tested = runs("coop", "digits", "continual", targets)
+    assert tested.train_on == source and cfg_of(tested).DATASET.CORRUPTIONS == ("fog:5", "snow:1")
+    for wrong in ("shapes:fog:5", "digits"):
+        with pytest.raises(RecipeError, match="digits:NAME:SEVERITY"):
+            runs("tda", "digits", "continual", [wrong], None)
+
+
+def test_the_corruptions_of_the_protocols_are_those_that_there_are():
+    from datasets.corruptions import NAMES
+
+    assert NAMES == protocols.CORRUPTIONS

@@ -68,7 +68,7 @@ def test_the_example_trains_on_digits_and_on_its_own_dataset(number, files):
     assert (run / "results.json").is_file()
 
 
-def test_its_test_passes(files, make_cfg):
+def test_its_answeringes(files, make_cfg):
     def cfg_of(name, *opts):
         make_cfg("CoOp")                                        # the toy images
         args = train.parser().parse_args([

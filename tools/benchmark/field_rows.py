@@ -8,7 +8,8 @@ STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "
          "PLOT": "field_prompts.PLOTStep", "ProDA": "field_prompts.ProDAStep",
          "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
          "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
-         "ZeroshotCLIP": "field_steps.ZeroshotTest"}
+         "ZeroshotCLIP": "field_steps.ZeroshotTest", "TPT": "field_adapting.TPTTest", "TDA": "field_adapting.TDATest"}
+VIEWS = {"TPT": 64}                                     # of each image, as published
 OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which go with the image's side
 OF_12_BLOCKS = {"TCP": {"TRAINER.TCP.BLOCK": 8}}        # and those that go with the text tower's depth
 

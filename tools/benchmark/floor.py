@@ -110,15 +110,17 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
         return _pixel_operations(row, model)
     visual, prompt = model.brick("visual"), model.brick("text")
     learned = 0 if visual is None else visual.n_tokens
-    image = image_operations(clip, learned) * B
-    D, learns_text = clip.embed_dim, prompt is not None and row.trains
-    logits = product(B, D, C, int(learned > 0) + int(learns_text) if row.trains else 0)
+    image = image_operations(clip, learned) * (B * max(row.views, 1))
+    D, learns_text = clip.embed_dim, prompt is not None and (row.trains or row.views > 0)
+    logits = product(B * max(row.views, 1), D, C, int(learned > 0) + int(learns_text) if row.trains or row.views else 0)
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
     own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
     prompts = 1 if prompt.class_specific or hasattr(prompt, "drawn") else prompt.ctx[..., 0, 0].numel()
     tower = text(1 + prompt.n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
-                 B if model.is_conditional else prompts)
+                 B if model.is_conditional or row.views else prompts)
+    if row.views:                               # once more with the words that were tuned, for the plain view
+        tower, logits = tower + Operations(tower.forward), logits + product(B, D, C)
     if model.is_conditional:
         hidden = prompt.meta_net.linear1.out_features
         tower = tower + product(B, D, hidden, 1) + product(B, hidden, clip.text_width, 2)

@@ -63,7 +63,8 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
-    text_alone = row.trains and step_class(row.trainer).learns_text and not step_class(row.trainer).learns_images
+    tunes = (row.trains or row.views) and step_class(row.trainer).learns_text
+    text_alone = tunes and not step_class(row.trainer).learns_images
     result["text_ratio"] = spread(*([t["text"] + t["backward"] for t in times[side]] for side in SIDES)) \
         if text_alone else None
     result["operations"] = {part: asdict(ops) for part, ops in needed.items()}
@@ -123,7 +124,7 @@ def spread(field: list[float], our: list[float]) -> dict[str, float]:
 
 def piece_that_fits(row: Row, settings: Settings, trainer) -> int:
     """Classes that the field's text tower takes at once; 0 for all, where half of the free memory holds them."""
-    if not row.trains or not step_class(row.trainer).learns_text:
+    if not row.trains or not step_class(row.trainer).learns_text:        # what tunes at test time is never in pieces
         return 0
     step = step_class(row.trainer)(trainer, batch_of(replace(row, batch=1), settings))
     a_class = (_kept(step, 4) - _kept(step, 2)) / 2
@@ -191,7 +192,9 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
         notes.append(f"The field's step does not fit this memory: its text was timed {piece} classes at a time with a "
                      "fixed upstream gradient (the same work), and its peak memory is on the line through "
                      f"{few} and {more} classes.")
-    if not row.trains and row.method:
+    if row.views:
+        notes.append(f"A test batch of {row.views} views of each image, one step for each.")
+    elif not row.trains and row.method:
         notes.append("A test batch; ours encodes the text once before the first, which is in neither time nor memory.")
     if row.method and not row.method.section and settings.precision != "fp32":
         notes.append(f"{row.trainer} always runs fp32.")

@@ -18,7 +18,7 @@ class Parts:
     """
 
     def __init__(self, trainer):
-        self.watch, self.forward, self.updating, model = Watch(), False, False, trainer.model
+        self.watch, self.forward, self.updating, model = Watch(), bool(trainer.adapts), False, trainer.model
         model.register_forward_pre_hook(self._enter_model)
         model.register_forward_hook(self._leave_model)
         model.clip.visual.register_forward_pre_hook(self._enter_images)
@@ -78,7 +78,10 @@ class InferenceStep:
     @torch.no_grad()
     def __call__(self, watch: Watch) -> Tensor:
         self.parts.watch = watch
-        return self.trainer.model_inference(self.images)
+        self.trainer.load_test_state(None)
+        logits = self.trainer.model_inference(self.images)
+        watch.mark("text")
+        return logits
 
 
 class PRMProduct:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.benchmark.field_rows import STEPS
+from tools.benchmark.field_rows import STEPS, VIEWS
 
 PRM = "DVP-PRM"
 TRAINERS = (*STEPS, PRM)
@@ -62,6 +62,11 @@ class Row:
     def trains(self) -> bool:
         """Whether it is a training step; otherwise a test batch, or the product of scores."""
         return self.trainer == self.name != PRM and self.method.learns == "steps"
+
+    @property
+    def views(self) -> int:
+        """Of each image; 0 where images come by themselves."""
+        return VIEWS.get(self.trainer, 0)
 
     @property
     def image_size(self) -> int:

@@ -70,7 +70,8 @@ def batch_of(row: Row, settings: Settings) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(settings.seed)
     size = row.input_size
     draw = torch.randn if row.method.normalised else torch.rand
-    return {"img": draw(row.batch, 3, size, size, generator=generator).to(settings.device),
+    views = (row.views,) if row.views else ()
+    return {"img": draw(row.batch, *views, 3, size, size, generator=generator).to(settings.device),
             "label": torch.randint(row.classes, (row.batch,), generator=generator).to(settings.device),
             "domain": torch.zeros(row.batch, dtype=torch.int64), "impath": ["synthetic"] * row.batch,
             "index": torch.arange(row.batch)}

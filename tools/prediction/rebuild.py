@@ -24,7 +24,7 @@ from tools.plotting.run import LEARNER
 from tools.prediction.classifier import Classifier
 from tools.prediction.source import Source
 from trainers._base import PromptTrainer
-from trainers._build import build_on, infer
+from trainers._build import build_on, infer, initial_weights
 from trainers._seen import say_which_were_seen
 from trainers.parts.classes import Classes
 
@@ -152,13 +152,17 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Sourc
     options = cfg.TRAINER[method.section] if method.section else None
     if others and (bound := method.bound_to_classes(options)):
         raise UserError(_bound(run, bound))
+    if method.learns == "nothing":
+        cfg.defrost()
+        cfg.MODEL.INIT_WEIGHTS = run.cfg.MODEL.INIT_WEIGHTS
+        cfg.freeze()
     model, mixed = build_on(method, cfg, Classes(names, template or DEFAULT, image_size=cfg.INPUT.SIZE[0]),
                             torch_device("auto" if cfg.USE_CUDA else "cpu"))
     _check_weights(run, learned, model.clip)
     if method.learns != "nothing":
         load_weights(model.prompt_learner, learned.learned, str(learned.checkpoint))
-    elif (started_from := run.cfg.MODEL.INIT_WEIGHTS) and next(model.prompt_learner.parameters(), None) is not None:
-        load_initial_weights(model.prompt_learner, started_from)
+    elif (start := initial_weights(cfg)) and next(model.prompt_learner.parameters(), None) is not None:
+        load_initial_weights(model.prompt_learner, start)
     say_which_were_seen(model, names, run.dataset, learned.told, cfg.TEST.SEEN_CLASSES, str(learned.folder))
     fixed = method.predict.__func__ is PromptTrainer.predict.__func__
     return (partial(infer, method, model.eval(), mixed, options=options), model if fixed else None,

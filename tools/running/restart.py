@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they start anew, whatever lies in the folder
 STATE = "resume.pth.tar"                    # dassl.engine.resume.FILE, which is slow to import
+TEST = "test.pth.tar"                       # dassl.engine.answering.FILE
 RESULTS = ("results.json", "predictions.csv", "cmat.pt", "plots/*.*")
-LEARNED = (STATE, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*", "classes.json",
-           "descriptions.json")             # the pointers before the checkpoints that a run would go on from
+LEARNED = (STATE, TEST, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*",
+           "classes.json", "descriptions.json")     # the pointers before the checkpoints that a run would go on from
 _CODE = ("clip", "dassl", "datasets", "trainers")
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch")
 
@@ -48,7 +49,8 @@ class Beginning:
         remove_parts(folder)
         self._folder, self._args, self._config, self._program = folder, args, config, _program(args)
         self._replaced = self._described = False
-        self.resume = resume or ("" if args.eval_only or args.no_train else self._interrupted())
+        self.resume = resume or ("" if args.no_train or (args.eval_only and not (folder / TEST).exists())
+                                 else self._interrupted())
         self._former = {path: path.stat().st_mtime_ns for path in self._left()}
         if not (folder / RESULTS[0]).exists() and not has_state(folder):
             self._describe()
@@ -103,8 +105,8 @@ class Beginning:
 
 
 def has_state(folder: Path) -> bool:
-    """Whether a training in this folder could go on."""
-    return (folder / STATE).exists() or any(folder.glob("*/checkpoint"))
+    """Whether a training or a test in this folder could go on."""
+    return (folder / STATE).exists() or (folder / TEST).exists() or any(folder.glob("*/checkpoint"))
 
 
 def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | None:

@@ -12,7 +12,7 @@ _REDRAW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 30                     # at least, between two reports where the console is no terminal,
 _HEARTBEATS_PER_RUN = 60                    # and this many at most: after an hour one a minute
 _TRAINING = re.compile(r".*: epoch (?P<epoch>\d+/\d+) (?P<values>.*) eta (?P<eta>[\d:]+)\s*$")
-_TESTING = re.compile(r"(?P<split>[\w-]+) split: batch (?P<batch>\d+/\d+)")
+_TESTING = re.compile(r"(?P<split>[\w-]+) split: (?P<what>batch|image) (?P<count>\d+/\d+)(.* (?P<left>[\d:]+) left)?")
 _FETCHING = re.compile(r"(?P<what>\S[^|]*): +(?P<share>\d+)%\|")
 
 
@@ -38,8 +38,8 @@ class Status:
             self.doing, self.values = f"epoch {found['epoch']}", found["values"]
             self.eta, self.moved = _seconds(found["eta"]), True
         elif found := _TESTING.match(line):
-            self.doing, self.values = f"{found['split']} batch {found['batch']}", ""
-            self.eta, self.moved = None, True
+            self.doing, self.values = f"{found['split']} {found['what']} {found['count']}", ""
+            self.eta, self.moved = found["left"] and _seconds(found["left"]), True
         elif found := _FETCHING.match(line):
             self.doing, self.values = f"{found['what']} {found['share']} %", ""
         else:

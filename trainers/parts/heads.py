@@ -168,3 +168,13 @@ class CacheHead(CosineHead):
 def _make_room_for_keys(head: CacheHead, state: dict, prefix: str, *_) -> None:
     if prefix + "keys" in state:
         head.make_room(len(state[prefix + "keys"]))
+
+
+class NormalisingHead(CosineHead):
+    """Cosines of features that come as the towers give them, for bricks that need their length."""
+
+    unit_norm = False
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (C, D), or texts of each image (B, C, D), -> (B, C)."""
+        return super().forward(F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1), clip)

@@ -87,3 +87,11 @@ def similarity_of_pairs(features: Tensor) -> Tensor:
     P = len(features)
     cosines = (features.float() @ features.float().t()).abs()                       # (P, P)
     return (cosines.sum() - cosines.diagonal().sum()) / max(1, P * (P - 1))
+
+
+def dispersion(text_features: Tensor) -> Tensor:
+    """(..., C, D) -> (...): mean Euclidean distance of the classes' features from their mean.
+
+    Source: C-TPT (Yoon et al., ICLR 2024), average text feature dispersion (ATFD).
+    """
+    return (text_features - text_features.mean(dim=-2, keepdim=True)).norm(dim=-1).mean(dim=-1)

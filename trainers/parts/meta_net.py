@@ -5,7 +5,6 @@ Source: CoCoOp (Zhou et al., CVPR 2022), trainers/cocoop.py PromptLearner and Cu
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +40,9 @@ class ConditionalPrompt(TextPrompt):
 
     def forward(self, image_features: Tensor) -> TextTokens:
         """(B, D) unit norm -> the C prompts behind B prefixes."""
-        tokens = super().forward()
-        start, ctx = tokens.prefix[:1], tokens.prefix[1:]                                 # (1, W), (n, W)
+        return self.tokens(self.contexts(image_features))
+
+    def contexts(self, image_features: Tensor) -> Tensor:
+        """(B, D) unit norm -> (B, n, W)."""
         with torch.autocast(image_features.device.type, enabled=False):
-            ctx = ctx + self.meta_net(image_features).unsqueeze(1)                        # (B, n, W)
-        return replace(tokens, prefix=torch.cat([start.expand(len(ctx), -1, -1), ctx], dim=1))    # (B, 1+n, W)
+            return self.ctx + self.meta_net(image_features).unsqueeze(1)

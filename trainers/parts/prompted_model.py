@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,20 @@ class Output:
         return Output(*(value if value is None else value.detach() for value in
                         (self.logits, self.image_features, self.text_features)),
                       {name: value.detach() for name, value in self.aux.items()})
+
+
+class Stream(Protocol):
+    """What a model learns from a stream of test images; no part of its checkpoints."""
+
+    def reset(self) -> None:
+        """As before the first image."""
+        ...
+
+    def state_dict(self) -> dict:
+        """All that later answers depend on: plain data and tensors."""
+        ...
+
+    def load_state_dict(self, state: dict) -> None: ...
 
 
 class PromptLearner(nn.ModuleDict):
@@ -91,6 +106,7 @@ class PromptedModel(nn.Module):
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
         want, joint: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
+        stream: what is learned from the images that are tested, see `Stream`.
     Attributes:
         prompt_learner: the bricks under the names of these arguments, and nothing frozen: what is optimised and saved.
     """
@@ -98,7 +114,7 @@ class PromptedModel(nn.Module):
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
                  tower: nn.ParameterDict | None = None, want="pooled", joint: bool = True, text_want="pooled",
-                 saved_as: Mapping[str, str | Sequence[str]] | None = None):
+                 saved_as: Mapping[str, str | Sequence[str]] | None = None, stream: Stream | None = None):
         super().__init__()
         head = head or CosineHead()
         if text is None and not getattr(head, "knows_classes", False):
@@ -106,6 +122,7 @@ class PromptedModel(nn.Module):
         if visual is not None:
             clip.require_tokens("A visual prompt")
         self.clip, self.want, self.joint, self.text_want = clip, want, joint, text_want
+        self.stream = stream
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)

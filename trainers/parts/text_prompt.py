@@ -88,15 +88,33 @@ class TextPrompt(nn.Module):
 
     def forward(self) -> TextTokens:
         """The C prompts as token embeddings; a generic context before the class name is one shared prefix, or P."""
-        C, ctx = len(self.suffix), self.context()
-        before = ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
+        return self.tokens(self.context())
+
+    def tokens(self, ctx: Tensor) -> TextTokens:
+        """The prompts with these context words.
+
+        Args:
+            ctx: as the parameter, or for R images (R, n, W), or (R, C, n, W) when class-specific: R * C prompts then,
+                the C of the first image first.
+        """
+        C, before = len(self.suffix), ctx[..., :self.n_before, :]    # (n_before, W), (C, ...) or (P, ...)
         own = self.own_tokens(ctx[..., self.n_before:, :], self.order)
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
             prefix = torch.cat([start, before, rest], dim=-2)    # (p, W) or (P, p, W)
             return TextTokens(own, self.eot - prefix.shape[-2], prefix)
-        start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
-        return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
+        before = before.expand(*before.shape[:-3], C, -1, -1)    # (..., C, n_before, W)
+        start, own = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, own))
+        whole = torch.cat([start, before, own], dim=-2).flatten(0, -3)    # (C, 1+n+s, W), or R * C of them
+        return TextTokens(whole, self.read_at.repeat(len(whole) // C))
+
+    def features(self, clip: FrozenCLIP, ctx: Tensor) -> Tensor:
+        """Unit-norm text features (R, C, D) with context words for each of R images, see `tokens`."""
+        return clip.encode_text(self.tokens(ctx)).reshape(len(ctx), len(self.suffix), -1)
+
+    def contexts(self, image_features: Tensor) -> Tensor:
+        """The context words with which each of R images (R, D) is answered: (R, n, W), or (R, C, n, W)."""
+        return self.ctx.expand(len(image_features), *self.ctx.shape)
 
     def own_tokens(self, after: Tensor, order: Tensor) -> Tensor:
         """(C, n_after + s, W): each class's name, the context after it (n_after, W) or (C, n_after, W), and the end."""

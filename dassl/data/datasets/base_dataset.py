@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from operator import attrgetter
 
+from PIL import Image
+
 from dassl.data.task import Task
 from dassl.utils.errors import UserError
 from dassl.utils.tools import check_isfile, download_url
@@ -32,6 +34,10 @@ class Datum:
     impath, label, domain, classname = (property(attrgetter(f"_{name}"))
                                         for name in ("impath", "label", "domain", "classname"))
 
+    def seen(self, image: Image.Image) -> Image.Image:
+        """What is seen of it, before any transform: here the image itself."""
+        return image
+
     def __repr__(self) -> str:
         return f"Datum({self._impath!r}, label={self._label}, classname={self._classname!r})"
 
@@ -43,11 +49,13 @@ class DatasetBase:
         train_x, train_u, val, test: labelled, unlabelled, validation and test images; absent ones are None or empty.
         num_classes: largest training label + 1. lab2cname: {label: class name}. classnames: by label.
         task: what is asked about its items.
+        test_domains: names of the test images' domains, by index; () where nobody names them.
         val_is_test: there are validation images, and they are the test images (CoOp's ImageNet).
     """
 
     dataset_dir, task = "", Task()
     domains: list[str] = []
+    test_domains: Sequence[str] = ()
 
     def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
                  val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):

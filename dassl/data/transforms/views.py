@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dassl.config import CfgNode
 
-from .transforms import build_transform
+from .transforms import arithmetic_apart, build_transform
 
 
 class Views:
@@ -29,7 +29,9 @@ class Views:
         steps += [T.AugMix(severity=1, all_ops=False)] if augmix else []
         steps += [T.ToTensor()]
         steps += [T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)] if "normalize" in cfg.INPUT.TRANSFORMS else []
-        self.plain, self.augment, self.count = build_transform(cfg, is_train=False), T.Compose(steps), count
+        self.plain, self.count = build_transform(cfg, is_train=False), count
+        self.augment, self.together = arithmetic_apart(T.Compose(steps)) or (T.Compose(steps), torch.stack)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        return torch.stack([self.plain(image), *(self.augment(image) for _ in range(self.count - 1))])
+        crops = self.together([self.augment(image) for _ in range(self.count - 1)])
+        return torch.cat([self.plain(image)[None], crops])

@@ -14,11 +14,12 @@ class Hook:
     after_train(trainer): all epochs were learned; the final test comes next, or untested(trainer). finished(trainer).
     before_writing(trainer): the run is about to write what it learns or finds; may be called more than once.
     before_test(trainer, final): a split is tested next; `final` unless training continues after it.
-    answered(trainer, batch, output, label): a batch of it was. tested(trainer, split, results): all of it was.
+    before_answer(trainer, batch): a batch of it is. answered(trainer, batch, output, label): it was.
+    tested(trainer, split, results): all of it was.
     """
 
     def ignore(self, trainer, *values) -> None:
         pass
 
     before_train = before_epochs = before_batches = before_step = after_step = safe_point = after_batches = ignore
-    after_train = before_writing = before_test = answered = tested = untested = finished = ignore
+    after_train = before_writing = before_test = before_answer = answered = tested = untested = finished = ignore

@@ -132,9 +132,16 @@ def answers(trainer, loader, label: str) -> Iterator[tuple[dict, Tensor, Tensor]
 
     Several processes take whole batches in turn and tell each other: every one of them sees all, each image once, and
     from equal batches come equal scores.
+
+    Raises:
+        UserError: several processes, and a trainer that learns from each image before it sees the next.
     """
+    if trainer.adapts == "stream" and distributed.world_size() > 1:
+        raise UserError(f"{type(trainer).__name__} learns from the test images one after the other, in one process. "
+                        f"This run has {distributed.world_size()}; start it with python instead of torchrun "
+                        "(--nproc_per_node 1).")
     with in_turns(loader) if distributed.world_size() > 1 else contextlib.nullcontext(0) as rounds:
-        batches = iter(progress.over(loader, label))
+        batches = iter(progress.over(loader, label, learns=bool(trainer.adapts)))
         if not rounds:
             yield from (_answer(trainer, batch) for batch in batches)
             return
@@ -149,6 +156,7 @@ def answers(trainer, loader, label: str) -> Iterator[tuple[dict, Tensor, Tensor]
 
 
 def _answer(trainer, batch: dict) -> tuple[dict, Tensor, Tensor]:
+    trainer.call_hooks("before_answer", batch)
     images, labels = trainer.parse_batch_test(batch)
     return batch, trainer.model_inference(images), labels
 

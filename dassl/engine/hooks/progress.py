@@ -105,21 +105,44 @@ class Line:
             self._bar.close()
 
 
-def over(batches: Iterable, label: str) -> Iterator:
-    """The batches of an evaluation, with a line that disappears at its end."""
+def over(batches: Iterable, label: str, learns: bool = False) -> Iterator:
+    """The batches of an evaluation, with a line that disappears at its end.
+
+    Args:
+        learns: it takes as long as a training: ten plain lines, in log.txt too, say how fast it is and when it ends.
+    """
     pace = _Pace()
-    if pace.seconds is None or sys.stderr.isatty():
+    if not learns and (pace.seconds is None or sys.stderr.isatty()):
         return iter(tqdm(batches, desc=label, file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
                          dynamic_ncols=True))
-    return _with_lines(batches, label, pace)
+    return _with_lines(batches, label, pace, learns)
 
 
-def _with_lines(batches: Iterable, label: str, pace: _Pace) -> Iterator:
-    total = len(batches) if hasattr(batches, "__len__") else "?"
+def _with_lines(batches: Iterable, label: str, pace: _Pace, learns: bool) -> Iterator:
+    total, images, start, tenth = len(batches) if hasattr(batches, "__len__") else 0, 0, time.monotonic(), 1
+    sampler = getattr(getattr(batches, "batch_sampler", None), "sampler", ())
+    all_images, skipped = len(sampler), getattr(sampler, "skip", 0)
+    bar = tqdm(total=all_images, initial=skipped, desc=label, file=sys.stderr, leave=False, unit=" images",
+               dynamic_ncols=True) if learns and sys.stderr.isatty() else None
     for number, batch in enumerate(batches, 1):
         yield batch
-        if pace.due():
-            print(f"{label}: batch {number}/{total}", file=sys.stderr, flush=True)
+        size = len(batch["label"]) if learns else 0
+        images += size
+        words = f"{label}: batch {number}/{total or '?'}"
+        if learns:
+            rate = images / max(time.monotonic() - start, 1e-9)
+            left = datetime.timedelta(seconds=int((all_images - skipped - images) / rate))
+            words = f"{label}: image {skipped + images}/{all_images}, {rate:.1f} images/s, {left} left"
+        is_tenth = learns and 10 * (skipped + images) >= tenth * all_images
+        if is_tenth:
+            tenth = 1 + 10 * (skipped + images) // all_images
+            logger.info("%s", words)
+        if bar is not None:
+            bar.update(size)
+        elif is_tenth if pace.seconds is None else pace.due():
+            print(words, file=sys.stderr, flush=True)
+    if bar is not None:
+        bar.close()
 
 
 class _Pace:

@@ -48,6 +48,7 @@ class Record(Hook):
         if self._final:
             self._predictions.write(osp.join(trainer.output_dir, PREDICTIONS), trainer.lab2cname)
             self._write_classes(trainer)
+            results = {**results, **self._predictions.calibration()}
             self._write_results(trainer, results, time.monotonic() - self._begun, split=split, num_test=self._count)
 
     def untested(self, trainer) -> None:
@@ -81,7 +82,7 @@ class Record(Hook):
             "on_nan": trainer.on_nan.record(trainer), "at_chance": verdict == CHANCE, "versus_guessing": verdict,
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
-            **trainer.run_record_fields(),
+            **trainer.domains.fields(trainer), **trainer.run_record_fields(),
         }
         logger.info("Results written to %s", write_record(record, trainer.output_dir))
 
