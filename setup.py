@@ -10,6 +10,7 @@ REQUIRES = [
     "torch>=2.10",
     "torchvision>=0.25",
     "open_clip_torch>=2.24",
+    "filelock>=3.21",
     "numpy>=1.26",
     "pillow>=12.1.1",
     "yacs>=0.1.8",

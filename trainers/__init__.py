@@ -19,3 +19,7 @@ def extend_cfg(cfg) -> None:
     if "ONEDNN" not in cfg.TRAIN:
         cfg.TRAIN.ONEDNN = "auto"           # library of float32 products on a CPU: auto takes oneDNN for a large model
                                             # where the processor has AVX-512 and is not Intel's, else F.linear; on, off
+    if "FEATURES_MB" not in cfg.TRAIN:
+        cfg.TRAIN.FEATURES_MB = 2048        # disk for frozen image features, of each dataset; what has no room is computed
+                                            # again when it is needed
+        cfg.TRAIN.FEATURES_FP16 = False     # keep them in half precision: half the space, three digits

@@ -171,7 +171,7 @@ class SimpleTrainer(TrainerBase):
             raise UserError(f"{self.cfg.DATASET.NAME} has no {split} split to evaluate on.")
         logger.info("Evaluate on the *%s* set", split)
         self.call_hooks("before_test", not self._training)
-        for batch, output, label in parallel.answers(self, loader, f"{split} split"):
+        for batch, output, label in self.answers(loader, split):
             self.evaluator.process(output, label)
             self.call_hooks("answered", batch, output, label)
         if not self._training:
@@ -179,6 +179,10 @@ class SimpleTrainer(TrainerBase):
         results = self.evaluator.evaluate()
         self.call_hooks("tested", split, results)
         return next(iter(results.values()))
+
+    def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
+        """Batches of a split, each with the output and the labels; in all processes."""
+        return parallel.answers(self, loader, f"{split} split")
 
     def training_state(self) -> dict:
         return {**super().training_state(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
