@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from dassl.config import CfgNode
 from dassl.data.data_manager import build_data_loader
 from dassl.data.samplers import SeededIndex
 from dassl.data.sharing import in_turns, share_of
@@ -26,7 +26,6 @@ from dassl.utils.tensor_cache import file_facts
 from trainers._base import PromptTrainer
 from trainers.parts.prompted_model import Output
 
-logger = logging.getLogger(__name__)
 _OF_A_TEST = ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD", "NO_TRANSFORM")      # what its transform depends on
 _BYTES = 2 ** 24                        # features that are written at once
 
@@ -34,10 +33,10 @@ _BYTES = 2 ** 24                        # features that are written at once
 class CachedFeatures:
     """Image features of a split, as the tower gives them (not normalised), in the split's order.
 
-    A view of an image is computed when it is first asked for, by whichever run; other methods, shots and seeds find it on
-    disk, under the tower, its precision, the image file, the transform and the view's number. A random crop depends on
-    that number and on the names of the image and of its folder, not on the run's seed. Of several processes of a run,
-    each computes its part; several runs wait for each other.
+    A view of an image is computed when it is first asked for, by whichever run; other methods, shots and seeds find it
+    on disk, under the tower, its precision, the image file, the transform and the view's number. A random crop depends
+    on that number and on the names of the image and of its folder, not on the run's seed. Of several processes of a
+    run, each computes its part; several runs wait for each other.
 
     Args:
         trainer: whose towers, dataset and config count.
@@ -68,7 +67,7 @@ class CachedFeatures:
         return self.views([number])[0]
 
     def views(self, numbers: Sequence[int]) -> Tensor:
-        """(v, N, D): the views of these numbers, of which those that nobody has computed go through the tower together."""
+        """(v, N, D): the views of these numbers; those that nobody has computed go through the tower together."""
         absent = [number for number in dict.fromkeys(numbers) if number not in self._held]
         if absent:
             self._held |= dict(zip(absent, self._found_or_computed(absent), strict=True))
@@ -138,8 +137,8 @@ class CachedFeatures:
 
     def _checked(self, features: Tensor) -> Tensor:
         if bad := int((~features.isfinite().all(dim=1)).sum()):
-            raise UserError(f"{bad} of {len(features)} images of {self.split} have features that are not finite. Compute "
-                            "in fp32 (TRAINER.<NAME>.PREC fp32), or check the weights.")
+            raise UserError(f"{bad} of {len(features)} images of {self.split} have features that are not finite. "
+                            "Compute in fp32 (TRAINER.<NAME>.PREC fp32), or check the weights.")
         return features
 
 
@@ -168,20 +167,28 @@ def _digest(*values) -> str:
 class FeatureTrainer(PromptTrainer):
     """Learns from features of random crops and is tested on kept ones: no view of an image passes the tower twice.
 
-    Attributes:
-        joint: whether the features are those after the projection.
+    `options.VIEWS` says how many views of a training image there are; epochs take them in turn.
     """
 
-    joint = True
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if self.section and (views := cfg.TRAINER[self.section].get("VIEWS", 1)) < 1:
+            raise UserError(f"TRAINER.{self.section}.VIEWS must be at least 1, got {views}.")
 
     @cached_property
     def train_features(self) -> CachedFeatures:
         """Of the training images."""
-        return CachedFeatures(self, "train_x", "train", self.joint)
+        return CachedFeatures(self, "train_x", "train", self.model.joint)
+
+    def every_view(self) -> tuple[Tensor, Tensor]:
+        """(v * N, D) features of all views, as the head takes them, and their labels."""
+        views = self.train_features.views(range(self.options.VIEWS)).flatten(0, 1)
+        labels = self.train_features.labels.repeat(self.options.VIEWS)
+        return F.normalize(views, dim=-1) if self.model.unit_norm else views, labels
 
     def view_of(self, epoch: int) -> int:
         """The view on which an epoch trains."""
-        return epoch
+        return epoch % self.options.VIEWS
 
     def before_train(self) -> None:
         super().before_train()
@@ -207,7 +214,7 @@ class FeatureTrainer(PromptTrainer):
         return self.model.compare(F.normalize(features, dim=-1) if self.model.unit_norm else features)
 
     def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
-        features = CachedFeatures(self, split, joint=self.joint)
+        features = CachedFeatures(self, split, joint=self.model.joint)
         if getattr(loader.dataset, "data_source", None) is not features.items:          # of somebody else's making
             yield from super().answers(loader, split)
             return

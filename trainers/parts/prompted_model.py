@@ -127,6 +127,11 @@ class PromptedModel(nn.Module):
         return getattr(self.head, "unit_norm", True)
 
     @property
+    def joint(self) -> bool:
+        """Whether the head takes image features after the projection."""
+        return getattr(self.head, "joint", True)
+
+    @property
     def is_conditional(self) -> bool:
         """Whether every image has text features of its own."""
         return getattr(self.brick("text"), "conditional", False)
@@ -166,7 +171,7 @@ class PromptedModel(nn.Module):
             if pixel.in_pixel_space:
                 images = (images - self.mean) / self.std
         features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
-                                          unit_norm=unit_norm)
+                                          joint=self.joint, unit_norm=unit_norm)
         return features.unflatten(0, images.shape[:-3])
 
     def forward(self, images: Tensor) -> Output:
@@ -181,6 +186,7 @@ class PromptedModel(nn.Module):
         logits, aux = found if isinstance(found, tuple) else (found, {})
         if (classes := aux.pop("text_features", None)) is not None:               # of a head that knows them
             text_features = classes
+        image_features = aux.pop("image_features", image_features)                # of a head that changes them
         if not self.unit_norm:
             image_features = F.normalize(image_features, dim=-1)
             text_features = None if text_features is None else F.normalize(text_features, dim=-1)

@@ -29,10 +29,14 @@ class Sentences(nn.Module):
         return TextTokens(self.embeddings, self.eot, self.prefix)
 
 
-def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str] = ()) -> Tensor:
-    """(C, D) unit norm: the mean over templates of each class's features; the dataset's template where there are none.
+def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str] = (),
+                       unit_norm: bool = True) -> Tensor:
+    """(C, D): the mean over templates of each class's features; the dataset's template where there are none.
 
-    Source: CLIP (Radford et al., ICML 2021), section 3.1.4: normalised before and after the mean.
+    Args:
+        unit_norm: normalised before and after the mean; else the mean of features as the tower gives them.
+    Source: CLIP (Radford et al., ICML 2021), section 3.1.4; TaskRes (Yu et al., CVPR 2023), without normalising.
     """
-    features = [encode_texts(clip, classes.sentences(template)) for template in templates or ("",)]
-    return F.normalize(torch.stack(features).mean(0), dim=-1)
+    features = [encode_texts(clip, classes.sentences(template), unit_norm=unit_norm) for template in templates or ("",)]
+    mean = torch.stack(features).mean(0)
+    return F.normalize(mean, dim=-1) if unit_norm else mean
