@@ -1,9 +1,9 @@
 """APE: Tip-Adapter on the channels that tell classes apart, each key weighed by how well its text knows it.
 
-Source: APE (Zhu et al., ICCV 2023), authors' code 70460de, main.py, configs. What is easily missed: cosines with texts keep
-all channels; beta, alpha and gamma are sought together, in this order, and the first of equals counts; gamma begins at 0.
-Differences: the dataset's template in place of their GPT-3 sentences (TEMPLATES takes others); the keys are normalised
-after averaging crops. The trained APE-T is not here. See `trainers.parts.channels`.
+Source: APE (Zhu et al., ICCV 2023), authors' code 70460de, main.py, configs. What is easily missed: cosines with texts
+keep all channels; beta, alpha and gamma are sought together, in this order, and the first of equals counts; gamma
+begins at 0. Difference: the dataset's template in place of their GPT-3 sentences (TEMPLATES takes others). The trained
+APE-T is not here. See `trainers.parts.channels`.
 """
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from trainers.selecting import SelectingTrainer
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.APE = CfgNode()
-    c.CHANNELS = 500                    # channels that are kept; 0 is half of them
+    c.SHARE = 0.5                       # of the channels, which is kept
     c.DISSIMILARITY = 0.7               # weight of classes' dissimilarity in choosing channels, against the variance
     c.ALPHA, c.BETA, c.GAMMA = 2.0, 1.0, 0.1                 # of votes, of distances, of texts' trust, where not sought
     c.ALPHA_MAX, c.BETA_MAX, c.GAMMA_MAX = 7.0, 7.0, 1.0     # largest values of the search: 20, 200 and GAMMAS values
@@ -40,16 +40,16 @@ class APE(SelectingTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.APE
-        if not 0 <= c.DISSIMILARITY <= 1 or min(c.ALPHA, c.BETA, c.GAMMA, c.GAMMA_MAX, c.CHANNELS) < 0 or c.GAMMAS < 1 \
-                or min(c.ALPHA_MAX, c.BETA_MAX) <= 0.1:
-            raise UserError("TRAINER.APE needs DISSIMILARITY in [0, 1], ALPHA_MAX and BETA_MAX above 0.1, GAMMAS of at "
-                            "least 1 and no other number below 0, got "
+        if not (0 <= c.DISSIMILARITY <= 1 and 0 < c.SHARE <= 1 and min(c.ALPHA, c.BETA, c.GAMMA, c.GAMMA_MAX) >= 0
+                and c.GAMMAS >= 1 and min(c.ALPHA_MAX, c.BETA_MAX) > 0.1):
+            raise UserError("TRAINER.APE needs DISSIMILARITY in [0, 1], SHARE in (0, 1], ALPHA_MAX and BETA_MAX above "
+                            "0.1, GAMMAS of at least 1 and no other number below 0, got "
                             f"{', '.join(f'{k} {v}' for k, v in c.items() if isinstance(v, (int, float)))}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c, text = options, mean_text_features(clip, classes, options.TEMPLATES)
-        count = c.CHANNELS or clip.embed_dim // 2
+        count = max(1, round(c.SHARE * clip.embed_dim))
         return PromptedModel(clip, text=text, head=ChannelCacheHead(clip, len(classes), count, c.ALPHA, c.BETA))
 
     @classmethod
@@ -59,7 +59,7 @@ class APE(SelectingTrainer):
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
         names = {f"head.{name}" for name in ("keys", "values", "alpha", "beta", "channels")}
-        return {"CHANNELS": len(weights["head.channels"])} if weights.keys() == names else None
+        return {} if weights.keys() == names else None          # of how many channels some are kept is not in the file
 
     @torch.no_grad()
     def run_epoch(self) -> None:

@@ -1,8 +1,8 @@
 """APE: a cache that compares images by the channels that tell classes apart, and trusts its keys by their texts.
 
-Source: APE (Zhu et al., ICCV 2023), authors' code 70460de, main.py and utils.py. What is easily missed: similarities are
-summed over pairs of different classes, texts and images alike; the variance is unbiased, of texts alone; features are
-normalised again over the channels that are kept; a key's weight is in bits, of a softmax without a temperature.
+Source: APE (Zhu et al., ICCV 2023), authors' code 70460de, main.py and utils.py. What is easily missed: similarities
+are summed over pairs of different classes, texts and images alike; the variance is unbiased, of texts alone; features
+are normalised again over the channels that are kept; a key's weight is in bits, of a softmax without a temperature.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """LP++: a linear probe whose start and step sizes are computed from the features, without a rate to choose.
 
 Source: LP++ (Huang et al., CVPR 2024), authors' code f81054f, methods/linear_probe_p2.py and methods/utils.py. What is
-easily missed: weights begin as sums over a class's images, not means; the texts' factors step in every tenth step, by the
-sum of all gradients since the start, which are never set to zero.
+easily missed: weights begin as sums over a class's images, not means; the texts' factors step in every tenth step, by
+the sum of all gradients since the start, which are never set to zero.
 """
 from __future__ import annotations
 
