@@ -6,6 +6,8 @@ first nor in the constraint, only in the cosines; a class's weight in the constr
 over the 20 random crops of its images, and stays. Nothing is chosen on validation images.
 Differences: an epoch has one crop of each image, theirs as many random ones of all crops; "_" in names is a blank.
 """
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,15 +52,17 @@ class ZSLP(FeatureTrainer):
 class CLAP(ZSLP):
     """Attributes: strength (C,), of the constraint of each class, in [0, 1]."""
 
-    strength: Tensor
-
+    @cached_property
     @torch.no_grad()
-    def before_train(self) -> None:
+    def strength(self) -> Tensor:
         features, labels = self.every_view()
         start = F.normalize(self.model.head.start, dim=-1)
         right = (self.model.clip.scale * features @ start.t()).softmax(1).gather(1, labels[:, None])
         with as_user_error():
-            self.strength = mean_of_each(right, labels, self.num_classes).squeeze(1)
+            return mean_of_each(right, labels, self.num_classes).squeeze(1)
+
+    def before_train(self) -> None:
+        assert len(self.strength) == self.num_classes      # a class without images is reported before anything is written
         super().before_train()
 
     def use_stand_ins(self) -> None:
