@@ -39,13 +39,13 @@ def embed_texts(clip: FrozenCLIP, texts: list[str], share: bool = False,
 
 
 @torch.no_grad()
-def encode_texts(clip: FrozenCLIP, texts: list[str], chunk: int = 256) -> Tensor:
-    """(N, D) unit-norm features of N sentences, `chunk` of them at a time."""
+def encode_texts(clip: FrozenCLIP, texts: list[str], chunk: int = 256, unit_norm: bool = True) -> Tensor:
+    """(N, D) features of N sentences, `chunk` of them at a time."""
     tokens = embed_texts(clip, texts)
     chunks = list(zip(tokens.embeddings.split(chunk), tokens.eot.split(chunk)))
     shown = tqdm(chunks, f"{len(texts):,} sentences through the text tower", delay=2, leave=False, file=sys.stderr,
                  disable=not sys.stderr.isatty(), dynamic_ncols=True)
-    return torch.cat([clip.encode_text(TextTokens(e, i)) for e, i in shown])
+    return torch.cat([clip.encode_text(TextTokens(e, i), unit_norm=unit_norm) for e, i in shown])
 
 
 def warn_of_unknown_words(clip: FrozenCLIP, texts: list[str]) -> None:

@@ -187,3 +187,21 @@ def make_cfg(toy_root, tiny_clip_file, tmp_path):
         return cfg
 
     return make
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "dassl"
+
+
+@pytest.fixture
+def towers(monkeypatch):
+    """How many images each call of an image tower took."""
+    from clip import FrozenCLIP
+
+    calls, encode = [], FrozenCLIP.encode_image
+    monkeypatch.setattr(FrozenCLIP, "encode_image", lambda clip, images, *a, **k: calls.append(len(images)) or
+                        encode(clip, images, *a, **k))
+    return calls

@@ -13,45 +13,7 @@ from trainers.features import CachedFeatures
 SECTION = "TRAINER.TIPADAPTER."
 
 
-@pytest.fixture
-def towers(monkeypatch):
-    """How many images each call of an image tower took."""
-    from clip import FrozenCLIP
-
-    calls, encode = [], FrozenCLIP.encode_image
-    monkeypatch.setattr(FrozenCLIP, "encode_image", lambda clip, images, *a, **k: calls.append(len(images)) or
-                        encode(clip, images, *a, **k))
-    return calls
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def test_views_are_random_crops_that_differ_and_a_second_run_reads_them(make_cfg, towers):
-    trainer = build_trainer(make_cfg("TipAdapterF"))
-    views = CachedFeatures(trainer, "train_x", "train")
-    first, second = views.view(0), views.view(1)
-    assert first.shape == (16, 32) and not torch.allclose(first, second, atol=1e-3) and sum(towers) == 32
-    again = CachedFeatures(build_trainer(make_cfg("TipAdapterF")), "train_x", "train")
-    assert torch.equal(again.view(0), first) and torch.equal(again.view(1), second) and sum(towers) == 32
-    torch.testing.assert_close(views.mean(2), (first + second) / 2)
-    other_seed = CachedFeatures(build_trainer(make_cfg("TipAdapterF", seed=2)), "train_x", "train")
-    assert not torch.equal(other_seed.view(0), first) and sum(towers) == 48
-
-
-def test_features_are_the_towers_in_the_splits_order(make_cfg):
-    trainer = build_trainer(make_cfg("TipAdapter", "DATALOADER.TEST.BATCH_SIZE", 5))
-    batches = list(trainer.val_loader)
-    features = CachedFeatures(trainer, "val")
-    images, labels = (torch.cat([batch[key] for batch in batches]) for key in ("img", "label"))
-    with torch.no_grad():
-        expected = trainer.model.clip.encode_image(images, unit_norm=False)
-        wide = trainer.model.clip.encode_image(images, unit_norm=False, joint=False)
-    torch.testing.assert_close(features.view(), expected)
-    torch.testing.assert_close(CachedFeatures(trainer, "val", joint=False).view(), wide)
-    assert torch.equal(features.labels, labels) and wide.shape == (16, 64)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_keys_are_means_of_random_crops_normalised_once(make_cfg):

@@ -133,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
     add_checkpoint(f)
     add_data(f)
+    add_checkpoint(add("reliability", "whether confidences are the share of right answers, from predictions.csv"))
     f = add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots",
             "FOLDER")
     f.add_argument("--published", choices=("own", "all", "none"), default="own",

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from clip import FrozenCLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers._base import PromptTrainer
-from trainers.features import CachedFeatures
+from trainers.features import CachedFeatures, FeatureTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import PromptedModel
@@ -23,7 +22,7 @@ _POWERS, _HALVINGS = (6, 4, 2, 0, -2, -4, -6), 8
 
 
 @TRAINER_REGISTRY.register()
-class LinearProbe(PromptTrainer):
+class LinearProbe(FeatureTrainer):
     """Attributes: chosen_on, the images on which the penalty was chosen; "" before."""
 
     learns, saved_as = "closed form", {"head.weight": "weight", "head.bias": "bias"}

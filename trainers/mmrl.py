@@ -50,7 +50,7 @@ class MMRL(PromptTrainer):
         c = options
         visual = Representation(clip, c.N_REP_TOKENS, c.REP_DIM, c.REP_LAYERS)
         return PromptedModel(clip, text=Sentences(clip, classes.sentences()), visual=visual, text_tuner=visual.text,
-                             head=RepresentationHead(clip, c.ALPHA, classes.seen), joint=False,
+                             head=RepresentationHead(clip, c.ALPHA, classes.seen),
                              want=list(range(1 + c.N_REP_TOKENS)), saved_as=_names(len(c.REP_LAYERS)))
 
     @classmethod

@@ -18,8 +18,8 @@ from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import entropy, marginal_entropy, most_confident
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.sentences import mean_text_features
 from trainers.parts.stream_cache import StreamCache, Votes
+from trainers.parts.teacher import mean_text_features
 from trainers.tpt import check_views
 
 

@@ -5,25 +5,19 @@ easily missed: the features of ten random crops are averaged before they are nor
 100 times, whatever CLIP's own scale is; the search begins at 0.1, leaves the largest values out and takes the first of
 equals. On ImageNet the authors choose alpha and beta on the test images: SELECT "test", which results.json then says.
 """
-import logging
-
 import torch.nn.functional as F
-from torch import Tensor
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._checks import as_user_error
-from trainers.features import CachedFeatures, FeatureTrainer
 from trainers.parts.cache_search import search
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CacheHead
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.teacher import mean_text_features
-
-logger = logging.getLogger(__name__)
-_IMAGES = {"val": "validation images", "test": "test images, as published: an accuracy on them is too high"}
+from trainers.selecting import SelectingTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -40,16 +34,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class TipAdapter(FeatureTrainer):
-    """Attributes: chosen, what was chosen on which images; "" before that."""
-
-    section, learns, chosen = "TIPADAPTER", "closed form", ""
+class TipAdapter(SelectingTrainer):
+    section, learns = "TIPADAPTER", "closed form"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.TIPADAPTER
-        if c.SELECT not in ("val", "test", "fixed"):
-            raise UserError(f"TRAINER.TIPADAPTER.SELECT must be val, test or fixed, got {c.SELECT!r}.")
         if c.CROPS < 1 or min(c.ALPHA, c.BETA) < 0 or min(c.ALPHA_MAX, c.BETA_MAX) <= 0.1:
             raise UserError("TRAINER.TIPADAPTER needs CROPS of at least 1, ALPHA and BETA of at least 0, and ALPHA_MAX "
                             f"and BETA_MAX above 0.1, got {c.CROPS}, {c.ALPHA}, {c.BETA}, {c.ALPHA_MAX}, {c.BETA_MAX}.")
@@ -71,10 +61,7 @@ class TipAdapter(FeatureTrainer):
         return {} if weights.keys() == {keys, "head.values", "head.alpha", "head.beta"} else None
 
     def before_train(self) -> None:
-        if self.options.SELECT == "val" and (self.val_loader is None or self.val_is_test):
-            raise UserError(f"TRAINER.TIPADAPTER.SELECT val needs validation images, and {self.cfg.DATASET.NAME} has "
-                            f"{'its test images in their place' if self.val_is_test else 'none'}. Set it to fixed, or "
-                            "to test for the published protocol on ImageNet, which looks at the test images.")
+        self.check_selection()
         self.fill_cache()
         super().before_train()
 
@@ -93,15 +80,4 @@ class TipAdapter(FeatureTrainer):
             return
         features, labels = self.selection_images()
         found = search(model.head, features, labels, model.text_features(), model.clip, c.BETA_MAX, c.ALPHA_MAX)
-        level = logging.WARNING if c.SELECT == "test" else logging.INFO
-        logger.log(level, "beta %.4g and alpha %.4g were chosen, with %.1f%%, on the %s", found.beta, found.alpha,
-                   found.accuracy, _IMAGES[c.SELECT])
-        self.chosen = f"alpha and beta were chosen on the {_IMAGES[c.SELECT]}"
-
-    def selection_images(self) -> tuple[Tensor, Tensor]:
-        """(N, D) unit-norm features and (N,) labels of the images on which is chosen."""
-        features = CachedFeatures(self, self.options.SELECT)
-        return F.normalize(features.view(), dim=-1), features.labels
-
-    def run_record_fields(self) -> dict:
-        return {**super().run_record_fields(), **({"model_selection": self.chosen} if self.chosen else {})}
+        self.say_chosen("alpha and beta", f"beta {found.beta:.4g} and alpha {found.alpha:.4g}", found.accuracy)

@@ -49,9 +49,7 @@ class TipAdapterF(TipAdapter):
 
     @torch.no_grad()
     def compare_with_best(self) -> None:
-        head, (features, labels) = self.model.head, self.selection_images()
-        right = sum(self.model.compare(f).logits.argmax(1).eq(label).sum().item()
-                    for f, label in zip(features.split(1024), labels.split(1024), strict=True))
+        head, right = self.model.head, self.right_answers(*self.selection_images())
         if right > self.best[0]:
             self.best = right, head.keys.clone()
         if self.epoch + 1 == self.max_epoch:

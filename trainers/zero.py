@@ -16,7 +16,7 @@ from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import most_confident
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.sentences import mean_text_features
+from trainers.parts.teacher import mean_text_features
 from trainers.tpt import check_views
 
 _NO_VOTE = 1e-6                         # share of the votes of a class that has none, so that its logarithm is finite

@@ -144,7 +144,7 @@ class SimpleTrainer(TrainerBase):
         split, loader = selection.split_to_test(self, split)
         logger.info("Evaluate on the *%s* set", split)
         self.call_hooks("before_test", not self._training)
-        for batch, output, label in answering.answers(self, loader, split):
+        for batch, output, label in self.answers(loader, split):
             self.evaluator.process(output, label)
             self.call_hooks("answered", batch, output, label)
         if not self._training:
@@ -154,6 +154,10 @@ class SimpleTrainer(TrainerBase):
         if self.adapts and not self._training:
             answering.end(self)
         return next(iter(results.values()))
+
+    def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
+        """Batches of a split, each with the output and the labels; in all processes."""
+        return answering.answers(self, loader, split)
 
     def run_record_fields(self) -> dict:
         """What else results.json should say; extend it with `{**super().run_record_fields(), ...}`."""

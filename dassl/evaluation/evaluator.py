@@ -1,4 +1,4 @@
-"""Accuracy, error, macro-F1, accuracy per class and the confusion matrix of one pass over a split."""
+"""Accuracy, error, macro-F1, calibration, accuracy per class and the confusion matrix of one pass over a split."""
 from __future__ import annotations
 
 import logging
@@ -8,6 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
+from dassl.metrics import calibration
 from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
 
@@ -47,6 +48,7 @@ class Classification(EvaluatorBase):
         self._correct = self._total = 0
         self._y_true: list[int] = []            # labels image by image, as subclasses in public code read them
         self._y_pred: list[int] = []
+        self._said: list[Tensor] = []           # (2, B) of each batch: confidence, and -log of the true class's
 
     def process(self, mo: Tensor | tuple, gt: Tensor) -> None:
         """mo: (B, C) scores (of a tuple the first item); gt: (B,) labels."""
@@ -60,9 +62,14 @@ class Classification(EvaluatorBase):
         self._total += len(gt)
         self._y_true += gt.tolist()
         self._y_pred += pred.tolist()
+        if int(gt.max()) < mo.shape[1]:
+            log = mo.detach().float().log_softmax(dim=1).cpu()
+            self._said.append(torch.stack([log.gather(1, pred[:, None]).exp(), -log.gather(1, gt[:, None])])[..., 0])
 
     def evaluate(self) -> OrderedDict:
-        """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent; logged in Dassl's lines."""
+        """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent, logged in Dassl's lines; and
+        how well confidences fit, see `dassl.metrics.calibration`.
+        """
         if not self._y_true:
             raise UserError("Nothing was evaluated: the split has no batch.")
         true, pred = torch.tensor(self._y_true), torch.tensor(self._y_pred)
@@ -77,7 +84,17 @@ class Classification(EvaluatorBase):
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             torch.save(confusion_matrix(true, pred), path)
             logger.info('Confusion matrix is saved to "%s"', path)
+        results.update(self._calibration(true == pred))
         return results
+
+    def _calibration(self, correct: Tensor) -> dict[str, float]:
+        """Empty where a subclass processes batches by itself, or a label has no score."""
+        said = torch.cat(self._said, dim=1) if self._said else torch.zeros(2, 0)
+        if said.shape[1] != len(correct):
+            return {}
+        found = calibration.measures(said[0], correct, said[1])
+        logger.info("Calibration: ECE %.2f%%, adaptive ECE %.2f%%, negative log-likelihood %.4f", *found.values())
+        return found
 
     def _per_class(self, true: Tensor, pred: Tensor) -> float:
         lines, accuracies = ["=> per-class result"], []

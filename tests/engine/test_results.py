@@ -21,8 +21,8 @@ def test_results_json_says_what_was_run_and_found(engine_cfg, tmp_path):
     assert {k: record[k] for k in expected} == expected
     assert set(record) >= {"metrics", "seconds", "peak_memory_mb", "split_hash", "class_hash", "config_hash",
                            "versions", "commit", "command", "date", "machine"}
-    assert set(record["metrics"]) == {"accuracy", "error_rate", "macro_f1", "ece"} and set(record["seconds"]) == {
-        "train", "test", "total"}
+    assert set(record["metrics"]) == {"accuracy", "error_rate", "macro_f1", "ece", "adaptive_ece", "nll"}
+    assert set(record["seconds"]) == {"train", "test", "total"}
     assert record["metrics"]["accuracy"] == pytest.approx(trainer.test())
     assert {"python", "torch"} <= set(record["versions"]) and all(
         re.fullmatch("[0-9a-f]{64}", record[key]) for key in ("split_hash", "class_hash", "config_hash"))

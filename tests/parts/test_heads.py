@@ -23,15 +23,16 @@ def test_cosines_count_by_clips_scale_or_a_constant_and_its_bias(tiny_clip, feat
                        (images @ texts.T).argmax(1)[[0, 2, 3]])
 
 
-def test_a_residual_is_added_to_the_texts_before_they_are_normalised(tiny_clip, features):
-    images, texts = features
-    head = ResidualHead(3, tiny_clip.embed_dim, alpha=0.5)
-    torch.testing.assert_close(head(images, texts, tiny_clip), CosineHead()(images, texts, tiny_clip))
-    with torch.no_grad():
-        head.residual.normal_()
-    moved = texts + 0.5 * head.residual
-    expected = tiny_clip.scale * images @ (moved / moved.norm(dim=1, keepdim=True)).T
-    torch.testing.assert_close(head(images, texts, tiny_clip), expected)
+def test_a_residual_is_added_to_the_texts_as_they_are_before_they_are_normalised(tiny_clip, features):
+    images, base = features[0], 3 * torch.randn(3, tiny_clip.embed_dim)
+    head = ResidualHead(base, alpha=0.5)
+    for residual in (torch.zeros_like(base), torch.randn_like(base)):
+        head.residual.data.copy_(residual)
+        logits, found = head(images, None, tiny_clip)
+        moved = base + 0.5 * residual
+        expected = moved / moved.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(logits, tiny_clip.scale * images @ expected.T)
+        torch.testing.assert_close(found["text_features"], expected)
 
 
 def test_a_linear_head_is_zero_at_first_and_takes_features_as_they_are(tiny_clip, features):

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
             "clip_lora": "CLIPLoRA",
-            "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF",
+            "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF", "lpplusplus": "LPPlusPlus", "gda": "GDA",
+            "ape": "APE", "clap": "CLAP", "zslp": "ZSLP", "taskres": "TaskRes", "clip_adapter": "CLIPAdapter",
+            "prolip": "ProLIP", "cross_modal": "CrossModal", "protonet": "ProtoNet",
             "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")

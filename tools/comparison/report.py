@@ -26,7 +26,7 @@ def text(comparison: Comparison, classes: int) -> str:
                  for d in comparison.differences]
         parts.append(tabulate(lines, ["", "what differs", *names], disable_numparse=True))
     if comparison.metrics:
-        parts.append(_measures("results, percent", comparison.metrics, names))
+        parts.append(_measures("results, percent (nll: nats)", comparison.metrics, names))
     if comparison.measured:
         parts.append(_measures("measured", comparison.measured, names, 1))
     if classes and comparison.per_class:

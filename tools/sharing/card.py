@@ -30,7 +30,8 @@ def card(title: str, classes: dict, results: dict, settings: dict, licence: str 
             ("training images", f"{shots} per class" if shots >= 1 else "all"), ("seed", seed),
             ("classes", len(classes["classnames"])),
             ("backbone", f"CLIP {backbone.get('name', '')}, sha256 {backbone.get('sha256', 'unknown')}"),
-            *((name, f"{value:.2f} % ({split} split, {results.get('num_test', '?')} images)")
+            *((name, f"{value:.2f} {'nats' if name == 'nll' else '%'} "
+                     f"({split} split, {results.get('num_test', '?')} images)")
               for name, value in metrics.items()),
             *((f"{name} at training", value) for name, value in results.get("versions", {}).items())]
     table = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)

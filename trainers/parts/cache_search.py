@@ -19,12 +19,14 @@ _MOST = 2 ** 23                     # logits at once
 
 @dataclass(frozen=True)
 class Found:
-    """Attributes: beta, alpha; accuracy, percent; grid (200, 20), percent, of every beta and alpha."""
+    """Attributes: beta, alpha; accuracy, percent; grid (200, 20), percent, of all of `betas` and `alphas`."""
 
     beta: float
     alpha: float
     accuracy: float
     grid: Tensor
+    betas: list[float]
+    alphas: list[float]
 
 
 def values(largest: float, steps: int) -> list[float]:
@@ -52,4 +54,4 @@ def search(head: CacheHead, image_features: Tensor, labels: Tensor, text_feature
     head.beta.fill_(betas[beta])
     head.alpha.fill_(alphas[alpha])
     grid = 100 * right.double().cpu() / len(labels)
-    return Found(betas[beta], alphas[alpha], grid[beta, alpha].item(), grid)
+    return Found(betas[beta], alphas[alpha], grid[beta, alpha].item(), grid, betas, alphas)

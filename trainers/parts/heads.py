@@ -3,8 +3,8 @@
 A head is called with image features, text features and the towers (for their scale), in float32, see
 `trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found;
 "image_features" and "text_features" in it take the place of those of the towers.
-It may say `knows_classes` (it needs no text features) and `unit_norm = False` (it takes features as the towers give
-them). Those that learn or keep something save it with the prompts.
+It may say `knows_classes` (it needs no text features), `unit_norm = False` (it takes features as the towers give them)
+and `joint = False` (image features before the projection). Those that learn or keep something save it with the prompts.
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts.prototypes import checked
 
 
 class CosineHead(nn.Module):
@@ -61,20 +62,24 @@ class ResidualHead(CosineHead):
     """Cosines with the classes' text features plus a learned residual, which is zero at first.
 
     Args:
+        base: (C, D) text features as the tower gives them, to which the residual is added.
         alpha: factor on the residual.
     Attributes:
         residual: (C, D).
     Source: TaskRes (Yu et al., CVPR 2023), trainers/taskres.py: (t + alpha * x), then normalised.
     """
 
-    def __init__(self, num_classes: int, dim: int, alpha: float = 0.5, scale: float | None = None):
-        super().__init__(scale)
-        self.alpha, self.residual = alpha, nn.Parameter(torch.zeros(num_classes, dim))
+    knows_classes = True
 
-    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
-        """(B, D) and (C, D) -> (B, C)."""
-        classes = F.normalize(text_features + self.alpha * self.residual, dim=-1)
-        return super().forward(image_features, classes, clip)
+    def __init__(self, base: Tensor, alpha: float = 0.5, scale: float | None = None):
+        super().__init__(scale)
+        self.register_buffer("base", base, persistent=False)
+        self.alpha, self.residual = alpha, nn.Parameter(torch.zeros_like(base))
+
+    def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """(B, D) -> (B, C), and the classes' features."""
+        classes = F.normalize(self.base + self.alpha * self.residual, dim=-1)
+        return super().forward(image_features, classes, clip), {"text_features": classes}
 
 
 class ShiftedHead(CosineHead):
@@ -141,10 +146,7 @@ class CacheHead(CosineHead):
         if keys.shape != (len(labels), self.keys.shape[1]):
             raise InputError(f"A cache needs K keys of width {self.keys.shape[1]} and their K labels, got "
                              f"{tuple(keys.shape)} and {tuple(labels.shape)}.")
-        counts = torch.bincount(labels, minlength=C)
-        if len(empty := (counts == 0).nonzero().flatten().tolist()):
-            raise InputError(f"A cache needs at least one image of each class; classes {empty[:5]} have none "
-                             f"({len(empty)} of {C}).")
+        checked(torch.bincount(labels, minlength=C), "A cache")
         self.make_room(len(keys))
         self.keys.copy_(keys)
         self.values.copy_(F.one_hot(labels, C))

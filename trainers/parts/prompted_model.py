@@ -104,7 +104,7 @@ class PromptedModel(nn.Module):
         pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
             here, after it.
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
-        want, joint: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
+        want: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
         stream: what is learned from the images that are tested, see `Stream`.
     Attributes:
@@ -113,7 +113,7 @@ class PromptedModel(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
-                 tower: nn.ParameterDict | None = None, want="pooled", joint: bool = True, text_want="pooled",
+                 tower: nn.ParameterDict | None = None, want="pooled", text_want="pooled",
                  saved_as: Mapping[str, str | Sequence[str]] | None = None, stream: Stream | None = None):
         super().__init__()
         head = head or CosineHead()
@@ -121,8 +121,7 @@ class PromptedModel(nn.Module):
             raise InputError(f"{type(head).__name__} compares images with texts; give text features or a text prompt.")
         if visual is not None:
             clip.require_tokens("A visual prompt")
-        self.clip, self.want, self.joint, self.text_want = clip, want, joint, text_want
-        self.stream = stream
+        self.clip, self.want, self.text_want, self.stream = clip, want, text_want, stream
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
@@ -151,6 +150,11 @@ class PromptedModel(nn.Module):
     def unit_norm(self) -> bool:
         """Whether the head takes normalised features."""
         return getattr(self.head, "unit_norm", True)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the head takes image features after the projection."""
+        return getattr(self.head, "joint", True)
 
     @property
     def is_conditional(self) -> bool:

@@ -29,14 +29,33 @@ def class_prototypes(clip: FrozenCLIP, batches: Iterable[tuple[Tensor, Tensor]],
     """
     device = clip.logit_scale.device
     sums = torch.zeros(num_classes, clip.embed_dim, device=device)
-    counts = torch.zeros(num_classes, device=device)
+    counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
     for images, labels in batches:
         labels = labels.to(device)
         sums.index_add_(0, labels, clip.encode_image(images.to(device)))
-        counts.index_add_(0, labels, torch.ones_like(labels, dtype=counts.dtype))
+        counts += torch.bincount(labels, minlength=num_classes)
     for found in (sums, counts) if add_up else ():
         add_up(found)
+    return sums / checked(counts, "A prototype")[:, None]
+
+
+def mean_of_each(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """(C, D): the mean of each class's rows of (N, D).
+
+    Raises:
+        InputError: a class without a row.
+    """
+    counts = checked(torch.bincount(labels, minlength=num_classes), "A class's mean")
+    return values.new_zeros(num_classes, values.shape[1]).index_add_(0, labels, values) / counts[:, None]
+
+
+def checked(counts: Tensor, who: str) -> Tensor:
+    """Images of each class (C,).
+
+    Raises:
+        InputError: a class has none.
+    """
     if len(empty := (counts == 0).nonzero().flatten().tolist()):
-        raise InputError(f"A prototype needs at least one training image of its class; classes {empty[:5]} have none "
-                         f"({len(empty)} of {num_classes}).")
-    return sums / counts[:, None]
+        raise InputError(f"{who} needs at least one image of each class; classes {empty[:5]} have none "
+                         f"({len(empty)} of {len(counts)}).")
+    return counts

@@ -100,7 +100,7 @@ class RepresentationHead(nn.Module):
         InputError: an alpha outside its range; in evaluation, nobody says which classes were seen.
     """
 
-    unit_norm = False
+    unit_norm, joint = False, False
 
     def __init__(self, clip: FrozenCLIP, alpha: float, seen: Sequence[bool] | None, scale: float = 100.0):
         super().__init__()
