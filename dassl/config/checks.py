@@ -62,6 +62,7 @@ RULES = (
          ("LR", "WEIGHT_DECAY", "MOMENTUM", "SGD_DAMPNING", "RMSPROP_ALPHA", "BASE_LR_MULT", "GAMMA", "WARMUP_CONS_LR",
           "WARMUP_MIN_LR")),
     Rule("a number in [0, 1)", _below_one, "OPTIM", ("ADAM_BETA1", "ADAM_BETA2")),
+    Rule("images or dassl", lambda v: v in ("images", "dassl"), "TRAIN", ("STREAMS",)),
     Rule("0 or more epochs", _whole(0), "OPTIM", ("MAX_EPOCH",)),
     Rule("a number from 0 to 1", _between(0, 1), "INPUT", ("RGS_P", "GB_P")),
     Rule("0 or more", _whole(0), "INPUT", ("CROP_PADDING", "CUTOUT_LEN")),

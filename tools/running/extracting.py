@@ -40,8 +40,9 @@ class Script:
             if self._flags:                     # what only a main block or a function makes, its parser above all
                 self.providers = {**_providers(body), **self.providers}
                 break
-        self.space = {"__name__": f"{path.stem} (--extend-cfg)", "__file__": str(path.resolve()),
-                      "__builtins__": repository.builtins_of(repository.package_around(path.resolve().parent))}
+        package = repository.package_around(path.resolve().parent)
+        self.space = {"__name__": f"{package}.{path.stem} (--extend-cfg)", "__file__": str(path.resolve()),
+                      "__builtins__": repository.builtins_of(package)}
 
     def function(self, name: str) -> ast.FunctionDef | None:
         """The function of that name at the top level."""

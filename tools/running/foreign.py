@@ -13,10 +13,14 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from clip import clip
 from clip.errors import InputError
+from dassl.compat import repository
 from dassl.compat.cpu_shim import cuda_of_others
+from dassl.compat.their_files import files_of_repositories
 from dassl.config import CfgNode
 from dassl.utils.errors import UserError
 
@@ -33,14 +37,35 @@ logger = logging.getLogger(__name__)
 def code_of_others(cuda_on_cpu: bool) -> Iterator[None]:
     """Around whatever may run a plugin: what CLIP refuses, and calls for CUDA where there is none, are told as ours.
 
+    Its files are found in its repository, and the few-shot lists of ours under the names of CoOp's pickles.
+
     Args:
         cuda_on_cpu: run these on the CPU, see `cuda_of_others`.
     """
+    from datasets.kept_lists import coop_pickle
+
     try:
-        with cuda_of_others(cuda_on_cpu):
+        with cuda_of_others(cuda_on_cpu), files_of_repositories(coop_pickle):
             yield
     except InputError as error:
         raise UserError(str(error)) from error
+
+
+def share_weights(module: ModuleType) -> None:
+    """A repository's copy of OpenAI's clip.py finds weights as ours does: also "tiny", files, what CLIP_CACHE holds."""
+    models, download = vars(module).get("_MODELS"), vars(module).get("_download")
+    if isinstance(models, dict) and callable(download):
+        published = {url.rpartition("/clip/models/")[2]: url for url in clip._MODELS.values()}
+
+        def find(url: str, *args, **kwargs) -> str:
+            known = published.get(url.rpartition("/clip/models/")[2], url)
+            is_ours = known in published.values() or Path(known).expanduser().is_file()
+            return clip._download(known) if is_ours else download(url, *args, **kwargs)
+
+        module._MODELS, module._download = type(clip._MODELS)({**clip._MODELS, **models}), find
+
+
+repository.after_import.append(share_weights)
 
 
 def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) -> Callable[[CfgNode], None]:
