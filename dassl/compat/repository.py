@@ -14,7 +14,7 @@ import importlib.machinery
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,8 +37,8 @@ def package_around(folder: Path) -> str:
     root = _root(folder)
     package = f"{_NAME}{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     _roots[package] = root
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
     _make_package(package, root if root != _OURS else None)
     importlib.invalidate_caches()
     return package
@@ -53,7 +53,6 @@ def load(path: Path) -> ModuleType:
         _make_package(name, folder)
     name = f"{name}.{path.stem.replace('.', '_')}"
     _plugins[name] = path
-    sys.path += [str(f) for f in dict.fromkeys((root, folder)) if str(f) not in sys.path]      # for import_module
     return importlib.import_module(name)
 
 
@@ -62,21 +61,28 @@ def builtins_of(package: str) -> dict[str, Any]:
     return {**vars(builtins), "__import__": _importer(package)}
 
 
-def is_plugin(name: str) -> bool:
-    """Whether a module of that name belongs to somebody's repository."""
-    return name.startswith(_NAME)
-
-
 def root_of(name: str) -> Path | None:
     """The folder of the repository that a module belongs to, if any."""
     return _roots.get(name.partition(".")[0])
 
 
+def place(cls: type) -> str:
+    """The module of a class, or the file where that is a plugin's."""
+    is_file = root_of(cls.__module__) is not None and cls.__module__ in sys.modules
+    return sys.modules[cls.__module__].__file__ if is_file else cls.__module__
+
+
+def stays(registry: str, name: str, newcomer: type, owner: type) -> bool:
+    """A rule of `Registry.clashes`: a taken name that a plugin's neighbour registers stays its owner's."""
+    logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, place(newcomer))
+    return False
+
+
 def _root(folder: Path) -> Path:
     """The nearest folder with a train.py or .git, three levels up at most; else the one around trainers/, datasets/."""
     for place in (folder, *folder.parents[:3]):
-        if (place / "train.py").is_file() or (place / ".git").exists():
-            return place if not any("." in part for part in folder.relative_to(place).parts) else folder
+        if (place / "train.py").is_file() or (place / ".git").exists() and place != Path.home():
+            return folder if "." in str(folder.relative_to(place)).lstrip(".") else place     # no name of a package
     return folder.parent if folder.name in _HOUSES else folder
 
 
@@ -93,11 +99,11 @@ class _Finder:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None):
-        if not is_plugin(name):
+        if root_of(name) is None:
             return None
         if name in _plugins:
-            return importlib.util.spec_from_file_location(name, _plugins[name],
-                                                          loader=_Loader(name, str(_plugins[name])))
+            loader = _Loader(name, str(_plugins[name]))
+            return importlib.util.spec_from_file_location(name, _plugins[name], loader=loader)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
             spec.loader = _Loader(name, spec.origin)
@@ -107,65 +113,54 @@ class _Finder:
 class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = builtins_of(module.__name__.partition(".")[0])
-        with contextlib.nullcontext() if module.__name__ in _plugins else _registered_names_stay():
+        with contextlib.nullcontext() if module.__name__ in _plugins else Registry.clashes(stays):
             super().exec_module(module)
         for call in after_import:
             call(module)
 
 
-@contextlib.contextmanager
-def _registered_names_stay() -> Iterator[None]:
-    """What a plugin's neighbours register under a name that is taken stays with its owner."""
-
-    def rule(registry: str, name: str, newcomer: Any, owner: Any) -> bool:
-        logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, newcomer.__module__)
-        return False
-
-    with Registry.clashes(rule):
-        yield
-
-
 def _importer(package: str) -> Callable:
     """The `__import__` of a repository's code."""
 
+    def import_module(name, parent=None):
+        return importlib.import_module(name, parent) if parent else their_import(name, fromlist=("__name__",))
+
+    own_importlib = ModuleType("importlib")
+    own_importlib.__dict__.update({**vars(importlib), "import_module": import_module})
+
     def their_import(name, globals=None, locals=None, fromlist=(), level=0):
-        top = name.partition(".")[0]
-        if level or top in _NEVER_THEIRS or not _has(package, name):
-            return _ours_or_beside(name, globals, locals, fromlist, level)
-        module = importlib.import_module(f"{package}.{name}")
-        if not fromlist:
-            return sys.modules[f"{package}.{top}"]
-        for item in fromlist:               # `from trainers import coop`, where only ours has it
-            if item != "*" and not hasattr(module, item) and not _has(package, f"{name}.{item}"):
+        if name == "importlib":
+            return own_importlib
+        top, _, rest = name.partition(".")
+        if not level and fromlist and rest.partition(".")[0] == "dassl":        # a copy of Dassl within the repository
+            name, top = rest, "dassl"
+        if level or top in _NEVER_THEIRS:
+            return builtins.__import__(name, globals, locals, fromlist, level)
+        parent = package
+        if not _has(parent, name):              # a name that nobody has may stand beside the file
+            parent = (globals or {}).get("__package__") or package
+            if top in sys.modules or importlib.util.find_spec(top) or not _has(parent, name):
+                return builtins.__import__(name, globals, locals, fromlist)
+        module = importlib.import_module(f"{parent}.{name}")
+        for item in fromlist or ():             # `from trainers import coop`, where only ours has it
+            if item != "*" and not hasattr(module, item) and not _has(parent, f"{name}.{item}"):
                 with contextlib.suppress(ImportError):
                     setattr(module, item, importlib.import_module(f"{name}.{item}"))
-        return builtins.__import__(f"{package}.{name}", globals, locals, fromlist, 0)
+        return builtins.__import__(f"{parent}.{name}", globals, locals, fromlist) if fromlist \
+            else sys.modules[f"{parent}.{top}"]
 
     return their_import
 
 
-def _ours_or_beside(name: str, globals, locals, fromlist, level: int):
-    """Any other import; a name that nobody has may stand beside the file."""
-    try:
-        return builtins.__import__(name, globals, locals, fromlist, level)
-    except ModuleNotFoundError as error:
-        parent = (globals or {}).get("__package__") or ""
-        if level or error.name != name.partition(".")[0] or "." not in parent or \
-                not _has(parent.partition(".")[0], f"{parent.partition('.')[2]}.{name}"):
-            raise
-        module = builtins.__import__(f"{parent}.{name}", globals, locals, fromlist or ("*",), 0)
-        return module if fromlist else sys.modules[f"{parent}.{error.name}"]
-
-
-def _has(package: str, name: str) -> bool:
-    """Whether the repository has that module; packages around it are imported. A folder without Python is none."""
-    whole = f"{package}.{name}"
-    parent, _, _ = whole.rpartition(".")
+def _has(parent: str, name: str) -> bool:
+    """Whether a package of a repository has that module; packages between are imported. Folders need Python in them."""
+    whole = f"{parent}.{name}"
     if whole in sys.modules:
         return True
-    if parent != package and not _has(package, parent.removeprefix(f"{package}.")):
+    package = whole.rpartition(".")[0]
+    if package != parent and not _has(parent, package.removeprefix(f"{parent}.")):
         return False
-    path = getattr(importlib.import_module(parent), "__path__", None)
+    path = getattr(importlib.import_module(package), "__path__", None)
     spec = _Finder.find_spec(whole, path) if path else None
     return spec is not None and (spec.origin is not None or any(
         found for folder in spec.submodule_search_locations or () for pattern in ("*.py", "*/*.py")

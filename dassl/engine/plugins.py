@@ -13,6 +13,7 @@ from types import ModuleType
 
 from dassl.compat import repository
 from dassl.compat.extend import extend as extend_config
+from dassl.compat.repository import place
 from dassl.utils.errors import UserError
 from dassl.utils.registry import Registry
 
@@ -75,8 +76,7 @@ def _names_of(plugin: str | Path, replace: bool) -> Iterator[None]:
 
     def rule(registry: str, name: str, newcomer: type, owner: type) -> bool:
         if plugin not in (newcomer.__module__, Path(place(newcomer))):
-            logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, place(newcomer))
-            return False
+            return repository.stays(registry, name, newcomer, owner)
         if replace:
             logger.warning("%s %s is that of %s in this run, not that of %s", registry, name, place(newcomer),
                            owner.__module__)
@@ -86,12 +86,6 @@ def _names_of(plugin: str | Path, replace: bool) -> Iterator[None]:
 
     with Registry.clashes(rule):
         yield
-
-
-def place(cls: type) -> str:
-    """The module of a class, or the file where that is a plugin."""
-    is_file = repository.is_plugin(cls.__module__) and cls.__module__ in sys.modules
-    return sys.modules[cls.__module__].__file__ if is_file else cls.__module__
 
 
 def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[ModuleType]:

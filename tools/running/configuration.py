@@ -38,6 +38,7 @@ def setup_cfg(args: argparse.Namespace):
         from dassl.compat.extend import extend
         from tools.running.foreign import load_extend_cfg
 
+        _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
         extend(cfg, load_extend_cfg(args.extend_cfg, vars(args)), args.extend_cfg)
     declare(cfg, args.new_key)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""

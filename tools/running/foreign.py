@@ -20,11 +20,11 @@ from clip import clip
 from clip.errors import InputError
 from dassl.compat import repository
 from dassl.compat.cpu_shim import cuda_of_others
-from dassl.compat.their_files import files_of_repositories
 from dassl.config import CfgNode
 from dassl.utils.errors import UserError
 
 from .extracting import Script
+from .their_files import files_of_repositories
 
 NAME = "extend_cfg"
 _PLACES = ("root", "output_dir", "resume", "model_dir", "config_file", "dataset_config_file")    # of the author's

@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 
-from . import repository
+from dassl.compat import repository
 
 logger = logging.getLogger(__name__)
 
