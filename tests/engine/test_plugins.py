@@ -267,7 +267,7 @@ def test_a_plugin_has_the_packages_of_its_repository_and_everybody_else_has_ours
     assert (module.only_ours, module.TPT, module.TrainerX) == (trainers.maple, trainers.tpt.TPT, TrainerX)
     assert sys.modules["clip"] is clip and sys.modules["datasets"] is datasets and "utils" not in sys.modules
     assert module.clip is not clip and module.datasets is not datasets
-    with pytest.raises(ModuleNotFoundError, match="'pictures_of_theirs'"):        # a folder of images is no package of theirs
+    with pytest.raises(ModuleNotFoundError, match="'pictures_of_theirs'"):   # a folder of images
         module.later()
 
 

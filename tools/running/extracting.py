@@ -65,18 +65,17 @@ class Script:
         """The defaults of its parser; None where it has none."""
         if self._flags is None:
             return None
-        if self._flags in self.space or self._flags in self.providers:
-            return self.value(self._flags)
+        self.value(self._flags.partition("(")[0].partition(".")[0])
         with _empty_command_line():
-            return self.value(self._flags.removesuffix("()"))()
+            return eval(self._flags, self.space)
 
     def _parses(self, node: ast.stmt) -> str | None:
-        """The name that a statement gives to parsed flags; "f()" for a call `main(f())` of a function that parses."""
+        """What stands for parsed flags: a name that the statement gives them, or the call in `main(parse())`."""
         for call in (inner for inner in ast.walk(node) if isinstance(inner, ast.Call)
                      and isinstance(node, (ast.Assign, ast.Expr))):
             words, by = ast.unparse(call.func), self.function(ast.unparse(call.func))
             if words.endswith((".parse_args", ".parse_known_args")) or by and ".parse_args(" in ast.unparse(by):
-                return _targets(node.targets[0])[0] if isinstance(node, ast.Assign) else f"{words}()" if by else None
+                return _targets(node.targets[0])[0] if isinstance(node, ast.Assign) else ast.unparse(call)
         return None
 
     def _run(self, node: ast.stmt) -> None:
