@@ -124,6 +124,18 @@ def cache_of(folder: Path) -> Path:
     return cache_dir() / "splits" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
+def coop_pickle(path: Path) -> bytes | None:
+    """What CoOp's code caches at `path` (split_fewshot/shot_K-seed_S.pkl), from our list; None without one."""
+    folder = path.parent.parent
+    if path.parent.name != "split_fewshot" or path.suffix != ".pkl":
+        return None
+    places = (path.with_suffix(".json"), *(cache_of(f) / f"{path.stem}.json" for f in (folder, folder.absolute())))
+    content = next((read_json(place) for place in places if place.is_file()), {})
+    lists = {split: [Datum(os.path.join(folder, impath), label, classname=name) for impath, label, name in rows]
+             for split, rows in content.items() if split in ("train", "val") and isinstance(rows, list)}
+    return pickle.dumps(lists) if lists else None
+
+
 def _read_lines(path: Path) -> Drawn:
     """2SFS's list, whose validation images are in a second file."""
     files = {"train": path, "val": path.with_name(path.name.replace("_train", "_val"))}

@@ -84,8 +84,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="a trainer of your own or of somebody else, as tools/train.py takes it; repeatable. Its runs "
-                        "get these four flags; those of the checkout's trainers do not, except with --replace")
+                        "get these five flags; those of the checkout's trainers do not, except with --replace")
     p.add_argument("--extend-cfg", metavar="FILE", help="the train.py with its config keys, as tools/train.py takes it")
+    p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+                   help="a config key that their code reads, as tools/train.py takes it")
     p.add_argument("--replace", action="store_true", help="let --plugin files take over names that are taken")
     p.add_argument("--allow-cpu-shim", action="store_true", help="run their .cuda() on the CPU where there is no CUDA")
     p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
@@ -151,6 +153,7 @@ def _with_code(planned: list[Cell], args: argparse.Namespace) -> list[Cell]:
     """
     flags = [word for plugin in args.plugin for word in ("--plugin", plugin)]
     flags += ["--extend-cfg", args.extend_cfg] if args.extend_cfg else []
+    flags += [word for pair in args.new_key for word in ("--new-key", *pair)]
     flags += [f"--{name.replace('_', '-')}" for name in ("replace", "allow_cpu_shim") if getattr(args, name)]
     if not flags:
         return planned

@@ -10,6 +10,8 @@ from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+_TEXT_OR_NOT = ("text", "True or False")
+
 
 def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> None:
     """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it makes anew and leaves out are kept.
@@ -20,8 +22,8 @@ def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> 
     Args:
         source: whose function it is, for messages.
     Raises:
-        UserError: a key that exists with another kind of value, such as text instead of a number. False instead of
-            text is taken as it is: CoOp's relatives write CTX_INIT False where others have "".
+        UserError: a key that exists with another kind of value, such as text instead of a number. True or False
+            instead of text is taken as it is: CoOp's relatives write CTX_INIT False where others have "".
     """
     before = cfg.clone()
     extend_cfg(cfg)
@@ -38,7 +40,7 @@ def _kept(node: CfgNode, before: CfgNode, source: str, prefix: str = "") -> Iter
             node[name] = old
         elif isinstance(old, CfgNode) and isinstance(new, CfgNode):
             yield from _kept(new, old, source, f"{key}.")
-        elif None not in (old, new) and _kind(old) != _kind(new) and not (isinstance(old, str) and new is False):
+        elif None not in (old, new) and (_kind(old), _kind(new)) not in {(_kind(old), _kind(old)), _TEXT_OR_NOT}:
             raise UserError(f"{source} makes config key {key} {_kind(new)} ({_short(new)}); here it is {_kind(old)} "
                             f"({_short(old)}). Two methods cannot share it: give it another name in one of them.")
         elif old != new:

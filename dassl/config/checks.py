@@ -46,6 +46,7 @@ RULES = (                                # what keys take, in words and as a tes
     ("a number, 0 or more", _between(0, math.inf), "OPTIM", "LR WEIGHT_DECAY MOMENTUM SGD_DAMPNING RMSPROP_ALPHA "
                                                             "BASE_LR_MULT GAMMA WARMUP_CONS_LR WARMUP_MIN_LR"),
     ("a number in [0, 1)", lambda v: _finite(v) and 0 <= v < 1, "OPTIM", "ADAM_BETA1 ADAM_BETA2"),
+    ("images or dassl", lambda v: v in ("images", "dassl"), "TRAIN", "STREAMS"),
     ("0 or more epochs", _whole(0), "OPTIM", "MAX_EPOCH"),
     ("a number from 0 to 1", _between(0, 1), "INPUT", "RGS_P GB_P"),
     ("0 or more", _whole(0), "INPUT", "CROP_PADDING CUTOUT_LEN"),

@@ -13,6 +13,7 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
+from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.tools import read_image
 
@@ -34,7 +35,8 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     """Batches of a list of Datum.
 
     The augmentation of an image depends on the seed and on its place in the order, not on the number of workers nor
-    on the cache. A run of several processes shares the images of each training batch among them.
+    on the cache. A run of several processes shares the images of each training batch among them. With TRAIN.STREAMS
+    "dassl", order, workers and augmentations draw as Dassl 0.6.3's do, from Python's, NumPy's and torch's streams.
 
     Args:
         drop_last: leave a last short batch out; None does so in training, unless it is the only one.
@@ -43,18 +45,23 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     wrapper = dataset_wrapper or DatasetWrapper
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain,
                             n_ins=n_ins)
-    fixed = max(cfg.SEED, 0) if sampler_type == "SequentialSampler" else None
-    # A loader draws a number each time it starts workers; from the global stream, that would make every later draw
-    # depend on how many workers there are and on whether they were kept between epochs.
-    own_stream = torch.Generator().manual_seed(max(cfg.SEED, 0))
-    workers = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    workers, keep = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS > 0
+    if cfg.TRAIN.get("STREAMS", "images") == "dassl":
+        own_stream, keep = None, False
+        if distributed.world_size() > 1:
+            raise UserError("TRAIN.STREAMS dassl follows the random stream of one process. Run it in one process.")
+    else:
+        sampler = SeededSampler(sampler, max(cfg.SEED, 0) if sampler_type == "SequentialSampler" else None)
+        # A loader draws a number each time it starts workers; from the global stream, that would make every later draw
+        # depend on how many workers there are and on whether they were kept between epochs.
+        own_stream, workers = torch.Generator().manual_seed(max(cfg.SEED, 0)), min(workers, os.cpu_count() or 1)
     drop_last = is_train and len(data_source) >= batch_size if drop_last is None else drop_last
     dataset = wrapper(cfg, data_source, transform=tfm, is_train=is_train)
     if isinstance(dataset, DatasetWrapper) and cache is not None \
             and cache.has_room_for([item.impath for item in data_source]):
         dataset.cache = cache
-    loader = Loader(dataset, **batches_of(SeededSampler(sampler, fixed), batch_size, drop_last, is_train),
-                    num_workers=workers, persistent_workers=workers > 0, generator=own_stream,
+    loader = Loader(dataset, **batches_of(sampler, batch_size, drop_last, is_train),
+                    num_workers=workers, persistent_workers=keep, generator=own_stream,
                     pin_memory=torch.cuda.is_available() and cfg.USE_CUDA)
     if not len(loader):
         raise UserError("A data loader without a single batch: the split is empty, or the sampler needs more images.")

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import importlib.util
 import logging
 import pkgutil
 import sys
@@ -13,15 +11,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from dassl.compat import repository
 from dassl.compat.extend import extend as extend_config
+from dassl.compat.repository import place
 from dassl.utils.errors import UserError
 from dassl.utils.registry import Registry
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUPS = ("dassl.trainers", "dassl.datasets")
-_FILES = "dassl_plugin_"                    # begins the names of packages around plugin files
-_HOUSES = ("trainers", "datasets")          # packages that public files expect their neighbours in
 
 
 def discover(package: str) -> list[ModuleType]:
@@ -37,8 +35,8 @@ def discover(package: str) -> list[ModuleType]:
 def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     """Import a file (path/to/mine.py), a dotted module, or an installed plugin by the name of its entry point.
 
-    A file of somebody's repository finds its neighbours as it does there: `from .other import x`, and `trainers.other`
-    or `other` where nothing here has that name.
+    A file of somebody's repository imports what it imports there: `from .other import x`, and the `clip`, `datasets`,
+    `trainers` or `utils` of that repository (`dassl.compat.repository`).
 
     Args:
         replace: names that the plugin registers and that are taken become its own; otherwise that is an error.
@@ -54,22 +52,8 @@ def load_plugin(plugin: str, replace: bool = False) -> ModuleType:
     for there in list(sys.modules.values()):    # a file of trainers/, or one that was loaded before
         if getattr(there, "__dict__", {}).get("__file__") == str(path):
             return there
-    package = f"{_FILES}{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
-    name = f"{package}.{path.stem}"
-    if package not in sys.modules:
-        sys.modules[package] = importlib.util.module_from_spec(
-            importlib.machinery.ModuleSpec(package, None, is_package=True))
-        sys.modules[package].__path__ = [str(path.parent)]
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with _names_of(name, replace), _neighbours(path.parent):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    with _names_of(path, replace):
+        return repository.load(path)
 
 
 def _load_module(plugin: str, replace: bool) -> ModuleType:
@@ -87,13 +71,12 @@ def _load_module(plugin: str, replace: bool) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _names_of(plugin: str, replace: bool) -> Iterator[None]:
+def _names_of(plugin: str | Path, replace: bool) -> Iterator[None]:
     """What becomes of names that are taken: the plugin's own are refused or replace ours; its neighbours' stay ours."""
 
     def rule(registry: str, name: str, newcomer: type, owner: type) -> bool:
-        if newcomer.__module__ != plugin:
-            logger.info("%s %s stays with %s; %s also has one", registry, name, owner.__module__, place(newcomer))
-            return False
+        if plugin not in (newcomer.__module__, Path(place(newcomer))):
+            return repository.stays(registry, name, newcomer, owner)
         if replace:
             logger.warning("%s %s is that of %s in this run, not that of %s", registry, name, place(newcomer),
                            owner.__module__)
@@ -103,28 +86,6 @@ def _names_of(plugin: str, replace: bool) -> Iterator[None]:
 
     with Registry.clashes(rule):
         yield
-
-
-def place(cls: type) -> str:
-    """The module of a class, or the file where that is a plugin."""
-    is_file = cls.__module__.startswith(_FILES)
-    return sys.modules[cls.__module__].__file__ if is_file and cls.__module__ in sys.modules else cls.__module__
-
-
-@contextlib.contextmanager
-def _neighbours(folder: Path) -> Iterator[None]:
-    """Modules beside a plugin file, and in the repository around its trainers/ folder, are found after all of ours."""
-    folders = [folder, folder.parent] if folder.name in _HOUSES else [folder]
-    sys.path += [str(f) for f in folders if str(f) not in sys.path]
-    house = sys.modules.get(folder.name) if folder.name in _HOUSES else None
-    if house is None or str(folder) in house.__path__:
-        yield
-        return
-    house.__path__.append(str(folder))
-    try:
-        yield
-    finally:
-        house.__path__.remove(str(folder))
 
 
 def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[ModuleType]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dassl.compat.fork_hooks import ForkHooks
 from dassl.config.checks import check_values
 from dassl.data import DataManager
 from dassl.data.loader import end_workers
@@ -45,7 +46,7 @@ def __getattr__(name: str):
     raise AttributeError(name)
 
 
-class SimpleTrainer(TrainerBase):
+class SimpleTrainer(ForkHooks, TrainerBase):
     """Builds data, model and evaluator from a config; trains, saves and tests.
 
     Attributes:
@@ -132,9 +133,11 @@ class SimpleTrainer(TrainerBase):
         self.close_loaders()
 
     @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, is_final: bool = False) -> float:
         """Evaluate on a split, TEST.SPLIT by default.
 
+        Args:
+            is_final: of forks of Dassl; nothing here depends on it.
         Returns:
             The evaluator's first value: accuracy, percent. After training (or without any) results.json and
             predictions.csv are written.

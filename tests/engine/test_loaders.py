@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
 
 from dassl.data import DataManager, DatasetWrapper
-from dassl.utils import read_image
+from dassl.data.transforms import build_transform
+from dassl.utils import UserError, read_image, set_random_seed
 
 PLAIN, DRAWING = ("random_resized_crop", "random_flip", "normalize"), ("random_resized_crop", "randaugment")
 WORKERS = [0, 2]
@@ -168,3 +169,44 @@ def test_workers_outlive_a_signal_to_the_process_group_and_end_when_their_parent
         worker.terminate()
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def dassls_loader(cfg, items, transform, is_train):
+    """Dassl 0.6.3's build_data_loader, literally, over a dataset that reads an image and transforms it."""
+    class Images(Dataset):
+        def __len__(self):
+            return len(items)
+
+        def __getitem__(self, i):
+            return {"img": transform(read_image(items[i].impath)), "index": i}
+
+    sampler = RandomSampler(items) if is_train else SequentialSampler(items)
+    return DataLoader(Images(), batch_size=4, sampler=sampler, num_workers=cfg.DATALOADER.NUM_WORKERS,
+                      drop_last=is_train and len(items) >= 4)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_with_streams_dassl_every_pass_draws_what_dassls_loaders_draw(engine_cfg, workers):
+    """Over tests, epochs and a loader of one's own: the same images, in the same order, equally augmented."""
+    cfg = engine_cfg(DATALOADER__NUM_WORKERS=workers, INPUT__TRANSFORMS=DRAWING, TRAIN__STREAMS="dassl",
+                     DATALOADER__TRAIN_X__BATCH_SIZE=4, DATALOADER__TEST__BATCH_SIZE=4)
+    manager = DataManager(cfg)
+    data, ours = manager.dataset, {"train": manager.train_loader_x, "test": manager.test_loader}
+    theirs = {"train": dassls_loader(cfg, data.train_x, build_transform(cfg, is_train=True), True),
+              "test": dassls_loader(cfg, data.test, build_transform(cfg, is_train=False), False)}
+    seen = []
+    for loaders in (ours, theirs):
+        set_random_seed(3)
+        own = DataLoader(loaders["train"].dataset, batch_size=4, sampler=loaders["train"].sampler, num_workers=workers)
+        passes = [list(loader) for loader in (loaders["test"], own, loaders["train"], loaders["test"], own)]
+        seen.append([(batch["index"].tolist(), batch["img"]) for one in passes for batch in one])
+        after = torch.get_rng_state()
+        seen[-1].append((after.tolist(), after))
+    assert len(seen[0]) == len(seen[1]) == 3 + 5 + 4 + 3 + 5 + 1
+    assert all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in zip(*seen, strict=True))
+
+
+def test_streams_dassl_is_refused_in_several_processes(engine_cfg, monkeypatch):
+    monkeypatch.setattr("dassl.utils.distributed.world_size", lambda: 2)
+    with pytest.raises(UserError, match="TRAIN.STREAMS dassl"):
+        DataManager(engine_cfg(TRAIN__STREAMS="dassl"))

@@ -1,5 +1,6 @@
 """Modules that register trainers and datasets, and the config keys that they add."""
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -103,17 +104,16 @@ def test_an_installed_plugin_that_is_broken_is_named_and_skipped(monkeypatch, ca
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """repository(**{"trainers/mine.py": source}) -> a folder like a public repository, with the engine's names."""
-    path = list(sys.path)
-
     def make(**files):
         for name, source in files.items():
             (tmp_path / "theirs" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "theirs" / name).write_text(source)
         return tmp_path / "theirs"
 
+    before = list(sys.path)
     yield make
-    sys.path[:] = path
-    for name in [n for n in sys.modules if n.startswith(("dassl_plugin_", "words_beside", "helpers", "trainers.only"))]:
+    assert sys.path == before
+    for name in [n for n in sys.modules if n.startswith("dassl_plugin_")]:
         del sys.modules[name]
 
 
@@ -219,3 +219,81 @@ def test_a_file_that_is_loaded_already_is_not_loaded_again():
     import trainers.coop
 
     assert load_plugin(trainers.coop.__file__) is trainers.coop
+
+
+CLONE = {
+    "train.py": "", "clip/__init__.py": "from .clip import *", "clip/model.py": "def build_model(): return 'theirs'",
+    "clip/clip.py": "from .model import build_model\nfrom clip.words import NAME\n__all__ = ['NAME']",
+    "clip/words.py": "NAME = 'theirs'", "datasets/__init__.py": "from .words import *",
+    "datasets/words.py": "import utils\nNAME = 'their ' + utils.NAME", "utils.py": "NAME = 'dataset'",
+    "trainers/coop.py": "class CoOp:\n    pass", "trainers/words_beside.py": "from clip import NAME",
+    "pictures_of_theirs/readme.txt": "", "forks/dassl/engine.py": "raise SystemExit('their copy of the engine')"}
+USER = """
+import datasets
+import clip.words, utils as helpers
+import words_beside
+from clip import clip as c, NAME
+from trainers import coop
+from trainers import maple as only_ours
+from trainers.coop import CoOp
+from .coop import CoOp as Again
+from trainers.tpt import TPT
+from forks.dassl.engine import TrainerX
+def later():
+    from importlib import import_module
+    assert import_module("clip.model").build_model() == "theirs" and import_module("json").loads("1") == 1
+    import pictures_of_theirs  # noqa: F401
+"""
+
+
+@pytest.fixture
+def clone(repository):
+    return lambda **files: repository(**CLONE, **files)
+
+
+def test_a_plugin_has_the_packages_of_its_repository_and_everybody_else_has_ours(clone):
+    import clip
+    import datasets
+    import trainers.coop
+    import trainers.maple
+    import trainers.tpt
+    from dassl.engine import TrainerX
+
+    theirs = clone(**{"trainers/mine.py": USER})
+    module = load_plugin(str(theirs / "trainers" / "mine.py"))
+    assert (module.NAME, module.datasets.NAME, module.clip.words.NAME) == ("theirs", "their dataset", "theirs")
+    assert module.c.build_model() == "theirs" and module.words_beside.NAME == "theirs"
+    assert module.CoOp is module.Again is module.coop.CoOp is not trainers.coop.CoOp
+    assert (module.only_ours, module.TPT, module.TrainerX) == (trainers.maple, trainers.tpt.TPT, TrainerX)
+    assert sys.modules["clip"] is clip and sys.modules["datasets"] is datasets and "utils" not in sys.modules
+    assert module.clip is not clip and module.datasets is not datasets
+    with pytest.raises(ModuleNotFoundError, match="'pictures_of_theirs'"):   # a folder of images
+        module.later()
+
+
+def test_two_repositories_do_not_mix(clone, tmp_path):
+    one = clone(**{"trainers/mine.py": "from clip import NAME\nimport utils"})
+    other = tmp_path / "other"
+    shutil.copytree(one, other)
+    (other / "clip" / "words.py").write_text("NAME = 'of the other'")
+    modules = [load_plugin(str(root / "trainers" / "mine.py")) for root in (one, other)]
+    assert [m.NAME for m in modules] == ["theirs", "of the other"] and modules[0].utils is not modules[1].utils
+
+
+def test_a_plugin_within_this_checkout_has_our_packages(tmp_path, monkeypatch):
+    import clip
+
+    path = ROOT / "tests" / "engine" / f"plugin_{tmp_path.name}.py"
+    try:
+        path.write_text("import clip\nfrom trainers.coop import CoOp\n")
+        assert load_plugin(str(path)).clip is clip
+    finally:
+        path.unlink()
+
+
+def test_what_a_neighbour_registers_later_stays_with_its_owner_too(clone, taken):
+    theirs = clone(**{"trainers/mine.py": "def later():\n    from datasets.toy import TakenOfThisTest as found\n"
+                                          "    return found",
+                      "datasets/toy.py": TRAINER.format("TakenOfThisTest")})
+    owner, module = taken.get("TakenOfThisTest"), load_plugin(str(theirs / "trainers" / "mine.py"))
+    assert module.later() is not owner and taken.get("TakenOfThisTest") is owner

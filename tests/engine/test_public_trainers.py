@@ -174,3 +174,42 @@ def test_a_trainer_that_chooses_its_final_model_itself_may_name_its_own_way(engi
     assert trainer.deployed == "min_loss"
     with pytest.raises(UserError, match="TEST.FINAL_MODEL must be last_step or best_val, got 'min_loss'"):
         OnTensors(engine_cfg(TEST__FINAL_MODEL="min_loss"))
+
+
+class TwoLosses(OnTensors):
+    """A step of ProGrad's fork: `step(trainer, cross entropy, the other loss)`."""
+
+    opposed = True
+
+    def forward_backward(self, batch):
+        images, labels = batch
+        logits = self.model(images)
+        own = F.cross_entropy(logits, labels)
+        other = F.cross_entropy(logits, (1 - labels) if self.opposed else labels)
+        self.step(own, other)
+        return {"loss": own.item()}
+
+
+@pytest.mark.parametrize("opposed", [True, False])
+@pytest.mark.parametrize("name", ["prograd_backward_and_update", "vertical_grad_backward_and_update"])
+def test_a_step_of_prograds_fork_takes_off_the_part_that_it_says(engine_cfg, name, opposed):
+    """Source: ProGrad, Dassl.ProGrad.pytorch/dassl/engine/trainer.py: g - lambda (g . u) u, u = h / |h|."""
+    trainer = TwoLosses(engine_cfg(OPTIM__NAME="sgd", OPTIM__MOMENTUM=0.0, OPTIM__WEIGHT_DECAY=0.0))
+    rate = trainer.get_current_lr()
+    trainer.opposed, trainer.step = opposed, lambda own, other: getattr(trainer, name)(own, other, 0.5)
+    images, labels = next(iter(trainer.train_loader_x))
+    expected = []
+    for p in trainer.model.parameters():
+        logits = trainer.model(images)
+        own, = torch.autograd.grad(F.cross_entropy(logits, labels), p, retain_graph=True)
+        other, = torch.autograd.grad(F.cross_entropy(logits, (1 - labels) if opposed else labels), p)
+        unit, along = other / other.norm(), float((own * other).sum() / other.norm())
+        projected = along < 0 or name.startswith("vertical")
+        expected.append(p.detach() - rate * (own - 0.5 * along * unit if projected else own))
+    trainer.forward_backward((images, labels))
+    torch.testing.assert_close([p.detach() for p in trainer.model.parameters()], expected)
+
+
+def test_a_test_takes_the_flag_of_a_fork(engine_cfg):
+    trainer = OnTensors(engine_cfg())
+    assert trainer.test(is_final=True) == trainer.test("test")

@@ -94,8 +94,7 @@ N = missing_name if False else N
 """.replace(", missing_name", "").replace("missing_name if False else N", "N"))
     mine, before = keys(path), list(sys.path)
     assert (mine.N, mine.FILE, mine.WORDS, mine.DEEP) == (5, "train.py", "a photo of a", True)
-    assert mine.SIZES == [5, 45, 2, "a photo of a"] and sys.path == before
-    sys.modules.pop("their_words")
+    assert mine.SIZES == [5, 45, 2, "a photo of a"] and sys.path == before and "their_words" not in sys.modules
 
 
 @pytest.mark.parametrize(("source", "message"), [
@@ -105,6 +104,8 @@ N = missing_name if False else N
     ("extend_cfg = None", "defines no extend_cfg"),
     ("from configs.more import extend_cfg", "It imports one from configs.more: give that file"),
     ("def extend_cfg(cfg, args):\n    pass", r"extend_cfg\(cfg, args\) of .*train.py does not take the config alone"),
+    ("def extend_cfg(cfg):\n    pass\ndef reset_cfg(cfg, args):\n    cfg.A = args.no_flag\n"
+     "if __name__ == '__main__':\n    args = parse.parse_args()", "line 6, which extend_cfg needs, fails: NameError"),
     ("\ndef extend_cfg(cfg):\n    cfg.A = N", "train.py, line 3, in extend_cfg: NameError: name 'N'"),
     ("from no_such_module_anywhere import N\ndef extend_cfg(cfg):\n    cfg.A = N", "line 1, which extend_cfg needs"),
     ("import sys\nN = sys.exit(2)\ndef extend_cfg(cfg):\n    cfg.A = N", "line 2, .*SystemExit"),
@@ -181,3 +182,105 @@ def test_false_in_place_of_text_is_taken_with_its_type(caplog):
     cfg = CfgNode({"TRAINER": CfgNode({"COOP": CfgNode({"CTX_INIT": ""})})})
     extend(cfg, lambda cfg: setattr(cfg.TRAINER.COOP, "CTX_INIT", False), "their train.py")
     assert cfg.TRAINER.COOP.CTX_INIT is False and "CTX_INIT False (was '')" in caplog.text
+
+
+PARSER = """
+def number(text):
+    return int(text)
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    group = parser.add_argument_group("of theirs")
+    parser.add_argument("--root", default="/home/somebody/data")
+    parser.add_argument("--output-dir", default="output/debug")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--must", required=True)
+    parser.add_argument("place")
+    group.add_argument("--enhanced-base", default="none")
+    for name in ("--alpha", "--beta"):
+        parser.add_argument(name, type=number, default="3")
+    if True:
+        parser.add_argument("--device", default="")
+    parser.add_argument("opts", default=None, nargs=argparse.REMAINDER)
+    ARGS
+    raise SystemExit("never run")
+"""
+HEAD = "import argparse\nfrom yacs.config import CfgNode as CN\n"
+KEYS = "    cfg.TRAINER.MINE = CN({'BASE': ARGS.enhanced_base, 'ALPHA': ARGS.alpha, 'MUST': ARGS.must})\n"
+
+
+@pytest.mark.parametrize(("function", "args"), [
+    ("def extend_cfg(cfg):\n" + KEYS.replace("ARGS", "args"), "args = parser.parse_args()"),        # a global of theirs
+    ("def extend_cfg(cfg, flags):\n" + KEYS.replace("ARGS", "flags"), "args, rest = parser.parse_known_args()"),
+    ("def extend_cfg(cfg, flags):\n" + KEYS.replace("ARGS", "flags"), "main(parser.parse_args())"),
+])
+def test_an_extend_cfg_that_reads_flags_gets_the_defaults_of_their_parser(theirs, monkeypatch, function, args):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--nonsense"])
+    mine = keys(theirs(HEAD + function + PARSER.replace("ARGS", args)))
+    assert (mine.BASE, mine.ALPHA, mine.MUST) == ("none", 3, None)
+
+
+@pytest.mark.parametrize("ending", ["    return parser.parse_args()\nif __name__ == '__main__':\n    main(flags())",
+                                    "    args = parser.parse_args()\n    return args\nargs = flags()\nmain(args)"])
+def test_a_function_that_parses_is_called_for_them(theirs, ending):
+    path = theirs(HEAD + "def flags():\n    parser = argparse.ArgumentParser()\n"
+                  "    parser.add_argument('--n', type=int, default=4)\n" + ending
+                  + "\ndef extend_cfg(cfg, args):\n    cfg.TRAINER.MINE = CN({'N': args.n})")
+    assert keys(path).N == 4
+
+
+RESET = """
+def extend_cfg(cfg):
+    cfg.TRAINER.MINE = CN({"SAMPLED": 0})
+def reset_cfg(cfg, args):
+    if args.root:
+        cfg.DATASET.ROOT = args.root
+    if args.seed:
+        cfg.SEED = cfg.TRAINER.MINE.SAMPLED = args.seed
+    if args.output_dir:
+        cfg.OUTPUT_DIR = args.output_dir
+    if args.device:
+        cfg.DEVICE = args.device
+    cfg.DATALOADER.TRAIN_X.SAMPLER = "SequentialSampler" if args.alpha == 3 else ""
+def setup_cfg(args):
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    reset_cfg(cfg, args)
+    cfg.TRAINER.MINE.BETA = args.beta
+    if args.alpha:
+        cfg.TRAINER.MINE.ALPHA = args.alpha
+    cfg.merge_from_list(args.opts)
+    choose_attributes(cfg)
+    if cfg.DATASET.NUM_SHOTS == 1:
+        cfg.OPTIM.MAX_EPOCH = 50
+    cfg.freeze()
+    return cfg
+"""
+
+
+def test_keys_that_their_flags_set_have_the_flags_defaults_and_their_places_are_not_taken(theirs, caplog):
+    path = theirs(HEAD + RESET + PARSER.replace("ARGS", "args = parser.parse_args()"))
+    cfg = get_cfg_default()
+    load_extend_cfg(path)(cfg)
+    assert (cfg.SEED, cfg.DATALOADER.TRAIN_X.SAMPLER, cfg.DATASET.ROOT) == (7, "SequentialSampler", "")
+    assert cfg.OUTPUT_DIR == "./output" and "DEVICE" not in cfg
+    assert dict(cfg.TRAINER.MINE) == {"SAMPLED": 7, "BETA": 3, "ALPHA": 3}
+    assert "line 26: choose_attributes(cfg); line 27: if cfg.DATASET.NUM_SHOTS == 1:" in caplog.text
+    load_extend_cfg(path, {"seed": 2, "root": "here", "unknown_to_them": 1, "device": None})(cfg)
+    assert (cfg.SEED, cfg.TRAINER.MINE.SAMPLED, cfg.DATASET.ROOT) == (2, 2, "here")
+
+
+def test_a_new_key_is_declared_with_the_type_of_its_value_and_set_as_any_other(capsys):
+    words = ["--new-key", "DEVICE", "cuda:0", "--new-key", "MODEL.DEEP.N", "4", *COOP, "--print-config"]
+    assert train.cli([*words, "MODEL.DEEP.N", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "DEVICE: cuda:0" in printed and "DEEP:\n    N: 5" in printed
+    assert train.cli([*words, "MODEL.DEEP.N", "five"]) == 2 and train.cli([*COOP, "--print-config", "DEVICE", "1"]) == 2
+    assert "--new-key KEY VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["SEED", "SEED.X", "TRAINER.COOP.N_CTX", "A..B", ""])
+def test_a_key_that_is_there_or_can_be_none_is_not_declared(key, capsys):
+    assert train.cli(["--new-key", key, "1", *COOP, "--print-config"]) == 2
+    assert "--new-key declares a key that is not there yet" in capsys.readouterr().err

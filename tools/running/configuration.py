@@ -38,7 +38,9 @@ def setup_cfg(args: argparse.Namespace):
         from dassl.compat.extend import extend
         from tools.running.foreign import load_extend_cfg
 
-        extend(cfg, load_extend_cfg(args.extend_cfg), args.extend_cfg)
+        _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
+        extend(cfg, load_extend_cfg(args.extend_cfg, vars(args)), args.extend_cfg)
+    declare(cfg, args.new_key)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
@@ -54,6 +56,26 @@ def setup_cfg(args: argparse.Namespace):
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
+
+
+def declare(cfg, pairs: list[list[str]]) -> None:
+    """Add keys that no extend_cfg makes, of --new-key KEY VALUE; the value tells the type.
+
+    Raises:
+        UserError: a key exists, or lies below one that is no section.
+    """
+    from dassl.config import CfgNode
+    from dassl.utils import UserError
+
+    for key, text in pairs:
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node.setdefault(section, CfgNode()) if isinstance(node, CfgNode) else None
+        if not isinstance(node, CfgNode) or name in node or not all(part.isidentifier() for part in (*sections, name)):
+            raise UserError(f"--new-key declares a key that is not there yet, such as TRAINER.MINE.SCALE; {key} is one "
+                            "already or cannot be one. The values of known keys are options: KEY VALUE at the end.")
+        node[name] = CfgNode._decode_cfg_value(text)
 
 
 def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
@@ -83,7 +105,8 @@ def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
 def _where_keys_come_from(args: argparse.Namespace) -> str:
     given = [*args.plugin, *([args.extend_cfg] if args.extend_cfg else [])]
     return (" A key of somebody else's trainer comes from the extend_cfg(cfg) of --plugin path/to/trainer.py or of "
-            f"--extend-cfg path/to/train.py{'; given: ' + ', '.join(given) if given else ''}.")
+            f"--extend-cfg path/to/train.py{'; given: ' + ', '.join(given) if given else ''}. --new-key KEY VALUE "
+            "declares one that their code reads and sets nowhere.")
 
 
 def register(plugins: list[str] = (), replace: bool = False) -> list:
