@@ -150,8 +150,11 @@ def _register_toy():
 @pytest.fixture(scope="session")
 def tiny_clip_file(tmp_path_factory, tiny_clip_weights):
     """Path of the random CLIP as a state-dict file, a local path for MODEL.BACKBONE.NAME."""
+    from clip.weights import keep_in_memory
+
     path = tmp_path_factory.mktemp("weights") / "tiny_clip.pt"
     torch.save(tiny_clip_weights, path)
+    keep_in_memory(str(path))
     return path
 
 
