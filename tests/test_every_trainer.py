@@ -106,7 +106,7 @@ def test_it_scores_a_batch_in_float32_and_close_to_it_in_bfloat16(name, make_cfg
 
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
-    rate = 0.02 if METHODS[name].half_towers else 10.0           # of pixels, whose gradients are small
+    rate = 0.02 if METHODS[name].normalised else 10.0           # of pixels, whose gradients are small
     trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "OPTIM.LR", rate, "TEST.NO_TEST", True))
     frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict(keep_vars=True).items() if not v.requires_grad}
     losses, step = [], trainer.forward_backward

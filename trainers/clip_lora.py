@@ -9,7 +9,6 @@ code 358f0d7, lora.py and loralib/. What is easily missed:
 Differences: training ends with the whole epoch that is nearest to the authors' number of iterations, where they stop
 within one; in the text tower, the words that all sentences begin with have one dropout mask in a step.
 """
-import logging
 import re
 
 from clip import FrozenCLIP, encode_texts
@@ -17,13 +16,13 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
+from trainers._iterations import train_for_iterations
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CosineHead
 from trainers.parts.low_rank import LowRank
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.sentences import Sentences
 
-logger = logging.getLogger(__name__)
 _SAVED = re.compile(r"(visual\.)?transformer\.resblocks\.\d+\.attn\.(?:(q|k|v)_)?proj\.w_lora_[AB]")
 
 
@@ -54,13 +53,7 @@ class CLIPLoRA(PromptTrainer):
 
     def build_data_loader(self) -> None:
         super().build_data_loader()
-        if per_image := self.options.ITERATIONS:
-            iterations, batches = per_image * len(self.dm.dataset.train_x) / self.num_classes, len(self.train_loader_x)
-            self.cfg = self.cfg.clone()
-            self.cfg.defrost()
-            self.max_epoch = self.cfg.OPTIM.MAX_EPOCH = max(1, round(iterations / batches))
-            self.cfg.freeze()
-            logger.info("%.0f iterations are %d epochs of %d", iterations, self.max_epoch, batches)
+        train_for_iterations(self, self.options.ITERATIONS)
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
 from trainers.parts.heads import CosineHead
+from trainers.parts.seen_classes import which_were_seen
 
 
 class Channels(nn.Module):
@@ -65,10 +66,7 @@ class DecoupledHead(CosineHead):
             mixed = (1 - self.weight) * cosine + self.weight * of_images
             return mixed, {"cosine": cosine, "of_images": of_images,
                            "of_texts": self.linear(self.text_channels(text_features))}
-        if self.seen is None or len(self.seen) != len(texts):
-            raise InputError("New classes are scored otherwise than those that training saw, and of these "
-                             f"{len(texts)} classes nobody says which it saw.")
-        if not (places := self.seen.nonzero().flatten()).numel():
+        if not (places := which_were_seen(self.seen, len(texts)).nonzero().flatten()).numel():
             return cosine, {"cosine": cosine}
         if len(places) != len(self.linear.weight):
             raise InputError(f"Training saw {len(places)} of these {len(texts)} classes, and the linear classifier "

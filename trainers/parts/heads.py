@@ -44,13 +44,20 @@ class MeanHead(CosineHead):
 
 
 class LinearHead(nn.Module):
-    """Scores W f + b of image features f as the tower gives them; zero at first."""
+    """Scores W f + b of image features f as the tower gives them; zero at first.
+
+    Args:
+        joint: features after the projection into the joint space, else before it.
+    """
 
     knows_classes, unit_norm = True, False
 
-    def __init__(self, clip: FrozenCLIP, num_classes: int):
+    def __init__(self, clip: FrozenCLIP, num_classes: int, joint: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_classes, clip.embed_dim, device=clip.logit_scale.device))
+        if not joint:
+            clip.require_tokens("A linear classifier before the projection")
+        self.joint, width = joint, clip.embed_dim if joint else clip.vision_width
+        self.weight = nn.Parameter(torch.zeros(num_classes, width, device=clip.logit_scale.device))
         self.bias = nn.Parameter(torch.zeros(num_classes, device=clip.logit_scale.device))
 
     def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts.seen_classes import which_were_seen
 from trainers.parts.visual_prompt import behind_first
 
 
@@ -123,8 +124,5 @@ class RepresentationHead(nn.Module):
         of_main, of_rep = (self.scale * features @ texts.t() for features in (main, rep))     # (B, C)
         logits = self.alpha * of_main + (1 - self.alpha) * of_rep
         if not self.training:
-            if self.seen is None or len(self.seen) != len(texts):
-                raise InputError(f"New classes are scored otherwise than those that training saw, and of these "
-                                 f"{len(texts)} classes nobody says which it saw.")
-            logits = torch.where(self.seen, logits, of_main)
+            logits = torch.where(which_were_seen(self.seen, len(texts)), logits, of_main)
         return logits, {"main": of_main, "rep": of_rep, "image_features": main}

@@ -1,0 +1,71 @@
+"""VQT's queries and head against the authors' numbers, on the plain ViT that they ran."""
+import pytest
+import torch
+import torch.nn.functional as F
+from vit_weights import draw
+
+from clip import FrozenCLIP, InputError
+from clip.towers import TowerShape
+from dassl.config import CfgNode
+from tests.parts.five_steps import assert_near, follow
+from trainers.parts.classes import Classes
+from trainers.parts.query_reader import QueryReader
+from trainers.vqt import VQT
+
+
+def options(n=2, dropout=0.0):
+    return CfgNode({"N": n, "DROPOUT": dropout})
+
+
+@pytest.fixture
+def plain_vit(golden, tiny_clip_weights):
+    """The authors' ViT as the image tower: no norm before the blocks, biased patches, GELU, norms with eps 1e-6."""
+    w = {name.removeprefix("transformer."): torch.tensor(value)
+         for name, value in draw(golden("vqt").json("weights_order")).items()}
+    position = w["embeddings.position_embeddings"][0]
+    visual = {"class_embedding": w["embeddings.cls_token"].flatten(), "positional_embedding": position,
+              "conv1.weight": w["embeddings.patch_embeddings.weight"],
+              "conv1.bias": w["embeddings.patch_embeddings.bias"],
+              "ln_post.weight": w["encoder.encoder_norm.weight"], "ln_post.bias": w["encoder.encoder_norm.bias"],
+              "proj": torch.zeros(position.shape[1], 32)}
+    for i in range(3):
+        old, new = f"encoder.layer.{i}.", f"transformer.resblocks.{i}."
+        for kind in ("weight", "bias"):
+            visual[f"{new}attn.in_proj_{kind}"] = torch.cat([w[f"{old}attn.{p}.{kind}"]
+                                                             for p in ("query", "key", "value")])
+            for ours, theirs in (("ln_1", "attention_norm"), ("ln_2", "ffn_norm"), ("attn.out_proj", "attn.out"),
+                                 ("mlp.c_fc", "ffn.fc1"), ("mlp.c_proj", "ffn.fc2")):
+                visual[f"{new}{ours}.{kind}"] = w[f"{old}{theirs}.{kind}"]
+    text = {k: v for k, v in tiny_clip_weights.items() if not k.startswith("visual.")}
+    shape = TowerShape(2, 1, "gelu")
+    clip = FrozenCLIP.from_state_dict({**text, **{f"visual.{k}": v for k, v in visual.items()}}, shape)
+    for module in clip.visual.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+    return clip
+
+
+def test_vqt_takes_the_authors_steps(golden, plain_vit):
+    theirs = golden("vqt")
+    model = VQT.build(plain_vit, Classes([str(i) for i in range(10)]), options())
+    names = {"visual.tokens": "enc.transformer.encoder.query_prompt_embeddings",
+             "head.weight": "head.last_layer.weight", "head.bias": "head.last_layer.bias"}
+    theirs.data = {**{k: theirs.data[k] for k in theirs.data.files}, "images": theirs.data["images"].astype("float32")}
+    follow(model, theirs, lambda out, images, labels: F.cross_entropy(out.logits, labels), names,
+           optimiser=lambda learned: torch.optim.Adam(learned.values(), 0.001))
+    with torch.no_grad():
+        model.brick("visual").tokens.copy_(theirs.value("param", names["visual.tokens"]))
+        plain_vit.encode_image(theirs.tensor("images")[0], model.brick("visual"), joint=False)
+        assert_near(model.brick("visual").taken(), theirs.tensor("query_outputs"))
+
+
+def test_queries_change_nothing_that_the_tower_says(tiny_clip):
+    images = torch.randn(2, 3, 32, 32)
+    queries = QueryReader(tiny_clip, 3)
+    assert torch.equal(tiny_clip.encode_image(images, queries), tiny_clip.encode_image(images))
+    assert queries.taken().shape == (2, 3, 3, 64)
+
+
+def test_no_query_is_refused(tiny_clip):
+    with pytest.raises(InputError, match="at least 1 query, got 0"):
+        VQT.build(tiny_clip, Classes(["cat"]), options(0))

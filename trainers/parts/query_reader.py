@@ -1,0 +1,76 @@
+"""Queries that read every block of the image tower, and a linear classifier on what they read.
+
+Source: VQT (Tu et al., CVPR 2023), src/models/vit_backbones/h2t_vit.py and src/models/build_h2t_model.py setup_head.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip import FrozenCLIP, InputError
+
+
+class QueryReader(nn.Module):
+    """A tuner of the image tower: q tokens of their own in every block, which change nothing and are read behind it.
+
+    Args:
+        clip: its image tower must be a vision transformer.
+        n_queries: q.
+        dropout: on the queries, in training.
+    Attributes:
+        tokens: (depth, q, W), drawn from U(-v, v), v = sqrt(6 / (3 * patch_size^2 + W)), with torch's global stream.
+    Raises:
+        InputError: an image tower without tokens; no query.
+    """
+
+    def __init__(self, clip: FrozenCLIP, n_queries: int, dropout: float = 0.0):
+        super().__init__()
+        clip.require_tokens("A query of the blocks")
+        if n_queries < 1:
+            raise InputError(f"A block needs at least 1 query, got {n_queries}.")
+        bound = math.sqrt(6 / (3 * clip.patch_size ** 2 + clip.vision_width))
+        self.tokens = nn.Parameter(torch.empty(clip.depth, n_queries, clip.vision_width,
+                                               device=clip.logit_scale.device).uniform_(-bound, bound))
+        self.dropout, self._read = nn.Dropout(dropout), []
+
+    def readers(self, block: int, x: Tensor, left: Tensor | None) -> Tensor | None:
+        """See `clip.tuning.Tuner`."""
+        if block == 0:
+            self._read = []
+        if left is not None:
+            self._read.append(left)
+        if not 0 <= block < len(self.tokens):
+            return left
+        return self.dropout(self.tokens[block].to(x.dtype).expand(x.shape[0], -1, -1))        # (B, q, W)
+
+    def taken(self) -> Tensor:
+        """(B, depth, q, W) float32: what was read of the last images, as it left the blocks; given once."""
+        read, self._read = torch.stack(self._read, dim=1).float(), []
+        return read
+
+
+class QueryHead(nn.Module):
+    """A linear classifier of the class token and of what the queries read, each block's with unit norm.
+
+    Attributes:
+        weight: (C, W * (1 + depth * q)), drawn from N(0, 2 / C) with torch's global stream. bias: (C,), -log 99.
+    """
+
+    knows_classes, unit_norm, joint = True, False, False
+
+    def __init__(self, queries: QueryReader, num_classes: int):
+        super().__init__()
+        depth, q, W = queries.tokens.shape
+        self._queries = (queries,)                                      # in a tuple, so no part of this module
+        self.weight = nn.Parameter(torch.empty(num_classes, W * (1 + depth * q), device=queries.tokens.device))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out")
+        self.bias = nn.Parameter(torch.full((num_classes,), -math.log(99), device=queries.tokens.device))
+
+    def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> Tensor:
+        """(B, W), after the tower's last norm -> (B, C)."""
+        read = F.normalize(self._queries[0].taken().flatten(2), dim=-1)                       # (B, depth, q * W)
+        features = torch.cat([F.normalize(image_features, dim=-1), read.flatten(1)], dim=1)
+        return F.linear(features, self.weight, self.bias)
