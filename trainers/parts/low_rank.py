@@ -6,6 +6,7 @@ v have an A and a B each, the factor is alpha / sqrt(r), and dropout acts on wha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,15 @@ class LowRank(nn.Module):
     def _update(self, row: int, x: Tensor) -> Tensor:
         x = F.dropout(x, self.dropout, self.training)
         return F.linear(F.linear(x, self.A[row]), self.B[row] * self.scale)
+
+    @torch.no_grad()
+    def merge_into(self, blocks: Sequence[nn.Module]) -> None:
+        """Add the updates to the weights of a tower's blocks, which then give what they gave with this tuner."""
+        for row, (block, p) in enumerate(self.places):
+            attention, width = blocks[block].attn, self.A.shape[2]
+            weight = attention.out_proj.weight if p == "o" else \
+                attention.in_proj_weight["qkv".index(p) * width:("qkv".index(p) + 1) * width]
+            weight += self.scale * self.B[row] @ self.A[row]
 
     def saved_names(self, tower: str = "") -> dict[str, list[str]]:
         """Names of the rows of A and B in the authors' modules; `tower` is "visual." for the image tower's."""
