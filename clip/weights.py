@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .backbones import TINY, Backbone, OpenCLIPName, resolve
@@ -157,6 +156,8 @@ def _bring(backbone: Backbone, part: Path) -> None:
 
 def _alone(lock: Path):
     """Context that holds a lock, which ends with its process, after waiting for a run that holds it."""
+    from filelock import FileLock, Timeout
+
     try:
         return FileLock(lock).acquire(blocking=False)
     except Timeout:

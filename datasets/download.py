@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from dassl.utils import UserError, cache_dir
@@ -139,6 +138,8 @@ def _remove(*paths: Path) -> None:
 
 def _alone(folder: Path):
     """Context that holds this user's lock on downloads to `folder`, after waiting for a run that holds it."""
+    from filelock import FileLock, Timeout
+
     lock = cache_dir() / "locks" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -114,9 +114,9 @@ class TrainerBase(StepMethods):
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
-    def nothing(self) -> None:
+    def _do_nothing(self) -> None:
         pass
 
-    before_train = after_train = before_epoch = after_epoch = nothing
+    before_train = after_train = before_epoch = after_epoch = _do_nothing
     run_epoch, test, parse_batch_train, parse_batch_test, forward_backward, model_inference = map(_undefined, (
         "run_epoch", "test", "parse_batch_train", "parse_batch_test", "forward_backward", "model_inference"))

@@ -15,7 +15,7 @@ AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 
 
 class _WarmupScheduler(LRScheduler):
-    """Other rates for the first epochs, then those of `successor`."""
+    """`warmup_lr()`, rates by group at `last_epoch` < warmup_epoch, for the first epochs, then those of `successor`."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1):
         self.successor, self.warmup_epoch = successor, warmup_epoch
@@ -23,10 +23,6 @@ class _WarmupScheduler(LRScheduler):
 
     def get_lr(self) -> list[float]:
         return self.successor.get_last_lr() if self.last_epoch >= self.warmup_epoch else self.warmup_lr()
-
-    def warmup_lr(self) -> list[float]:
-        """Rates of the parameter groups at `self.last_epoch` < warmup_epoch."""
-        raise TypeError("Use ConstantWarmupScheduler or LinearWarmupScheduler.")
 
     def step(self, epoch: int | None = None) -> None:
         if self.last_epoch >= self.warmup_epoch:

@@ -134,11 +134,12 @@ def test_what_is_missing_is_named(dataset, touch, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["dassl.data.datasets", "dassl.data.datasets.dg", "dassl.data.datasets.da",
-                                    "dassl.engine.dg", "dassl.engine.da", "dassl.engine.ssl"])
+                                    "dassl.engine.dg", "dassl.engine.da", "dassl.engine.ssl", "dassl.modeling.ops"])
 def test_names_that_are_left_out_point_to_the_table_of_differences(module):
     package = importlib.import_module(module)
     absent = {"dassl.data.datasets": "SVHN", "dassl.data.datasets.dg": "DigitSingle", "dassl.engine.dg": "DDAIG",
-              "dassl.data.datasets.da": "Digit5", "dassl.engine.da": "DANN", "dassl.engine.ssl": "MixMatch"}[module]
+              "dassl.data.datasets.da": "Digit5", "dassl.engine.da": "DANN", "dassl.engine.ssl": "MixMatch",
+              "dassl.modeling.ops": "Conv2dDynamic"}[module]
     with pytest.raises(ImportError, match=f"{absent} of Dassl 0.6.3 is left out here .dassl/COMPATIBILITY.md"):
         exec(f"from {module} import {absent}")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
