@@ -1,4 +1,5 @@
 """--extend-cfg: the keys of somebody else's train.py, and nothing else of that file."""
+import re
 import sys
 
 import pytest
@@ -104,8 +105,6 @@ N = missing_name if False else N
     ("extend_cfg = None", "defines no extend_cfg"),
     ("from configs.more import extend_cfg", "It imports one from configs.more: give that file"),
     ("def extend_cfg(cfg, args):\n    pass", r"extend_cfg\(cfg, args\) of .*train.py does not take the config alone"),
-    ("def extend_cfg(cfg):\n    pass\ndef reset_cfg(cfg, args):\n    cfg.A = args.no_flag\n"
-     "if __name__ == '__main__':\n    args = parse.parse_args()", "line 6, which extend_cfg needs, fails: NameError"),
     ("\ndef extend_cfg(cfg):\n    cfg.A = N", "train.py, line 3, in extend_cfg: NameError: name 'N'"),
     ("from no_such_module_anywhere import N\ndef extend_cfg(cfg):\n    cfg.A = N", "line 1, which extend_cfg needs"),
     ("import sys\nN = sys.exit(2)\ndef extend_cfg(cfg):\n    cfg.A = N", "line 2, .*SystemExit"),
@@ -184,6 +183,7 @@ def test_false_in_place_of_text_is_taken_with_its_type(caplog):
     assert cfg.TRAINER.COOP.CTX_INIT is False and "CTX_INIT False (was '')" in caplog.text
 
 
+MAIN = "if __name__ == '__main__':\n"
 PARSER = """
 def number(text):
     return int(text)
@@ -284,3 +284,15 @@ def test_a_new_key_is_declared_with_the_type_of_its_value_and_set_as_any_other(c
 def test_a_key_that_is_there_or_can_be_none_is_not_declared(key, capsys):
     assert train.cli(["--new-key", key, "1", *COOP, "--print-config"]) == 2
     assert "--new-key declares a key that is not there yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    ("args = missing.parse_args()", "line 8, which extend_cfg needs, fails: NameError"),
+    ("args = argparse.ArgumentParser().parse_args()", "line 6, in extend_cfg: AttributeError: .*no_flag")])
+def test_a_reset_that_fails_changes_nothing_and_is_told_with_its_line(theirs, caplog, line, reason):
+    path = theirs("import argparse\ndef extend_cfg(cfg):\n    cfg.TRAINER.NAME = 'Theirs'\n"
+                  f"def reset_cfg(cfg, args):\n    cfg.SEED = 5\n    cfg.A = args.no_flag\n{MAIN}    {line}\n")
+    cfg = get_cfg_default()
+    load_extend_cfg(path)(cfg)
+    assert (cfg.TRAINER.NAME, cfg.SEED) == ("Theirs", -1)
+    assert re.search(f"{reason}.*What it sets from its flags is left as it is", caplog.text)

@@ -72,7 +72,7 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
     """The function of that name in `file`, followed by what the file does to a config with its own flags.
 
     Its flags have their parser's defaults. `reset_cfg(cfg, args)` and assignments of flags to keys in its setup_cfg are
-    run; other statements there, which depend on the merged config, are not, and are named in a warning.
+    run, or the warning says why not; other statements there, which depend on the merged config, are named in a warning.
 
     Args:
         given: flags of this run, in the place of flags of the file with the same names.
@@ -99,14 +99,22 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
         elif not _is_usual(node):
             left_out.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
 
-    def extend_cfg(cfg: CfgNode) -> None:
-        _call(path, lambda: function(cfg, *arguments))
-        flags = _flags(script, given or {}) if reset or from_flags else None
+    def set_from_flags(cfg: CfgNode) -> None:
+        flags = _flags(script, given or {})
         if flags is not None and reset:
             _call(path, lambda: script.value("reset_cfg")(cfg, flags))
         if flags is not None and from_flags:
             names = {**script.space, setup.args.args[0].arg: flags, _config_of(setup): cfg}
             _call(path, lambda: exec(compile(ast.Module(from_flags, []), str(path), "exec"), names))
+
+    def extend_cfg(cfg: CfgNode) -> None:
+        _call(path, lambda: function(cfg, *arguments))
+        if reset or from_flags:
+            try:
+                set_from_flags(cfg.clone())
+                set_from_flags(cfg)
+            except UserError as error:
+                logger.warning("%s What it sets from its flags is left as it is: give it as KEY VALUE options.", error)
         if left_out:
             logger.warning("%s also changes the merged config, which --extend-cfg does not do (%s). Give what it sets "
                            "as KEY VALUE options.", path, "; ".join(left_out))
