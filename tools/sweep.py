@@ -123,7 +123,10 @@ def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
     flags, options, words = [], {}, list(words)
     while words:
         word = words.pop(0)
-        if not _KEY.fullmatch(word):
+        if word == "--new-key":                                  # its KEY VALUE is no option of the runs
+            flags += [word, *words[:2]]
+            del words[:2]
+        elif not _KEY.fullmatch(word):
             flags.append(word)
         elif not words:
             raise RecipeError(f"Options come in pairs KEY VALUE; {word} has no value.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
 import sys
@@ -122,7 +123,8 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
     trainer.hooks.append(ReplaceFormerRun())
     if args.eval_only:
         refuse_other_classes(trainer, args.model_dir)
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        wanted = inspect.signature(trainer.load_model).parameters       # some public trainers take the config too
+        trainer.load_model(args.model_dir, epoch=args.load_epoch, **({"cfg": cfg} if "cfg" in wanted else {}))
     if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
         first_look(trainer)
     if args.no_train:

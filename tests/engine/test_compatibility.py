@@ -21,6 +21,7 @@ ENGINE = "tests/engine/"
 
 PINS = {
     "Random streams of images": ENGINE + "test_resume.py::test_the_number_of_workers_changes_nothing",
+    "Global random stream": ENGINE + "test_loaders.py::test_with_streams_dassl_every_pass_draws_what_dassls_draw",
     "`NUM_WORKERS`": ENGINE + "test_data.py::test_more_workers_than_cores_are_not_started",
     "`DATALOADER.CACHE_MB`": ENGINE + "test_image_cache.py::"
                              "test_cached_batches_are_those_without_a_cache_bit_for_bit",

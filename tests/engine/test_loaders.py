@@ -186,7 +186,7 @@ def dassls_loader(cfg, items, transform, is_train):
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_with_streams_dassl_every_pass_draws_what_dassls_loaders_draw(engine_cfg, workers):
+def test_with_streams_dassl_every_pass_draws_what_dassls_draw(engine_cfg, workers):
     """Over tests, epochs and a loader of one's own: the same images, in the same order, equally augmented."""
     cfg = engine_cfg(DATALOADER__NUM_WORKERS=workers, INPUT__TRANSFORMS=DRAWING, TRAIN__STREAMS="dassl",
                      DATALOADER__TRAIN_X__BATCH_SIZE=4, DATALOADER__TEST__BATCH_SIZE=4)

@@ -1,4 +1,5 @@
 """--extend-cfg: the keys of somebody else's train.py, and nothing else of that file."""
+import re
 import sys
 
 import pytest
@@ -104,8 +105,6 @@ N = missing_name if False else N
     ("extend_cfg = None", "defines no extend_cfg"),
     ("from configs.more import extend_cfg", "It imports one from configs.more: give that file"),
     ("def extend_cfg(cfg, args):\n    pass", r"extend_cfg\(cfg, args\) of .*train.py does not take the config alone"),
-    ("def extend_cfg(cfg):\n    pass\ndef reset_cfg(cfg, args):\n    cfg.A = args.no_flag\n"
-     "if __name__ == '__main__':\n    args = parse.parse_args()", "line 6, which extend_cfg needs, fails: NameError"),
     ("\ndef extend_cfg(cfg):\n    cfg.A = N", "train.py, line 3, in extend_cfg: NameError: name 'N'"),
     ("from no_such_module_anywhere import N\ndef extend_cfg(cfg):\n    cfg.A = N", "line 1, which extend_cfg needs"),
     ("import sys\nN = sys.exit(2)\ndef extend_cfg(cfg):\n    cfg.A = N", "line 2, .*SystemExit"),
@@ -184,6 +183,7 @@ def test_false_in_place_of_text_is_taken_with_its_type(caplog):
     assert cfg.TRAINER.COOP.CTX_INIT is False and "CTX_INIT False (was '')" in caplog.text
 
 
+MAIN = "if __name__ == '__main__':\n"
 PARSER = """
 def number(text):
     return int(text)
@@ -241,9 +241,13 @@ def reset_cfg(cfg, args):
     if args.device:
         cfg.DEVICE = args.device
     cfg.DATALOADER.TRAIN_X.SAMPLER = "SequentialSampler" if args.alpha == 3 else ""
+RATES = {"Toy": 0.5}
+def choose_attributes(cfg):
+    cfg.TRAINER.MINE.ATTRIBUTE = "color" if cfg.DATASET.NAME == "Toy" else "none"
 def setup_cfg(args):
     cfg = get_cfg_default()
     extend_cfg(cfg)
+    cfg.TRAINER.MINE.EARLY = cfg.SEED
     if args.config_file:
         cfg.merge_from_file(args.config_file)
     reset_cfg(cfg, args)
@@ -252,8 +256,11 @@ def setup_cfg(args):
         cfg.TRAINER.MINE.ALPHA = args.alpha
     cfg.merge_from_list(args.opts)
     choose_attributes(cfg)
+    rate = RATES[cfg.DATASET.NAME]
     if cfg.DATASET.NUM_SHOTS == 1:
         cfg.OPTIM.MAX_EPOCH = 50
+        cfg.merge_from_list(["OPTIM.LR", rate])
+    wandb.init(cfg.OUTPUT_DIR)
     cfg.freeze()
     return cfg
 """
@@ -265,8 +272,8 @@ def test_keys_that_their_flags_set_have_the_flags_defaults_and_their_places_are_
     load_extend_cfg(path)(cfg)
     assert (cfg.SEED, cfg.DATALOADER.TRAIN_X.SAMPLER, cfg.DATASET.ROOT) == (7, "SequentialSampler", "")
     assert cfg.OUTPUT_DIR == "./output" and "DEVICE" not in cfg
-    assert dict(cfg.TRAINER.MINE) == {"SAMPLED": 7, "BETA": 3, "ALPHA": 3}
-    assert "line 26: choose_attributes(cfg); line 27: if cfg.DATASET.NUM_SHOTS == 1:" in caplog.text
+    assert dict(cfg.TRAINER.MINE) == {"SAMPLED": 7, "BETA": 3, "ALPHA": 3, "EARLY": 7}
+    assert "not done here: line 35: wandb.init(cfg.OUTPUT_DIR)." in caplog.text
     load_extend_cfg(path, {"seed": 2, "root": "here", "unknown_to_them": 1, "device": None})(cfg)
     assert (cfg.SEED, cfg.TRAINER.MINE.SAMPLED, cfg.DATASET.ROOT) == (2, 2, "here")
 
@@ -284,3 +291,28 @@ def test_a_new_key_is_declared_with_the_type_of_its_value_and_set_as_any_other(c
 def test_a_key_that_is_there_or_can_be_none_is_not_declared(key, capsys):
     assert train.cli(["--new-key", key, "1", *COOP, "--print-config"]) == 2
     assert "--new-key declares a key that is not there yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    ("args = missing.parse_args()", "line 8, which extend_cfg needs, fails: NameError"),
+    ("args = argparse.ArgumentParser().parse_args()", "line 6, in reset_cfg: AttributeError: .*no_flag")])
+def test_a_reset_that_fails_changes_nothing_and_is_told_with_its_line(theirs, caplog, line, reason):
+    path = theirs("import argparse\ndef extend_cfg(cfg):\n    cfg.TRAINER.NAME = 'Theirs'\n"
+                  f"def reset_cfg(cfg, args):\n    cfg.SEED = 5\n    cfg.A = args.no_flag\n{MAIN}    {line}\n")
+    cfg = get_cfg_default()
+    load_extend_cfg(path)(cfg)
+    assert (cfg.TRAINER.NAME, cfg.SEED) == ("Theirs", -1)
+    assert re.search(f"{reason}.*What it sets is left as it is", caplog.text)
+
+
+def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(theirs, tmp_path, capsys, caplog):
+    path = theirs(HEAD + RESET.replace("wandb.init(cfg.OUTPUT_DIR)", "pass")
+                  + PARSER.replace("ARGS", "args = parser.parse_args()"))
+    words = ["--extend-cfg", path, "--trainer", "CoOp", "--print-config", "DATASET.NAME"]
+    assert train.cli([*words, "Toy", "DATASET.NUM_SHOTS", "1", "OPTIM.LR", "0.25"]) == 0
+    printed = capsys.readouterr().out
+    assert "ATTRIBUTE: color" in printed and "MAX_EPOCH: 50" in printed and "  LR: 0.25" in printed
+    assert train.cli([*words, "Other", "DATASET.NUM_SHOTS", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "ATTRIBUTE" not in printed and "MAX_EPOCH: 10" in printed
+    assert "line 31, in setup_cfg: KeyError: 'Other'" in caplog.text

@@ -55,6 +55,11 @@ def test_the_runs_of_the_plugins_trainer_get_its_flags_and_those_of_ours_stay_as
     assert ["--allow-cpu-shim" in c for c in commands] == [False, False, True]
 
 
+def test_new_keys_go_with_them(near):
+    cell, = [c for c in planned("--recipe", "near.yaml", *CODE, "--new-key", "TRAINER.A", "1") if c.code]
+    assert cell.code == (*CODE, "--new-key", "TRAINER.A", "1")
+
+
 def test_with_replace_every_run_gets_them(near):
     cells_ = planned("--recipe", "coop", "--shots", "1", "--seeds", "1", *CODE, "--replace")
     assert [cell.code for cell in cells_] == [(*CODE, "--replace")] * 2

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -226,3 +227,20 @@ def test_a_foreign_package_under_one_of_our_names_is_named(tmp_path):
            "from tools import train; train.register()"
     reply = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, cwd=tmp_path)
     assert f"trainers was imported from {foreign} and not from {ROOT}" in reply.stderr
+
+
+@pytest.mark.parametrize(("load_model", "given"), [
+    (lambda directory, epoch=None: None, []),
+    (lambda directory, cfg, epoch=None: given_to.append(cfg), ["cfg"])])
+def test_a_load_model_of_public_trainers_may_take_the_config(monkeypatch, load_model, given):
+    given_to.clear()
+    trainer = SimpleNamespace(hooks=[], load_model=load_model, test=lambda: None)
+    monkeypatch.setattr("dassl.engine.build_trainer", lambda cfg: trainer)
+    monkeypatch.setattr("tools.running.tested.refuse_other_classes", lambda trainer, directory: None)
+    args = train.parser().parse_args(["--eval-only", "--model-dir", "run"])
+    cfg = SimpleNamespace(SEED=1, DATASET=SimpleNamespace(NAME="Toy"))
+    train._train_or_test(cfg, args, SimpleNamespace(replace=lambda: None))
+    assert given_to == [cfg] * len(given)
+
+
+given_to = []

@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
                    help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
     p.add_argument("--extend-cfg", default="", metavar="FILE",
                    help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
-                        "its reset_cfg sets those of its own flags to their defaults; nothing else of it is run")
+                        "what it does to the config with the defaults of its own flags is done; nothing else is run")
     p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
                    help="declare a config key that somebody else's code reads and no extend_cfg makes; repeatable")
     p.add_argument("--allow-cpu-shim", action="store_true",

@@ -19,6 +19,7 @@ TOWER_KEYS = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")      # of INPU
 def setup_cfg(args: argparse.Namespace):
     """The frozen config: defaults < extend_cfg of plugins, --extend-cfg < dataset yaml < trainer yaml < flags < opts.
 
+    What the setup_cfg of --extend-cfg does to the merged config, such as settings per dataset, comes right before opts.
     Trainers and datasets are registered when it returns, so `dassl.engine.build_trainer(cfg)` works at once.
 
     Raises:
@@ -38,8 +39,9 @@ def setup_cfg(args: argparse.Namespace):
         from dassl.compat.extend import extend
         from tools.running.foreign import load_extend_cfg
 
+        theirs = load_extend_cfg(args.extend_cfg, vars(args))
         _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
-        extend(cfg, load_extend_cfg(args.extend_cfg, vars(args)), args.extend_cfg)
+        extend(cfg, theirs, args.extend_cfg)
     declare(cfg, args.new_key)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
     if flags := [word for word in args.opts if word.startswith("--")]:
@@ -50,6 +52,9 @@ def setup_cfg(args: argparse.Namespace):
                 merge_file(cfg, inputs.existing(path))
         _merge_flags(cfg, args)
         merge_opts(cfg, args.opts)
+        if args.extend_cfg:
+            theirs.after_merging(cfg)
+            merge_opts(cfg, args.opts)
         _fill_image_facts(cfg, usual, args.config_file)
     except UnknownKey as error:
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error

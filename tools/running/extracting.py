@@ -61,6 +61,13 @@ class Script:
                     self._run(node)
         return self.space[name]
 
+    def run(self, nodes: list[ast.stmt], names: dict[str, Any]) -> None:
+        """Execute statements of a function, in which `names` are local, after what they need of the top level."""
+        for name in set().union(*(_reads(_compiled(node, "needed")) for node in nodes)) - names.keys():
+            if name in self.providers:
+                self.value(name)
+        exec(compile(ast.Module(nodes, []), str(self.path), "exec"), {**self.space, **names})
+
     def flags(self) -> argparse.Namespace | None:
         """The defaults of its parser; None where it has none."""
         if self._flags is None:

@@ -12,6 +12,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +29,7 @@ from .their_files import files_of_repositories
 
 NAME = "extend_cfg"
 _PLACES = ("root", "output_dir", "resume", "model_dir", "config_file", "dataset_config_file")    # of the author's
-_USUAL = {NAME, "reset_cfg", "clean_cfg", "merge_from_file", "print", "freeze", "defrost", "set_trace"}
+_USUAL = {NAME, "reset_cfg", "clean_cfg", "merge_from_file", "print", "print_args", "freeze", "defrost", "set_trace"}
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ repository.after_import.append(share_weights)
 def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) -> Callable[[CfgNode], None]:
     """The function of that name in `file`, followed by what the file does to a config with its own flags.
 
-    Its flags have their parser's defaults. `reset_cfg(cfg, args)` and assignments of flags to keys in its setup_cfg are
-    run; other statements there, which depend on the merged config, are not, and are named in a warning.
+    Its flags have their parser's defaults: for `reset_cfg(cfg, args)` and assignments of flags to keys in setup_cfg.
+    The function's `after_merging(cfg)` does what setup_cfg does to the merged config, such as settings per dataset.
+    What of this fails changes nothing, and a warning says why; statements about other things are named in one.
 
     Args:
         given: flags of this run, in the place of flags of the file with the same names.
@@ -86,33 +88,106 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
                       if isinstance(node, ast.ImportFrom)), "")
         raise UserError(f"{path} defines no {NAME}(cfg) at its top level.{taken} --extend-cfg takes the file that "
                         "does; in repositories of CoOp's kind that is train.py.")
-    function, setup = script.value(NAME), _setup_of(script)
+    function, steps = script.value(NAME), Steps.of(script)
     arguments = [] if _takes(function, CfgNode()) else [_flags(script, given or {})]
     if arguments and not (arguments[0] and _takes(function, CfgNode(), *arguments)):
         raise UserError(f"{NAME}{inspect.signature(function)} of {path} does not take the config alone, nor the config "
                         f"and the flags of a parser in that file. Write a file with an {NAME}(cfg) that gives its "
                         "other arguments, and name that.")
-    reset, from_flags, left_out = script.function("reset_cfg"), [], []
-    for node in setup.body if setup else ():
-        if _sets_from_flags(node, setup):
-            from_flags.append(node)
-        elif not _is_usual(node):
-            left_out.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
+
+    def run(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
+        flags = _flags(script, given or {})
+        if reset and flags is not None:
+            _call(path, "reset_cfg", lambda: script.value("reset_cfg")(cfg, flags))
+        _call(path, "setup_cfg", lambda: script.run(nodes, {steps.flags: flags, steps.config: cfg}))
+
+    def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
+        if nodes or reset:
+            try:
+                run(nodes, cfg.clone(), reset)
+                run(nodes, cfg, reset)
+            except UserError as error:
+                logger.warning("%s What it sets is left as it is: give it as KEY VALUE options.", error)
 
     def extend_cfg(cfg: CfgNode) -> None:
-        _call(path, lambda: function(cfg, *arguments))
-        flags = _flags(script, given or {}) if reset or from_flags else None
-        if flags is not None and reset:
-            _call(path, lambda: script.value("reset_cfg")(cfg, flags))
-        if flags is not None and from_flags:
-            names = {**script.space, setup.args.args[0].arg: flags, _config_of(setup): cfg}
-            _call(path, lambda: exec(compile(ast.Module(from_flags, []), str(path), "exec"), names))
-        if left_out:
-            logger.warning("%s also changes the merged config, which --extend-cfg does not do (%s). Give what it sets "
-                           "as KEY VALUE options.", path, "; ".join(left_out))
+        _call(path, NAME, lambda: function(cfg, *arguments))
+        run_or_warn(steps.early, cfg, reset=script.function("reset_cfg") is not None)
+        if steps.left_out:
+            logger.warning("The function that makes the config in %s also does this, which is not done here: %s.", path,
+                           "; ".join(steps.left_out))
 
-    extend_cfg.source = str(path)
+    extend_cfg.source, extend_cfg.after_merging = str(path), lambda cfg: run_or_warn(steps.late, cfg)
     return extend_cfg
+
+
+@dataclass
+class Steps:
+    """What a setup_cfg(args) does to its config, beside what every one does and this command too.
+
+    Attributes:
+        flags, config: what it calls them. early: before files are merged, or from flags alone. late: after that.
+        left_out: statements about other things, with their lines.
+    """
+
+    flags: str = ""
+    config: str = ""
+    early: list[ast.stmt] = field(default_factory=list)
+    late: list[ast.stmt] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, script: Script) -> Steps:
+        for function in script.body:
+            config = next((node.targets[0].id for node in getattr(function, "body", ()) if isinstance(node, ast.Assign)
+                           and isinstance(node.targets[0], ast.Name) and "get_cfg_default(" in ast.unparse(node)), "")
+            if config and isinstance(function, ast.FunctionDef) and function.args.args:
+                return cls(function.args.args[0].arg, config)._sort(function.body)
+        return cls()
+
+    def _sort(self, body: list[ast.stmt]) -> Steps:
+        merged = False
+        for node in body:
+            merged = merged or "merge_from_file(" in ast.unparse(node)
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.early.append(node)
+                self.late.append(node)
+            elif _is_usual(node):
+                continue
+            elif self._changes(node):
+                (self.late if merged and self.config in _reads(node) else self.early).append(node)
+            else:
+                self.left_out.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
+        if all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in self.late):
+            self.late = []
+        return self
+
+    def _changes(self, node: ast.stmt) -> bool:
+        """It sets keys or names, or gives the config to a function."""
+        if isinstance(node, (ast.If, ast.For)):
+            return all(_is_usual(inner) or self._changes(inner) for inner in (*node.body, *node.orelse))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            given = [part.id for part in (*node.value.args, node.value.func) if isinstance(part, ast.Name)]
+            return self.config in given or ast.unparse(node.value.func).startswith(f"{self.config}.")
+        return isinstance(node, (ast.Assign, ast.AugAssign))
+
+
+def _reads(node: ast.stmt) -> set[str]:
+    """Names that a statement reads, without the config in `cfg.KEY = ...`."""
+    targets = {part for assign in ast.walk(node) if isinstance(assign, ast.Assign) for target in assign.targets
+               for part in ast.walk(target)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part not in targets}
+
+
+def _is_usual(node: ast.stmt) -> bool:
+    """It is what every setup_cfg does, and this command too."""
+    if isinstance(node, ast.If):
+        return all(map(_is_usual, [*node.body, *node.orelse]))
+    call = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(call, ast.Call):
+        name = ast.unparse(call.func).rpartition(".")[2]
+        return name in _USUAL or name == "merge_from_list" and ast.unparse(call.args[0]).endswith(".opts")
+    return isinstance(node, (ast.Return, ast.Pass, ast.Expr)) or \
+        isinstance(node, ast.Assign) and "get_cfg_default(" in ast.unparse(node.value)
 
 
 def _takes(function: Callable, *arguments: Any) -> bool:
@@ -132,48 +207,11 @@ def _flags(script: Script, given: Mapping[str, Any]) -> argparse.Namespace | Non
     return flags
 
 
-def _setup_of(script: Script) -> ast.FunctionDef | None:
-    """The function that makes the config and merges files into it, if it takes the flags."""
-    functions = (node for node in script.body if isinstance(node, ast.FunctionDef) and node.args.args)
-    return next((node for node in functions if _config_of(node)), None)
-
-
-def _config_of(function: ast.FunctionDef) -> str:
-    """What a function calls the config that get_cfg_default() gives it; "" where it makes none."""
-    return next((node.targets[0].id for node in function.body if isinstance(node, ast.Assign)
-                 and isinstance(node.targets[0], ast.Name) and "get_cfg_default(" in ast.unparse(node.value)), "")
-
-
-def _sets_from_flags(node: ast.stmt, setup: ast.FunctionDef) -> bool:
-    """`cfg.KEY = args.flag`, perhaps below an if."""
-    if isinstance(node, ast.If):
-        return not node.orelse and all(_sets_from_flags(inner, setup) for inner in node.body) \
-            and _config_of(setup) not in _names(node.test)
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(f"{_config_of(setup)}.") \
-        and _names(node.value) == {setup.args.args[0].arg}
-
-
-def _names(node: ast.expr) -> set[str]:
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-
-
-def _is_usual(node: ast.stmt) -> bool:
-    """It is what every setup_cfg does, and this command too."""
-    if isinstance(node, ast.If):
-        return all(map(_is_usual, [*node.body, *node.orelse]))
-    call = node.value if isinstance(node, ast.Expr) else None
-    if isinstance(call, ast.Call):
-        name = ast.unparse(call.func).rpartition(".")[2]
-        return name in _USUAL or name == "merge_from_list" and ast.unparse(call.args[0]).endswith(".opts")
-    return isinstance(node, (ast.Return, ast.Pass, ast.Expr, ast.Import, ast.ImportFrom)) or \
-        isinstance(node, ast.Assign) and "get_cfg_default(" in ast.unparse(node.value)
-
-
-def _call(path: Path, function: Callable[[], None]) -> None:
+def _call(path: Path, name: str, function: Callable[[], None]) -> None:
     """Call something out of the file; a failure names its line there."""
     try:
         function()
     except (Exception, SystemExit) as error:
         lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
-        raise UserError(f"{path}, line {lines[-1] if lines else '?'}, in {NAME}: {type(error).__name__}: {error}. "
-                        "Only what this function needs of that file is run.") from error
+        raise UserError(f"{path}, line {lines[-1] if lines else '?'}, in {name}: {type(error).__name__}: {error}. "
+                        f"Only what {name} needs of that file is run.") from error
