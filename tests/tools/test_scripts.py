@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
             "clip_lora": "CLIPLoRA",
+            "ivlp": "IVLP", "promptsrc": "PromptSRC", "mmrl": "MMRL", "upt": "UPT", "dpt": "DPT",
             "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF",
             "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
 
