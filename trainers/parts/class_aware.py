@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts import devices
 from trainers.parts.heads import CosineHead
 from trainers.parts.prompted_model import Output, PromptedModel
 
@@ -171,7 +172,7 @@ def layer_loss(scores: Tensor, top: Tensor, labels: Tensor) -> Tensor:
         scores: (k, B, T, C). top: (B, T) the class of each text. labels: (B,).
     """
     own = (top == labels[:, None]).expand(len(scores), -1, -1)                                # (k, B, T)
-    if own.device.type == "cpu" and not own.any():
+    if devices.reading_is_free(own) and not own.any():
         return scores.new_zeros(())
     target = labels[None, :, None].expand_as(own)
     each = F.cross_entropy(scores.float().flatten(0, 2), target.flatten(), reduction="none")
