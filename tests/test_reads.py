@@ -62,7 +62,7 @@ def counted(trainer):
 @pytest.fixture
 def float16(monkeypatch):
     """A CPU computes in float16 too, slowly; trainers refuse it there."""
-    monkeypatch.setattr("trainers.parts.transport_head._reading_is_free", lambda x: False)
+    monkeypatch.setattr("trainers.parts.devices.reading_is_free", lambda x: False)
     monkeypatch.setattr(_precision, "precision_on", lambda clip, asked: (asked, ""))
 
 

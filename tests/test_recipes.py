@@ -18,7 +18,9 @@ EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_cl
 REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
          "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
-         "coop_rn50": 11 * 5 * 3, **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
+         **dict.fromkeys(("coop_rn50", "ivlp_promptsrc"), 11 * 5 * 3),
+         **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
+         **dict.fromkeys(("ivlp", "promptsrc", "mmrl", "upt", "dpt"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("kgcoop", "prograd", "tcp", "lasp", "coprompt", "atprompt"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("mma", "bitfit", "two_sfs", "vqt", "vpt_full"), (11 + 8) * 5 * 3),

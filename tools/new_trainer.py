@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command  # noqa: E402
+from tools import command, copied_trainer  # noqa: E402
 
 TEMPLATES = ROOT / "tools" / "templates"
 LIKE = {        # what it starts from: whose settings, what it is
@@ -26,11 +26,15 @@ LIKE = {        # what it starts from: whose settings, what it is
 EXAMPLES = f"""
 starting points:
 {chr(10).join(f'  {name:7}{what}' for name, (_, what) in LIKE.items())}
+or a copy, to be changed, of a trainer that is there:
+{chr(10).join(textwrap.wrap(', '.join(sorted(set(copied_trainer.methods()) - set(LIKE))), 100, initial_indent='  ',
+                            subsequent_indent='  '))}
 
 examples:
   python tools/new_trainer.py MyMethod
   python tools/new_trainer.py MyMethod --like dapt --source "My Paper (Me et al., CVPR 2027)"
   python tools/new_trainer.py MyMethod --like vpt --dry-run
+  python tools/new_trainer.py MyMethod --like maple
 
 It writes trainers/mymethod.py, configs/trainers/MyMethod/tiny.yaml and vit_b16.yaml, and tests/test_mymethod.py. All
 tests pass at once; trainers/README.md says what to change next. Nothing that exists is touched.
@@ -42,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/new_trainer.py", description=__doc__, epilog=EXAMPLES,
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("name", metavar="NAME", help="as the paper writes it; the class's name and that of --trainer")
-    p.add_argument("--like", choices=LIKE, default="coop", help="what to start from (default: coop)")
+    p.add_argument("--like", choices=[*LIKE, *sorted(set(copied_trainer.methods()) - set(LIKE))], metavar="NAME",
+                   default="coop", help="what to start from, see below (default: coop)")
     p.add_argument("--source", default="unpublished", help='where it comes from, e.g. "Title (Authors, Venue Year)"')
     p.add_argument("--dry-run", action="store_true", help="print the files instead of writing them")
     return p
@@ -50,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 def files_of(name: str, like: str, source: str = "unpublished") -> dict[Path, str]:
     """Path below the checkout -> content."""
+    if like not in LIKE:
+        return copied_trainer.copied(name, like, source)
     base, module = LIKE[like][0], name.lower()
 
     def filled(template: str) -> str:
@@ -87,8 +94,9 @@ def check(name: str, like: str, source: str) -> None:
                         f"got {name!r}.")
     if '"""' in source or "\\" in source or "\n" in source or not source.strip():
         raise UserError(f"--source is one line of text for a docstring, without backslashes; got {source!r}.")
-    used = {node.id for node in ast.walk(ast.parse((TEMPLATES / f"{like}.py.txt").read_text().replace("@", "_")))
-            if isinstance(node, ast.Name)}
+    code = (TEMPLATES / f"{like}.py.txt").read_text().replace("@", "_") if like in LIKE else \
+        copied_trainer.copied("_", like, "")[Path("trainers", "_.py")]
+    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     if name in used or hasattr(builtins, name):
         raise UserError(f"{name} has a meaning of its own in a trainer's file; choose another name.")
     _check_registered(name)

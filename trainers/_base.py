@@ -79,11 +79,9 @@ class PromptTrainer(Method, TrainerX):
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
                     f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
 
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
-        super().load_model(directory, epoch)
-        if directory:
-            say_which_were_seen(self.model, self.classes.names, self.cfg.DATASET.NAME, read_classes(directory),
-                                self.cfg.TEST.get("SEEN_CLASSES", "auto"), directory)
+    def weights_loaded(self, directory: str) -> None:
+        say_which_were_seen(self.model, self.classes.names, self.cfg.DATASET.NAME, read_classes(directory),
+                            self.cfg.TEST.get("SEEN_CLASSES", "auto"), directory)
 
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""

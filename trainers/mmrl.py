@@ -66,6 +66,10 @@ class MMRL(PromptTrainer):
         """(C, D), unit norm; only training asks for it."""
         return mean_text_features(self.model.clip, self.classes)
 
+    def use_stand_ins(self) -> None:
+        clip = self.model.clip
+        self.teacher_text = F.normalize(torch.randn(len(self.classes), clip.embed_dim, device=self.device), dim=-1)
+
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         c, label = self.options, batch["label"]
         with torch.no_grad():

@@ -111,6 +111,10 @@ class RegisteredModels:
             load_weights(model, state["state_dict"], path)
             logger.info("Loaded %s from %s (epoch %s)", name, path, state.get("epoch"))
             self.loaded += (f"{'/'.join(Path(path).parts[-2:])} (epoch {state.get('epoch')})",)
+        self.weights_loaded(directory)
+
+    def weights_loaded(self, directory: str) -> None:
+        """Called when `load_model` has taken weights from there."""
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Bring back the newest state of a run folder, exactly; returns finished epochs, 0 if there is none."""

@@ -57,7 +57,7 @@ def test_labelled_images_vote_by_their_distance(tiny_clip, features):
 def test_a_transport_that_may_not_be_looked_at_is_the_same(monkeypatch):
     kernel = torch.rand(3, 4, 6, 2, generator=torch.Generator().manual_seed(0)) + 0.1
     early = sinkhorn(kernel)
-    monkeypatch.setattr("trainers.parts.transport_head._reading_is_free", lambda x: False)
+    monkeypatch.setattr("trainers.parts.devices.reading_is_free", lambda x: False)
     late = sinkhorn(kernel)
     assert torch.equal(early[0], late[0]) and early[1] == late[1] and 1 < early[1] < 100
 

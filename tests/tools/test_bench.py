@@ -56,7 +56,7 @@ def test_field_and_ours_compute_the_same(name, folder):
         assert gradients.keys() == our.gradients().keys() and gradients
         for key, gradient in gradients.items():            # relative to the largest entry of each
             assert gradient.abs().max() > 0
-            torch.testing.assert_close(our.gradients()[key], gradient, rtol=0, atol=1e-5 * float(gradient.abs().max()))
+            torch.testing.assert_close(our.gradients()[key], gradient, rtol=0, atol=2e-5 * float(gradient.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["CoOp", "DAPT", "CoCoOp"])
@@ -91,19 +91,22 @@ def random_weights(W, hidden):
     return [torch.randn(size) for size in ((W, 3 * W), (W, W), (W, hidden), (hidden, W))]
 
 
-@pytest.mark.parametrize("n", [0, 4])
-def test_the_floor_of_the_image_tower_is_what_a_counter_counts(n):
+@pytest.mark.parametrize(("n", "frozen", "replaced"), [(0, 0, 0), (4, 0, 0), (4, 2, 0), (4, 0, 2), (4, 1, 1)])
+def test_the_floor_of_the_image_tower_is_what_a_counter_counts(n, frozen, replaced):
     P, patch, W, hidden, depth, D = 9, 2, 8, 20, 4, 6
-    tokens = torch.randn(n, W, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         x = torch.cat([torch.randn(1, W), torch.randn(P, 3 * patch ** 2) @ torch.randn(3 * patch ** 2, W)])
-        parts = [tokens, x] if n else [x]
-        for _ in range(depth - 1):
+        for _ in range(frozen):
+            x = plain_block([x], [x], random_weights(W, hidden))
+        for _ in range(replaced):
+            x = plain_block([x], [torch.randn(n, W, requires_grad=True), x], random_weights(W, hidden))
+        parts = [torch.randn(n, W, requires_grad=True), x] if n else [x]
+        for _ in range(depth - 1 - replaced):
             parts = [plain_block(parts, parts, random_weights(W, hidden))]
         out = plain_block(parts, parts, random_weights(W, hidden), read=1) @ torch.randn(W, D)
         if n:
             out.sum().backward()
-    assert counter.get_total_flops() == floor.vision(P, patch, W, hidden, depth, D, n).total
+    assert counter.get_total_flops() == floor.vision(P, patch, W, hidden, depth + frozen, D, n, frozen, replaced).total
 
 
 def test_the_floor_of_learned_pixels_is_what_a_counter_counts():

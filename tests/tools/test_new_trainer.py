@@ -1,4 +1,5 @@
 """tools/new_trainer.py: what it writes works at once, and it touches nothing that exists."""
+import ast
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dassl.engine import TRAINER_REGISTRY
-from tools import new_trainer, train
+from tools import copied_trainer, new_trainer, train
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = "A" + 39 * "b"
@@ -49,7 +50,7 @@ def check(checkout, names, *, only):
 
 @pytest.mark.slow
 def test_every_starting_point_passes_the_whole_matrix_and_the_layers_and_is_listed(checkout):
-    names = {LONG[:-len(like)] + like: like for like in new_trainer.LIKE}
+    names = {**{LONG[:-len(like)] + like: like for like in new_trainer.LIKE}, LONG[:32]: "promptsrc"}
     for name, like in names.items():
         made = run(checkout, "tools/new_trainer.py", name, "--like", like, "--source", f"{like} (Somebody, CVPR 2027)")
         assert made.returncode == 0, made.stderr
@@ -98,6 +99,21 @@ def test_what_is_written_passes_ruff_and_its_own_test(like, empty, make_cfg, tin
     finally:
         TRAINER_REGISTRY._obj_map.pop(name)
     assert len(tests) == 2
+
+
+@pytest.mark.parametrize("like", sorted(set(copied_trainer.methods()) - set(new_trainer.LIKE)))
+def test_a_copy_of_a_trainer_has_its_own_name_and_section_and_keeps_the_rest(like):
+    base, files = copied_trainer.methods()[like], new_trainer.files_of("Mine", like, "Somebody")
+    code, theirs = files[Path("trainers", "mine.py")], (ROOT / "trainers" / f"{like}.py").read_text()
+    tree, section = ast.parse(code), re.search(r"cfg\.TRAINER\.(\w+) = CfgNode", theirs)[1]
+    assert [node.name for node in tree.body if isinstance(node, ast.ClassDef)].count("Mine") == 1
+    assert base not in code.split('"""', 2)[2] and f"TRAINER.{section} " not in code and '"MINE"' in code
+    assert "Somebody" in ast.get_docstring(tree) and f"trainers/{like}.py" in " ".join(ast.get_docstring(tree).split())
+    assert len(code.splitlines()) <= len(theirs.splitlines()) + 1
+    for path, text in files.items():
+        if path.suffix == ".yaml":
+            assert f"  {section}:" not in text and f"TRAINER.{section}." not in text
+    assert Path("configs", "trainers", "Mine", "tiny.yaml") in files and Path("tests", "test_mine.py") in files
 
 
 @pytest.fixture

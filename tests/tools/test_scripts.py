@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
             "clip_lora": "CLIPLoRA",
+            "ivlp": "IVLP", "promptsrc": "PromptSRC", "mmrl": "MMRL", "upt": "UPT", "dpt": "DPT",
+            "mma": "MMA", "bitfit": "BitFit", "two_sfs": "TwoSFS", "vqt": "VQT", "vpt_full": "VPTFull",
             "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF", "lpplusplus": "LPPlusPlus", "gda": "GDA",
             "ape": "APE", "clap": "CLAP", "zslp": "ZSLP", "taskres": "TaskRes", "clip_adapter": "CLIPAdapter",
             "prolip": "ProLIP", "cross_modal": "CrossModal", "protonet": "ProtoNet",

@@ -24,10 +24,10 @@ class CoOpStep:
         piece: classes whose text is encoded at once, 0 for all of them. In pieces, every piece's backward follows its
             forward with a fixed upstream gradient: the same work in the memory of one piece, with other gradients.
     Attributes:
-        learned: {name in ours: leaf tensor}.
+        learned: {name in ours: leaf tensor}. context: what the text pass learns, by its name there.
     """
 
-    learns_images, learns_text = False, True
+    learns_images, learns_text, context = False, True, "text.ctx"
 
     def __init__(self, trainer, batch: dict, piece: int = 0):
         self.trainer, self.images, self.labels, self.piece = trainer, batch["img"], batch["label"], piece
@@ -37,19 +37,27 @@ class CoOpStep:
                         for name, value in trainer.model.prompt_learner.named_parameters()}
         self.optim = torch.optim.SGD(self.learned.values(), lr=0.002, momentum=0.9, weight_decay=5e-4)
         if self.learns_text:
-            n = self.learned["text.ctx"].shape[-2]
-            ids = tokenize([f"{' '.join('X' * n)} {name}." for name in trainer.classes.names], clip.context_length)
-            self.eot = ids.argmax(-1).to(self.images.device)                                  # (C,)
-            with torch.no_grad():
-                words = clip.embed_tokens(ids.to(self.images.device))                         # (C, 77, W)
-            self.start, self.suffix = words[:, :1], words[:, 1 + n:]
+            self.embed_words()
+
+    def embed_words(self) -> None:
+        """The fixed words around the context, of 77 tokens with it."""
+        clip, n = self.trainer.model.clip, self.learned[self.context].shape[-2]
+        ids = tokenize([f"{self.words(n)} {name}." for name in self.trainer.classes.names], clip.context_length)
+        self.eot = ids.argmax(-1).to(self.images.device)                                      # (C,)
+        with torch.no_grad():
+            words = clip.embed_tokens(ids.to(self.images.device))                             # (C, 77, W)
+        self.start, self.suffix = words[:, :1], words[:, 1 + n:]
+
+    def words(self, n: int) -> str:
+        """What stands where n context words will."""
+        return " ".join("X" * n)
 
     def image_features(self) -> Tensor:
         return self.clip.encode_image(self.images)                                            # (B, D)
 
     def contexts(self, image_features: Tensor) -> list[Tensor]:
         """Context words (n, W) of every text pass that the step makes."""
-        return [self.learned["text.ctx"]]
+        return [self.learned[self.context]]
 
     def text_features(self, ctx: Tensor, classes: slice = slice(None)) -> Tensor:
         """(C, D) of the prompts "[start] [context] [class] ." of 77 tokens."""

@@ -18,6 +18,8 @@ from torch import nn
 
 from clip.tokenizer import encode
 from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
+from trainers.parts.representation import Representation
+from trainers.parts.visual_prompt import VisualPrompt
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,30 @@ def mlp(tokens: int, W: int, hidden: int, gradients: int) -> Operations:
     return product(tokens, W, W, gradients) + product(tokens, W, hidden, gradients) * 2
 
 
-def vision(patches: int, patch_size: int, W: int, hidden: int, depth: int, D: int, learned: int = 0) -> Operations:
+def vision(patches: int, patch_size: int, W: int, hidden: int, depth: int, D: int, learned: int = 0, frozen: int = 0,
+           replaced: int = 0) -> Operations:
     """One image through a vision transformer of `depth` >= 2 blocks, `learned` tokens entering the first.
 
     Args:
         learned: visual tokens n; 0 is a frozen tower, whose backward costs nothing.
+        frozen: blocks before the first that they enter, of the depth; two or more come behind them.
+        replaced: blocks whose outputs at these tokens the next block replaces, so that nobody needs them.
     """
-    L, g = 1 + patches + learned, int(learned > 0)
+    L, g = 1 + patches, int(learned > 0)
+    below = (product(L, W, 3 * W) + product(L, W, L) + product(L, L, W) + mlp(L, W, hidden, 0)) * frozen
+    L, depth = L + learned, depth - frozen
     attention = product(L, W, L, 2 * g) + product(L, L, W, 2 * g)
     rest = attention + mlp(L, W, hidden, g)
     first = product(learned, W, 3 * W, g) + product(1 + patches, W, 3 * W) + rest
     middle = product(L, W, 3 * W, g) + rest
     read = product(1, W, L, 2 * g) + product(1, L, W, 2 * g) + mlp(1, W, hidden, g)
     last = product(L, W, 2 * W, g) + product(1, W, W, g) + read
-    return product(patches, 3 * patch_size ** 2, W) + first + middle * (depth - 2) + last + product(1, W, D, g)
+    dropped = product(learned, W, W, g) + product(learned, W, L, 2 * g) + product(learned, L, W, 2 * g) \
+        + mlp(learned, W, hidden, g)
+    if replaced:                                # in the first block, the queries that are left lead to nothing learned
+        first = first + Operations(0, -product(1 + patches, W, L).forward)
+    return product(patches, 3 * patch_size ** 2, W) + below + first + middle * (depth - 2) + last \
+        + product(1, W, D, g) + dropped * -replaced
 
 
 def framed(patches: int, touched: int, patch_size: int, W: int, hidden: int, depth: int, D: int) -> Operations:
@@ -109,12 +121,17 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     if model.brick("pixel") is not None:
         return _pixel_operations(row, model)
     visual, prompt = model.brick("visual"), model.brick("text")
-    learned = 0 if visual is None else visual.n_tokens
-    image = image_operations(clip, learned) * (B * max(row.views, 1))
+    learned, first, replaced = _visual_tokens(visual)
+    images = B * max(row.views, 1)
+    image = image_operations(clip, learned, first=first, replaced=replaced) * images
+    if hasattr(type(trainer), "teacher_text") and row.trains:         # whose image tower runs in every step
+        image = image + image_operations(clip) * B
     D, learns_text = clip.embed_dim, prompt is not None and (row.trains or row.views > 0)
-    logits = product(B * max(row.views, 1), D, C, int(learned > 0) + int(learns_text) if row.trains or row.views else 0)
+    logits = product(images, D, C, int(learned > 0) + int(learns_text) if row.trains or row.views else 0)
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
+    if isinstance(visual, Representation) or model.brick("text_tuner") is not None:
+        return {"image": image, "text": _deep_text(model, D), "logits": logits}
     own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
     prompts = 1 if prompt.class_specific or hasattr(prompt, "drawn") else prompt.ctx[..., 0, 0].numel()
     tower = text(1 + prompt.n_ctx, own, clip.text_width, _hidden(clip), clip.text_depth, D,
@@ -125,6 +142,28 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
         hidden = prompt.meta_net.linear1.out_features
         tower = tower + product(B, D, hidden, 1) + product(B, hidden, clip.text_width, 2)
     return {"image": image, "text": tower, "logits": logits}
+
+
+def _deep_text(model, D: int) -> Operations:
+    """Of learned tokens in deep blocks. What is below the first of them is the same in every step, made once before."""
+    clip, visual, tokens, tuner = model.clip, model.brick("visual"), model.brick("text")(), model.brick("text_tuner")
+    joins = isinstance(visual, Representation)
+    p, own = tokens.prefix.shape[-2] + (len(visual.tokens) if joins else 0), (tokens.eot + 1).tolist()
+    hidden, W = _hidden(clip), clip.text_width
+    tower = text(p, own, W, hidden, clip.text_depth - (visual.first if joins else 0), D)
+    n, times = (len(visual.tokens), len(visual.deeper) - 1) if joins else (tuner.n_tokens, len(tuner.tokens))
+    dropped = product(n, W, W, 1) + product(n, W, p, 2) + product(n, p, W, 2) + mlp(n, W, hidden, 1)
+    return tower + dropped * -times             # the next block replaces what a block makes of them
+
+
+def _visual_tokens(visual) -> tuple[int, int, int]:
+    """Learned tokens of an image, the first block that they enter, and how many blocks they leave to be replaced."""
+    if visual is None:
+        return 0, 0, 0
+    if isinstance(visual, Representation):
+        return len(visual.tokens), visual.first, len(visual.deeper) - 1
+    n = visual.n_tokens if isinstance(visual, VisualPrompt) else len(visual.tokens(0))
+    return n, 0, visual.depth - 1
 
 
 def _pixel_operations(row: Row, model) -> dict[str, Operations]:
@@ -145,11 +184,13 @@ def touched_patches(frame, patch_size: int) -> int:
     return int(F.max_pool2d(learned, patch_size).sum())
 
 
-def image_operations(clip, learned: int = 0, learns_pixels: bool = False) -> Operations:
+def image_operations(clip, learned: int = 0, learns_pixels: bool = False, first: int = 0,
+                     replaced: int = 0) -> Operations:
     """One image through the image tower of a CLIP; that of a ResNet is counted on the tower itself.
 
     Args:
-        learned: visual tokens. learns_pixels: the gradient goes on to the image (a ResNet's; a ViT's is `framed`).
+        learned: visual tokens. first, replaced: see `vision`. learns_pixels: the gradient goes on to the image (a
+            ResNet's; a ViT's is `framed`).
     """
     visual = clip.visual
     if clip.vision_width is None:
@@ -164,7 +205,7 @@ def image_operations(clip, learned: int = 0, learns_pixels: bool = False) -> Ope
                 features.sum().backward()
         return Operations(forward, counter.get_total_flops() - forward)
     return vision((clip.image_size // clip.patch_size) ** 2, clip.patch_size, clip.vision_width,
-                  _hidden(visual), clip.depth, clip.embed_dim, learned)
+                  _hidden(visual), clip.depth, clip.embed_dim, learned, first, replaced)
 
 
 def _hidden(tower) -> int:

@@ -151,7 +151,7 @@ def _kept(step, classes: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        kept = step.text_features(step.learned["text.ctx"], slice(0, classes))
+        kept = step.text_features(step.learned[step.context], slice(0, classes))
     del kept
     return sum(sizes.values())
 

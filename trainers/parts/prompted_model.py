@@ -216,9 +216,9 @@ class PromptedModel(nn.Module):
         """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
         return self.compare(self.image_features(images, self.unit_norm))
 
-    def compare(self, image_features: Tensor) -> Output:
-        """Image features as the head takes them, normalised if `unit_norm`, to an output."""
-        text_features = self.text_for_head(image_features)
+    def compare(self, image_features: Tensor, text_features: Tensor | None = None) -> Output:
+        """Features as the head takes them, normalised if `unit_norm`, to an output; without texts, its own ones."""
+        text_features = self.text_for_head(image_features) if text_features is None else text_features
         with torch.autocast(image_features.device.type, enabled=False):           # cosines and losses in float32
             found = self.head(image_features, text_features, self.clip)
         logits, aux = found if isinstance(found, tuple) else (found, {})

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts import devices
 
 
 @torch.no_grad()
@@ -36,13 +37,9 @@ def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) ->
         c = torch.where(running, (1 / N) / (kernel.transpose(-1, -2) @ r.unsqueeze(-1)).squeeze(-1), c)
         rounds = rounds + running
         running = running & ((r - before).abs().mean() >= threshold)
-        if _reading_is_free(kernel) and not running:
+        if devices.reading_is_free(kernel) and not running:
             break
     return r.unsqueeze(-1) * kernel * c.unsqueeze(-2), rounds
-
-
-def _reading_is_free(x: Tensor) -> bool:
-    return x.device.type == "cpu"
 
 
 class TransportHead(nn.Module):
