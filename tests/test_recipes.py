@@ -18,8 +18,9 @@ EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_cl
 REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
          "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
-         "coop_rn50": 11 * 5 * 3, **dict.fromkeys(("dept", "linear_probe", "maple", "plot", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
-         "zeroshot": 11 + 4 + 8, "promptkd": (11 + 8) * 3, "tpt": (11 + 4 + 8) * 3,
+         "coop_rn50": 11 * 5 * 3, **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
+         **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3), "promptkd": (11 + 8) * 3,
+         "zeroshot": 11 + 4 + 8, "tpt": (11 + 4 + 8) * 3,
          "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
