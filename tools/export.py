@@ -116,13 +116,18 @@ def as_graph(classifier):
     Raises:
         UserError: a method whose answer is no fixed function of image features.
     """
+    from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import UserError
     from tools.prediction.graph import FixedGraph
 
-    if classifier.model is None or classifier.model.is_conditional:
-        raise UserError(f"{classifier.facts['trainer']} has no fixed classifier to export: its text features differ "
-                        "from image to image, it learns at test time, or it brings a model of its own. Export a method "
-                        "that compares image features with fixed ones.")
+    name, model = classifier.facts["trainer"], classifier.model
+    if model is None or model.is_conditional:
+        adapts = name in TRAINER_REGISTRY and getattr(TRAINER_REGISTRY.get(name), "adapts", "")
+        why = ("its text features differ from image to image" if model is not None else
+               "it learns at test time" if adapts else "it brings a model or an answer of its own")
+        raise UserError(f"{name} has no fixed classifier to export: {why}. Answer with the run itself, python "
+                        "tools/predict.py --run FOLDER (--serve for a page), or export a run of a method that compares "
+                        "image features with fixed ones, such as CoOp.")
     return FixedGraph(classifier.model, example(classifier, 1)).eval()
 
 

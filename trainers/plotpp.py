@@ -44,11 +44,12 @@ class PLOTPP(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        if not 0 <= (share := cfg.TRAINER.PLOTPP.VISION_SHARE) <= 1:
-            raise UserError(f"TRAINER.PLOTPP.VISION_SHARE must be a share of the epochs from 0 to 1, got {share}.")
+        if not 0 <= (share := cfg.TRAINER[self.section].VISION_SHARE) <= 1:
+            raise UserError(f"TRAINER.{self.section}.VISION_SHARE must be a share of the epochs, from 0 to 1, got "
+                            f"{share}.")
         if 0 < share < 1 and cfg.TEST.FINAL_MODEL == "best_val":
-            raise UserError("The stages of PLOTPP score images in two ways, so no epoch of both can be chosen on "
-                            "validation images. Set TEST.FINAL_MODEL last_step, or TRAINER.PLOTPP.VISION_SHARE 0.")
+            raise UserError("The two stages score images in two ways, so no epoch of both can be chosen on validation "
+                            f"images. Set TEST.FINAL_MODEL last_step, or TRAINER.{self.section}.VISION_SHARE 0.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -42,9 +42,10 @@ class ProDA(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        c = cfg.TRAINER.PRODA
+        c = cfg.TRAINER[self.section]
         if not 1 <= c.PROMPT_BS <= c.N_PROMPT or c.N_PROMPT % c.PROMPT_BS:
-            raise UserError(f"TRAINER.PRODA.PROMPT_BS must share N_PROMPT {c.N_PROMPT} evenly, got {c.PROMPT_BS}.")
+            raise UserError(f"TRAINER.{self.section}.PROMPT_BS must share N_PROMPT {c.N_PROMPT} evenly, got "
+                            f"{c.PROMPT_BS}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

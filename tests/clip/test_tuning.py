@@ -281,3 +281,33 @@ def test_what_a_tower_does_not_have_is_refused(tiny_clip):
         tiny_clip.encode_image(torch.zeros(1, 3, 32, 32), want="patches")
     with pytest.raises(InputError, match="got position 17"):
         tiny_clip.encode_image(torch.zeros(1, 3, 32, 32), want=[17])
+
+
+class Twin:
+    """A read-only token that begins as the one that the tower reads, wherever others come in."""
+
+    def __init__(self, first, token):
+        self.first, self.token = first, token
+
+    def readers(self, block, x, left):
+        return self.token.expand(len(x), 1, -1) if block == self.first else left
+
+
+class Projecting:
+    """Tokens exchanged behind the first, and something added at each product."""
+
+    def __init__(self, width):
+        everywhere = Everywhere(width)
+        self.enter, self.project = everywhere.enter, everywhere.project
+
+
+def test_a_read_only_token_like_the_one_that_is_read_becomes_the_same(tiny_clip):
+    visual, images = tiny_clip.visual, torch.randn(2, 3, 32, 32)
+    others, twin = Projecting(tiny_clip.vision_width), Twin(-1, visual.class_embedding + visual.positional_embedding[0])
+    read, pooled = (tiny_clip.encode_image(images, [others, twin], want=want) for want in ("readers", "pooled"))
+    torch.testing.assert_close(read[:, 0], pooled, atol=1e-5, rtol=0)
+    tokens = embed_texts(tiny_clip, NAMES[:1])
+    others, end = Projecting(tiny_clip.text_width), int(tokens.eot[0])
+    twin = Twin(0, tokens.embeddings[0, end] + tiny_clip.positional_embedding[end])
+    read, pooled = (tiny_clip.encode_text(tokens, [others, twin], want=want) for want in ("readers", "pooled"))
+    torch.testing.assert_close(read[:, 0], pooled, atol=1e-5, rtol=0)

@@ -92,6 +92,28 @@ def test_visual_prompts_learn_alone_and_then_both_from_a_fresh_start(make_cfg):
     assert [row[3] for row in seen] == [False, True, False, True, True]
 
 
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_that_stops_between_or_within_stages_resumes_to_the_same_bits(stop, make_cfg, tmp_path):
+    opts = ("TEST.NO_TEST", True, "OPTIM.MAX_EPOCH", 4, "TRAIN.CHECKPOINT_FREQ", 1)
+    whole = build_trainer(make_cfg("PLOTPP", *opts, output=tmp_path / "whole"))
+    whole.train()
+    stopped = build_trainer(make_cfg("PLOTPP", *opts, output=tmp_path / "stopped"))
+    after_epoch = stopped.after_epoch
+
+    def interrupted():
+        after_epoch()
+        if stopped.epoch == stop:
+            raise KeyboardInterrupt
+
+    stopped.after_epoch = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    resumed = build_trainer(make_cfg("PLOTPP", *opts, "RESUME", tmp_path / "stopped", output=tmp_path / "stopped"))
+    resumed.train()
+    for ours, theirs in zip(*(t.model.prompt_learner.parameters() for t in (resumed, whole)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_the_authors_checkpoint_loads_and_says_its_numbers(tiny_clip):
     state = build(tiny_clip).prompt_learner.state_dict()
     assert PLOTPP.options_of(state) == {"N": 4, "N_CTX": 4, "M": 3, "N_CTX_V": 2}

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dassl.engine import build_trainer
 from tools import export
 from tools.predict import load
+from trainers.parts.transport_head import sinkhorn
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -42,7 +44,9 @@ def logits_by_hand(file, paths):
 
 
 @pytest.mark.parametrize("trainer", ["DAPT", pytest.param("AR", marks=pytest.mark.slow),
-                                     pytest.param("DVPcse", marks=pytest.mark.slow)])
+                                     pytest.param("DVPcse", marks=pytest.mark.slow),
+                                     pytest.param("PLOT", marks=pytest.mark.slow),
+                                     pytest.param("RPO", marks=pytest.mark.slow)])
 def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, make_cfg, tmp_path):
     folder = finished(make_cfg(trainer))
     file = tmp_path / "out" / "model.onnx"
@@ -57,10 +61,29 @@ def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, make_cfg, 
         assert dict(zip(names, shares, strict=True)) == pytest.approx(dict(answer.top), abs=1e-4)
 
 
-def test_text_that_depends_on_the_image_is_refused(make_cfg, tmp_path, capsys):
-    folder = finished(make_cfg("CoCoOp", "OPTIM.MAX_EPOCH", 1))
+@pytest.mark.parametrize(("trainer", "why"), [("CoCoOp", "text features differ from image to image"),
+                                              ("TPT", "learns at test time")])
+def test_an_answer_that_is_no_fixed_classifier_is_refused(trainer, why, make_cfg, tmp_path, capsys):
+    folder = finished(make_cfg(trainer, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True))
     assert export.cli(["--run", str(folder), str(tmp_path / "model.onnx")]) == 2
-    assert "differ from image to image" in capsys.readouterr().err and not (tmp_path / "model.onnx").exists()
+    told = capsys.readouterr().err
+    assert f"{trainer} has no fixed classifier to export: " in told and why in told and "tools/predict.py" in told
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_graph_of_a_transport_goes_through_all_rounds():
+    """As it must: a program that looks at values while it is traced cannot be exported."""
+    torch.manual_seed(0)
+    kernel = torch.exp(torch.randn(2, 5, 3))
+    plan, rounds = sinkhorn(kernel)
+    program = torch.export.export(Plan(), (kernel,)).module()
+    torch.testing.assert_close(program(kernel), plan)
+    assert rounds < 100
+
+
+class Plan(torch.nn.Module):
+    def forward(self, kernel):
+        return sinkhorn(kernel)[0]
 
 
 def test_a_file_that_says_something_else_is_not_kept(make_cfg, tmp_path, monkeypatch, capsys):

@@ -22,8 +22,8 @@ def merged_weights(model: PromptedModel) -> dict[str, Tensor]:
     towers = model.clip.frozen_copy()
     for name, brick in model.prompt_learner.items():
         if name != "tower" and not hasattr(brick, "merge_into") and any(True for _ in brick.parameters()):
-            raise InputError(f"What a {type(brick).__name__} learned is no weight of the towers, so it cannot be merged "
-                             "into them.")
+            raise InputError(f"What a {type(brick).__name__} learned is no weight of the towers, so it cannot be "
+                             "merged into them.")
     for name, tower in (("visual", towers.visual), ("text_tuner", towers)):
         if (tuner := model.brick(name)) is not None:
             tuner.merge_into(tower.transformer.resblocks)

@@ -18,8 +18,8 @@ from trainers.parts import devices
 def sinkhorn(kernel: Tensor, most_rounds: int = 100, threshold: float = 1e-2) -> tuple[Tensor, Tensor]:
     """Transport plans between uniform marginals.
 
-    A CPU stops early. A GPU, which would have to wait for the host to look, goes through all rounds and changes nothing
-    in those after the last.
+    A CPU stops early. A GPU, which would have to wait for the host to look, and an exported graph go through all rounds
+    and change nothing in those after the last.
 
     Args:
         kernel: (..., M, N), exp(-cost / entropy weight), positive.
