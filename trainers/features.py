@@ -214,8 +214,9 @@ class FeatureTrainer(PromptTrainer):
         return self.model.compare(F.normalize(features, dim=-1) if self.model.unit_norm else features)
 
     def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
-        features = CachedFeatures(self, split, joint=self.model.joint)
-        if getattr(loader.dataset, "data_source", None) is not features.items:          # of somebody else's making
+        features, images = CachedFeatures(self, split, joint=self.model.joint), loader.dataset
+        if getattr(images, "data_source", None) is not features.items \
+                or str(images.transform) != str(build_transform(self.cfg, is_train=False)):     # of others' making
             yield from super().answers(loader, split)
             return
         rows = features.view()
