@@ -207,7 +207,9 @@ class FeatureTrainer(PromptTrainer):
             yield {"img": features[rows], "label": labels[rows]}
 
     def output(self, batch: dict) -> Output:
-        return self.of_features(batch["img"])
+        """Of features, or of images where a batch has these."""
+        values = self.inputs(batch)
+        return self.model(values) if values.dim() == 4 else self.of_features(values)
 
     def of_features(self, features: Tensor) -> Output:
         """Features (B, D) as the tower gives them to an output."""
