@@ -73,11 +73,15 @@ def test_a_run_is_tested_on_the_same_features_as_an_image_by_itself_has(make_cfg
         assert torch.equal(labels, batch["label"])
 
 
-def test_a_loader_of_somebody_elses_making_is_answered_image_by_image(make_cfg):
+def test_a_loader_of_somebody_elses_making_is_answered_image_by_image(make_cfg, towers):
     trainer = build_trainer(make_cfg("TipAdapter"))
-    loader = build_data_loader(trainer.cfg, data_source=trainer.dm.dataset.test[:3], is_train=False,
-                               tfm=build_transform(trainer.cfg, is_train=False))
-    assert sum(len(labels) for _, _, labels in trainer.answers(loader, "test")) == 3
+    plain, test = build_transform(trainer.cfg, is_train=False), trainer.dm.dataset.test
+    for items, transform in ((test[:3], plain), (test, lambda image: 0 * plain(image))):
+        loader, before = build_data_loader(trainer.cfg, data_source=items, is_train=False, tfm=transform), sum(towers)
+        with torch.no_grad():
+            answers = torch.cat([output for _, output, _ in trainer.answers(loader, "test")])
+        assert len(answers) == len(items) == sum(towers) - before
+    torch.testing.assert_close(answers, answers[:1].expand_as(answers))
 
 
 @pytest.mark.parametrize("harm", ["half of it", "a bit", "another name", "nothing", "no header"])

@@ -98,15 +98,6 @@ def test_the_epoch_is_chosen_on_the_test_images_where_asked(make_cfg, tmp_path):
     assert len(epochs) == 4 and torch.equal(trainer.model.head.keys, expected)
 
 
-def test_validation_images_are_needed_and_may_not_be_the_test_images(make_cfg):
-    for val, words in ((None, "and Toy has none"), ("test", "its test images in their place")):
-        trainer = build_trainer(make_cfg("TipAdapter"))
-        trainer.dm.dataset._val = trainer.dm.dataset._test if val else None
-        trainer.val_loader = trainer.val_loader if val else None
-        with pytest.raises(UserError, match=words):
-            trainer.train()
-
-
 def test_a_class_without_images_is_named(make_cfg):
     trainer = build_trainer(make_cfg("TipAdapter"))
     trainer.dm.dataset._train_x = [item for item in trainer.dm.dataset.train_x if item.label != 2]

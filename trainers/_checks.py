@@ -50,6 +50,8 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
     if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
+    if (megabytes := cfg.TRAIN.get("FEATURES_MB", 0)) < 0:
+        raise UserError(f"TRAIN.FEATURES_MB must be a number of megabytes, or 0 to keep no features, got {megabytes}.")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
         name, transforms = method.__name__, tuple(cfg.INPUT.TRANSFORMS)
         raise UserError(

@@ -207,15 +207,18 @@ class FeatureTrainer(PromptTrainer):
             yield {"img": features[rows], "label": labels[rows]}
 
     def output(self, batch: dict) -> Output:
-        return self.of_features(batch["img"])
+        """Of features, or of images where a batch has these."""
+        values = self.inputs(batch)
+        return self.model(values) if values.dim() == 4 else self.of_features(values)
 
     def of_features(self, features: Tensor) -> Output:
         """Features (B, D) as the tower gives them to an output."""
         return self.model.compare(F.normalize(features, dim=-1) if self.model.unit_norm else features)
 
     def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
-        features = CachedFeatures(self, split, joint=self.model.joint)
-        if getattr(loader.dataset, "data_source", None) is not features.items:          # of somebody else's making
+        features, images = CachedFeatures(self, split, joint=self.model.joint), loader.dataset
+        if getattr(images, "data_source", None) is not features.items \
+                or str(images.transform) != str(build_transform(self.cfg, is_train=False)):     # of others' making
             yield from super().answers(loader, split)
             return
         rows = features.view()

@@ -4,5 +4,5 @@ from torch import Tensor
 
 
 def reading_is_free(x: Tensor) -> bool:
-    """Whether the host may look at x without waiting for a device: on a CPU alone, and not where a graph is recorded."""
+    """Whether the host may look at x without waiting for a device: on a CPU, unless a graph is recorded."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
