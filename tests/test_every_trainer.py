@@ -164,7 +164,7 @@ def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, tmp_pa
 def test_a_saved_prompt_serves_other_class_names(name, make_cfg, tmp_path):
     build_trainer(make_cfg(name, "TEST.NO_TEST", True)).train()
     other = build_trainer(make_cfg(name, output=tmp_path / "other", dataset="ToyOther"))
-    other.load_model(str(tmp_path / "run"), epoch=2)
+    other.load_model(str(tmp_path / "run"))
     other.set_model_mode("eval")
     with torch.no_grad():
         assert other.model_inference(next(iter(other.test_loader))["img"]).shape[1] == 3
