@@ -31,13 +31,14 @@ Lists in `split_fewshot/` that come from others win over a draw: CoOp's `shot_16
 _CORRUPTIONS = """## Corrupted test images
 
 The fifteen corruptions of ImageNet-C and CIFAR-10-C at severities 1 to 5 change the validation and test images of any
-dataset, never its training images: `DATASET.CORRUPTIONS "('fog:3', 'snow:5')"`, or `digits:fog:3` where a sweep names a
-dataset. Each is a domain of its own with all of the images, the same in every run. Images are seen in the size that the
-tower takes; from 128 pixels they are cut and corrupted as for ImageNet-C, smaller ones as for CIFAR-10-C.
+dataset, never its training images: `DATASET.CORRUPTIONS "('fog:3', 'snow:5')"`, or `digits:fog:3` where a sweep names
+a dataset. Each is a domain of its own with all of the images, the same in every run. Images are seen in the size that
+the tower takes; from 128 pixels they are cut and corrupted as for ImageNet-C, smaller ones as for CIFAR-10-C.
 
-They are written here, in `datasets/corruptions.py`, because imagecorruptions 1.1.2 imports on no setuptools from 80 on and
-fails for fog and glass blur on NumPy 2. Measured beside it (with both repaired) at severity 5, with the same random
-stream, on six synthetic images of 224 pixels; mean absolute change of a pixel, of 255:
+They are written here, in `datasets/corruptions.py`, because imagecorruptions 1.1.2 imports on no current setuptools
+(84) and fails for fog on NumPy 2 and for glass blur on scikit-image 0.26. Measured beside it (with all of that repaired)
+at severity 5, with the same random stream, on six synthetic images of 224 pixels; mean absolute change of a pixel, of
+255:
 
 | Corruption | imagecorruptions | here | between both |
 |---|--:|--:|--:|
@@ -57,8 +58,8 @@ stream, on six synthetic images of 224 pixels; mean absolute change of a pixel, 
 | `pixelate` | 6.0 | 6.0 | 0.0 |
 | `jpeg_compression` | 11.1 | 11.1 | 0.0 |
 
-Impulse noise draws its pixels in another order. Elastic transform has other strengths there; here are the authors'. Frost
-blends photographs there, which are not shipped; here it blends drawn crystals with their mean and deviation.
+Impulse noise draws its pixels in another order. Elastic transform has other strengths there; here are the authors'.
+Frost blends photographs there, which are not shipped; here it blends drawn crystals with their mean and deviation.
 """
 
 _TAIL = """## Your own images
