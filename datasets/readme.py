@@ -36,9 +36,9 @@ a dataset. Each is a domain of its own with all of the images, the same in every
 the tower takes; from 128 pixels they are cut and corrupted as for ImageNet-C, smaller ones as for CIFAR-10-C.
 
 They are written here, in `datasets/corruptions.py`, because imagecorruptions 1.1.2 imports on no current setuptools
-(84) and fails for fog on NumPy 2 and for glass blur on scikit-image 0.26. Measured beside it (with all of that repaired)
-at severity 5, with the same random stream, on six synthetic images of 224 pixels; mean absolute change of a pixel, of
-255:
+(84) and fails for fog on NumPy 2 and for glass blur on scikit-image 0.26. Measured beside it (with all of that mended)
+at severity 5, with the same random stream, on six synthetic images of 224 pixels: mean absolute change of a pixel, 0 to
+255.
 
 | Corruption | imagecorruptions | here | between both |
 |---|--:|--:|--:|
