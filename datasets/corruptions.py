@@ -4,8 +4,7 @@ Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Comm
 ICLR 2019; hendrycks/robustness ca36008, ImageNet-C/create_c/make_imagenet_c.py and make_cifar_c.py, for what is done
 and how strongly. Images of at least 128 pixels take ImageNet-C's strengths, smaller ones CIFAR-10-C's. The motion blur
 follows ImageMagick's, one-sided. Frost is drawn here, with the mean and deviation of the authors' photographs, which
-are not shipped. How near the results are to the package imagecorruptions, which imports on no current setuptools and
-fails for fog and glass on NumPy 2: datasets/README.md.
+are not shipped. How near the results are to the package imagecorruptions, and why it is not used: datasets/README.md.
 """
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def initial_weights(cfg: CfgNode) -> str:
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,
           options: CfgNode | None) -> Tensor:
     """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested."""
-    with torch.no_grad(), torch.inference_mode(not method.adapts), mixed.autocast(enabled=method.half_towers):
+    with torch.inference_mode(not method.adapts), torch.no_grad(), mixed.autocast(enabled=method.half_towers):
         try:
             return method.predict(model, images, options)
         except InputError as error:

@@ -8,7 +8,6 @@ prompts, which come from a run of MaPLe (MODEL.INIT_WEIGHTS): test other dataset
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -22,9 +21,9 @@ from trainers._base import PromptTrainer
 from trainers._checks import as_user_error
 from trainers.maple import MaPLe
 from trainers.parts.classes import Classes
-from trainers.parts.entropy import marginal_entropy, most_confident
+from trainers.parts.one_by_one import tune_one_by_one
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.token_statistics import TokenStatistics, Watched
+from trainers.parts.token_statistics import TokenStatistics, aligned_entropy, watched_features
 from trainers.tpt import check_views
 
 logger = logging.getLogger(__name__)
@@ -80,56 +79,19 @@ class PromptAlign(PromptTrainer):
 
     def run_epoch(self) -> None:
         statistics = self.model.brick("statistics")
-
-        def tokens() -> Iterator[list[Tensor]]:
-            for images, _ in self.training_images("test"):
-                yield watched_features(self.model, images, len(statistics.means))[1]
-
         with as_user_error(), torch.no_grad(), self.mixed.autocast():
-            statistics.fill(tokens())
+            statistics.fill(watched_features(self.model, images, len(statistics.means))[1]
+                            for images, _ in self.training_images("test"))
 
     @classmethod
     def predict(cls, model: PromptedModel, images: Tensor, options: CfgNode) -> Tensor:
         """Views (B, V, 3, H, W) to logits (B, C) of the first of each image, which are tuned one after the other."""
+        c, weight = options, options.WEIGHT / options.LAYERS
         if not model.brick("statistics").images:
+            weight = 0.0
             logger.warning("There are no token statistics of a source, so views are only made to agree. They are made "
                            "from the training images of a run, before its test.")
         learned = [p for p in model.prompt_learner.parameters() if p.requires_grad]
-        before = [p.detach().clone() for p in learned]
-
-        def start_again() -> None:
-            with torch.no_grad():
-                for p, value in zip(learned, before, strict=True):
-                    p.copy_(value)
-
-        try:
-            return torch.cat([cls.tuned(model, views, learned, start_again, options) for views in images])
-        finally:
-            start_again()
-
-    @classmethod
-    def tuned(cls, model, views: Tensor, learned: list[Tensor], start_again, options: CfgNode) -> Tensor:
-        """Views (V, 3, H, W) of one image -> (1, C)."""
-        c, clip, statistics, selected = options, model.clip, model.brick("statistics"), None
-        start_again()
-        optimiser = torch.optim.AdamW(learned, c.LR)
-        for _ in range(c.STEPS):
-            with torch.enable_grad():
-                features, seen = watched_features(model, views, c.LAYERS - 1)
-                logits = clip.scale * features @ model.text_for_head().t()                            # (V, C)
-                selected = most_confident(logits.detach()[None], c.SELECT)[0] if selected is None else selected
-                apart = statistics.distance([tokens.float()[selected] for tokens in seen])
-                loss = marginal_entropy(logits[selected][None])[0] + c.WEIGHT / c.LAYERS * apart
-                gradients = torch.autograd.grad(loss, learned, allow_unused=True)
-            for p, gradient in zip(learned, gradients, strict=True):
-                p.grad = gradient
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            return clip.scale * model.image_features(views[:1]) @ model.text_for_head().t()
-
-
-def watched_features(model: PromptedModel, images: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:
-    """(B, 3, H, W) -> unit-norm features (B, D), and what left the first blocks, (B, T, W) each."""
-    watched = Watched(blocks)
-    return model.clip.encode_image(images, (model.brick("visual"), watched)), watched.seen
+        return tune_one_by_one(
+            images, learned, lambda views: aligned_entropy(model, views, c.SELECT, weight),
+            lambda views: model.clip.scale * model.image_features(views[:1]) @ model.text_for_head().t(), c.LR, c.STEPS)

@@ -41,7 +41,7 @@ def answers(trainer, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]
     test, folder = _Test(trainer, loader, split), trainer.cfg.RESUME
     yield from test.resume(folder) if folder else ()
     with stop.at_safe_points():
-        for batch, output, label in parallel.answers(trainer, loader, f"{split} split"):
+        for batch, output, label in test.saved_at_errors(parallel.answers(trainer, loader, f"{split} split")):
             test.add(batch, output, label)
             yield batch, output, label
             test.safe_point()
@@ -78,6 +78,15 @@ class _Test:
         set_random_streams(state["streams"])
         logger.info("Resumed from %s: %d images are answered", folder, self.loader.batch_sampler.sampler.skip)
         yield from list(self.answered)
+
+    def saved_at_errors(self, batches: Iterator) -> Iterator:
+        """The same batches; what was answered before one that cannot be is not lost."""
+        try:
+            yield from batches
+        except UserError:
+            if self.answered and distributed.rank() == 0:
+                self.save()
+            raise
 
     def safe_point(self) -> None:
         """Save if it is time; end if the run is asked to."""

@@ -74,6 +74,17 @@ def test_a_killed_test_resumes_to_the_same_bits(name, make_cfg, tmp_path, monkey
     assert not (tmp_path / "killed" / FILE).exists()
 
 
+def test_what_was_answered_before_an_image_that_cannot_be_is_not_lost(make_cfg, tmp_path, monkeypatch):
+    trainer, calls = build_trainer(make_cfg("TDA", *STREAM)), []
+    answer = trainer.model_inference
+    monkeypatch.setattr(trainer, "model_inference", lambda images: calls.append(1) or answer(
+        images * float("nan") if len(calls) == 3 else images))
+    with pytest.raises(UserError, match="not finite"):
+        trainer.train()
+    kept = torch.load(tmp_path / "run" / FILE, weights_only=True)
+    assert len(kept["answered"]) == 2 and all(part["keys"].isfinite().all() for part in kept["learned"]["parts"])
+
+
 def test_a_saved_test_of_other_settings_is_left_alone(make_cfg, tmp_path, caplog):
     torch.save({"key": {"config": "another"}, "answered": []}, tmp_path / FILE)
     trainer = build_trainer(make_cfg("TDA", "RESUME", str(tmp_path)))

@@ -6,8 +6,8 @@ from clip import InputError
 from dassl.config import CfgNode
 from dassl.engine import build_trainer
 from trainers.parts.classes import Classes
-from trainers.parts.token_statistics import TokenStatistics
-from trainers.prompt_align import PromptAlign, watched_features
+from trainers.parts.token_statistics import TokenStatistics, watched_features
+from trainers.prompt_align import PromptAlign
 
 OPTIONS = {"N_CTX": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH": 2, "VIEWS": 6, "SELECT": 0.5, "STEPS": 2, "LR": 0.01,
            "LAYERS": 3, "WEIGHT": 100.0}

@@ -5,12 +5,14 @@ distr_align_loss: half of the mean absolute difference of means and half of that
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
+from trainers.parts.entropy import marginal_entropy, most_confident
+from trainers.parts.prompted_model import PromptedModel
 
 
 class Watched:
@@ -69,3 +71,27 @@ class TokenStatistics(nn.Module):
             found = found + 0.5 * (own - mean).abs().mean()
             found = found + 0.5 * ((tokens - own).pow(2).mean(0) - variance).abs().mean()
         return found
+
+
+def watched_features(model: PromptedModel, images: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:
+    """(B, 3, H, W) -> unit-norm features (B, D), and what left the first blocks, (B, T, W) each."""
+    watched = Watched(blocks)
+    return model.clip.encode_image(images, (model.brick("visual"), watched)), watched.seen
+
+
+def aligned_entropy(model: PromptedModel, views: Tensor, share: float, weight: float) -> Callable[[], Tensor]:
+    """What gives the loss () of each step on an image's views (V, 3, H, W).
+
+    It is the entropy of the mean prediction of the most confident views, chosen in the first step, plus `weight` times
+    the distance of their tokens from the model's "statistics".
+    """
+    statistics, chosen = model.brick("statistics"), []
+
+    def loss() -> Tensor:
+        features, seen = watched_features(model, views, len(statistics.means))
+        logits = model.clip.scale * features @ model.text_for_head().t()                      # (V, C)
+        chosen[:] = chosen or [most_confident(logits.detach()[None], share)[0]]
+        apart = statistics.distance([tokens.float()[chosen[0]] for tokens in seen])
+        return marginal_entropy(logits[chosen[0]][None])[0] + weight * apart
+
+    return loss
