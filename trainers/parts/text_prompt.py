@@ -89,7 +89,7 @@ class TextPrompt(nn.Module):
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
             prefix = torch.cat([start, before, rest], dim=-2)    # (p, W) or (P, p, W)
-            return TextTokens(own, self.eot - prefix.shape[-2], prefix)
+            return TextTokens(own, self.eot - prefix.shape[-2], prefix, self.read_at)
         start, before = self.start.expand(C, -1, -1), before.expand(C, -1, -1)    # (C, 1, W), (C, n_before, W)
         return TextTokens(torch.cat([start, before, own], dim=1), self.read_at)    # (C, 1+n+s, W)
 
