@@ -9,7 +9,8 @@ STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "
          "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
          "ZeroshotCLIP": "field_steps.ZeroshotTest"}
 OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which go with the image's side
-OF_12_BLOCKS = {"TCP": {"TRAINER.TCP.BLOCK": 8}}        # and those that go with the text tower's depth
+OF_TINY = {             # depths in place of the published ones, where a tower has two blocks
+    "TCP": {"TRAINER.TCP.BLOCK": 1}}
 
 
 def step_class(name: str) -> type:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tools import train
-from tools.benchmark.field_rows import OF_12_BLOCKS, OF_224_PIXELS
+from tools.benchmark.field_rows import OF_224_PIXELS, OF_TINY
 from tools.benchmark.rows import BACKBONES, Row, Settings, class_names
 
 CONFIGS = train.ROOT / "configs" / "trainers"
@@ -39,8 +39,7 @@ def build_config(row: Row, settings: Settings, images: Path, *opts: str):
     precision = [f"TRAINER.{section}.PREC", settings.precision] if section else []
     sizes = [word for key, pixels in OF_224_PIXELS.get(name, {}).items()
              for word in (key, str(row.image_size * pixels // 224))]
-    sizes += [word for key, block in OF_12_BLOCKS.get(name, {}).items()
-              for word in (key, str(row.text_depth * block // 12))]
+    sizes += [str(part) for pair in OF_TINY.get(name, {}).items() for part in pair] if row.backbone == "tiny" else []
     args = train.parser().parse_args([
         "--root", str(images), "--trainer", name, "--seed", str(settings.seed), "--output-dir", str(images / "run"),
         "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
