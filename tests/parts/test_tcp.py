@@ -95,7 +95,8 @@ def test_new_classes_get_words_of_their_own_from_what_was_learned(tiny_clip):
 
 def test_the_authors_checkpoint_is_read(tiny_clip):
     model = TCP.build(tiny_clip, Classes(NAMES), options())
-    theirs = {"ctx": torch.randn(4, 64), "token_prefix": torch.zeros(19, 1, 64), "token_suffix": torch.zeros(19, 72, 64),
+    theirs = {"ctx": torch.randn(4, 64),
+              "token_prefix": torch.zeros(19, 1, 64), "token_suffix": torch.zeros(19, 72, 64),
               "meta_net.linear1.weight": torch.randn(8, 32), "meta_net.linear1.bias": torch.randn(8),
               "meta_net.linear2.weight": torch.randn(256, 8), "meta_net.linear2.bias": torch.randn(256)}
     model.prompt_learner.load_state_dict(dict(theirs))
