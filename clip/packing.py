@@ -22,11 +22,14 @@ class TextTokens:
             best kept where it is needed: behind a prefix on the CPU, otherwise beside the embeddings.
         prefix: tokens that stand before all N sequences alike, (p, W); or several such prefixes (B, p, W), each
             followed by all N sequences; or None.
+        whole_eot: (N,) int64, where `eot` stands in the whole sequences, kept beside the embeddings for those who need
+            them whole; None computes it.
     """
 
     embeddings: Tensor
     eot: Tensor
     prefix: Tensor | None = None
+    whole_eot: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -39,7 +42,7 @@ class TextTokens:
         (B, p, _), N = prefix.shape, len(self)
         own = self.embeddings.expand(B, -1, -1, -1)                                           # (B, N, L, W)
         whole = torch.cat([prefix[:, None].expand(-1, N, -1, -1), own], dim=2).flatten(0, 1)  # (B*N, p+L, W)
-        return TextTokens(whole, (self.eot + p).repeat(B))
+        return TextTokens(whole, (self.eot + p if self.whole_eot is None else self.whole_eot).repeat(B))
 
     def pieces(self, max_tokens: int) -> list[list[tuple[slice, TextTokens]]]:
         """Pieces of at most `max_tokens` tokens, or of one sequence: for each part of the prefixes, parts of the N."""

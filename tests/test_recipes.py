@@ -204,6 +204,11 @@ def test_every_recipe_of_the_checkout_names_its_paper_and_its_source():
         assert load_recipe(name).table["paper"] and load_recipe(name).table["source"]
 
 
+def test_an_option_may_depend_on_the_number_of_shots():
+    cells = [load_recipe("prograd").cell("dtd", shots, 1).opts["TRAINER.PROGRAD.LAMBDA"] for shots in (1, 4, 8, 16)]
+    assert cells == [1.0, 1.0, 0.8, 0.8]
+
+
 def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
     recipe = load_recipe("coop")
     assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]

@@ -50,8 +50,9 @@ class LASP(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        if (names := cfg.TRAINER.LASP.NAMES) not in NAMES:
-            raise UserError(f"TRAINER.LASP.NAMES must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, got {names!r}.")
+        if (names := cfg.TRAINER[self.section].NAMES) not in NAMES:
+            raise UserError(f"TRAINER.{self.section}.NAMES must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, got "
+                            f"{names!r}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -137,6 +137,15 @@ def test_the_context_starts_from_the_teachers_words_behind_zeros(tiny_clip):
     assert len(tokens.prefix) == 18 and torch.equal(tokens.embeddings[0, :2], words[10:12])
 
 
+def test_the_authors_checkpoint_is_read_and_known_by_its_context_alone(tiny_clip):
+    theirs = {"ctx": torch.randn(16, 64), "token_prefix": torch.zeros(3, 1, 64), "token_suffix": torch.zeros(3, 60, 64)}
+    model = ProGrad.build(tiny_clip, Classes(NAMES), options(CTX_INIT=True))
+    model.prompt_learner.load_state_dict(dict(theirs))
+    assert torch.equal(model.brick("text").ctx, theirs["ctx"])
+    assert ProGrad.options_of({"ctx": theirs["ctx"]}) == {"N_CTX": 16}
+    assert ProGrad.options_of({"ctx": torch.zeros(3, 16, 64)}) is ProGrad.options_of({}) is None
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"TEMPLATE": "{} texture."}, "1 to 16 .*, got 0"), ({"N_CTX": 7}, "1 to 7 .*, got 8")])
 def test_words_that_do_not_fit_the_context_are_refused(tiny_clip, changes, message):

@@ -93,6 +93,18 @@ def test_new_classes_get_words_of_their_own_from_what_was_learned(tiny_clip):
         assert other.text_features().shape == (4, 32)
 
 
+def test_the_authors_checkpoint_is_read(tiny_clip):
+    model = TCP.build(tiny_clip, Classes(NAMES), options())
+    theirs = {"ctx": torch.randn(4, 64),
+              "token_prefix": torch.zeros(19, 1, 64), "token_suffix": torch.zeros(19, 72, 64),
+              "meta_net.linear1.weight": torch.randn(8, 32), "meta_net.linear1.bias": torch.randn(8),
+              "meta_net.linear2.weight": torch.randn(256, 8), "meta_net.linear2.bias": torch.randn(256)}
+    model.prompt_learner.load_state_dict(dict(theirs))
+    saved = model.prompt_learner.state_dict()
+    assert saved.keys() == {name for name in theirs if not name.startswith("token")}
+    assert all(torch.equal(value, theirs[name]) for name, value in saved.items())
+
+
 def test_its_checkpoint_and_that_of_a_meta_network_are_told_apart(tiny_clip):
     theirs = TCP.build(tiny_clip, Classes(NAMES), options(N_CTX=3)).prompt_learner.state_dict()
     meta = CoCoOp.build(tiny_clip, Classes(NAMES), CfgNode({"N_CTX": 3, "CTX_INIT": ""})).prompt_learner.state_dict()

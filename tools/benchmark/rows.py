@@ -73,10 +73,6 @@ class Row:
         return 32 if self.backbone == "tiny" else 224
 
     @property
-    def text_depth(self) -> int:
-        return 2 if self.backbone == "tiny" else 12
-
-    @property
     def input_size(self) -> int:
         """Side of the images from the loader."""
         return self.image_size * 6 // 7 if self.method.border else self.image_size

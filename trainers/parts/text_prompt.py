@@ -102,7 +102,7 @@ class TextPrompt(nn.Module):
         if not self.class_specific and self.n_before:
             start, rest = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, self.rest))
             prefix = torch.cat([start, before, rest], dim=-2)    # (p, W) or (P, p, W)
-            return TextTokens(own, self.eot - prefix.shape[-2], prefix)
+            return TextTokens(own, self.eot - prefix.shape[-2], prefix, self.read_at)
         before = before.expand(*before.shape[:-3], C, -1, -1)    # (..., C, n_before, W)
         start, own = (x.expand(*before.shape[:-2], -1, -1) for x in (self.start, own))
         whole = torch.cat([start, before, own], dim=-2).flatten(0, -3)    # (C, 1+n+s, W), or R * C of them
