@@ -18,6 +18,7 @@ from tools import command  # noqa: E402
 from tools.comparison import report  # noqa: E402
 from tools.comparison.differ import Comparison  # noqa: E402
 from tools.comparison.sides import NoRun, sides_of  # noqa: E402
+from tools.runs.folder import Damaged  # noqa: E402
 
 EXAMPLES = """
 examples:
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         comparison = Comparison(sides_of(args.runs))
         said = json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False) if args.json else \
             report.text(comparison, args.classes)
-    except NoRun as error:
+    except (NoRun, Damaged) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

@@ -198,8 +198,8 @@ def main(args: argparse.Namespace) -> Path | None:
     from tools import train
 
     train.register()                # this checkout's packages first, whatever else is installed under their names
-    from tools.plotting.run import Run
     from tools.plotting.style import THEMES, context, save
+    from tools.runs.run import Run
 
     if getattr(args, "top", 1) < 1:
         raise UserError(f"--top takes 1 or more; got {args.top}.")

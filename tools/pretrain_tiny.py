@@ -40,8 +40,8 @@ from pretraining.measure import measure  # noqa: E402
 from pretraining.model import WIDTH, TinyCLIP, export, load, normalise  # noqa: E402
 from pretraining.muon import Muon  # noqa: E402
 
+from dassl.files.whole import write_whole  # noqa: E402
 from dassl.utils import UserError  # noqa: E402
-from dassl.utils.whole_files import write_whole  # noqa: E402
 from datasets.embedded import held_out_combinations  # noqa: E402
 from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes  # noqa: E402
 from tools import command  # noqa: E402

@@ -58,7 +58,7 @@ def push(run, target: str, *, public: bool = False, licence: str = "") -> str:
     """Share a run; returns where it went: an address on the hub, or a folder.
 
     Args:
-        run: a `tools.prediction.source.Source`.
+        run: a `tools.runs.run.Run`.
         target: user/repository, or a new folder.
         public: on the hub, whether everybody may see it. licence: identifier for the card.
     """
@@ -97,10 +97,10 @@ def main(args: argparse.Namespace) -> None:
     from tools import train
 
     train.register()
-    from tools.prediction.source import Source
+    from tools.runs.run import Run
 
     if args.action == "push":
-        run = Source(args.run.expanduser(), args.epoch, args.root)
+        run = Run(args.run.expanduser(), args.epoch, args.root)
         where = push(run, args.target, public=args.public, licence=args.license)
         seen = "" if not is_repository(args.target) else " (public)" if args.public else " (private)"
         print(f"{where}{seen}")

@@ -19,17 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import inputs, protocols, table  # noqa: E402
+from tools import table  # noqa: E402
 from tools.command import number  # noqa: E402
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
 from tools.running import console  # noqa: E402
+from tools.runs import inputs, protocols  # noqa: E402
+from tools.runs.published import shipped  # noqa: E402
+from tools.runs.recipe import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times, plan_table, side_by_side  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
 from tools.sweeping.overview import duration  # noqa: E402
 from tools.sweeping.slots import Slots, slots  # noqa: E402
-from tools.tables.published import shipped  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
@@ -237,7 +238,7 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
     found: dict[Path, table.Row] = {}
     for p in planned:
         cell, folder = p.cell, p.folder.parent
-        row = found.setdefault(folder, table.row_of(folder, cell.shots))
+        row = found.setdefault(folder, table.row_of(cell, folder))
         row.published, row.published_from = cell.published, cell.published_from
         row.variant, row.variant_opts = cell.variant, cell.variant_opts
         row.add(cell.seed, p.record)

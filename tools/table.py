@@ -19,13 +19,13 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-from tools.recipes import RecipeError, load_recipe, nearest  # noqa: E402
+from tools.runs.recipe import RecipeError, load_recipe, nearest  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
 from tools.tables.listing import listing, short  # noqa: E402
-from tools.tables.rows import Row, config_of, in_order, row_of  # noqa: E402
+from tools.tables.rows import Row, in_order, row_of  # noqa: E402
 
-__all__ = ["Row", "config_of", "in_order", "main", "render", "row_of", "scan", "short"]
+__all__ = ["Row", "in_order", "main", "render", "row_of", "scan", "short"]
 
 FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
 ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
@@ -45,7 +45,7 @@ the ablation of DAPT's losses (CE, + inter, + intra, both), made and shown:
   python tools/table.py --table ablation
 
 (2/3) marks missing seeds: those of folders that have begun and not ended, and those that other rows have. ! marks a
-collapsed seed: less than 5 points above chance, more than 20 points below the best seed of its row, or less than half
+collapsed seed: guessing reaches it too, or it is more than 20 points below the best seed of its row, or less than half
 as far above chance as that. It stays in the mean.
 """
 
@@ -116,7 +116,7 @@ def _add_missing(rows: list[Row], seeds: list[int] | None) -> None:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.shots is not None and max(row.seeds) >= 0:
-            transfer = row.source or "@transfer" in row.config
+            transfer = row.source or row.tag
             groups.setdefault("transfer" if transfer else "base2new" if row.classes else "", []).append(row)
     for own in groups.values():
         wanted = set(seeds or {seed for row in own for seed in row.seeds if seed >= 0})

@@ -21,13 +21,13 @@ from tools.running.arguments import parser  # noqa: E402
 from tools.running.configuration import (  # noqa: E402
     in_folder_of_this_process,
     in_own_folder,
-    own_packages_first,
-    register,
     setup_cfg,
     with_values,
 )
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
 from tools.running.restart import ANEW, SWEEP  # noqa: E402
+from tools.runs.cell import Cell  # noqa: E402
+from tools.runs.checkout import own_packages_first, register  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 __all__ = ["ANEW", "IN_USE", "PROGRESS", "ROOT", "SWEEP", "USER_ERROR", "cli", "main", "parser", "register",
@@ -82,7 +82,8 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                                    lock.taken_over_from)
                 if args.eval_only:
                     cfg = tested.with_learned_classes(cfg, args.model_dir)
-                run = restart.Beginning(folder, args, cfg.dump(), cfg.RESUME)
+                meant = tested.meant(cfg, args)
+                run = restart.Beginning(folder, args, meant, cfg.dump(), cfg.RESUME)
                 cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
@@ -90,7 +91,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                     logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
                 logger.info("%s\n%s", cfg, collect_env_info())
                 with distributed.told_apart():
-                    _train_or_test(cfg, args, run)
+                    _train_or_test(cfg, args, run, meant)
                 run.complete()
             except BaseException as error:
                 logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
@@ -102,7 +103,7 @@ def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         raise
 
 
-def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> None:
+def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant: Cell) -> None:
     from dassl.engine import build_trainer
     from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
@@ -120,6 +121,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> Non
             run.replace()
 
     trainer.hooks.append(ReplaceFormerRun())
+    trainer.recorded["cell"] = meant.as_dict()
     if args.eval_only:
         refuse_other_classes(trainer, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -23,13 +23,14 @@ class TrainerBase(RegisteredModels):
     Attributes:
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
         hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave: two of them.
+        recorded: what else results.json shall say, of whoever started the run.
     """
 
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
 
     def __init__(self):
         super().__init__()
-        self._writer, self._unchecked = None, {}
+        self._writer, self._unchecked, self.recorded = None, {}, {}
         self.on_nan, self.autosave = OnNaN(), Autosave()
         self.hooks: list[Hook] = [self.on_nan, Parallel(), self.autosave, Progress(), Curves(), Record()]
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from dassl.files.whole import write_whole
 
 from .errors import UserError
 from .tools import write_json
@@ -33,13 +34,7 @@ def write_portable(path: str | Path, tensors: dict[str, Tensor], facts: dict) ->
     path = _tensor_file(path)
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = save(plain)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
     shapes = {name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
               for name, value in plain.items()}
     write_json({**facts, "tensors": shapes, "sha256": hashlib.sha256(content).hexdigest()},

@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from dassl.engine import build_trainer
-from tools import inputs, share, train
+from tools import share, train
 from tools.predict import load
+from tools.runs import inputs
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dassl.utils import UserError
-from tools import recipes, table
-from tools.recipes import CONFIGS, RecipeError, load_recipe
-from tools.tables.published import variant_options
+from tools import table
+from tools.runs import recipe as recipes
+from tools.runs.published import variant_options
+from tools.runs.recipe import CONFIGS, RecipeError, load_recipe
 
 from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, width_of
 
@@ -78,7 +79,7 @@ def read(folder: Path, published: str = "own") -> Results:
         UserError: there is none with shots.
     """
     rows = [row for row in table.scan(folder) if row.mean is not None and row.on_test and not row.classes
-            and not row.source and "@" not in row.config]
+            and not row.source and not row.tag]
     few = [row for row in rows if row.shots is not None and row.shots > 0]
     if not few:
         raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"

@@ -15,22 +15,22 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import yaml
 
 from dassl.utils import UserError, save_checkpoint, write_json
-from dassl.utils.classes_file import FILE as CLASSES
 from dassl.utils.portable import ENDING, read_portable, write_portable
 from dassl.utils.tools import write_text
-from dassl.utils.torchtools import BEST, load_checkpoint
-from tools.plotting.run import LEARNER
-from tools.prediction.source import Source
+from dassl.utils.torchtools import load_checkpoint
+from tools.runs.folder import BEST, CLASSES, CONFIG, LEARNER
+from tools.runs.record import FILE as RESULTS
+from tools.runs.run import Run
 from tools.sharing.card import card
 
-CONFIG, RESULTS, CARD = "config.yaml", "results.json", "README.md"
+CARD = "README.md"
 FILES = (CONFIG, CLASSES, RESULTS, CARD, f"*{ENDING}", "*.json")          # of a shared folder; nothing else is taken
 _LARGEST = {".yaml": 2 ** 20, ".json": 2 ** 26, ".md": 2 ** 20}         # bytes of a text file from elsewhere
 _NAME = re.compile(r"[A-Za-z]\w{0,63}")                                   # of a learned model
 _MACHINE = ("OUTPUT_DIR", "RESUME", "ROOT", "DIR", "INIT_WEIGHTS", "DESCRIPTIONS", "CLASSNAMES")
 
 
-def pack(run: Source, folder: Path, title: str, licence: str = "") -> Path:
+def pack(run: Run, folder: Path, title: str, licence: str = "") -> Path:
     """Write a run into a new folder.
 
     Args:
@@ -41,10 +41,11 @@ def pack(run: Source, folder: Path, title: str, licence: str = "") -> Path:
     if run.learned_in is not run:
         raise UserError(f"{run.folder} tested what {run.learned_in.folder} had learned. Share that one.")
     settings = without_paths(run.settings)
-    classes = {"trainer": run.trainer, "dataset": run.dataset, "template": run.template, **run.told,
-               "classnames": run.names}
+    classes = {"trainer": run.trainer, "dataset": run.dataset, "template": run.template, **run.classes,
+               "classnames": run.classnames}
     classes["backbone"] = {**run.backbone, "name": settings["MODEL"]["BACKBONE"]["NAME"]}
     results = {key: value for key, value in run.record.items() if key != "command"}
+    results |= {"cell": without_paths(results["cell"])} if "cell" in results else {}
     results |= {"backbone": classes["backbone"]} if "backbone" in results else {}
     with _whole(folder) as part:
         facts = {"trainer": run.trainer, "dataset": run.dataset, "backbone": classes["backbone"]}
@@ -105,18 +106,12 @@ def _last_part(text: str) -> str:
     return path.name if path.is_absolute() or text.startswith(("~", "./", "../", "..\\")) else text
 
 
-def _checkpoints(run: Source) -> Iterator[tuple[str, Path]]:
+def _checkpoints(run: Run) -> Iterator[tuple[str, Path]]:
     """(name, file) of every learned model: of the checkpoint that the run was tested with, or of the chosen epoch."""
     for folder in sorted(run.folder.iterdir()):
-        pointer, best = folder / "checkpoint", folder / BEST
-        if not pointer.is_file() and not best.is_file() or not _NAME.fullmatch(folder.name):
+        if not any((folder / name).is_file() for name in ("checkpoint", BEST)) or not _NAME.fullmatch(folder.name):
             continue
-        if folder.name == LEARNER:
-            yield folder.name, run.checkpoint
-        elif run.epoch is not None:
-            yield folder.name, folder / f"model.pth.tar-{run.epoch}"
-        else:
-            yield folder.name, best if best.is_file() else folder / pointer.read_text(encoding="utf-8").strip()
+        yield folder.name, run.checkpoint if folder.name == LEARNER else run.checkpoint_file(folder.name, run.epoch)
 
 
 class _whole:

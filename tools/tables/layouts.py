@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tools.protocols import TARGETS
-from tools.recipes import ZEROSHOT
+from tools.runs.cell import ZEROSHOT
+from tools.runs.protocols import TARGETS
+from tools.runs.published import variant_options
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
-from .published import variant_options
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
 NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
@@ -126,7 +126,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
             of = {row.dataset: row for row in own}
             trained = [r for r in rows if r.dataset == source and r.shots == shots and not r.classes and not r.source
                        and _method(r) == key]
-            trained.sort(key=lambda r: "@transfer" not in r.config)
+            trained.sort(key=lambda r: r.tag != "@transfer")
             add(grid, [names[key]], [trained[0] if trained else None, *(of.get(d) for d in columns)])
         add_column_of_averages(grid, 2, "average of targets")
         found.append(grid)
@@ -135,7 +135,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
 
 def ablation(rows: list[Row], asked: bool = True) -> list[Grid]:
     """Variants x datasets. Unasked only where a recipe names variants and one of them but the full method is there."""
-    rows = [row for row in rows if not row.classes and not row.source and "@" not in row.config]
+    rows = [row for row in rows if not row.classes and not row.source and not row.tag]
     found = []
     for (trainer, _, shots), here in _by(rows, lambda row: (row.trainer, row.base, row.shots)).items():
         named = any(variant_options(row) for row in here)
@@ -170,7 +170,7 @@ def _dg(rows: list[Row], asked: bool) -> list[Grid]:
 
 def _plain(rows: list[Row]) -> list[Row]:
     """Trained and tested on all classes of one dataset; variants of an ablation have a table of their own."""
-    return [r for r in rows if not r.classes and not r.source and "@" not in r.config and not variant_options(r)]
+    return [r for r in rows if not r.classes and not r.source and not r.tag and not variant_options(r)]
 
 
 def _method(row: Row) -> tuple:

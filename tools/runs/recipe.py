@@ -4,19 +4,16 @@ Imports nothing heavy, so that planning a sweep and showing its table take no ti
 """
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from tools import inputs
+from tools.runs import inputs
+from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs"
-ZEROSHOT = "ZeroshotCLIP"
+__all__ = ["CONFIGS", "ROOT", "ZEROSHOT", "Cell", "Recipe", "RecipeError", "is_ours", "load_recipe", "nearest",
+           "read_yaml", "zeroshot_cell"]
 
 _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epochs", "opts", "published_from", "default",
                 "datasets", "protocols"}
@@ -26,92 +23,14 @@ _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
 _TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
-_SUFFIX_LENGTH = 80
 _YAML = (".yaml", ".yml")
-_EPOCHS = "OPTIM.MAX_EPOCH"
-
-
-class RecipeError(ValueError):
-    """A recipe, dataset or config that does not exist or is not well formed; the message says the way out."""
 
 
 def nearest(name: str, known) -> str:
-    """" Did you mean X?", or the known names where none is near."""
-    known = sorted(map(str, known))
-    plain = {k.lower().replace("_", "").replace("-", ""): k for k in known}
-    near = get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, 1, 0.6)
-    return f"Did you mean {plain[near[0]]}?" if near else f"Known: {', '.join(known)}."
+    """"Did you mean X?", or the known names where none is near."""
+    from dassl.utils import nearest as near  # heavy, for an error only
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One run: everything that tools/train.py needs but the roots.
-
-    Attributes:
-        shots: None where nothing is drawn (zero-shot).
-        opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
-        user_opts: the user's part of `opts`; they give the run a folder of its own.
-        config_file: trainer yaml.
-        train_on: the cell whose prompts are tested here without training, or None.
-        load_epoch: epoch of that cell's checkpoint.
-        published: percent, or None where unknown; published_from says where it was read and with what reserve.
-        tag: what a protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
-        variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
-        own: flags that name images of one's own, instead of a yaml of configs/datasets.
-        code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
-    Raises:
-        RecipeError: OPTIM.MAX_EPOCH is no whole number.
-    """
-
-    trainer: str
-    dataset: str
-    shots: int | None
-    seed: int
-    config: str
-    config_file: Path
-    opts: dict = field(default_factory=dict)
-    user_opts: dict = field(default_factory=dict)
-    train_on: Cell | None = None
-    load_epoch: int | None = None
-    published: float | None = None
-    published_from: str = ""
-    tag: str = ""
-    variant: str = ""
-    variant_opts: dict = field(default_factory=dict)
-    own: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _ = self.max_epoch
-
-    @property
-    def max_epoch(self) -> int | None:
-        """OPTIM.MAX_EPOCH; None where the options leave it to the yaml."""
-        value = self.opts.get(_EPOCHS)
-        if value is not None and not re.fullmatch(r"\d+", str(value)):
-            raise RecipeError(f"{_EPOCHS} is a whole number of epochs; got {value!r} for {self.trainer} on "
-                              f"{self.dataset}. Give one, e.g. {_EPOCHS} 50.")
-        return None if value is None else int(value)
-
-    @property
-    def folder(self) -> Path:
-        """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
-        shots = "" if self.shots is None else f"_{self.shots}shots"
-        variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
-        return Path(self.dataset, self.trainer, variant, f"seed{self.seed}")
-
-    def arguments(self, root: str, output: str) -> list[str]:
-        """Arguments of tools/train.py; files of the checkout are named relative to it."""
-        opts = dict(self.opts)
-        if self.shots is not None:
-            opts = {"DATASET.NUM_SHOTS": self.shots, **opts}
-        flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
-                 *(self.own or ("--dataset-config-file", str(_within(CONFIGS / "datasets" / f"{self.dataset}.yaml")))),
-                 "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
-        if self.train_on is not None:
-            flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
-            flags += ["--load-epoch", str(self.load_epoch)] if self.load_epoch else []
-        return flags + [str(part) for pair in opts.items() for part in pair]
+    return near(name, known := sorted(map(str, known))).strip() or f"Known: {', '.join(known)}."
 
 
 @dataclass(frozen=True)
@@ -192,7 +111,8 @@ class Recipe:
         note = row.get("published_from", shots)
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
-                  "config_file": config_file, "user_opts": user_opts, "own": own,
+                  "config_file": config_file, "user_opts": user_opts, "own": own, "recipe": self.name,
+                  "protocol": "fewshot",
                   "published": None if user_opts else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
@@ -200,7 +120,7 @@ class Recipe:
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {**self.table.get("opts", {}), **row.get("opts", {})}
         if shots is not None and (epochs := self.epochs(row, shots)) is not None:
-            opts[_EPOCHS] = epochs
+            opts[EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})
 
     def _published(self, row: dict, shots: int | None, used: str) -> float | None:
@@ -309,7 +229,8 @@ def zeroshot_cell(cell: Cell) -> Cell:
     if is_ours(cell.config_file) and (CONFIGS / "trainers" / ZEROSHOT / f"{config}.yaml").is_file():
         return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, config, cell.own)
     name = f"{cell.config_file.absolute().parent.name}-{config}"
-    return Cell(ZEROSHOT, cell.dataset, None, 1, name, cell.config_file, user_opts, user_opts, own=cell.own)
+    return Cell(ZEROSHOT, cell.dataset, None, 1, name, cell.config_file, user_opts, user_opts, own=cell.own,
+                recipe="zeroshot", protocol="fewshot")
 
 
 def is_ours(config_file: Path) -> bool:
@@ -321,19 +242,3 @@ def _check_keys(path: Path, where: str, table: dict, known: set[str]) -> None:
     for key in table:
         if key not in known:
             raise RecipeError(f"{path} has an unknown key {key!r}{where}. {nearest(str(key), known)}")
-
-
-def _within(path: Path) -> Path:
-    """Relative to the checkout where it lies inside."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
-def _suffix(user_opts: dict) -> str:
-    """"-OPTIM.LR=0.1", readable and safe in a file name; long ones end in a hash of the whole."""
-    if not user_opts:
-        return ""
-    whole = ",".join(f"{key}={value}" for key, value in sorted(user_opts.items()))
-    safe = re.sub(r"[^\w.,=+-]", "_", whole)
-    if safe != whole or len(safe) > _SUFFIX_LENGTH:
-        safe = f"{safe[:_SUFFIX_LENGTH]}-{sha256(whole.encode()).hexdigest()[:8]}"
-    return f"-{safe}"

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, load_recipe, zeroshot_cell
+from tools.runs.cell import CLASSES, HALVES, ZEROSHOT, Cell, RecipeError
+from tools.runs.recipe import Recipe, load_recipe, zeroshot_cell
 
 PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ablation")
-HALVES = ("base", "new")
-_CLASSES = "DATASET.SUBSAMPLE_CLASSES"
 
 _IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
              "dtd", "eurosat", "ucf101")
@@ -50,16 +49,16 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
         return _variants(recipe, cell)
     settings = recipe.protocol("transfer")
     source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
+    source = replace(source, protocol=protocol)
     names = list(targets or targets_of(protocol, cell.dataset))
-    return [source, *(_target(recipe, source, name, settings) for name in names)]
+    return [source, *(replace(_target(recipe, source, name, settings), protocol=protocol) for name in names)]
 
 
 def zeroshot(cell: Cell) -> Cell:
     """The zero-shot run beside a cell of any protocol: over the same classes."""
-    zero, half = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell), cell.tag.removeprefix("@")
-    if half not in HALVES or cell.trainer == ZEROSHOT:
-        return zero
-    return _half(load_recipe("zeroshot"), zero, half)
+    zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
+    halved = zero is not cell and cell.tag and cell.classes
+    return _half(load_recipe("zeroshot"), zero, cell.classes) if halved else zero
 
 
 def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
@@ -70,7 +69,7 @@ def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
 def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
     settings = recipe.protocol("base2new")
     cell = _with(cell, settings, f"@{half}", cell.dataset, HALVES.index(half))
-    return replace(cell, opts={**cell.opts, _CLASSES: half})
+    return replace(cell, protocol="base2new", opts={**cell.opts, CLASSES: half})
 
 
 def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
@@ -85,7 +84,7 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
     for (name, opts), value in zip(recipe.variants.items(), published, strict=True):
         made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, str(cell.config_file),
                            cell.own)
-        made = replace(made, variant=name, variant_opts=opts)
+        made = replace(made, protocol="ablation", variant=name, variant_opts=opts)
         if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
             made = replace(made, published=value, published_from=settings.get("published_from", ""))
         found += [made.train_on, made] if made.train_on else [made]

@@ -1,4 +1,8 @@
-"""A run folder as a figure reads it: what was run, what came out, what was learned."""
+"""A run folder whose model and data are wanted too: what was learned, its config of today's code, its dataset.
+
+Nothing of a run folder is executed: settings are plain data, checkpoints are tensors, and a plugin that the run was
+made with is imported only if it is named again.
+"""
 from __future__ import annotations
 
 import logging
@@ -6,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
 from dassl.config import RETIRED, CfgNode, get_cfg_default, merge_opts
@@ -14,16 +17,15 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.plugins import extend_all
 from dassl.utils import UserError, load_checkpoint, nearest
-from dassl.utils.classes_file import FILE as CLASSES
-from dassl.utils.torchtools import BEST
-from tools import inputs, train
+from tools.runs.cell import ROOT
+from tools.runs.checkout import register
+from tools.runs.folder import CLASSES, LEARNER, Damaged, RunFolder, is_run
+from tools.runs.inputs import read_json
 
 logger = logging.getLogger(__name__)
 
-LEARNER = "prompt_learner"              # the model whose checkpoint holds all that was learned
 
-
-class Run:
+class Run(RunFolder):
     """A folder that tools/train.py wrote.
 
     Args:
@@ -32,18 +34,19 @@ class Run:
             split where one was kept, else the last.
         root: folder of the datasets, where they have moved since; "" is the run's own.
         plugins: files or modules that define the run's trainer or dataset, where these are none of this checkout.
-    Attributes:
-        settings: config.yaml, plain. record: results.json, {} where the run has not finished.
     Raises:
         UserError: it is no run folder.
     """
 
     def __init__(self, folder: str | Path, epoch: int | None = None, root: str = "", plugins: Sequence[str] = ()):
-        self.folder, self.epoch, self.root, self.plugins = Path(folder), epoch, root, list(plugins)
-        if not (self.folder / "config.yaml").is_file():
+        super().__init__(folder)
+        self.epoch, self.root, self.plugins = epoch, root, list(plugins)
+        if not is_run(self.folder):
             raise UserError(_no_run(self.folder))
-        self.settings = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        self.record = inputs.read_json(self.folder / "results.json") or {}
+        try:
+            _ = self.settings
+        except Damaged as error:
+            raise UserError(str(error)) from error
 
     @property
     def trainer(self) -> str:
@@ -56,7 +59,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Trainer, dataset, shots, seed, accuracy and backbone in one line."""
-        shots, accuracy = self.settings["DATASET"]["NUM_SHOTS"], self.record.get("metrics", {}).get("accuracy")
+        shots, accuracy = self.settings["DATASET"]["NUM_SHOTS"], self.metrics.get("accuracy")
         shots = "all training images" if shots < 1 else f"{shots} shot{'s' * (shots > 1)}"
         result = "no result yet" if accuracy is None else f"{accuracy:.1f} % on the {self.record['split']} split"
         return "  ·  ".join([f"{self.trainer} on {self.dataset}", shots, f"seed {self.settings['SEED']}", result,
@@ -81,11 +84,23 @@ class Run:
 
     @property
     def _path(self) -> Path:
-        folder = self.folder / LEARNER
-        pointer, best = folder / "checkpoint", folder / BEST
-        if self.epoch is not None:
-            return folder / f"model.pth.tar-{self.epoch}"
-        return best if best.is_file() or not pointer.is_file() else folder / pointer.read_text(encoding="utf-8").strip()
+        return self.checkpoint_file(LEARNER, self.epoch)
+
+    @property
+    def learned_in(self) -> Run:
+        """The run whose checkpoint this one was tested with: itself, unless it only tested.
+
+        Raises:
+            UserError: that run is not beside it any more.
+        """
+        named = self.flags.get("model_dir")
+        if self.record.get("mode") != "eval-only" or not named or (self.folder / LEARNER).is_dir():
+            return self
+        if not (tested := self.tests):
+            raise UserError(f"{self.folder} tested what the run .../{named} had learned, and that run is not beside "
+                            "it. Name its folder instead.")
+        epoch = self.epoch if self.epoch is not None else self.flags.get("load_epoch")
+        return Run(tested.folder, epoch, self.root, self.plugins)
 
     def _no_checkpoint(self, folder: Path) -> str:
         saved = sorted(int(path.suffix.split("-")[-1]) for path in folder.glob("model.pth.tar-*"))
@@ -93,7 +108,7 @@ class Run:
             return (f"{self.folder} has no checkpoint of epoch {self.epoch}; it has those of "
                     f"{', '.join(map(str, saved))}. Choose one of them with --epoch, or leave --epoch out.")
         if self.record.get("mode") == "eval-only":
-            source = (inputs.read(self.folder) or {}).get("flags", {}).get("model_dir", "the run given as --model-dir")
+            source = self.flags.get("model_dir", "the run given as --model-dir")
             return (f"{self.folder} tested what another run had learned, so it holds no prompts of its own. "
                     f"Name that run's folder: .../{source}.")
         why = "the run did not finish; continue it with the same command" if not self.record else \
@@ -102,10 +117,45 @@ class Run:
 
     @cached_property
     def classnames(self) -> list[str]:
-        """As the run's descriptions.json or classes.json names them, or else its dataset."""
-        described = inputs.read_json(self.folder / "descriptions.json")
-        told = (inputs.read_json(self.folder / CLASSES) or {}).get("classnames")
-        return list(described or told or self.built_dataset.classnames)
+        """As the run's classes.json or descriptions.json names them, or else its dataset.
+
+        Raises:
+            UserError: none of them says it.
+        """
+        names = self.classes.get("classnames", read_json(self.folder / "descriptions.json"))
+        if names is None:
+            try:
+                return list(self.built_dataset.classnames)
+            except UserError as error:
+                raise UserError(f"{self.folder} has no {CLASSES}, as older runs have none, and its dataset does not "
+                                f"say the classes either ({error}) Give them with --classes, in the order of their "
+                                "labels.") from error
+        names = list(names) if isinstance(names, (list, dict)) else []
+        if not (names and all(isinstance(name, str) for name in names)):
+            raise UserError(f"{self.folder / CLASSES} names no classes: \"classnames\" is a list of texts.")
+        return names
+
+    @cached_property
+    def template(self) -> str | None:
+        """The dataset's sentence; None stands for CLIP's general one."""
+        if not self.classes and not self.settings["DATASET"].get("TEMPLATE"):
+            try:
+                return getattr(self.built_dataset, "template", None)
+            except UserError as error:
+                logger.warning("%s has no %s, as older runs have none, and its dataset is not here to say its sentence "
+                               "(%s). The general one is taken where a method needs it.", self.folder, CLASSES, error)
+        return self.classes.get("template") or self.settings["DATASET"].get("TEMPLATE") or None
+
+    @property
+    def backbone(self) -> dict:
+        """{"name", "sha256"} as recorded, or {}."""
+        return self.classes.get("backbone") or self.record.get("backbone") or {}
+
+    @property
+    def weights(self) -> set[str]:
+        """Every sha256 of CLIP's weights that the folder names; more than one does not happen unless it was changed."""
+        return {told["sha256"] for told in (self.classes.get("backbone"), self.record.get("backbone"))
+                if isinstance(told, dict) and told.get("sha256")}
 
     def register(self) -> list:
         """Have datasets and trainers registered; returns their modules.
@@ -113,9 +163,9 @@ class Run:
         Raises:
             UserError: the run's trainer is none of this checkout; code that a run folder names is not run unasked.
         """
-        modules = train.register(self.plugins)
+        modules = register(self.plugins)
         if self.trainer not in TRAINER_REGISTRY:
-            named = (inputs.read(self.folder) or {}).get("flags", {}).get("plugin", [])
+            named = self.flags.get("plugin", [])
             way = " ".join(f"--plugin {name}" for name in named) or "--plugin FILE, the file that defines it"
             raise UserError(f"{self.folder} was made by the trainer {self.trainer!r}, which is none of this checkout. "
                             f"Code that a run folder names is not run unasked; if you trust it, add {way}.")
@@ -133,7 +183,7 @@ class Run:
             logger.warning("%s names settings that this code does not know: %s", self.folder / "config.yaml",
                            ", ".join(gone))
         root = Path(self.root or cfg.DATASET.ROOT)
-        below = inputs.ROOT / root                  # a run of the checkout may have named it relative to that
+        below = ROOT / root                  # a run of the checkout may have named it relative to that
         cfg.DATASET.ROOT = str(below if not root.exists() and below.is_dir() else root)
         cfg.freeze()
         return cfg
@@ -168,10 +218,6 @@ def _no_run(folder: Path) -> str:
     below = [str(path.parent) for path in sorted(folder.rglob("config.yaml"))[:3]]
     ways = f"Runs below it: {', '.join(below)}." if below else "Sweeps end with the list of their run folders."
     return f"{rule}; {folder} holds none. {ways}"
-
-
-def is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
 
 
 def _complete(cfg: CfgNode, settings: dict) -> None:

@@ -10,7 +10,8 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.runs.cell import ROOT
+
 FILE = "inputs.json"
 _NOT_INPUTS = {"root", "output_dir", "resume", "list", "print_config", "allow_cpu_shim", "anew"}      # where, not what
 _YAMLS = ("config_file", "dataset_config_file")
@@ -47,13 +48,11 @@ def differences(then: dict, now: dict) -> list[str]:
     return found + [f"{name} was not used" for name in new if name not in old]
 
 
-def write(folder: str | Path, args: argparse.Namespace, **more: str) -> None:
+def write(folder: str | Path, args: argparse.Namespace, **more: str | dict) -> None:
     """inputs.json, whole or not at all; `more` stands in it beside what `differences` compares."""
-    path = Path(folder, FILE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{FILE}.part")
-    beside.write_text(json.dumps({**describe(args), **more}, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    from dassl.files.whole import write_whole
+
+    write_whole(Path(folder, FILE), json.dumps({**describe(args), **more}, indent=2) + "\n")
 
 
 def read(folder: str | Path) -> dict | None:
