@@ -114,7 +114,7 @@ def classifier_of(args: argparse.Namespace, float32: bool = False):
 def main(args: argparse.Namespace) -> int:
     """Predict and print, or serve. Returns 0, or 1 where images could not be read."""
     if args.serve:
-        from tools.serve.server import serve
+        from tools.labs.serve.server import serve
 
         return serve(lambda: classifier_of(args), args)
     from dassl.utils import UserError

@@ -5,8 +5,6 @@ import functools
 import numpy as np
 import torch
 from PIL import Image
-from pretraining.captions import DIGIT_WORDS
-from pretraining.model import IMAGE, TinyCLIP, normalise
 from torch import Tensor
 
 from datasets.embedded import (
@@ -19,6 +17,8 @@ from datasets.embedded import (
     shape_images,
 )
 from datasets.rendering import COLOURS, SHAPES, SHIFTS, TEXTURES
+from tools.labs.pretraining.captions import DIGIT_WORDS
+from tools.labs.pretraining.model import IMAGE, TinyCLIP, normalise
 
 
 def _resize(images: np.ndarray) -> np.ndarray:

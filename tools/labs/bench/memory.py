@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from tools.benchmark.rows import Row, Settings
-from tools.benchmark.timing import Watch
+from tools.labs.bench.rows import Row, Settings
+from tools.labs.bench.timing import Watch
 from tools.train import ROOT
 
 MB = 2 ** 20
@@ -24,7 +24,7 @@ def peak_mb(row: Row, settings: Settings, side: str) -> float | None:
     if not Path("/proc/self/clear_refs").exists():
         return None
     task = json.dumps({"row": asdict(row), "settings": asdict(settings), "side": side})
-    reply = subprocess.run([sys.executable, "-m", "tools.benchmark.memory", task], cwd=ROOT, capture_output=True,
+    reply = subprocess.run([sys.executable, "-m", "tools.labs.bench.memory", task], cwd=ROOT, capture_output=True,
                            text=True)
     if reply.returncode:
         raise RuntimeError(f"Measuring the memory of {row}, {side}, failed:\n{reply.stderr}")
@@ -44,7 +44,7 @@ def peak_on_gpu_mb(step) -> float:
 
 def _measure(task: dict) -> float:
     """Growth of this process's largest resident size over one first step."""
-    from tools.benchmark.measure import build_side
+    from tools.labs.bench.measure import build_side
 
     row, settings = Row(**task["row"]), Settings(**task["settings"])
     torch.set_num_threads(settings.threads)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.benchmark.field_rows import STEPS
+from tools.labs.bench.field_rows import STEPS
 
 PRM = "DVP-PRM"
 TRAINERS = (*STEPS, PRM)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.describing import questions
-from tools.describing.chat import Chat, ChatError
-from tools.describing.description_check import usable
+from tools.labs.describe import questions
+from tools.labs.describe.chat import Chat, ChatError
+from tools.labs.describe.description_check import usable
 
 _ATTEMPTS = 4                                       # questions about one class until it has enough sentences
 

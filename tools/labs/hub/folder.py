@@ -18,10 +18,10 @@ from dassl.utils import UserError, save_checkpoint, write_json
 from dassl.utils.portable import ENDING, read_portable, write_portable
 from dassl.utils.tools import write_text
 from dassl.utils.torchtools import load_checkpoint
+from tools.labs.hub.card import card
 from tools.runs.folder import BEST, CLASSES, CONFIG, LEARNER
 from tools.runs.record import FILE as RESULTS
 from tools.runs.run import Run
-from tools.sharing.card import card
 
 CARD = "README.md"
 FILES = (CONFIG, CLASSES, RESULTS, CARD, f"*{ENDING}", "*.json")          # of a shared folder; nothing else is taken

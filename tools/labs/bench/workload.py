@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tools import train
-from tools.benchmark.field_rows import OF_224_PIXELS
-from tools.benchmark.rows import BACKBONES, Row, Settings, class_names
+from tools.labs.bench.field_rows import OF_224_PIXELS
+from tools.labs.bench.rows import BACKBONES, Row, Settings, class_names
 
 CONFIGS = train.ROOT / "configs" / "trainers"
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import tokenize
-from tools.benchmark.field import FieldCLIP
-from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
-from tools.benchmark.timing import Watch
+from tools.labs.bench.field import FieldCLIP
+from tools.labs.bench.rows import PRM_DESCRIPTIONS, Row
+from tools.labs.bench.timing import Watch
 
 
 class CoOpStep:

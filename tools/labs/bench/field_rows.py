@@ -13,4 +13,4 @@ OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which
 def step_class(name: str) -> type:
     """A step of the field: called with a trainer of ours, a batch and a piece, see `field_steps.CoOpStep`."""
     module, step = STEPS[name].split(".")
-    return getattr(import_module(f"tools.benchmark.{module}"), step)
+    return getattr(import_module(f"tools.labs.bench.{module}"), step)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tools.benchmark.field import FieldCLIP
-from tools.benchmark.timing import Watch
+from tools.labs.bench.field import FieldCLIP
+from tools.labs.bench.timing import Watch
 
 
 class ARStep:

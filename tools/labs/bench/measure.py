@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from clip.products import by_onednn
 from tools import machine
-from tools.benchmark import field_steps, floor, memory, ours
-from tools.benchmark.field_rows import step_class
-from tools.benchmark.loading import Loading
-from tools.benchmark.rows import PRM, Row, Settings
-from tools.benchmark.timing import PARTS, Watch
-from tools.benchmark.workload import batch_of, build_trainer
+from tools.labs.bench import field_steps, floor, memory, ours
+from tools.labs.bench.field_rows import step_class
+from tools.labs.bench.loading import Loading
+from tools.labs.bench.rows import PRM, Row, Settings
+from tools.labs.bench.timing import PARTS, Watch
+from tools.labs.bench.workload import batch_of, build_trainer
 
 SIDES = ("field", "ours")
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 50

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip.tokenizer import encode
-from tools.benchmark.rows import PRM_DESCRIPTIONS, Row
+from tools.labs.bench.rows import PRM_DESCRIPTIONS, Row
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import numpy as np
 from open_clip.tokenizer import SimpleTokenizer
-from pretraining.glyphs import DIGITS, LETTERS, LOOKS
 
 from datasets.rendering import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
+from tools.labs.pretraining.glyphs import DIGITS, LETTERS, LOOKS
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GLYPH_WORDS = (*DIGIT_WORDS, *LETTERS)

@@ -9,7 +9,7 @@ import torch
 from tabulate import tabulate
 
 from clip.processor import this_processor
-from tools.benchmark.timing import PARTS
+from tools.labs.bench.timing import PARTS
 
 COLUMNS = ("trainer", "backbone", "classes", "batch", "", "data", *PARTS, "ms/step", "images/s", "MB", "floor",
            "x floor", "faster", "text side faster")

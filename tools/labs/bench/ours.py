@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from tools.benchmark.field_steps import prm_scores
-from tools.benchmark.rows import PRM_BEST, PRM_DESCRIPTIONS, Row
-from tools.benchmark.timing import Watch
+from tools.labs.bench.field_steps import prm_scores
+from tools.labs.bench.rows import PRM_BEST, PRM_DESCRIPTIONS, Row
+from tools.labs.bench.timing import Watch
 
 
 class Parts:

@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 
-from tools.loopback import is_loopback
+from tools.labs.loopback import is_loopback
 
 logger = logging.getLogger(__name__)
 

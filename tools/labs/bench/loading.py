@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from clip.backbones import PIXEL_MEAN, PIXEL_STD
-from tools.benchmark.rows import Row, Settings
-from tools.benchmark.workload import build_config, write_images
+from tools.labs.bench.rows import Row, Settings
+from tools.labs.bench.workload import build_config, write_images
 
 FIELD_WORKERS = 8           # CoOp's configs/trainers/CoOp/vit_b16.yaml; never more than there are cores
 PHOTO = (500, 375)          # width and height in pixels, as in ImageNet, Caltech101 and Pets on average

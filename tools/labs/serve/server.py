@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dassl.utils import UserError
-from tools.loopback import is_loopback
-from tools.serve import upload
+from tools.labs.loopback import is_loopback
+from tools.labs.serve import upload
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("starlette", "uvicorn")
