@@ -48,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{script} is not there: the tools are part of the checkout. Install from it with pip install -e .",
               file=sys.stderr)
         return 2
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from tools import command
+
+    command.called = "dassl-prompts {}"
     sys.argv = [str(script), *words[1:]]
     runpy.run_path(str(script), run_name="__main__")
     return 0

@@ -14,28 +14,9 @@ if str(ROOT) not in sys.path:
 from tools import command  # noqa: E402
 from tools.labs.bench import rows as known  # noqa: E402
 
-EXAMPLES = """
-rows, each named after its trainer: a training step, or a test batch where nothing is learned
-  NAME-test                 a test batch with learned prompts: text once here, for every batch in the field
-  DVP-PRM                   scores of 60 descriptions a class to logits, by the counted reweighting matrix
-
-examples:
-  python tools/bench.py                                            ViT-B/16 at 37 and 100 classes
-  python tools/bench.py --trainers CoOp --classes 37 100 1000      the text side; the last takes minutes a step
-  python tools/bench.py --trainers CoCoOp --classes 100 --batch 8
-  python tools/bench.py --backbones tiny --rounds 3 --no-memory    a try that ends in seconds
-  python tools/bench.py --device cuda --precision fp16 --batch 32 --json gpu.json
-  python tools/bench.py --onednn off                               all products by F.linear, to compare two checkouts
-  python tools/bench.py --all --json all.json                      every row on every backbone; takes hours on a CPU
-
-The weights are random, at the sizes of the real ones: nothing is downloaded. Leave the machine alone meanwhile.
-What the columns mean and how the floor is counted: docs/performance.md.
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/bench.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("bench", __doc__)
     p.add_argument("--trainers", nargs="+", default=list(known.TRAINERS), metavar="NAME",
                    help=f"of {', '.join(known.TRAINERS)} (default: all)")
     p.add_argument("--backbones", nargs="+", default=["ViT-B/16"], metavar="NAME",

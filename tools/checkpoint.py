@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -14,33 +13,11 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 
-EXAMPLES = """
-examples:
-  What is in a file, ours or somebody else's, of any PyTorch version; which method, which options it needs:
-    python tools/checkpoint.py show model.pth.tar-50
-    python tools/checkpoint.py show theirs/prompt_learner/model.pth.tar-50 --json
-
-  The newest checkpoint of each model of a run, or another epoch:
-    python tools/checkpoint.py show output/digits/DAPT/tiny_16shots/seed1
-    python tools/checkpoint.py show output/digits/DAPT/tiny_16shots/seed1 --epoch 50
-
-  To safetensors, for programs that know nothing of ours (x.safetensors has the weights, x.json the rest), and back to a
-  file that Dassl 0.6.3 and CoOp read:
-    python tools/checkpoint.py convert model.pth.tar-50 prompts.safetensors
-    python tools/checkpoint.py convert prompts.safetensors model.pth.tar-50
-
-  Only what was learned, without optimiser, random streams and fixed words:
-    python tools/checkpoint.py convert model.pth.tar-50 prompts.safetensors --learned-only
-
-tools/train.py --eval-only --model-dir takes run folders and files of either kind.
-exit codes: 0 done; 2 not done, and a paragraph says why
-"""
 DASSL = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/checkpoint.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("checkpoint", __doc__)
     actions = p.add_subparsers(dest="action", required=True, metavar="show|convert")
     show = actions.add_parser("show", help="print what is in it", allow_abbrev=False)
     show.add_argument("path", type=Path, metavar="FILE|RUN", help="a checkpoint, or a run folder")
@@ -210,6 +187,4 @@ def cli(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(cli())
+    command.script(cli)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -20,20 +19,9 @@ from tools.comparison.differ import Comparison  # noqa: E402
 from tools.comparison.sides import NoRun, sides_of  # noqa: E402
 from tools.runs.folder import Damaged  # noqa: E402
 
-EXAMPLES = """
-examples:
-  python tools/compare.py output/digits/DAPT/tiny_16shots/seed1 output/digits/CoOp/tiny_16shots/seed1     two runs
-  python tools/compare.py output/digits/DAPT/tiny_16shots other_output/digits/DAPT/tiny_16shots           their seeds
-  python tools/compare.py a/seed1 b/seed1 c/seed1 --json                                                  for programs
-
-Folders of seeds are compared seed by seed where both have it; numbers are mean and population standard deviation.
-Classes are compared where the runs have predictions.csv, or TEST.PER_CLASS_RESULT wrote their accuracies to log.txt.
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/compare.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("compare", __doc__)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold the seeds of one row")
     p.add_argument("--classes", type=command.number(0), default=10, metavar="N",
                    help="show the N classes that differ most, 0 for none (default: 10)")
@@ -61,6 +49,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(command.ended(main, "Interrupted."))
+    command.script(main)

@@ -16,23 +16,9 @@ if str(ROOT) not in sys.path:
 from tools import command, train  # noqa: E402
 from tools.labs.describe import questions  # noqa: E402
 
-EXAMPLES = """
-examples:
-  python tools/describe.py list                                  which descriptions of which dataset are here
-  python tools/describe.py check mine_des.json --classes names.txt
-  python tools/describe.py make --dataset oxford_pets --kind cse_1 cse_2 cse_3 \\
-      --endpoint https://api.openai.com/v1 --model gpt-4o-mini --dry-run
-  python tools/describe.py make --classes names.txt --topic bird --causes "beak,plumage,posture" \\
-      --kind cse_1 --endpoint http://localhost:8000/v1 --model my-model
-
-environment: OPENAI_API_KEY (for make; it is written nowhere), DATA (root of the datasets, default ./data)
-exit codes: 0 all is well; 2 something is for you to mend, and a paragraph says what; 130 interrupted
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog="tools/describe.py", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    p = command.parser("describe", __doc__)
     actions = p.add_subparsers(dest="action", required=True)
     make = actions.add_parser("make", help="ask a language model; goes on where an interrupted run stopped")
     check = actions.add_parser("check", help="tell what is wrong with files")
@@ -66,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; see EXAMPLES for what it returns."""
+    """The command line. Returns 0, 2 for what the user can mend, or 130 when interrupted."""
     args = parser().parse_args(argv)
     train.register()
     from tools.labs.describe.actions import check, make, show

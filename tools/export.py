@@ -15,31 +15,9 @@ if str(ROOT) not in sys.path:
 
 from tools import command, status  # noqa: E402
 
-EXAMPLES = """
-examples:
-  A run, and the same prompts for other classes:
-    python tools/export.py --run output/digits/DAPT/tiny_16shots/seed1 digits.onnx
-    python tools/export.py --run output/imagenet/CoOp/vit_b16_16shots/seed1 --classes "cat, dog" pets.onnx
-
-  Zero-shot CLIP, without a run:
-    python tools/export.py --backbone tiny --classes "circle, square, star" shapes.onnx
-
-  Using it, in any language that ONNX Runtime has; in Python:
-    session = onnxruntime.InferenceSession("digits.onnx")
-    logits = session.run(None, {"images": pixels})[0]                # pixels (B, 3, H, W) float32
-    facts = session.get_modelmeta().custom_metadata_map               # classnames, image_size, mean, std ...
-
-The input is an image resized (short side, "interpolation"), cropped in the middle, divided by 255 and, where
-"normalised" is true, normalised with "mean" and "std". A batch may have any size. Operators are those of opset 18.
-
-needs: pip install onnx onnxscript onnxruntime
-exit codes: 0 written; 2 not written, and a paragraph says why
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/export.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("export", __doc__.splitlines()[0])
     p.add_argument("file", type=Path, metavar="FILE.onnx", help="where it goes; one that is there is replaced")
     p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
     p.add_argument("--classes", default="", metavar="NAMES", help='"a, b, c", or a file of names (default: the run\'s)')

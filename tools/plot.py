@@ -17,88 +17,16 @@ from tools import command  # noqa: E402
 
 FORMATS = ("png", "svg", "pdf")
 
-EXAMPLES = """
-A run is named by its folder; scripts and sweeps end with the list of theirs. Without --out the figure goes into it:
-plots/<figure>.png, or plots/<figure>-dark.png.
-
-examples:
-  Which prompt and which descriptions decide each class, with a run to draw (about a minute on two CPU cores):
-    bash scripts/dvp.sh shapes_clutter 16 --variant cse --seeds 1
-    python tools/plot.py prm output/shapes_clutter/DVPcse/tiny_16shots/seed1
-
-  The same for two classes and ten descriptions of each, as a PDF for a paper:
-    python tools/plot.py prm RUN --classes "red plain circle" "blue dotted ring" --top 10 --format pdf
-
-  The learned pixels, and an image of your own under them:
-    python tools/plot.py prompts RUN --image cat.jpg --style dark
-
-  How a training went; accuracy against shots of all finished runs, with published values where a recipe knows them:
-    python tools/plot.py curves RUN
-    python tools/plot.py curves output --published all
-
-  Images and class texts on a map, zero-shot beside trained, with uniformity and compactness (also as JSON beside it):
-    python tools/plot.py embeddings RUN --classes zero one two --images 100
-
-  The vocabulary's words nearest to a learned context: in the console, as CSV, as a figure:
-    python tools/plot.py words RUN
-    python tools/plot.py words RUN --class "red plain circle" --top 8 --out words.csv
-
-  A whole folder of results as one page, which opens without network and prints:
-    python tools/plot.py report output
-    python tools/plot.py report output -o report.html --runs RUN1 RUN2
-"""
-
-
-MORE = {
-    "embeddings": """
-Below each map and in a .json beside the figure:
-  texts: uniformity          log of the mean of exp(-2 d^2) over all pairs of class texts, d their distance
-  texts: inter-dispersion    the same without the log; what DAPT's text loss lowers, so that classes spread
-  images: within a class     mean distance of an image to the mean of its class; DAPT's image loss pulls it down
-  images: between classes    mean distance of two class means
-  images: between / within   the ratio: how far apart classes are, in units of their own width
-  gap from images to texts   distance between the mean image and the mean class text
-Texts are of all classes, images of the drawn ones. The draw of images and t-SNE are the same at every call.
-
-examples:
-  python tools/plot.py embeddings RUN
-  python tools/plot.py embeddings RUN --classes zero one two --images 100 --format pdf
-""",
-    "words": """
-Distances are Euclidean, between token embeddings, as in CoOp's paper; the table says how far apart usual words are. A
-learned word that is farther than that from all of them means none of them.
-
-examples:
-  python tools/plot.py words RUN
-  python tools/plot.py words RUN --class "red plain circle" --top 8        contexts of classes (TRAINER.COOP.CSC True)
-  python tools/plot.py words RUN --out words.csv
-  python tools/plot.py words RUN --format svg --style dark                 into RUN/plots/
-""",
-    "report": """
-The page is one file: no network, no scripts, light and dark as the reader's screen has it, made for printing too.
-
-examples:
-  python tools/plot.py report output                                       output/report.html
-  python tools/plot.py report output --no-test                             in seconds: no model is loaded
-  python tools/plot.py report output -o dapt.html --runs output/digits/DAPT/tiny_16shots/seed{1,2,3}
-""",
-    "curves": """
-examples:
-  python tools/plot.py curves RUN                                          loss and its terms, accuracy, learning rate
-  python tools/plot.py curves output --published all --format pdf          every dataset, and the average, in a panel
-""",
-}
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/plot.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("plot", __doc__.splitlines()[0])
     figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
 
     def add(name: str, shows: str, source: str = "RUN", formats: tuple = FORMATS,
             out: str = "where the figure goes (default: into the run folder)") -> argparse.ArgumentParser:
         f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False,
-                               epilog=MORE.get(name), formatter_class=argparse.RawDescriptionHelpFormatter)
+                               epilog=command.epilog(f"plot-{name}"),
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
         f.add_argument("source", metavar=source, type=Path, help={"RUN": "folder of a run", "OUTPUT":
                        "folder of all results"}.get(source, "folder of a run, or of all results"))
         f.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)

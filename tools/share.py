@@ -11,28 +11,9 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 
-EXAMPLES = """
-What is shared: what was learned (safetensors and JSON), settings, class names, results and a model card. Paths of this
-machine, the command, logs and images stay here. Nothing that is pulled is executed.
-
-examples:
-  To a folder, e.g. to look at it or to send it in another way, and back from one:
-    python tools/share.py push output/digits/DAPT/tiny_16shots/seed1 ./digits-dapt
-    python tools/share.py pull ./digits-dapt runs/digits
-    python tools/predict.py --run runs/digits photos/
-
-  To the hub, private unless --public, after `hf auth login` or with HF_TOKEN; and from it:
-    python tools/share.py push RUN me/digits-dapt --public --license mit
-    python tools/share.py pull me/digits-dapt runs/digits
-    python tools/share.py pull me/digits-dapt runs/digits --revision 3f2a91c
-
-me/digits-dapt is of the hub, unless there is a folder me here; ./me/digits-dapt is always a folder.
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/share.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("share", __doc__.splitlines()[0])
     actions = p.add_subparsers(dest="action", required=True, metavar="push|pull")
     push = actions.add_parser("push", help="give a run away", allow_abbrev=False)
     push.add_argument("run", type=Path, metavar="RUN", help="run folder, as tools/train.py leaves it")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import table  # noqa: E402
+from tools import command, table  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.running import console  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
@@ -34,37 +34,10 @@ from tools.sweeping.slots import Slots, slots  # noqa: E402
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
-EXAMPLES = """
-examples:
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --seeds 1 2 3
-  python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16     one table of three methods
-  python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run       the paper's datasets, commands only
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
-  python tools/sweep.py --recipe coop --datasets digits --shots 16 --protocol base2new     base, new and harmonic mean
-  python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
-  python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
-  CUDA_VISIBLE_DEVICES=0,2 python tools/sweep.py --recipe dapt --datasets all --jobs-per-gpu 2    four runs at a time
-  python tools/sweep.py --recipe dapt --datasets all --launcher slurm --partition gpu --time 2:00:00 --mem 32 --no-wait
-                                                       every run a job of Slurm; again: how they stand
-  python tools/sweep.py --plugin near.py --recipe coop near.yaml --datasets digits --shots 16     a trainer of your own,
-          near.yaml: {trainer: NearZeroShot, config: configs/trainers/CoOp/tiny.yaml, seeds: [1, 2, 3], shots: [16],
-                      datasets: {}}
-
-Runs go side by side where that is faster: the embedded model takes one CPU thread per run, alone or in a sweep, so
-results do not depend on --jobs; other models take every core of a CPU, or one GPU each. --jobs N on a CPU gives each of
-those cores/N threads, which may change their last bits; OMP_NUM_THREADS fixes the number. Ctrl-C, a crash or a kill
-loses no finished run: the same command goes on from there.
-
-environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/sweep.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-                                usage="%(prog)s --recipe NAME (--datasets NAME ... | --dataset-dir PATH) [options] "
-                                      "[KEY VALUE ...]")
+    p = command.parser("sweep", __doc__.splitlines()[0], usage="%(prog)s --recipe NAME (--datasets NAME ... | "
+                       "--dataset-dir PATH) [options] [KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
     p.add_argument("--datasets", nargs="+", default=[], help='file names of configs/datasets, or "all"')
     p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")

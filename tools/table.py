@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -31,28 +30,9 @@ FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "j
 ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
 RUNS = "runs"
 
-EXAMPLES = """
-examples:
-  python tools/table.py                                           every table that the runs in $OUTPUT or output/ make
-  python tools/table.py output --table methods --shots 16         one of them, at 16 shots
-  python tools/table.py output --table base2new --format latex --output base2new.tex
-  python tools/table.py output --trainers CoOp DAPT --datasets dtd eurosat --seeds 1 2 3
-  python tools/table.py output old_output --table runs            two folders; equal rows say where they lie
-  python tools/table.py output --output results.csv               a line per row, unrounded; also .json, .md, .tex
-
-the ablation of DAPT's losses (CE, + inter, + intra, both), made and shown:
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation
-  python tools/table.py --table ablation
-
-(2/3) marks missing seeds: those of folders that have begun and not ended, and those that other rows have. ! marks a
-collapsed seed: guessing reaches it too, or it is more than 20 points below the best seed of its row, or less than half
-as far above chance as that. It stays in the mean.
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/table.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("table", __doc__)
     p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
@@ -202,6 +182,4 @@ def _format_of(file: str | None) -> str:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(command.ended(main, "Interrupted."))
+    command.script(main)

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import dassl_prompts
+from tools import command
 from tools.runs.cell import ROOT
 
 
@@ -13,8 +14,13 @@ def test_every_tool_that_is_a_script_is_a_command():
     assert set(dassl_prompts.COMMANDS) == scripts
 
 
-def test_a_command_is_its_script(monkeypatch, capsys):
+def test_a_command_is_its_script_under_its_own_name(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["dassl-prompts"])
+    monkeypatch.setattr(command, "called", command.called)
+    with pytest.raises(SystemExit) as end:
+        dassl_prompts.main(["table", "--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and out.startswith("usage: dassl-prompts table ") and "examples:" in out
     with pytest.raises(SystemExit) as end:
         dassl_prompts.main(["parse_test_res", "nowhere"])
     assert end.value.code == 2 and "There is no folder nowhere" in capsys.readouterr().err
