@@ -1,4 +1,8 @@
-"""One question to any OpenAI-compatible chat endpoint: retried where waiting helps, its key in no message."""
+"""One question to any OpenAI-compatible chat endpoint: retried where waiting helps, its key in no message.
+
+By hand: the openai client follows redirects, with the key; it does not try again where a reply is garbled; and without
+a key, as local servers take it, it does not start.
+"""
 from __future__ import annotations
 
 import http.client

@@ -9,31 +9,15 @@ from tools.labs.pretraining.glyphs import DIGITS, LETTERS, LOOKS
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GLYPH_WORDS = (*DIGIT_WORDS, *LETTERS)
 # Columns of an attribute row. UNSAID in a caption agrees with everything; ABSENT in an image agrees with nothing said.
-ATTRIBUTES = {
-    "glyph": GLYPH_WORDS,
-    "look": LOOKS,
-    "shape": SHAPES,
-    "colour": tuple(COLOURS),
-    "texture": TEXTURES,
-    "background": BACKGROUNDS,
-}
+ATTRIBUTES = {"glyph": GLYPH_WORDS, "look": LOOKS, "shape": SHAPES, "colour": tuple(COLOURS), "texture": TEXTURES,
+              "background": BACKGROUNDS}
 UNSAID, ABSENT = -1, -2
 
 DIGIT_TEMPLATES = (
-    "a photo of the digit {}.",
-    "a photo of the digit {}.",
-    "a photo of the number {}.",
-    "a photo of a {}.",
-    "{}",
-    "digit {}",
-    "the number {}",
-    "a handwritten digit {}.",
-    "a picture of the handwritten digit {}.",
-    "an image of the number {}.",
-    "a drawing of the digit {}.",
-    "this is the number {}, written by hand.",
-    "a centered photo of the digit {} in the middle of the picture.",
-)
+    "a photo of the digit {}.", "a photo of the digit {}.", "a photo of the number {}.", "a photo of a {}.", "{}",
+    "digit {}", "the number {}", "a handwritten digit {}.", "a picture of the handwritten digit {}.",
+    "an image of the number {}.", "a drawing of the digit {}.", "this is the number {}, written by hand.",
+    "a centered photo of the digit {} in the middle of the picture.")
 LOOK_TEMPLATES = (  # one tuple per entry of LOOKS
     ("a clear photo of the {} {}.", "a sharp picture of the {} {}."),
     ("a low resolution photo of the {} {}.", "a pixelated photo of the {} {}."),
@@ -41,18 +25,9 @@ LOOK_TEMPLATES = (  # one tuple per entry of LOOKS
     ("a noisy photo of the {} {}.", "a grainy picture of the {} {}."),
 )
 SHAPE_TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of a {}.",
-    "a photo of a {}.",
-    "{}",
-    "a {}",
-    "a picture of a {}.",
-    "an image of a {}.",
-    "a drawing of a {}.",
-    "this is a {}.",
-    "there is a {} in the photo.",
-    "a photo of one {} in the middle of the picture.",
-)
+    "a photo of a {}.", "a photo of a {}.", "a photo of a {}.", "{}", "a {}", "a picture of a {}.",
+    "an image of a {}.", "a drawing of a {}.", "this is a {}.", "there is a {} in the photo.",
+    "a photo of one {} in the middle of the picture.")
 # Words of CLIP's published templates and other common ones: they may stand before a caption and mean nothing there.
 FILLERS = """
     X a an the of in on and or with this that is my it its by from for at good bad nice large small big clean

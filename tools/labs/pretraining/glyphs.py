@@ -61,9 +61,8 @@ def _rows_by_class() -> list[np.ndarray]:
     return [np.flatnonzero(classes == label) for label in range(classes.max() + 1)]
 
 
-def render_glyphs(
-    rng: np.random.RandomState, label: np.ndarray, look: np.ndarray, difficulty: float, size: int = 32
-) -> np.ndarray:
+def render_glyphs(rng: np.random.RandomState, label: np.ndarray, look: np.ndarray, difficulty: float,
+                  size: int = 32) -> np.ndarray:
     """One digit or letter per image.
 
     Args:
@@ -80,9 +79,8 @@ def render_glyphs(
     pixelated = look == LOOKS.index("pixelated")
     height = np.where(pixelated, rng.uniform(1.0, 1.25, n), rng.uniform(0.75, 1.2, n))
     width = height * np.exp(rng.standard_normal(n) * (0.08 + 0.17 * difficulty))
-    u, v = affine_grid(
-        rng, n, size, (width, height), 0.05 + 0.13 * difficulty, 0.05 + 0.2 * difficulty, 0.05, 0.02 + 0.06 * difficulty
-    )
+    u, v = affine_grid(rng, n, size, (width, height), 0.05 + 0.13 * difficulty, 0.05 + 0.2 * difficulty, 0.05,
+                       0.02 + 0.06 * difficulty)
     half_width = rng.uniform(0.06, 0.17, n).astype(np.float32)
     # A stroke is thinned by at most 40 %, or the hairlines of serif fonts would break.
     grow = np.maximum(half_width - stroke[index], -0.4 * stroke[index])
@@ -101,9 +99,8 @@ def _pixelate(ink: np.ndarray) -> np.ndarray:
     return np.clip(resize(blocks, size), 0, 1)
 
 
-def _tint(
-    rng: np.random.RandomState, ink: np.ndarray, pixelated: np.ndarray, noisy: np.ndarray, difficulty: float
-) -> np.ndarray:
+def _tint(rng: np.random.RandomState, ink: np.ndarray, pixelated: np.ndarray, noisy: np.ndarray,
+          difficulty: float) -> np.ndarray:
     n, size = ink.shape[:2]
     contrast = rng.uniform(1 - 0.65 * difficulty, 1, (n, 1))
     low = rng.uniform(0, 1, (n, 1)) * (1 - contrast)

@@ -5,17 +5,9 @@ import functools
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from datasets.embedded import (
-    SHAPES_PER_CLASS,
-    digit_images,
-    digit_splits,
-    fade_digits,
-    held_out_combinations,
-    shape_combinations,
-    shape_images,
-)
+from datasets import embedded
+from datasets.embedded import SHAPES_PER_CLASS, digit_images, digit_splits, shape_combinations
 from datasets.rendering import COLOURS, SHAPES, SHIFTS, TEXTURES
 from tools.labs.pretraining.captions import DIGIT_WORDS
 from tools.labs.pretraining.model import IMAGE, TinyCLIP, normalise
@@ -30,23 +22,20 @@ def _resize(images: np.ndarray) -> np.ndarray:
 @functools.cache
 def _digits(faded: bool) -> tuple[np.ndarray, np.ndarray]:
     images, labels = digit_images()
-    return _resize(fade_digits(images) if faded else images), labels
+    return _resize(embedded.fade_digits(images) if faded else images), labels
 
 
 @functools.cache
 def _shapes(shift: str) -> np.ndarray:
-    return np.stack([_resize(shape_images(c, shift)) for c in shape_combinations()])  # (48, 80, 32, 32, 3)
+    return np.stack([_resize(embedded.shape_images(c, shift)) for c in shape_combinations()])  # (48, 80, 32, 32, 3)
 
 
 @torch.no_grad()
 def _predict(model: TinyCLIP, vocabulary, images: np.ndarray, prompts: list[str]) -> np.ndarray:
     table, end = (torch.from_numpy(a) for a in vocabulary.pad(prompts))
     text_features = model.encode_text(table, end)
-    chunks: list[Tensor] = [
-        (model.encode_image(normalise(torch.from_numpy(images[i : i + 256]))) @ text_features.T).argmax(1)
-        for i in range(0, len(images), 256)
-    ]
-    return torch.cat(chunks).numpy()
+    pieces = (model.encode_image(normalise(torch.from_numpy(images[i:i + 256]))) for i in range(0, len(images), 256))
+    return torch.cat([(features @ text_features.T).argmax(1) for features in pieces]).numpy()
 
 
 def _percent(hits: np.ndarray) -> float:
@@ -62,7 +51,7 @@ def measure(model: TinyCLIP, vocabulary, splits=("val", "test"), shifts=SHIFTS) 
         for split in splits:
             index = digit_splits()[split]
             found[f"{name}_{split}"] = _percent(_predict(model, vocabulary, images[index], prompts) == labels[index])
-    classes, unseen = shape_combinations(), set(held_out_combinations())
+    classes, unseen = shape_combinations(), set(embedded.held_out_combinations())
     colours = tuple(COLOURS)
     prompts = [f"a photo of a {colours[c]} {TEXTURES[t]} {SHAPES[s]}." for s, c, t in classes]
     held_out = np.array([c in unseen for c in classes])

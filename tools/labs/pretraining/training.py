@@ -14,15 +14,7 @@ from torch import Tensor, nn
 
 from datasets.embedded import held_out_combinations
 from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes
-from tools.labs.pretraining.captions import (
-    ABSENT,
-    ATTRIBUTES,
-    DIGIT_WORDS,
-    GLYPH_WORDS,
-    Vocabulary,
-    describe,
-    is_true,
-)
+from tools.labs.pretraining.captions import ABSENT, ATTRIBUTES, DIGIT_WORDS, GLYPH_WORDS, Vocabulary, describe, is_true
 from tools.labs.pretraining.glyphs import LOOKS, render_glyphs
 from tools.labs.pretraining.measure import measure
 from tools.labs.pretraining.model import WIDTH, TinyCLIP, export, normalise
@@ -48,11 +40,8 @@ class Rendered(torch.utils.data.Dataset):
         n = self.batch // 2
         difficulty = min(1.0, step / (0.6 * self.steps))
         attributes = np.full((self.batch, len(ATTRIBUTES)), ABSENT)
-        attributes[:n, 0] = np.where(
-            rng.uniform(size=n) < 0.75,
-            rng.randint(len(DIGIT_WORDS), size=n),
-            rng.randint(len(DIGIT_WORDS), len(GLYPH_WORDS), size=n),
-        )
+        attributes[:n, 0] = np.where(rng.uniform(size=n) < 0.75, rng.randint(len(DIGIT_WORDS), size=n),
+                                     rng.randint(len(DIGIT_WORDS), len(GLYPH_WORDS), size=n))
         pixelated = 0.3 + 0.3 * difficulty
         rest = (1 - pixelated) / 3
         attributes[:n, 1] = rng.choice(len(LOOKS), size=n, p=(rest, pixelated, rest, rest))
@@ -107,10 +96,8 @@ def optimisers(model: TinyCLIP, heads: AttributeHeads, lr: float) -> list[torch.
     matrices = [p for name, p in named.items() if "resblocks" in name and p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in named.values() if id(p) not in chosen] + list(heads.parameters())
-    return [
-        Muon(matrices, lr, weight_decay=0.05),
-        torch.optim.AdamW(others, lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    return [Muon(matrices, lr, weight_decay=0.05),
+            torch.optim.AdamW(others, lr, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
@@ -156,16 +143,12 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
                 found = measure(export(model, vocabulary, weights), vocabulary, splits=("val",), shifts=("none",))
                 writer.writerow([step, f"{mean:.4f}", f"{lr:.2e}", round(seconds), *(found[name] for name in COLUMNS)])
                 file.flush()
-                print(
-                    f"step {step}/{args.steps}  loss {mean:.3f}  "
-                    + "  ".join(f"{name} {value:.1f}" for name, value in found.items())
-                    + f"  {seconds:.0f} s, {seconds / step * (args.steps - step):.0f} s to go",
-                    flush=True,
-                )
+                numbers = "  ".join(f"{name} {value:.1f}" for name, value in found.items())
+                print(f"step {step}/{args.steps}  loss {mean:.3f}  {numbers}  {seconds:.0f} s, "
+                      f"{seconds / step * (args.steps - step):.0f} s to go", flush=True)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "workers", "measure_only")}
     return {
-        "settings": settings,
-        "seconds": round(time.time() - start),
+        "settings": settings, "seconds": round(time.time() - start),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "zero_shot": measure(export(model, vocabulary, weights), vocabulary),
