@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import runpy
 import sys
-from difflib import get_close_matches
 from pathlib import Path
+
+from dassl.names import nearest
 
 ROOT = Path(__file__).resolve().parent
 COMMANDS = {
@@ -40,9 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     name = words[0].replace("_", "-")
     script = ROOT / "tools" / f"{name.replace('-', '_')}.py"
     if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS, 1)
-        print(f"There is no command {words[0]!r}. " + (f"Did you mean {near[0]}?" if near else
-              f"Known: {', '.join(COMMANDS)}."), file=sys.stderr)
+        print(f"There is no command {words[0]!r}.{nearest(name, COMMANDS)} Known: {', '.join(COMMANDS)}.",
+              file=sys.stderr)
         return 2
     if not script.is_file():
         print(f"{script} is not there: the tools are part of the checkout. Install from it with pip install -e .",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from dassl import names
 from tools.runs import inputs
 from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError
 
@@ -28,9 +29,7 @@ _YAML = (".yaml", ".yml")
 
 def nearest(name: str, known) -> str:
     """"Did you mean X?", or the known names where none is near."""
-    from dassl.utils import nearest as near  # heavy, for an error only
-
-    return near(name, known := sorted(map(str, known))).strip() or f"Known: {', '.join(known)}."
+    return names.nearest(name, known := sorted(map(str, known))).strip() or f"Known: {', '.join(known)}."
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from dassl.files.whole import write_whole
 from tools import train
 from tools.runs.inputs import read_json
 from tools.runs.recipe import RecipeError
@@ -134,10 +135,8 @@ class _Notes:
             yield
 
     def write(self, p, job: str) -> None:
-        path = self.path(p, "json")
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"job": job, "submitted": time.strftime("%Y-%m-%d %H:%M:%S")}), encoding="utf-8")
-        os.replace(beside, path)
+        note = {"job": job, "submitted": time.strftime("%Y-%m-%d %H:%M:%S")}
+        write_whole(self.path(p, "json"), json.dumps(note))
 
 
 def _submit(args, planned: list, grounded: list, flying: list, notes: _Notes) -> None:

@@ -1,4 +1,4 @@
-"""How long the parts of a step take. By hand: torch.utils.benchmark times whole statements, and this marks their parts."""
+"""How long the parts of a step take; by hand, as torch.utils.benchmark times whole statements and not their parts."""
 from __future__ import annotations
 
 import time

@@ -5,8 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
+
+from dassl.names import closest
 
 HEADERS = ("file", "classes", "sentences", "of use, per class", "different", "verdict")
 _SHOWN = 5
@@ -122,11 +123,8 @@ def _count(names: Iterable[str], noun: str) -> str:
 
 
 def _named(names: list[str], near: Iterable[str] = ()) -> str:
-    plain = {key.replace("_", " ").casefold(): key for key in near}
-    shown = []
-    for name in names[:_SHOWN]:
-        hit = get_close_matches(name.replace("_", " ").casefold(), plain, 1, 0.6)
-        shown.append(f"{name!r}" + (f" (nearest: {plain[hit[0]]!r})" if hit else ""))
+    shown = [f"{name!r}" + (f" (nearest: {found!r})" if (found := closest(name, near)) else "")
+             for name in names[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from dassl.files.whole import write_whole
 
 IMAGE, PATCH, WIDTH, EMBED, CONTEXT = 32, 8, 128, 128, 77
 VISION_BLOCKS, TEXT_BLOCKS = 4, 2
@@ -136,9 +138,7 @@ def export(model: TinyCLIP, vocabulary, path: Path) -> TinyCLIP:
     tensors = {key: value.contiguous() for key, value in state.items()}
     tensors |= {"token_embedding.ids": torch.tensor(vocabulary.ids), "token_embedding.rows": rows}
     metadata = {"row_std": repr(float(rows.float().std())), "vocabulary": json.dumps(vocabulary.words)}
-    part = path.with_suffix(".part")
-    save_file(tensors, str(part), metadata)
-    part.replace(path)
+    write_whole(path, save(tensors, metadata))
     return load(path)
 
 
