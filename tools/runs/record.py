@@ -60,6 +60,8 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "command": (str, "that made the run"),
     "date": (str, "UTC, ISO 8601"),
 }
+_NEEDED = {"finished", "mode", "trainer", "dataset", "classes", "split", "shots", "seed", "num_classes", "seconds",
+           "metrics", "learned_parameters", "versions", "backbone", "best_test_epoch"}      # else the file is no run's
 _OF_NUMBERS = ("metrics", "seconds", "best_test_epoch")
 _newer: set[int] = set()                # versions of which a warning was given
 
@@ -69,14 +71,16 @@ class Record(dict):
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
-        """That of a run folder, without what is null; None where there is none or its fields are no run's."""
+        """That of a run folder, without what is null or of another type; None where there is none that is a run's."""
         content = read_json(Path(folder) / FILE)
         if content is None:
             return None
         record = cls((key, value) for key, value in content.items() if value is not None)
         for key, (kind, _) in FIELDS.items():
             if key in record and (not isinstance(record[key], kind) or (kind is int and isinstance(record[key], bool))):
-                return None
+                if key in _NEEDED:
+                    return None
+                del record[key]
         numbers = [value for key in _OF_NUMBERS for value in record.get(key, {}).values()]
         if not all(isinstance(n, NUMBER) and math.isfinite(n) for n in numbers):
             return None
