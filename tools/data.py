@@ -10,15 +10,13 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
+from tools.runs.cell import dataset_names  # noqa: E402
 
-CONFIGS = ROOT / "configs" / "datasets"
 README = ROOT / "datasets" / "README.md"
 OWN = "ImageDir"
 
@@ -62,9 +60,7 @@ def act(args: argparse.Namespace) -> int:
 
 def yaml_names() -> dict[str, str]:
     """{file name in configs/datasets: registered name}, but for your own images."""
-    names = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
-             for path in sorted(CONFIGS.glob("*.yaml"))}
-    return {stem: name for stem, name in names.items() if name != OWN}
+    return {stem: name for stem, name in dataset_names().items() if name != OWN}
 
 
 def registered(name: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -190,15 +191,16 @@ def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
     for path in files:
         if path.parts[-2:-1] == ("datasets",):
             return path.stem
-    return _yaml_of(registered)
+    return next((stem for stem, name in dataset_names().items() if name == registered), registered)
 
 
-def _yaml_of(registered: str) -> str:
-    """The file of configs/datasets for a registered name; the name itself where there is none."""
-    for path in sorted((CONFIGS / "datasets").glob("*.yaml")):
-        if re.search(rf"""^\s*NAME:\s*["']?{re.escape(registered)}["']?\s*$""", path.read_text(encoding="utf-8"), re.M):
-            return path.stem
-    return registered
+@lru_cache
+def dataset_names() -> dict[str, str]:
+    """{file name in configs/datasets: registered name}."""
+    import yaml
+
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+            for path in sorted((CONFIGS / "datasets").glob("*.yaml"))}
 
 
 def _within(path: Path) -> Path:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from tools.labs.describe import description_check, questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_job import Job, ask_all
-from tools.runs.cell import CONFIGS
+from tools.runs.cell import dataset_names
 
 _TOKENS_PER_SENTENCE, _CHARACTERS_PER_TOKEN = 30, 4     # of English, roughly; only for the estimate
 
@@ -31,7 +31,8 @@ def show(args: argparse.Namespace) -> int:
     from trainers.parts.description_files import find_file, is_published
 
     kinds, rows, files = ("des", "dist", "cse_1", "cse_2", "cse_3"), [], []
-    names = [_registered(args.dataset)] if args.dataset else sorted(DATASET_REGISTRY.registered_names())
+    known = sorted(DATASET_REGISTRY.registered_names())
+    names = [dataset_names().get(args.dataset, args.dataset)] if args.dataset else known
     for name in names:
         dataset = DATASET_REGISTRY.get(name)
         if not (stem := _stem(dataset)):
@@ -135,19 +136,14 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
-    from dassl.config import get_cfg_default
-    from dassl.data.datasets import DATASET_REGISTRY
     from dassl.utils import UserError
-    from datasets import extend_cfg
     from datasets.benchmarks import DatasetNotFound
+    from tools.data import build, registered
 
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = root, -1
     before = os.environ.get("DASSL_OFFLINE")
     os.environ["DASSL_OFFLINE"] = "1"               # names are not worth a download of all images
     try:
-        dataset = DATASET_REGISTRY.get(_registered(name))(cfg)
+        dataset = build(registered(name), Path(root))
     except DatasetNotFound as error:
         raise UserError(f"The class names of {name} are read from the dataset itself, which is not complete in {root}. "
                         f"Get it (python tools/data.py get {name}), name its root with --root or DATA, or name a file "
@@ -155,14 +151,6 @@ def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
     finally:
         os.environ.pop("DASSL_OFFLINE") if before is None else os.environ.update(DASSL_OFFLINE=before)
     return dataset.classnames, _stem(type(dataset)) or name
-
-
-def _registered(name: str) -> str:
-    """The registered name of a dataset that is named so, or as its file in configs/datasets."""
-    import yaml
-
-    path = CONFIGS / "datasets" / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"] if path.is_file() else name
 
 
 def _stem(dataset: type) -> str:
