@@ -7,7 +7,7 @@ import pytest
 from dassl.utils import run_record
 from dassl.utils.errors import UserError
 from tools import train
-from tools.runs import Cell, Record, RunFolder, below, cell, index, inputs, protocols, record
+from tools.runs import Cell, Record, RunFolder, below, cell, index, inputs, protocols, published, record
 from tools.runs.recipe import ROOT, load_recipe
 
 GIVEN = {"flags": {"trainer": "CoOp", "seed": 2}, "opts": {"DATASET.NUM_SHOTS": "16", "OPTIM.LR": "0.5"},
@@ -49,6 +49,16 @@ def test_a_run_by_hand_is_what_it_was_given_and_a_sweeps_what_the_sweep_meant(mo
     assert cell.meant(GIVEN, {}).as_dict() == planned.as_dict()
     with pytest.raises(UserError, match="not the cell of this run"):
         cell.meant(GIVEN, {"seed": 3})
+
+
+@pytest.mark.parametrize("protocol", ["fewshot", "base2new"])
+def test_a_seed_that_was_made_by_the_commands_of_a_sweep_is_of_the_same_row(tmp_path, protocol):
+    recipe = load_recipe("coop")
+    plain = recipe.cell("dtd", 16, 1, {"OPTIM.LR": "0.1"})
+    for number, one in enumerate(protocols.expand(recipe, plain, protocol, None)):
+        given = inputs.describe(train.parser().parse_args(one.arguments("data", "out")))
+        by_hand = published.settled(write(tmp_path / str(number), 80.0, given), published.shipped())
+        assert by_hand.kind == one.kind and not by_hand.recipe
 
 
 def test_the_schema_is_documented_and_its_version_is_the_engines():

@@ -97,7 +97,7 @@ class Cell:
     @property
     def kind(self) -> tuple:
         """What the seeds of one row have in common."""
-        return (self.dataset, self.trainer, self.config, self.shots, self.classes, self.source, self.tag,
+        return (self.dataset, self.trainer, self.config, self.shots, self.classes or self.tag, self.source,
                 tuple(sorted((key, str(value)) for key, value in self.user_opts.items())))
 
     @property
