@@ -95,7 +95,8 @@ class RunFolder:
     @property
     def seed(self) -> int:
         """-1: unseeded, or nobody knows."""
-        known = self.record.get("seed", self.flags.get("seed", self.settings_or_none.get("SEED", -1)))
+        known = self.record.get("seed", self.flags.get("seed"))
+        known = self.settings_or_none.get("SEED") if known is None else known       # slow to read
         return known if type(known) is int else -1
 
     @property
@@ -106,7 +107,8 @@ class RunFolder:
         # inputs.json keeps the last parts of that folder's path beside the whole, which may be another machine's.
         places = [base / given for base in (*self.folder.absolute().parents, Path.cwd())]
         whole = (inputs.read(self.folder) or {}).get("tests") or _after("--model-dir", self.record.get("command", ""))
-        return next((RunFolder(place) for place in (*places, *([Path(whole)] if whole else []))
+        places += [Path(whole)] if isinstance(whole, str) and whole else []
+        return next((RunFolder(place) for place in places
                      if place != self.folder.absolute() and (is_run(place) or (place / inputs.FILE).is_file())), None)
 
     @property
@@ -225,7 +227,10 @@ class RunFolder:
 
 def _after(flag: str, command: str) -> str:
     """What follows a flag in the command of a record of version 1; "" where it is not there."""
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError:                      # a quote is not closed: no command of ours
+        return ""
     return words[words.index(flag) + 1] if flag in words[:-1] else ""
 
 
