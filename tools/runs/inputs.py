@@ -10,7 +10,6 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from dassl.files.whole import write_whole
 from tools.runs.cell import ROOT
 
 FILE = "inputs.json"
@@ -51,6 +50,8 @@ def differences(then: dict, now: dict) -> list[str]:
 
 def write(folder: str | Path, args: argparse.Namespace, **more: str | dict) -> None:
     """inputs.json, whole or not at all; `more` stands in it beside what `differences` compares."""
+    from dassl.files.whole import write_whole
+
     write_whole(Path(folder, FILE), json.dumps({**describe(args), **more}, indent=2) + "\n")
 
 

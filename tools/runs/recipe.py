@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from dassl import names
 from tools.runs import inputs
 from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError
 
@@ -29,6 +28,8 @@ _YAML = (".yaml", ".yml")
 
 def nearest(name: str, known) -> str:
     """"Did you mean X?", or the known names where none is near."""
+    from dassl import names
+
     return names.nearest(name, known := sorted(map(str, known))).strip() or f"Known: {', '.join(known)}."
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dassl.files.whole import write_whole
 from tools import train
 from tools.runs.inputs import read_json
 from tools.runs.recipe import RecipeError
@@ -135,6 +134,8 @@ class _Notes:
             yield
 
     def write(self, p, job: str) -> None:
+        from dassl.files.whole import write_whole
+
         note = {"job": job, "submitted": time.strftime("%Y-%m-%d %H:%M:%S")}
         write_whole(self.path(p, "json"), json.dumps(note))
 
