@@ -1,4 +1,4 @@
-"""Installs the engine (`dassl`) and frozen CLIP (`clip`); trainers, datasets, configs and tools stay in the checkout.
+"""Installs the engine (`dassl`), frozen CLIP (`clip`) and the command; all else stays in the checkout.
 
 The lists below are the one place of the requirements; scripts/_packages.py compares an environment with them.
 """
@@ -16,6 +16,7 @@ REQUIRES = [
     "yacs>=0.1.8",
     "pyyaml>=6.0",
     "tabulate>=0.9",
+    "pandas>=2.2",
     "tqdm>=4.66.3",
     "scipy>=1.11",
     "scikit-learn>=1.5",
@@ -49,6 +50,8 @@ if __name__ == "__main__":
         python_requires=">=3.10",
         packages=find_packages(include=["dassl", "dassl.*", "clip", "clip.*"]),
         package_data={"clip": ["tiny.*"]},
+        py_modules=["dassl_prompts"],
+        entry_points={"console_scripts": ["dassl-prompts=dassl_prompts:main"]},
         install_requires=REQUIRES,
         extras_require=EXTRAS,
     )

@@ -15,6 +15,7 @@ ALLOWED = {                         # room -> first-party prefixes it may import
     "trainers.parts": ("clip", "trainers.parts"),
     "trainers": ("dassl", "clip", "trainers"),
     "datasets": ("dassl", "datasets"),
+    "tools.runs": ("dassl", "tools.runs"),
     "tools": OURS,
 }
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
@@ -48,7 +49,7 @@ def belongs(name: str, prefixes: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize(("room", "at_least"), [("dassl", 30), ("clip", 10), ("trainers.parts", 5), ("trainers", 5),
-                                                ("datasets", 8), ("tools", 6)])
+                                                ("datasets", 8), ("tools.runs", 10), ("tools", 6)])
 def test_a_room_imports_only_the_rooms_below_it(room, at_least):
     files = modules(room)
     assert len(files) >= at_least, f"walked only {len(files)} files of {room}"
@@ -63,12 +64,20 @@ def test_every_python_file_of_ours_is_in_a_room_that_is_walked():
     assert walked == there and len(walked) >= 60
 
 
+def test_labs_are_extras_that_only_their_own_commands_import():
+    commands = {"bench", "describe", "export", "predict", "pretrain_tiny", "share"}
+    files = [path for path in (ROOT / "tools").rglob("*.py") if "labs" not in path.relative_to(ROOT).parts]
+    found = {path.relative_to(ROOT / "tools").with_suffix("").as_posix() for path in files for name in imports(path)
+             if belongs(name, ("tools.labs",))}
+    assert found == commands and len(files) > 60
+
+
 def test_every_third_party_that_is_imported_stands_in_setup_py(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from setup import EXTRAS, REQUIRES
 
     declared = {line.split(">=")[0].lower().replace("_", "-") for line in (*REQUIRES, *sum(EXTRAS.values(), []))}
-    known = {*sys.stdlib_module_names, *OURS, "pretraining", "_packages", "setup"} | {"gdown"}      # asked for by name
+    known = {*sys.stdlib_module_names, *OURS, "_packages", "setup"} | {"gdown"}      # asked for by name
     files = [path for room in OURS for path in (ROOT / room).rglob("*.py")]
     used = {name.split(".")[0]: path for path in files for name in imports(path)}
     undeclared = {name: path for name, path in used.items()

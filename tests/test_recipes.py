@@ -7,7 +7,7 @@ import yaml
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from tools import train
-from tools.recipes import CONFIGS, RecipeError, load_recipe, zeroshot_cell
+from tools.runs.recipe import CONFIGS, RecipeError, load_recipe, zeroshot_cell
 from trainers.method import Method
 
 BENCHMARK = {"imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft",

@@ -5,40 +5,18 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command, status  # noqa: E402
-from tools.benchmark import rows as known  # noqa: E402
-from tools.benchmark.field_rows import step_class  # noqa: E402
-from tools.benchmark.rows import Row, Settings  # noqa: E402
-
-EXAMPLES = """
-rows, each named after its trainer: a training step, or a test batch where nothing is learned
-  NAME-test                 a test batch with learned prompts: text once here, for every batch in the field
-  DVP-PRM                   scores of 60 descriptions a class to logits, by the counted reweighting matrix
-
-examples:
-  python tools/bench.py                                            ViT-B/16 at 37 and 100 classes
-  python tools/bench.py --trainers CoOp --classes 37 100 1000      the text side; the last takes minutes a step
-  python tools/bench.py --trainers CoCoOp --classes 100 --batch 8
-  python tools/bench.py --backbones tiny --rounds 3 --no-memory    a try that ends in seconds
-  python tools/bench.py --device cuda --precision fp16 --batch 32 --json gpu.json
-  python tools/bench.py --onednn off                               all products by F.linear, to compare two checkouts
-  python tools/bench.py --all --json all.json                      every row on every backbone; takes hours on a CPU
-
-The weights are random, at the sizes of the real ones: nothing is downloaded. Leave the machine alone meanwhile.
-What the columns mean and how the floor is counted: docs/performance.md.
-"""
+from tools import command  # noqa: E402
+from tools.labs.bench import rows as known  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/bench.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("bench", __doc__)
     p.add_argument("--trainers", nargs="+", default=list(known.TRAINERS), metavar="NAME",
                    help=f"of {', '.join(known.TRAINERS)} (default: all)")
     p.add_argument("--backbones", nargs="+", default=["ViT-B/16"], metavar="NAME",
@@ -63,88 +41,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def plan(args: argparse.Namespace) -> list[Row]:
-    """The rows to measure. Raises UserError for what cannot be measured."""
-    from dassl.utils import UserError
-    from dassl.utils.registry import nearest
-
-    trainers, backbones = (known.TRAINERS, list(known.BACKBONES)) if args.all else (args.trainers, args.backbones)
-    for what, names, there in (("trainer", trainers, known.TRAINERS), ("backbone", backbones, known.BACKBONES)):
-        for name in names:
-            if name not in there:
-                raise UserError(f"The benchmark has no {what} {name!r}.{nearest(name, there)} There are "
-                                f"{', '.join(there)}.")
-    if wrong := [C for C in args.classes if not 2 <= C <= known.MOST_CLASSES]:
-        raise UserError(f"The benchmark names 2 to {known.MOST_CLASSES:,} classes; --classes has {wrong[0]}.")
-    for flag in ("batch", "test_batch", "rounds", "threads"):
-        if (value := getattr(args, flag)) is not None and value < 1:
-            raise UserError(f"--{flag.replace('_', '-')} is at least 1; got {value}.")
-    classes = sorted(set(args.classes))
-    rows = []
-    for trainer in (name for name in trainers if name != known.PRM):
-        one = Row(trainer, "", classes[-1], args.batch)
-        which = classes if (one.trains or one.views) and step_class(trainer).learns_text else classes[-1:]
-        rows += [Row(trainer, backbone, C, args.batch if one.trains or one.views else args.test_batch)
-                 for backbone in backbones if not (backbone == "RN50" and one.method.needs_vit) for C in which]
-    rows.sort(key=lambda row: backbones.index(row.backbone))
-    rows += [Row(known.PRM, "", classes[-1], known.PRM_BATCH)] if known.PRM in trainers else []
-    if not rows:
-        raise UserError(f"The tokens of a vision transformer are needed by {', '.join(trainers)}, and RN50 has none. "
-                        "Choose a ViT backbone.")
-    return rows
-
-
-def setup(args: argparse.Namespace) -> Settings:
-    """Device, precision and threads, set and told. Raises UserError for a device or precision that is not there."""
-    import torch
-
-    from dassl.utils import UserError
-    from tools.benchmark.report import physical_cores
-
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("PyTorch sees no GPU here, and --device is cuda. Leave the flag out, or install a PyTorch that "
-                        "fits the driver.")
-    if device == "cpu" and args.precision == "fp16":
-        raise UserError("A CPU runs fp32 or bf16; got --precision fp16. Use --device cuda, or one of these.")
-    threads = args.threads or physical_cores()
-    torch.set_num_threads(threads)
-    return Settings(device, args.precision, threads, args.seed, args.onednn)
-
-
-def run(args: argparse.Namespace) -> dict:
-    """Measure every row; the result is what --json writes."""
-    from dataclasses import asdict
-
-    from tools.benchmark import loading, measure, report
-
-    rows, settings = plan(args), setup(args)
-    measured, data = [], {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for number, row in enumerate(rows, 1):
-            say = _teller(f"[{number}/{len(rows)}] {row}")
-            key = (row.input_size, row.batch) if row.trains else None
-            if key and not args.no_data and key not in data:
-                say("data")
-                data[key] = loading.measure(row, settings, Path(folder))
-            waiting = data.get(key)
-            result = measure.measure(row, settings, Path(folder), waiting, args.rounds, args.seconds,
-                                     not args.no_memory, say)
-            say(f"{result['ours']['ms']['step']:,.0f} ms, the field {result['field']['ms']['step']:,.0f} ms", end="\n")
-            measured.append(result)
-    fastest = max((row["matrix_rate"] for row in measured), key=lambda rate: rate["gflops"])
-    return {"machine": report.machine(settings.device), "settings": {**asdict(settings), "rounds": args.rounds},
-            "matrix_rate": fastest, "rows": [report.add_floor(row) for row in measured]}
-
-
-def _teller(name: str):
-    """Says what is being done to a row."""
-    return lambda doing, end="": status.say(f"{name}: {doing}", end)
-
-
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
-    from tools.benchmark import report
+    from tools.labs.bench import report
+    from tools.labs.bench.run import run
 
     file = Path(args.json) if args.json not in (None, "-") else None
     if file:

@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,33 +12,11 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 
-EXAMPLES = """
-examples:
-  What is in a file, ours or somebody else's, of any PyTorch version; which method, which options it needs:
-    python tools/checkpoint.py show model.pth.tar-50
-    python tools/checkpoint.py show theirs/prompt_learner/model.pth.tar-50 --json
-
-  The newest checkpoint of each model of a run, or another epoch:
-    python tools/checkpoint.py show output/digits/DAPT/tiny_16shots/seed1
-    python tools/checkpoint.py show output/digits/DAPT/tiny_16shots/seed1 --epoch 50
-
-  To safetensors, for programs that know nothing of ours (x.safetensors has the weights, x.json the rest), and back to a
-  file that Dassl 0.6.3 and CoOp read:
-    python tools/checkpoint.py convert model.pth.tar-50 prompts.safetensors
-    python tools/checkpoint.py convert prompts.safetensors model.pth.tar-50
-
-  Only what was learned, without optimiser, random streams and fixed words:
-    python tools/checkpoint.py convert model.pth.tar-50 prompts.safetensors --learned-only
-
-tools/train.py --eval-only --model-dir takes run folders and files of either kind.
-exit codes: 0 done; 2 not done, and a paragraph says why
-"""
 DASSL = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/checkpoint.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("checkpoint", __doc__)
     actions = p.add_subparsers(dest="action", required=True, metavar="show|convert")
     show = actions.add_parser("show", help="print what is in it", allow_abbrev=False)
     show.add_argument("path", type=Path, metavar="FILE|RUN", help="a checkpoint, or a run folder")
@@ -71,65 +47,9 @@ def files_of(path: Path, epoch: int | None) -> list[str]:
     return [find_checkpoint(str(path), folder.name, [f.name for f in folders], epoch) for folder in folders]
 
 
-def describe(path: str) -> dict:
-    """Everything that `show` says of a file, as plain data."""
-    from dassl.engine.checkpoint_files import read_weights
-    from tools.checkpoint_kinds import is_fixed, kind_of
-
-    state = read_weights(path)
-    weights, kind = state["state_dict"], kind_of(state["state_dict"], state.get("trainer"))
-    all_fixed = all(map(is_fixed, weights))
-    return {
-        "file": path, "bytes": Path(path).stat().st_size, "format": format_of(path), "epoch": state.get("epoch"),
-        "val_result": plain_number(state.get("val_result")),
-        "other_entries": {name: told(value) for name, value in state.items()
-                          if name not in ("state_dict", "epoch", "val_result")},
-        "looks_like": {"method": kind.method, "names": kind.whose, "trainer": kind.trainer,
-                       "options": list(kind.options), "remark": kind.remark},
-        "weights": [row(name, value, is_fixed(name) and not all_fixed) for name, value in weights.items()],
-    }
-
-
-def row(name: str, value, fixed: bool) -> dict:
-    if not hasattr(value, "shape"):
-        return {"name": name, "shape": None, "dtype": type(value).__name__, "fixed": fixed}
-    told = {"name": name, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "fixed": fixed}
-    if value.is_meta or value.is_quantized or str(value.layout) != "torch.strided":
-        return told                                            # no plain row of numbers
-    numbers = (value.detach().abs() if value.is_complex() else value.detach()).double().flatten()
-    facts = {"min": numbers.min(), "mean": numbers.mean(), "max": numbers.max(), "norm": numbers.norm()} \
-        if len(numbers) else {}
-    return {**told, **{key: float(number) for key, number in facts.items()},
-            "not_finite": int((~numbers.isfinite()).sum())}
-
-
-def format_of(path: str) -> str:
-    import tarfile
-
-    if path.endswith(".safetensors"):
-        return "safetensors"
-    if zipfile.is_zipfile(path):
-        return "PyTorch, zip (1.6 and later)"
-    return "PyTorch, tar (0.1)" if tarfile.is_tarfile(path) else "PyTorch, pickles in a row (before 1.6)"
-
-
-def plain_number(value):
-    return value.item() if hasattr(value, "item") else value
-
-
-def told(value) -> str:
-    """One phrase for what a checkpoint holds beside weights."""
-    from dassl.compat.restricted_pickle import Inert
-
-    if isinstance(value, Inert):
-        return "an object, not read"
-    if isinstance(value, dict):
-        unread = sum(isinstance(item, Inert) for item in value.values())
-        return f"{', '.join(map(str, value)) or 'empty'}{f' ({unread} objects, not read)' if unread else ''}"
-    return "none" if value is None else str(plain_number(value))[:80]
-
-
 def show(args: argparse.Namespace) -> None:
+    from tools.checkpoint_content import describe, report
+
     found = [describe(path) for path in files_of(args.path, args.epoch)]
     if args.json:
         print(json.dumps(found, indent=2, default=str))
@@ -138,33 +58,12 @@ def show(args: argparse.Namespace) -> None:
         print(("\n" if number else "") + report(facts))
 
 
-def report(facts: dict) -> str:
-    from tabulate import tabulate
-
-    kind = facts["looks_like"]
-    options = " ".join(kind["options"])
-    lines = [facts["file"], f"  {facts['format']}, {facts['bytes']:,} bytes",
-             f"  epoch {facts['epoch']}, val_result {facts['val_result']}",
-             *(f"  {name}: {text}" for name, text in facts["other_entries"].items()),
-             f"  looks like {kind['method']}, with {kind['names']} names{': ' * bool(kind['remark'])}{kind['remark']}"]
-    if kind["trainer"]:
-        lines.append(f"  read by --trainer {kind['trainer']}{' with ' + options if options else ''}; "
-                     "options that shapes do not tell keep their defaults")
-    bad = sum(weight.get("not_finite", 0) for weight in facts["weights"])
-    if bad:
-        lines.append(f"  {bad} numbers are infinite or NaN")
-    rows = [[w["name"], "x".join(map(str, w["shape"])) if w["shape"] else "-", w["dtype"],
-             *(f"{w[key]:.4g}" if key in w else "" for key in ("min", "mean", "max", "norm")),
-             "fixed, not loaded" if w["fixed"] else ""] for w in facts["weights"]]
-    table = tabulate(rows, headers=["weight", "shape", "type", "min", "mean", "max", "norm", ""], disable_numparse=True)
-    return "\n".join([*lines, "", table])
-
-
 def convert(args: argparse.Namespace) -> None:
     from dassl.engine.checkpoint_files import read_weights
     from dassl.utils import UserError
     from dassl.utils.portable import write_portable
     from dassl.utils.torchtools import write_checkpoint
+    from tools.checkpoint_content import plain_number, without_objects
     from tools.checkpoint_kinds import is_fixed
 
     files = files_of(args.path, args.epoch)
@@ -193,19 +92,6 @@ def convert(args: argparse.Namespace) -> None:
     print(f"Wrote {' and '.join(written)} ({len(state['state_dict'])} weights, epoch {state.get('epoch')}).")
 
 
-def without_objects(value):
-    """Plain data: NumPy's numbers as Python's, unread objects as None."""
-    from dassl.compat.restricted_pickle import Inert
-
-    if isinstance(value, dict):
-        return {key: without_objects(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(without_objects(item) for item in value)
-    if isinstance(value, Inert):
-        return None
-    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
-
-
 def cli(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 2 (yours to mend) or 130."""
     args = parser().parse_args(argv)
@@ -213,6 +99,4 @@ def cli(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(cli())
+    command.script(cli)

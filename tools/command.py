@@ -1,4 +1,4 @@
-"""What commands share: numbers as flags, and how they end: with a code, and a paragraph for what its user can mend.
+"""What commands share: parsers, numbers as flags, and how they end: a code, and a paragraph for what its user can mend.
 
 Imports nothing heavy.
 """
@@ -9,14 +9,39 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 from tools.running import console
 
+HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
+called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
 INTERRUPTED = "Interrupted; nothing half-written is left."
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+
+def parser(name: str, description: str, **options) -> argparse.ArgumentParser:
+    """The parser of a command; the text below its flags is tools/help/<name>.txt."""
+    return argparse.ArgumentParser(prog=called.format(name), description=description, epilog=epilog(name),
+                                   **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False,
+                                      **options})
+
+
+def epilog(name: str) -> str:
+    """tools/help/<name>.txt; "" where there is none."""
+    path = HELP / f"{name}.txt"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def script(main: Callable[[], int | None]) -> NoReturn:
+    """`main()` as a command that ends quietly where nobody reads it any more, as in `| head`."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(ended(main, "Interrupted."))
 
 
 def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -18,21 +17,11 @@ from tools import command  # noqa: E402
 from tools.comparison import report  # noqa: E402
 from tools.comparison.differ import Comparison  # noqa: E402
 from tools.comparison.sides import NoRun, sides_of  # noqa: E402
-
-EXAMPLES = """
-examples:
-  python tools/compare.py output/digits/DAPT/tiny_16shots/seed1 output/digits/CoOp/tiny_16shots/seed1     two runs
-  python tools/compare.py output/digits/DAPT/tiny_16shots other_output/digits/DAPT/tiny_16shots           their seeds
-  python tools/compare.py a/seed1 b/seed1 c/seed1 --json                                                  for programs
-
-Folders of seeds are compared seed by seed where both have it; numbers are mean and population standard deviation.
-Classes are compared where the runs have predictions.csv, or TEST.PER_CLASS_RESULT wrote their accuracies to log.txt.
-"""
+from tools.runs.folder import Damaged  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/compare.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("compare", __doc__)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold the seeds of one row")
     p.add_argument("--classes", type=command.number(0), default=10, metavar="N",
                    help="show the N classes that differ most, 0 for none (default: 10)")
@@ -49,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         comparison = Comparison(sides_of(args.runs))
         said = json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False) if args.json else \
             report.text(comparison, args.classes)
-    except NoRun as error:
+    except (NoRun, Damaged) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -60,6 +49,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(command.ended(main, "Interrupted."))
+    command.script(main)

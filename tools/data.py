@@ -7,37 +7,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
+from tools.runs.cell import dataset_names  # noqa: E402
 
-CONFIGS = ROOT / "configs" / "datasets"
 README = ROOT / "datasets" / "README.md"
 OWN = "ImageDir"
 
-EXAMPLES = """
-examples:
-  python tools/data.py list                      every dataset, and whether it is here
-  python tools/data.py get dtd eurosat           download and unpack, in the layout of CoOp; goes on after a cut
-  python tools/data.py check oxford_pets         tree, counts, every file of the split, some images, names and labels
-  python tools/data.py check my_images           the same for a folder or list of your own, as --dataset-dir takes it
-
-environment: DATA (root of the datasets, default ./data), DASSL_OFFLINE=1 (fetch nothing)
-exit codes: 0 all is well; 2 something is for you to mend, and a paragraph says what
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/data.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("data", __doc__.splitlines()[0])
     p.add_argument("action", choices=("get", "check", "list", "readme"),
                    help="readme writes datasets/README.md anew from the cards")
     p.add_argument("names", nargs="*", metavar="NAME",
@@ -75,9 +60,7 @@ def act(args: argparse.Namespace) -> int:
 
 def yaml_names() -> dict[str, str]:
     """{file name in configs/datasets: registered name}, but for your own images."""
-    names = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
-             for path in sorted(CONFIGS.glob("*.yaml"))}
-    return {stem: name for stem, name in names.items() if name != OWN}
+    return {stem: name for stem, name in dataset_names().items() if name != OWN}
 
 
 def registered(name: str) -> str:
@@ -196,6 +179,4 @@ def readme() -> str:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(main())
+    command.script(main)

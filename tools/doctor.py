@@ -18,21 +18,11 @@ if str(ROOT) not in sys.path:
 from tools import command, status  # noqa: E402
 from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
 
-EXAMPLES = """
-examples:
-  python tools/doctor.py                       about a quarter of a minute on two CPU cores
-  DATA=/data/benchmarks python tools/doctor.py
-  python tools/doctor.py --json > machine.json
-  python tools/doctor.py --no-training         looks only
-
-exit codes: 0 ready (notes say what is limited); 1 something stops you, and the line says the way out
-"""
 _MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/doctor.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("doctor", __doc__)
     p.add_argument("--root", type=Path, default=Path(os.environ.get("DATA") or "data"),
                    help="folder of the datasets (default: $DATA, else ./data)")
     p.add_argument("--output", type=Path, default=Path(os.environ.get("OUTPUT") or ROOT / "output"),

@@ -1,4 +1,7 @@
-"""What this process may take of the machine: in a container less than there is. Imports nothing heavy."""
+"""What this process may take of the machine, by hand: psutil tells what the machine has, a container may give less.
+
+Imports nothing heavy.
+"""
 from __future__ import annotations
 
 import os

@@ -23,28 +23,10 @@ LIKE = {        # what it starts from: whose settings, what it is
     "dapt": ("DAPT", "both, with a loss on the distances of classes"),
     "pixel": ("AR", "learned pixels around a smaller image"),
 }
-EXAMPLES = f"""
-starting points:
-{chr(10).join(f'  {name:7}{what}' for name, (_, what) in LIKE.items())}
-or a copy, to be changed, of a trainer that is there:
-{chr(10).join(textwrap.wrap(', '.join(sorted(set(copied_trainer.methods()) - set(LIKE))), 100, initial_indent='  ',
-                            subsequent_indent='  '))}
-
-examples:
-  python tools/new_trainer.py MyMethod
-  python tools/new_trainer.py MyMethod --like dapt --source "My Paper (Me et al., CVPR 2027)"
-  python tools/new_trainer.py MyMethod --like vpt --dry-run
-  python tools/new_trainer.py MyMethod --like maple
-
-It writes trainers/mymethod.py, configs/trainers/MyMethod/tiny.yaml and vit_b16.yaml, and tests/test_mymethod.py. All
-tests pass at once; trainers/README.md says what to change next. Nothing that exists is touched.
-exit codes: 0 written; 2 not written, and a paragraph says why
-"""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/new_trainer.py", description=__doc__, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("new_trainer", __doc__)
     p.add_argument("name", metavar="NAME", help="as the paper writes it; the class's name and that of --trainer")
     p.add_argument("--like", choices=[*LIKE, *sorted(set(copied_trainer.methods()) - set(LIKE))], metavar="NAME",
                    default="coop", help="what to start from, see below (default: coop)")

@@ -15,19 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools import command  # noqa: E402
+
 TRAINED = ("Finish training", "Finished training")      # of Dassl, and of Dassl before 0.4
 TESTED = ("=> result",)
-
-EXAMPLES = """
-examples:
-  python tools/parse_test_res.py output/digits/DAPT/tiny_16shots                seed1/log.txt, seed2/log.txt, ...
-  python tools/parse_test_res.py output/digits/DAPT/tiny_16shots --ci95         95 % confidence interval, not std
-  python tools/parse_test_res.py output/base2new/test_new/dtd/shots_16/CoOp/vit_b16 --test-log     made with --eval-only
-  python tools/parse_test_res.py output/digits/DAPT --multi-exp                 each folder in it, and their average
-  python tools/parse_test_res.py output/digits/DAPT/tiny_16shots --keyword macro_f1
-
-+- is the population standard deviation (numpy.std), as in CoOp; --ci95: 1.96 of it over the root of the number of runs.
-"""
 
 
 class NothingFound(Exception):
@@ -109,8 +104,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/parse_test_res.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("parse_test_res", __doc__.splitlines()[0], allow_abbrev=True)
     p.add_argument("directory", help="folder with one folder per seed, each of which has a log.txt")
     p.add_argument("--ci95", action="store_true", help="95 %% confidence interval instead of the standard deviation")
     p.add_argument("--test-log", action="store_true",

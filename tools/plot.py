@@ -14,155 +14,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-
-FORMATS = ("png", "svg", "pdf")
-
-EXAMPLES = """
-A run is named by its folder; scripts and sweeps end with the list of theirs. Without --out the figure goes into it:
-plots/<figure>.png, or plots/<figure>-dark.png.
-
-examples:
-  Which prompt and which descriptions decide each class, with a run to draw (about a minute on two CPU cores):
-    bash scripts/dvp.sh shapes_clutter 16 --variant cse --seeds 1
-    python tools/plot.py prm output/shapes_clutter/DVPcse/tiny_16shots/seed1
-
-  The same for two classes and ten descriptions of each, as a PDF for a paper:
-    python tools/plot.py prm RUN --classes "red plain circle" "blue dotted ring" --top 10 --format pdf
-
-  The learned pixels, and an image of your own under them:
-    python tools/plot.py prompts RUN --image cat.jpg --style dark
-
-  How a training went; accuracy against shots of all finished runs, with published values where a recipe knows them:
-    python tools/plot.py curves RUN
-    python tools/plot.py curves output --published all
-
-  Images and class texts on a map, zero-shot beside trained, with uniformity and compactness (also as JSON beside it):
-    python tools/plot.py embeddings RUN --classes zero one two --images 100
-
-  The vocabulary's words nearest to a learned context: in the console, as CSV, as a figure:
-    python tools/plot.py words RUN
-    python tools/plot.py words RUN --class "red plain circle" --top 8 --out words.csv
-
-  A whole folder of results as one page, which opens without network and prints:
-    python tools/plot.py report output
-    python tools/plot.py report output -o report.html --runs RUN1 RUN2
-"""
-
-
-MORE = {
-    "embeddings": """
-Below each map and in a .json beside the figure:
-  texts: uniformity          log of the mean of exp(-2 d^2) over all pairs of class texts, d their distance
-  texts: inter-dispersion    the same without the log; what DAPT's text loss lowers, so that classes spread
-  images: within a class     mean distance of an image to the mean of its class; DAPT's image loss pulls it down
-  images: between classes    mean distance of two class means
-  images: between / within   the ratio: how far apart classes are, in units of their own width
-  gap from images to texts   distance between the mean image and the mean class text
-Texts are of all classes, images of the drawn ones. The draw of images and t-SNE are the same at every call.
-
-examples:
-  python tools/plot.py embeddings RUN
-  python tools/plot.py embeddings RUN --classes zero one two --images 100 --format pdf
-""",
-    "words": """
-Distances are Euclidean, between token embeddings, as in CoOp's paper; the table says how far apart usual words are. A
-learned word that is farther than that from all of them means none of them.
-
-examples:
-  python tools/plot.py words RUN
-  python tools/plot.py words RUN --class "red plain circle" --top 8        contexts of classes (TRAINER.COOP.CSC True)
-  python tools/plot.py words RUN --out words.csv
-  python tools/plot.py words RUN --format svg --style dark                 into RUN/plots/
-""",
-    "report": """
-The page is one file: no network, no scripts, light and dark as the reader's screen has it, made for printing too.
-
-examples:
-  python tools/plot.py report output                                       output/report.html
-  python tools/plot.py report output --no-test                             in seconds: no model is loaded
-  python tools/plot.py report output -o dapt.html --runs output/digits/DAPT/tiny_16shots/seed{1,2,3}
-""",
-    "curves": """
-examples:
-  python tools/plot.py curves RUN                                          loss and its terms, accuracy, learning rate
-  python tools/plot.py curves output --published all --format pdf          every dataset, and the average, in a panel
-""",
-}
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/plot.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
-
-    def add(name: str, shows: str, source: str = "RUN", formats: tuple = FORMATS,
-            out: str = "where the figure goes (default: into the run folder)") -> argparse.ArgumentParser:
-        f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False,
-                               epilog=MORE.get(name), formatter_class=argparse.RawDescriptionHelpFormatter)
-        f.add_argument("source", metavar=source, type=Path, help={"RUN": "folder of a run", "OUTPUT":
-                       "folder of all results"}.get(source, "folder of a run, or of all results"))
-        f.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
-        if len(formats) > 1:
-            f.add_argument("--format", choices=formats, help="default: that of --out, else png")
-            f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
-        f.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                       help="what defines the run's trainer, as tools/train.py was given it; repeatable")
-        f.set_defaults(formats=formats)
-        return f
-
-    def add_checkpoint(f: argparse.ArgumentParser) -> None:
-        f.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-
-    def add_data(f: argparse.ArgumentParser) -> None:
-        f.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-
-    f = add("prm", "which prompt and which descriptions decide each class (DVPcse, DVPcls)")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose descriptions are shown (default: up to 8, those that lean most on each prompt)")
-    f.add_argument("--top", type=int, default=5, metavar="N", help="descriptions of each of these classes (default: 5)")
-    add_checkpoint(f)
-    f = add("prompts", "the learned pixels, what training changed, and images under them (VP, AR, AttrVR, DVP)")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose first test image is shown (default: three classes)")
-    f.add_argument("--image", nargs="+", default=(), metavar="FILE", dest="files",
-                   help="images of your own instead; the dataset is then not needed")
-    add_checkpoint(f)
-    add_data(f)
-    f = add("confusion", "which class is taken for which, and the most frequent mistakes")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="only these rows and columns")
-    f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
-    add_checkpoint(f)
-    add_data(f)
-    add_checkpoint(add("reliability", "whether confidences are the share of right answers, from predictions.csv"))
-    f = add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots",
-            "FOLDER")
-    f.add_argument("--published", choices=("own", "all", "none"), default="own",
-                   help="of a folder of results: published values of its methods, of every method that a recipe of the "
-                        "same config knows, or none (default: own)")
-    f = add("embeddings", "images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
-            "compactness")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose images are drawn, up to 24 (default: all, or 24 evenly among them)")
-    f.add_argument("--images", type=int, default=50, metavar="N", help="of each class at most (default: 50)")
-    f.add_argument("--keep-gap", action="store_true",
-                   help="leave images and texts apart as CLIP has them; by default their means are laid together")
-    add_checkpoint(f)
-    add_data(f)
-    f = add("words", "the vocabulary's words nearest to a learned context (CoOp, CoCoOp, DAPT); prints a table",
-            formats=(*FORMATS, "csv"), out="write a figure or, as .csv, the rows (default: only the console)")
-    f.add_argument("--class", nargs="+", default=(), metavar="NAME", dest="classes",
-                   help="whose context, where every class has its own (default: three classes)")
-    f.add_argument("--top", type=int, default=5, metavar="N", help="words for each context word (default: 5)")
-    add_checkpoint(f)
-    f = add("report", "one HTML page of a folder of results: tables, curves, chosen runs, config, environment, what is "
-            "missing", "OUTPUT", ("html",), "the page (default: OUTPUT/report.html)")
-    f.add_argument("--runs", nargs="+", type=Path, default=(), metavar="RUN",
-                   help="run folders to look into (default: of each trained method its most shots, up to 6 runs)")
-    f.add_argument("--no-test", action="store_true",
-                   help="leave out what has to load the model and the dataset (embeddings, confusion); fast")
-    f.add_argument("--title", default="", help="of the page (default: names the folder)")
-    add_data(f)
-    return p
+from tools.plotting.arguments import parser  # noqa: E402
 
 
 def target(args: argparse.Namespace) -> Path | None:
@@ -199,8 +51,8 @@ def main(args: argparse.Namespace) -> Path | None:
     from tools import train
 
     train.register()                # this checkout's packages first, whatever else is installed under their names
-    from tools.plotting.run import Run
     from tools.plotting.style import THEMES, context, save
+    from tools.runs.run import Run
 
     if getattr(args, "top", 1) < 1:
         raise UserError(f"--top takes 1 or more; got {args.top}.")

@@ -9,7 +9,6 @@ In Python:
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,31 +19,9 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 
-EXAMPLES = """
-examples:
-  Images, a folder with all below it, a pattern; a run is named by its folder, wherever that lies now:
-    python tools/predict.py --run output/digits/DAPT/tiny_16shots/seed1 a.png photos/ "scans/*.jpg"
-
-  Other classes than those it was trained on, where its prompts serve any:
-    python tools/predict.py --run RUN --classes "cat, dog, bird" photos/
-
-  Without a run: zero-shot CLIP, here with the embedded model, which downloads nothing:
-    python tools/predict.py --backbone tiny --classes "circle, square, star" --template "a photo of a {}." photos/
-
-  For programs: confidences in [0, 1], all of the five likeliest classes, images that cannot be read with the reason:
-    python tools/predict.py --run RUN photos/ --json > answers.json
-    python tools/predict.py --run RUN photos/ --csv --topk 1 > answers.csv
-
-  A page in the browser where one drops an image (this machine only; needs: pip install starlette uvicorn):
-    python tools/predict.py --run RUN --serve
-
-exit codes: 0 all images were read; 1 some were not, and they are named; 2 nothing was done, and a paragraph says why
-"""
-
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/predict.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("predict", __doc__.splitlines()[0])
     p.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders (with all below them), patterns")
     p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
     p.add_argument("--classes", default="", metavar="NAMES",
@@ -114,7 +91,7 @@ def classifier_of(args: argparse.Namespace, float32: bool = False):
 def main(args: argparse.Namespace) -> int:
     """Predict and print, or serve. Returns 0, or 1 where images could not be read."""
     if args.serve:
-        from tools.serve.server import serve
+        from tools.labs.serve.server import serve
 
         return serve(lambda: classifier_of(args), args)
     from dassl.utils import UserError
@@ -169,6 +146,4 @@ def _answers(classifier, paths: list[str], args: argparse.Namespace) -> list:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(cli())
+    command.script(cli)

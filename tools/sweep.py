@@ -9,62 +9,32 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import inputs, protocols, table  # noqa: E402
+from tools import command, table  # noqa: E402
 from tools.command import number  # noqa: E402
-from tools.recipes import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe  # noqa: E402
 from tools.running import console  # noqa: E402
+from tools.runs import protocols  # noqa: E402
+from tools.runs.cell import RecipeError  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
-from tools.sweeping.estimate import Times, plan_table, side_by_side  # noqa: E402
+from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
-from tools.sweeping.overview import duration  # noqa: E402
-from tools.sweeping.slots import Slots, slots  # noqa: E402
-from tools.tables.published import shipped  # noqa: E402
+from tools.sweeping.plan import other_settings, outline, plan, rows, split_options  # noqa: E402
+from tools.sweeping.slots import slots  # noqa: E402
 
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
-
-EXAMPLES = """
-examples:
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --seeds 1 2 3
-  python tools/sweep.py --recipe coop vpt dapt --datasets digits --shots 1 4 16     one table of three methods
-  python tools/sweep.py --recipe dapt --datasets all --shots 16 --dry-run       the paper's datasets, commands only
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 TRAINER.DAPT.TXT_BETA 0.0   an ablation, kept apart
-  python tools/sweep.py --recipe coop --datasets digits --shots 16 --protocol base2new     base, new and harmonic mean
-  python tools/sweep.py --recipe dapt --datasets shapes --shots 16 --protocol dg --targets shapes_noise shapes_sketch
-  python tools/sweep.py --recipe tda --datasets digits --protocol continual --targets digits:fog:5 digits:snow:5
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation     CE, +inter, +intra, both
-  python tools/sweep.py --recipe coop --dataset-dir my_images --config tiny --shots 16     images of your own
-  CUDA_VISIBLE_DEVICES=0,2 python tools/sweep.py --recipe dapt --datasets all --jobs-per-gpu 2    four runs at a time
-  python tools/sweep.py --recipe dapt --datasets all --launcher slurm --partition gpu --time 2:00:00 --mem 32 --no-wait
-                                                       every run a job of Slurm; again: how they stand
-  python tools/sweep.py --plugin near.py --recipe coop near.yaml --datasets digits --shots 16     a trainer of your own,
-          near.yaml: {trainer: NearZeroShot, config: configs/trainers/CoOp/tiny.yaml, seeds: [1, 2, 3], shots: [16],
-                      datasets: {}}
-
-Runs go side by side where that is faster: the embedded model takes one CPU thread per run, alone or in a sweep, so
-results do not depend on --jobs; other models take every core of a CPU, or one GPU each. --jobs N on a CPU gives each of
-those cores/N threads, which may change their last bits; OMP_NUM_THREADS fixes the number. Ctrl-C, a crash or a kill
-loses no finished run: the same command goes on from there.
-
-environment: DATA (root of the datasets, default data/ of the checkout), OUTPUT (default output/), SEEDS ("1 2 3")
-"""
+__all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/sweep.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-                                usage="%(prog)s --recipe NAME (--datasets NAME ... | --dataset-dir PATH) [options] "
-                                      "[KEY VALUE ...]")
+    p = command.parser("sweep", __doc__.splitlines()[0], usage="%(prog)s --recipe NAME (--datasets NAME ... | "
+                       "--dataset-dir PATH) [options] [KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
     p.add_argument("--datasets", nargs="+", default=[],
                    help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images')
@@ -114,64 +84,6 @@ def _jobs(text: str) -> int | None:
     return int(text)
 
 
-def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Separate KEY VALUE pairs, wherever they stand, from the flags.
-
-    Raises:
-        RecipeError: the last key has no value.
-    """
-    flags, options, words = [], {}, list(words)
-    while words:
-        word = words.pop(0)
-        if word == "--new-key":                                  # its KEY VALUE is no option of the runs
-            flags += [word, *words[:2]]
-            del words[:2]
-        elif not _KEY.fullmatch(word):
-            flags.append(word)
-        elif not words:
-            raise RecipeError(f"Options come in pairs KEY VALUE; {word} has no value.")
-        else:
-            options[word] = words.pop(0)
-    return flags, options
-
-
-def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
-    """Cells in the order they run; the zero-shot ones first, for they show at once that data and weights are there."""
-    wanted: list[Cell] = []
-    for recipe in map(load_recipe, args.recipe):
-        trains = recipe.table["shots"]                       # without shots nothing is trained
-        for shots in args.shots or trains if trains else [None]:
-            for dataset, own in _datasets(args, recipe, shots):
-                for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
-                    cell = recipe.cell(dataset, shots, seed, options, args.config, own)
-                    wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
-    first = [protocols.zeroshot(cell) for cell in wanted]
-    return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
-
-
-def _with_code(planned: list[Cell], args: argparse.Namespace) -> list[Cell]:
-    """The flags that name code of others, given to the runs that are theirs.
-
-    Runs of the checkout's trainers stay what they are without these flags, results that exist already among them.
-    """
-    flags = [word for plugin in args.plugin for word in ("--plugin", plugin)]
-    flags += ["--extend-cfg", args.extend_cfg] if args.extend_cfg else []
-    flags += [word for pair in args.new_key for word in ("--new-key", *pair)]
-    flags += [f"--{name.replace('_', '-')}" for name in ("replace", "allow_cpu_shim") if getattr(args, name)]
-    if not flags:
-        return planned
-    ours = {recipe.trainer for recipe in shipped()}
-    found = [replace(cell, code=tuple(flags)) if args.replace or cell.trainer not in ours
-             or not is_ours(cell.config_file) else cell for cell in planned]
-    if not any(cell.code for cell in found):
-        raise RecipeError(f"{flags[0]} brings code of others, and every run of this sweep is of a trainer of the "
-                          "checkout. Name a recipe for the plugin's trainer by its path: --recipe mine.yaml, a yaml of "
-                          "{trainer: NAME, config: PATH.yaml, seeds: [1, 2, 3], shots: [16], datasets: {}}. Or add "
-                          "--replace, which gives every run these flags: for a plugin with one of our names, or with a "
-                          "dataset.")
-    return found
-
-
 def main(argv: list[str] | None = None) -> int:
     """The sweep.
 
@@ -196,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(p.command_line() for p in planned))
         return 0
     if not args.force and (other := [p for p in planned if p.state == "other"]):
-        print(_other_settings(other), file=sys.stderr)
+        print(other_settings(other), file=sys.stderr)
         return 2
     print(outline(planned, todo, places, times, output), flush=True)
     former = {number: signal.signal(number, _leave) for number in launch.interrupt_signals()
@@ -226,34 +138,6 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.code
 
 
-def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots, times: Times, output: str) -> str:
-    """What will be run, how many at a time, and about how long it takes."""
-    done = len(planned) - len(todo)
-    if not todo:
-        return f"All {done} results exist already; --force runs again.\n"
-    known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
-    estimate = f"about {duration(side_by_side(known, len(places.devices)))}" if known else ""
-    if not known:
-        estimate = "known after the first runs"
-    elif len(known) < len(todo):
-        estimate += f" for {len(known)} of them, the rest not known yet"
-    count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
-    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}.\n"
-            f"Results go to {table.short(Path(output))}.")
-
-
-def rows(planned: list[cells.Planned]) -> list[table.Row]:
-    """A table row per folder of seeds."""
-    found: dict[Path, table.Row] = {}
-    for p in planned:
-        cell, folder = p.cell, p.folder.parent
-        row = found.setdefault(folder, table.row_of(folder, cell.shots))
-        row.published, row.published_from = cell.published, cell.published_from
-        row.variant, row.variant_opts = cell.variant, cell.variant_opts
-        row.add(cell.seed, p.record)
-    return table.in_order(list(found.values()))
-
-
 def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     """What is not finished, and what tests a run that is made anew."""
     todo, anew = [], set()
@@ -268,37 +152,9 @@ def _leave(number: int, _frame) -> None:
     sys.exit(128 + number)
 
 
-def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> list[tuple[str, tuple[str, ...]]]:
-    """Names, each with the flags that name it where it is a folder of the user's own."""
-    if bool(args.datasets) == bool(args.dataset_dir):
-        raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
-    if args.dataset_dir:
-        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
-        return [(inputs.name_of(args.dataset_dir), tuple(word for pair in flags.items() if pair[1] for word in pair))]
-    if "all" in args.datasets and not recipe.main_datasets(shots):
-        raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
-                          ", so --datasets all is none. Name them.")
-    return [(d, ()) for name in args.datasets for d in (recipe.main_datasets(shots) if name == "all" else [name])]
-
-
-def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:
-    if args.seeds:
-        return args.seeds
-    words = os.environ.get("SEEDS", "").replace(",", " ").split()
-    if not all(re.fullmatch(r"\d+", word) for word in words):
-        raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3"; got {os.environ["SEEDS"]!r}.')
-    return [int(word) for word in words] or recipe.table["seeds"]
-
-
 def _default(name: str) -> str:
     """A folder of the checkout, named as short as can be from here."""
     return name if Path.cwd() == ROOT else str(ROOT / name)
-
-
-def _other_settings(other: list[cells.Planned]) -> str:
-    changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
-    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than "
-            f"would be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
 
 
 if __name__ == "__main__":

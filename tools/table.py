@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -19,40 +18,21 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-from tools.recipes import RecipeError, load_recipe, nearest  # noqa: E402
+from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
 from tools.tables.listing import listing, short  # noqa: E402
-from tools.tables.rows import Row, config_of, in_order, row_of  # noqa: E402
+from tools.tables.rows import Row, in_order, row_of  # noqa: E402
+from tools.tables.select import RUNS, select, write  # noqa: E402
 
-__all__ = ["Row", "config_of", "in_order", "main", "render", "row_of", "scan", "short"]
+__all__ = ["Row", "in_order", "main", "render", "row_of", "scan", "select", "short"]
 
 FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
 ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
-RUNS = "runs"
-
-EXAMPLES = """
-examples:
-  python tools/table.py                                           every table that the runs in $OUTPUT or output/ make
-  python tools/table.py output --table methods --shots 16         one of them, at 16 shots
-  python tools/table.py output --table base2new --format latex --output base2new.tex
-  python tools/table.py output --trainers CoOp DAPT --datasets dtd eurosat --seeds 1 2 3
-  python tools/table.py output old_output --table runs            two folders; equal rows say where they lie
-  python tools/table.py output --output results.csv               a line per row, unrounded; also .json, .md, .tex
-
-the ablation of DAPT's losses (CE, + inter, + intra, both), made and shown:
-  python tools/sweep.py --recipe dapt --datasets digits --shots 16 --protocol ablation
-  python tools/table.py --table ablation
-
-(2/3) marks missing seeds: those of folders that have begun and not ended, and those that other rows have. ! marks a
-collapsed seed: less than 5 points above chance, more than 20 points below the best seed of its row, or less than half
-as far above chance as that. It stays in the mean.
-"""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/table.py", description=__doc__, epilog=EXAMPLES, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = command.parser("table", __doc__)
     p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
@@ -82,75 +62,6 @@ def render(rows: list[Row]) -> str:
     """The long table of a sweep, and its ablation where it has one."""
     grids = layouts.build(rows, ("ablation",)) if any(row.variant for row in rows) else []
     return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
-
-
-def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
-    """The rows asked for; each gets the seeds that it should have.
-
-    Raises:
-        RecipeError: a trainer or dataset is not among them, or nothing is left.
-    """
-    for name, known in (("trainers", {row.trainer for row in rows}), ("datasets", {row.dataset for row in rows})):
-        wanted = getattr(args, name) or []
-        spelt = {k.lower(): k for k in known}
-        for word in wanted:
-            if word.lower() not in spelt:
-                raise RecipeError(f"There is no run of {word!r} here. {nearest(word, known)}")
-        setattr(args, name, [spelt[word.lower()] for word in wanted])
-    kept = [row for row in rows if (not args.trainers or row.trainer in args.trainers)
-            and (not args.datasets or row.dataset in args.datasets)
-            and (not args.configs or any(text in f"{row.config} {row.where}" for text in args.configs))
-            and (not args.shots or row.shots is None or row.shots in args.shots)]
-    if args.datasets:
-        kept.sort(key=lambda row: args.datasets.index(row.dataset))
-    _add_missing(kept, args.seeds)
-    kept = [row for row in kept if row.seeds]
-    if not any(row.found for row in kept):
-        raise RecipeError("No finished run is left by --trainers, --datasets, --configs, --shots and --seeds. Without "
-                          "them, --table runs shows all there are.")
-    return kept
-
-
-def _add_missing(rows: list[Row], seeds: list[int] | None) -> None:
-    """Give rows the seeds that they should have: those asked for, else those that others of the same protocol have."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.shots is not None and max(row.seeds) >= 0:
-            transfer = row.source or "@transfer" in row.config
-            groups.setdefault("transfer" if transfer else "base2new" if row.classes else "", []).append(row)
-    for own in groups.values():
-        wanted = set(seeds or {seed for row in own for seed in row.seeds if seed >= 0})
-        for row in own:
-            row.keep(wanted)
-
-
-def write(rows: list[Row], args: argparse.Namespace) -> str:
-    """The text of the tables asked for, in the format asked for.
-
-    Raises:
-        RecipeError: the runs make no table of that name.
-    """
-    names = tuple(name for name in args.table or () if name != RUNS)
-    grids = layouts.build(rows, names or None) if names or not args.table else []
-    long = RUNS in (args.table or ()) or (not grids and not args.table)
-    if args.format in ("csv", "json"):
-        if args.table and not long:
-            used = {id(row) for grid in grids for row in grid.rows} | {
-                id(part) for grid in grids for row in grid.rows for part in row.parts or ()}
-            rows = [row for row in rows if id(row) in used]
-        if rows:
-            return formats.as_csv(rows) if args.format == "csv" else formats.as_json(grids, rows)
-    elif args.format == "latex" and long:
-        raise RecipeError(f"The table {RUNS} has no LaTeX; name another one with --table, or take --format markdown.")
-    for name in names:
-        if not any(grid.name == name for grid in grids):
-            kinds = sorted({layouts.protocol_of(row) for row in rows})
-            raise RecipeError(f"There is no run for the table {name}; there are runs of {', '.join(kinds)}.")
-    if args.format == "latex":
-        return formats.latex(grids, rows, args.digits, args.standalone)
-    draw, style = (formats.text, "simple") if args.format == "text" else (formats.markdown, "pipe")
-    parts = [draw(grids, rows, args.digits)] if grids else []
-    return "\n\n".join([*parts, *([listing(rows, args.digits, style)] if long else [])])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -202,6 +113,4 @@ def _format_of(file: str | None) -> str:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)       # `| head` ends it quietly
-    sys.exit(command.ended(main, "Interrupted."))
+    command.script(main)

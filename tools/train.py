@@ -6,35 +6,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
-import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from tools.running import console, endings, faults, restart  # noqa: E402
+from tools.running import console, endings, faults  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
-from tools.running.configuration import (  # noqa: E402
-    in_folder_of_this_process,
-    in_own_folder,
-    own_packages_first,
-    register,
-    setup_cfg,
-    with_values,
-)
+from tools.running.configuration import setup_cfg  # noqa: E402
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
 from tools.running.restart import ANEW, SWEEP  # noqa: E402
+from tools.runs.checkout import own_packages_first, register  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 __all__ = ["ANEW", "IN_USE", "PROGRESS", "ROOT", "SWEEP", "USER_ERROR", "cli", "main", "parser", "register",
            "setup_cfg"]
-
-logger = logging.getLogger("tools.train")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -42,98 +31,10 @@ def main(args: argparse.Namespace) -> None:
     own_packages_first()
     from dassl.utils import distributed, stop
     from dassl.utils.deterministic import bit_for_bit
+    from tools.running.run import run
 
     with stop.on_signals(), bit_for_bit(args.deterministic), distributed.processes(), contextlib.ExitStack() as stack:
-        _run(args, stack)
-
-
-def _run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
-    from tools.running.foreign import code_of_others
-
-    with code_of_others(args.allow_cpu_shim):
-        cfg = setup_cfg(args)
-    if args.print_config:
-        print(cfg.dump())
-        return
-    import torch
-
-    from dassl.compat import cpu_shim
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError, collect_env_info, distributed, setup_logger
-    from dassl.utils.logger import CONSOLE
-    from dassl.utils.run_lock import RunLock
-    from tools.running import tested
-    from tools.sweeping.slots import threads_of
-
-    if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
-        torch.set_num_threads(threads)
-    TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is told before a folder is made
-    DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
-        cfg = in_own_folder(cfg, args)
-    cfg = stack.enter_context(in_folder_of_this_process(cfg))
-    folder, first_new = Path(cfg.OUTPUT_DIR), endings.first_new(Path(cfg.OUTPUT_DIR))
-    try:
-        with RunLock(folder) as lock, setup_logger(cfg.OUTPUT_DIR) as log, \
-                code_of_others(args.allow_cpu_shim):
-            try:
-                if lock.taken_over_from:
-                    logger.warning("%s was left by %s, which is gone; this run takes it over", folder,
-                                   lock.taken_over_from)
-                if args.eval_only:
-                    cfg = tested.with_learned_classes(cfg, args.model_dir)
-                run = restart.Beginning(folder, args, cfg.dump(), cfg.RESUME)
-                cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
-                logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
-                            "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
-                if cpu_shim.is_on():
-                    logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
-                logger.info("%s\n%s", cfg, collect_env_info())
-                with distributed.told_apart():
-                    _train_or_test(cfg, args, run)
-                run.complete()
-            except BaseException as error:
-                logger.info("Stopped: %s", "".join(traceback.format_exception(error)))     # its last lines say why
-                raise
-    except UserError as error:
-        if isinstance(error, distributed.OtherProcessEnded):       # nothing that its user wrote wrongly
-            raise
-        endings.remove_if_nothing_ran(folder, first_new)
-        raise
-
-
-def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning) -> None:
-    from dassl.engine import build_trainer
-    from dassl.engine.hooks import Hook
-    from dassl.utils import distributed, set_random_seed
-    from tools.running.first_look import first_look
-    from tools.running.tested import refuse_other_classes
-
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
-    else:
-        distributed.same_streams()
-    trainer = build_trainer(cfg)
-
-    class ReplaceFormerRun(Hook):
-        def before_writing(self, trainer) -> None:
-            run.replace()
-
-    trainer.hooks.append(ReplaceFormerRun())
-    if args.eval_only:
-        refuse_other_classes(trainer, args.model_dir)
-        wanted = inspect.signature(trainer.load_model).parameters       # some public trainers take the config too
-        trainer.load_model(args.model_dir, epoch=args.load_epoch, **({"cfg": cfg} if "cfg" in wanted else {}))
-    if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
-        first_look(trainer)
-    if args.no_train:
-        return
-    if args.eval_only:
-        trainer.test()
-    else:
-        trainer.train()
-    run.replace()                               # for a trainer that never calls its hooks
+        run(args, stack)
 
 
 def cli(argv: list[str] | None = None) -> int:

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dassl.files.whole import write_whole
 from dassl.utils import distributed, stop
 from dassl.utils.errors import UserError
 from dassl.utils.run_record import config_hash, fewshot_hash
 from dassl.utils.torchtools import load_checkpoint
-from dassl.utils.whole_files import write_whole
 
 from .hooks import parallel
 from .streams import random_streams, set_random_streams

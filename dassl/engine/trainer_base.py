@@ -33,6 +33,7 @@ class TrainerBase(StepMethods):
         adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
         hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains: three
             of them.
+        recorded: what else results.json shall say, of whoever started the run.
         share: this process's part of the training batch; None in a run of one process.
     """
 
@@ -43,7 +44,7 @@ class TrainerBase(StepMethods):
 
     def __init__(self):
         super().__init__()
-        self._writer = None
+        self._writer, self.recorded = None, {}
         self.on_nan, self.autosave, self.domains = OnNaN(), Autosave(), Domains()
         self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), self.domains,
                                   Record()]

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dassl.files.whole import write_whole
+
 from .errors import MissingFile, UserError
 from .tools import write_json
-from .whole_files import write_whole
 
 ENDING = ".safetensors"
 

@@ -6,7 +6,8 @@ import importlib
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+
+from dassl.names import nearest
 
 from .errors import UserError
 
@@ -17,13 +18,6 @@ class UnknownName(UserError, KeyError):
     """A name that nothing is registered under."""
 
     __str__ = Exception.__str__
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """" Did you mean X?" for the known name nearest to `name`, or ""; upper and lower case do not count."""
-    by_fold = {k.lower(): k for k in known}
-    near = get_close_matches(name.lower(), by_fold, 1, cutoff=0.5)
-    return f" Did you mean {by_fold[near[0]]}?" if near else ""
 
 
 def builder(registry: Registry) -> Callable:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .whole_files import remove_parts, write_whole
+from dassl.files.whole import remove_parts, write_whole
 
 logger = logging.getLogger(__name__)
 _TYPES = {"float32": np.float32, "float16": np.float16}

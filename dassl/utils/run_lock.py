@@ -15,8 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dassl.files.whole import write_whole
+
 from .errors import UserError
-from .whole_files import write_whole
 
 FILE, OWNER = "run.lock", "run.lock.txt"
 PATIENCE = 0.5                      # seconds: whoever asks for the owner holds the lock for a moment

@@ -18,6 +18,7 @@ from dassl.compat import cpu_shim
 
 from .tools import cache_dir, write_json
 
+VERSION = 2                         # of results.json; 1 had neither this nor a cell
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dassl.files.whole import write_whole
 from dassl.utils import cache_dir, distributed
-from dassl.utils.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 

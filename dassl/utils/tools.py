@@ -17,8 +17,9 @@ import torch
 import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dassl.files.whole import write_whole
+
 from .errors import UserError
-from .whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 

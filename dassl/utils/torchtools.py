@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dassl.compat.restricted_pickle import restricted_pickle
+from dassl.files.whole import write_whole
 
 from .errors import MissingFile, UserError
 from .layers import init_network_weights, set_bn_to_eval  # noqa: F401
 from .portable import ENDING, read_portable
 from .tools import count_num_param, mkdir_if_missing, tolist_if_not  # noqa: F401 - Dassl has the first one here
-from .whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 

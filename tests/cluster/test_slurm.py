@@ -14,7 +14,7 @@ import pytest
 import torch
 from one_node import CPUS
 
-from tools.inputs import read_json
+from tools.runs.inputs import read_json
 
 pytest.importorskip("submitit")
 pytestmark = pytest.mark.slurm

@@ -7,7 +7,7 @@ from random_clip import state_dict
 from clip import FrozenCLIP, InputError, tokenize
 from dassl.config import CfgNode
 from tests.parts.five_steps import follow
-from tools.benchmark.field import blocks_of
+from tools.labs.bench.field import blocks_of
 from trainers.parts.classes import Classes
 from trainers.parts.read_only import ReadOnlyPrompt
 from trainers.rpo import RPO

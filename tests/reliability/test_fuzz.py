@@ -12,7 +12,7 @@ from dassl.utils import UserError, load_checkpoint
 from datasets.download import extract
 from datasets.kept_lists import read_coop_pickle
 from datasets.own_lists import read_classnames, read_own
-from tools.results import read
+from tools.runs.record import Record
 from trainers.parts.description_files import read_descriptions
 
 PATIENT = settings(max_examples=60, deadline=None,
@@ -71,5 +71,5 @@ def test_any_table_is_read_or_refused(rows, head, tmp_path):
 @given(content=JSON)
 def test_any_record_of_a_run_is_read_or_left_out(content, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(content))
-    record = read(tmp_path)
+    record = Record.read(tmp_path)
     assert record is None or isinstance(record, dict)

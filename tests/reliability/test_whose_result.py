@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools import inputs, train
+from tools import train
+from tools.runs import inputs
 from trainers._base import PromptTrainer
 
 FEW = ("DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "0", "TEST.COMPUTE_CMAT", "True")

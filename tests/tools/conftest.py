@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools import inputs, sweep, train
+from tools import sweep, train
+from tools.runs import inputs
 from tools.sweeping import cells
 
 

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tools import inputs, train  # noqa: E402
+from tools import train  # noqa: E402
 from tools.running import restart  # noqa: E402
+from tools.runs import inputs  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 

@@ -1,13 +1,15 @@
 """What tests of figures share: drawing one, finding its parts, reading what stands on it."""
 import importlib
 import json
+import re
 
 from tools import plot
+from tools.runs.cell import Cell
 
 
 def figure(name, folder, **options):
-    from tools.plotting.run import Run
     from tools.plotting.style import THEMES, context
+    from tools.runs.run import Run
 
     source = folder if name == "curves" else Run(folder)
     with context(THEMES["light"]):
@@ -58,5 +60,18 @@ def write_result(root, dataset, trainer, variant, seed, accuracy, shots):
     folder = root / dataset / trainer / variant / f"seed{seed}"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(
-        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots,
-         "learned_parameters": 1}))
+        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots, "seed": seed,
+         "learned_parameters": 1, "cell": cell_in(folder, shots, {}).as_dict()}))
+
+
+def cell_in(path, shots, opts):
+    """The cell whose folder this is, as a sweep has it."""
+    dataset, trainer, variant, seed = path.parts[-4:]
+    config, *rest = re.split(r"_\d+shots|(?=@)|(?=-[A-Z])", variant, maxsplit=1)
+    rest = "".join(rest)
+    tag = re.match(r"(@[a-z0-9_]+)?", rest)[0]
+    own = dict(pair.split("=", 1) for pair in rest[len(tag) + 1:].split(",") if pair)
+    half = {"DATASET.SUBSAMPLE_CLASSES": tag[1:]} if tag in ("@base", "@new") else {}
+    trained = Cell(trainer, tag[6:], shots, 1, config) if tag.startswith("@from_") else None
+    return Cell(trainer, dataset, None if trainer == "ZeroshotCLIP" else shots, int(seed[4:]), config,
+                opts={**opts, **own, **half}, user_opts=own, train_on=trained, recipe="any", tag=tag)

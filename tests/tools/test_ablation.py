@@ -2,8 +2,9 @@
 import pytest
 import yaml
 
-from tools import protocols, train
-from tools.recipes import CONFIGS, RecipeError, load_recipe
+from tools import train
+from tools.runs import protocols
+from tools.runs.recipe import CONFIGS, RecipeError, load_recipe
 
 NAMES = ["CE", "CE + inter", "CE + intra", "CE + inter + intra"]
 

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from clip.products import by_onednn
 from clip.tokenizer import encode
 from tools import bench
-from tools.benchmark import field_steps, floor, loading, measure, memory, ours, report
-from tools.benchmark.field_rows import STEPS, step_class
-from tools.benchmark.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
-from tools.benchmark.timing import PARTS, Watch
-from tools.benchmark.workload import batch_of, build_trainer
+from tools.labs.bench import field_steps, floor, loading, measure, memory, ours, report, run
+from tools.labs.bench.field_rows import STEPS, step_class
+from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
+from tools.labs.bench.timing import PARTS, Watch
+from tools.labs.bench.workload import batch_of, build_trainer
 from tools.train import ROOT
 from trainers.parts.pixel_prompt import PixelPrompt
 
@@ -276,18 +276,18 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsy
 
 
 def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "run", lambda args: pytest.fail("it was measured"))
+    monkeypatch.setattr(run, "run", lambda args: pytest.fail("it was measured"))
     (tmp_path / "file").write_text("kept")
     for place, why in (("gone/x.json", "No such file"), ("", "Is a directory"), ("file/x.json", "Not a directory")):
         assert bench.cli(["--json", str(tmp_path / place)]) == 2
         assert f"{tmp_path / place} cannot be written ({why}" in capsys.readouterr().err
-    monkeypatch.setattr(bench, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert [bench.cli(["--json", str(tmp_path / name)]) for name in ("file", "new")] == [130, 130]
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "new").exists()
 
 
 def test_all_is_every_trainer_on_every_backbone_that_can():
-    rows = bench.plan(bench.parser().parse_args(["--all", "--classes", "100"]))
+    rows = run.plan(bench.parser().parse_args(["--all", "--classes", "100"]))
     can = [(t, b) for b in BACKBONES for t in TRAINERS[:-1] if (b, t) not in {("RN50", "VPT"), ("RN50", "DAPT")}]
     assert [(row.trainer, row.backbone) for row in rows] == [*can, ("DVP-PRM", "")]
 

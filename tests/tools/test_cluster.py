@@ -164,7 +164,7 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
 
 
 def test_a_requeued_forced_job_replaces_the_former_run_but_never_its_own(planned):
-    from tools import inputs
+    from tools.runs import inputs
 
     description = planned.folder / inputs.FILE
     description.parent.mkdir(parents=True)

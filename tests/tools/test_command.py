@@ -1,29 +1,37 @@
-"""How a command ends: words and a code for what a user can mend, a traceback for what only we can."""
-import errno
+"""dassl-prompts: one command with every tool of the checkout."""
+import sys
 
 import pytest
 
-from dassl.utils import UserError
+import dassl_prompts
 from tools import command
+from tools.runs.cell import ROOT
 
 
-@pytest.mark.parametrize(("outcome", "code", "told"), [
-    (None, 0, ""), (1, 1, ""), (UserError("The rule."), 2, "\nThe rule.\n"), (KeyboardInterrupt(), 130, "\nGone.\n"),
-    (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "\n/x cannot be read or written (Permission denied)"),
-    (OSError(errno.ENOSPC, "No space left on device"), 2, "\nA file cannot be read or written (No space left")])
-def test_an_end_is_a_code_and_one_paragraph(outcome, code, told, capsys):
-    def work():
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    assert command.ended(work, "Gone.") == code
-    said = capsys.readouterr()
-    assert said.err.startswith(told) and bool(said.err) == bool(told) and not said.out
+def test_every_tool_that_is_a_script_is_a_command():
+    scripts = {path.stem.replace("_", "-") for path in (ROOT / "tools").glob("*.py")
+               if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    assert set(dassl_prompts.COMMANDS) == scripts
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), FileNotFoundError(errno.ENOENT, "No such file", "/x"),
-                                   OSError("no number")])
-def test_a_fault_of_ours_keeps_its_traceback(error):
-    with pytest.raises(type(error)):
-        command.ended(lambda: (_ for _ in ()).throw(error))
+def test_a_command_is_its_script_under_its_own_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dassl-prompts"])
+    monkeypatch.setattr(command, "called", command.called)
+    with pytest.raises(SystemExit) as end:
+        dassl_prompts.main(["table", "--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and out.startswith("usage: dassl-prompts table ") and "examples:" in out
+    with pytest.raises(SystemExit) as end:
+        dassl_prompts.main(["parse_test_res", "nowhere"])
+    assert end.value.code == 2 and "There is no folder nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "said"), [(["tabel"], "Did you mean table?"), (["x"], "Known: train, sweep")])
+def test_an_unknown_command_is_refused_with_the_nearest(words, said, capsys):
+    assert dassl_prompts.main(words) == 2 and said in capsys.readouterr().err
+
+
+def test_without_a_command_all_are_listed_and_setup_installs_it(capsys):
+    assert dassl_prompts.main([]) == 0
+    assert all(f"  {name} " in capsys.readouterr().out for name in ["train"])
+    assert '"console_scripts": ["dassl-prompts=dassl_prompts:main"]' in (ROOT / "setup.py").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from tools import describe
-from tools.describing import chat, description_check, questions
+from tools.labs.describe import chat, description_check, questions
 
 KEY = "sk-secret-0123456789"
 NAMES = ["big dog", "cat", "small_bird"]

@@ -11,7 +11,7 @@ import pytest
 from tools import doctor
 from tools.checkup import holdings, machine, packages, training
 from tools.checkup.finding import NOTE, OK, PROBLEM, Finding
-from tools.recipes import ROOT
+from tools.runs.recipe import ROOT
 
 WORKED = {"device": "cpu", "ms_per_step": 12.3, "accuracy": 88.0, "seconds": 2.0}
 

@@ -93,7 +93,7 @@ def test_a_file_that_says_something_else_is_not_kept(make_cfg, tmp_path, monkeyp
     nothing = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
     monkeypatch.setattr("torch.onnx.export", lambda *args, **kwargs: SimpleNamespace(model_proto=nothing))
     (tmp_path / "model.onnx").write_text("an older one")
-    monkeypatch.setattr(export, "run_file", lambda file, images: [float("nan") for _ in images])
+    monkeypatch.setattr("tools.labs.onnx.export.run_file", lambda file, images: [float("nan") for _ in images])
     assert export.cli(["--run", str(folder), str(tmp_path / "model.onnx")]) == 2
     assert "was not kept" in capsys.readouterr().err
     assert (tmp_path / "model.onnx").read_text() == "an older one"

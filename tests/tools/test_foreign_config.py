@@ -166,7 +166,7 @@ def test_their_yaml_merges_with_the_flag_and_without_it_the_error_names_the_flag
 
 
 def test_a_run_is_known_by_the_content_of_that_file(theirs):
-    from tools import inputs
+    from tools.runs import inputs
 
     def described():
         return inputs.describe(train.parser().parse_args([*COOP, "--extend-cfg", path]))

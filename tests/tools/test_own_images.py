@@ -12,8 +12,9 @@ from PIL import Image
 from dassl.data.datasets import Datum
 from datasets.digits import WORDS
 from datasets.embedded import digit_images
-from tools import inputs, train
+from tools import train
 from tools.running import first_look
+from tools.runs import inputs
 from trainers._base import PromptTrainer
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--seed", "1",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tools import plot
-from tools.recipes import ROOT
+from tools.runs.recipe import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import axes, figure, legible, refused, texts, write_result  # noqa: E402
@@ -93,7 +93,7 @@ def test_by_default_every_prompt_is_shown_with_classes_that_lean_on_it(make_run)
 
 def test_prompts_are_named_by_cause_and_by_cluster(make_run):
     from tools.plotting.prm import prompt_names
-    from tools.plotting.run import Run
+    from tools.runs.run import Run
 
     own = make_run("DVPcse", folder="shapes", opts=["TRAINER.DVPCSE.CAUSES", "(1, 3)"])
     run = Run(own)
@@ -228,7 +228,7 @@ def test_without_tensorboard_the_log_is_drawn(make_run, capsys):
 
 
 def test_few_shot_curves_are_means_and_spreads_over_seeds(tmp_path, capsys):
-    from tools.recipes import load_recipe
+    from tools.runs.recipe import load_recipe
 
     write_result(tmp_path, "dtd", "CoOp", "vit_b16_16shots@new", 1, 10, 16)      # another protocol, not in the figure
     for d, dataset in enumerate(("dtd", "eurosat")):
@@ -302,7 +302,7 @@ def test_published_curves_of_methods_that_were_not_run_are_drawn_if_asked_for(tm
 
 def test_confusion_shows_the_runs_own_matrix_and_testing_again_gives_the_same(trained, caplog):
     from tools.plotting import confusion
-    from tools.plotting.run import Run
+    from tools.runs.run import Run
 
     matrix = torch.load(trained / "cmat.pt").float()
     (trained / "cmat.pt").unlink()

@@ -15,7 +15,7 @@ from dassl.utils import UserError
 from tools import plot
 from tools.plotting import embeddings, features, words
 from tools.plotting.geometry import MEANINGS, measure
-from tools.plotting.run import Run
+from tools.runs.run import Run
 from trainers._base import PromptTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,10 +12,10 @@ import torch
 from tools import plot
 from tools.plotting.report import read, render, runs, tables
 from tools.plotting.report.pictures import picture
-from tools.plotting.run import Run
+from tools.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from figures import refused, write_result  # noqa: E402
+from figures import cell_in, refused, write_result  # noqa: E402
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -80,7 +80,7 @@ def page_of(folder, **options):
 
 
 def test_tables_have_means_spreads_published_values_and_differences(results):
-    from tools.recipes import load_recipe
+    from tools.runs.recipe import load_recipe
 
     rows = page_of(results).tables["Few-shot accuracy of CoOp (vit_b16)"]
     assert [cell.strip() for cell in rows[0]] == ["dataset", "zero-shot", "4 shots", "16 shots"]
@@ -102,8 +102,8 @@ def test_the_best_of_a_column_stands_out(results):
 def test_missing_and_failed_cells_are_listed_with_the_end_of_their_log(results):
     failed = results / "dtd" / "CoOp" / "vit_b16_16shots" / "seed3"
     failed.mkdir()
-    (failed / "inputs.json").write_text(json.dumps({"flags": {"trainer": "CoOp", "seed": 3}, "opts": {
-        "DATASET.NUM_SHOTS": "16"}, "files": {}}))
+    (failed / "inputs.json").write_text(json.dumps({"flags": {"trainer": "CoOp", "seed": 3}, "opts": {}, "files": {},
+                                                    "cell": cell_in(failed, 16, {}).as_dict()}))
     (failed / "log.txt").write_text(f"epoch 1\nStopped: Traceback\nRuntimeError: {EVIL}\n")
     listed = page_of(results).tables["Runs without a result"][1:]
     states = {(row[0], row[1], row[2]) for row in listed}

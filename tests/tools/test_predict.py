@@ -187,7 +187,7 @@ def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cf
 def test_an_older_zero_shot_run_takes_its_datasets_sentence(tmp_path):
     from dassl.utils import set_random_seed
     from tools import train
-    from tools.recipes import ROOT
+    from tools.runs.recipe import ROOT
 
     args = train.parser().parse_args(["--trainer", "ZeroshotCLIP", "--seed", "1", "--output-dir", str(tmp_path / "run"),
                                       "--root", str(tmp_path), "--dataset-config-file", "configs/datasets/digits.yaml",

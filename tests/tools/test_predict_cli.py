@@ -16,7 +16,7 @@ from PIL import Image
 from dassl.utils import UserError
 from tools import predict
 from tools.prediction.images import find
-from tools.recipes import ROOT
+from tools.runs.recipe import ROOT
 
 ZERO_SHOT = ["--backbone", "tiny", "--classes", "circle, square, =star"]
 KNOWN = ["--backbone", "tiny", "--classes", "circle, square"]
@@ -143,8 +143,9 @@ def test_a_file_of_class_names_in_another_encoding_is_told(photos, capsys, tmp_p
 def test_a_run_that_only_tested_predicts_with_the_prompts_it_tested(make_cfg, tmp_path, capsys):
     """As tools/sweep.py lays them out: <results>/<dataset>/<trainer>/<variant>/<seed>, then moved as a whole."""
     from dassl.engine import build_trainer
-    from tools import inputs, train
+    from tools import train
     from tools.predict import load
+    from tools.runs import inputs
 
     first, second = (tmp_path / "results" / name / "CoOp" / "tiny" / "seed1" for name in ("toy", "toy_other"))
     cfg = make_cfg("CoOp", output=first)

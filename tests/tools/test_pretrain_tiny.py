@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import pretrain_tiny  # noqa: E402
-from pretraining import glyphs, measure  # noqa: E402
-from pretraining.captions import ABSENT, ATTRIBUTES, UNSAID, Vocabulary, describe, is_true  # noqa: E402
-from pretraining.model import TinyCLIP, fold_silu, quick_gelu  # noqa: E402
-from pretraining.muon import Muon, orthogonalise  # noqa: E402
 
 from datasets.embedded import held_out_combinations  # noqa: E402
+from tools.labs.pretraining import glyphs, measure, training  # noqa: E402
+from tools.labs.pretraining.captions import ABSENT, ATTRIBUTES, UNSAID, Vocabulary, describe, is_true  # noqa: E402
+from tools.labs.pretraining.model import TinyCLIP, fold_silu, quick_gelu  # noqa: E402
+from tools.labs.pretraining.muon import Muon, orthogonalise  # noqa: E402
 
 THREE_STEPS = ("--steps", "3", "--batch", "8", "--warmup", "1")
 
@@ -68,14 +68,14 @@ def test_the_loss_is_the_formula_written_out_pair_by_pair():
         terms = [-(logits[b, u].exp() / (logits[b, u].exp() + sum(false))).log() for b in range(4) if true[b, u]]
         to_image.append(sum(terms) / len(terms))
     expected = (sum(to_text) / 4 + sum(to_image) / 3) / 2
-    torch.testing.assert_close(pretrain_tiny.contrastive_loss(logits, true, own), expected)
+    torch.testing.assert_close(training.contrastive_loss(logits, true, own), expected)
 
 
 def test_with_one_caption_per_image_the_loss_is_clips():
     torch.manual_seed(0)
     logits, target = torch.randn(5, 5), torch.arange(5)
     expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    torch.testing.assert_close(pretrain_tiny.contrastive_loss(logits, torch.eye(5).bool(), target), expected)
+    torch.testing.assert_close(training.contrastive_loss(logits, torch.eye(5).bool(), target), expected)
 
 
 def test_orthogonalise_brings_all_singular_values_near_one():
@@ -115,8 +115,8 @@ def test_every_caption_is_true_of_its_own_image():
 
 
 def test_a_batch_depends_on_seed_and_step_alone_and_never_shows_held_out_combinations(vocabulary):
-    data, again = (pretrain_tiny.Rendered(vocabulary, steps=50, batch=16, seed=3) for _ in range(2))
-    other = pretrain_tiny.Rendered(vocabulary, steps=50, batch=16, seed=4)
+    data, again = (training.Rendered(vocabulary, steps=50, batch=16, seed=3) for _ in range(2))
+    other = training.Rendered(vocabulary, steps=50, batch=16, seed=4)
     data[0]
     one, two = data[7], again[7]
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -158,9 +158,9 @@ def test_a_training_that_is_cut_off_leaves_the_weights_that_were_there(tmp_path,
         if measured:
             raise KeyboardInterrupt
         measured.append(model)
-        return dict.fromkeys(pretrain_tiny.COLUMNS, 0.0)
+        return dict.fromkeys(training.COLUMNS, 0.0)
 
-    monkeypatch.setattr(pretrain_tiny, "measure", interrupt_after_one)
+    monkeypatch.setattr(training, "measure", interrupt_after_one)
     words = ["--out", str(tmp_path / "mine"), *THREE_STEPS, "--every", "1", "--workers", "0"]
     assert pretrain_tiny.cli(words) == 130 and len(measured) == 1
     assert "mine is as it was before" in capsys.readouterr().err

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tools import protocols, table, train
-from tools.protocols import expand, zeroshot
-from tools.recipes import RecipeError, load_recipe
+from tools import table, train
+from tools.runs import protocols
+from tools.runs.protocols import expand, zeroshot
+from tools.runs.recipe import RecipeError, load_recipe
+from tools.runs.record import Record
 
 EMBEDDED = {"coop", "vpt", "dapt", "cocoop", "clip_lora"}
 
@@ -103,7 +105,7 @@ def row(classes, *values, published=None, dataset="dtd", config="tiny"):
     made = table.Row(dataset, "CoOp", config, 16, classes=classes, published=published, published_from="Table 1")
     for seed, value in enumerate(values, 1):
         record = {"finished": True, "metrics": {"accuracy": value}, "seconds": {"total": 1}, "learned_parameters": 5}
-        made.add(seed, None if value is None else record)
+        made.add(seed, None if value is None else Record(record))
     made.source = "shapes" if "@from_shapes" in config else ""
     return made
 

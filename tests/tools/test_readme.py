@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools import train
-from tools.recipes import ROOT
+from tools.runs.recipe import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)

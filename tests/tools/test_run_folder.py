@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from tools import train
-from tools.recipes import ROOT
+from tools.runs.recipe import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from dassl.utils import UserError
 from tools import predict
+from tools.labs.serve import upload
 from tools.predict import classifier_of, parser
-from tools.serve import upload
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
@@ -32,7 +32,7 @@ def classifier():
 @pytest.fixture(scope="module")
 def port(classifier):
     """The page as --serve shows it, on a free port."""
-    from tools.serve.server import application, bound
+    from tools.labs.serve.server import application, bound
 
     place = bound("127.0.0.1", 0)
     config = uvicorn.Config(application(classifier, 5, ("127.0.0.1", "localhost")), log_level="error", lifespan="off")
@@ -169,7 +169,7 @@ def test_no_classes_to_name_are_refused_before_the_page_is_shown(monkeypatch, ca
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
 def test_who_else_can_see_the_page_is_told(host, warned, classifier, monkeypatch, capsys):
-    from tools.serve.server import serve
+    from tools.labs.serve.server import serve
 
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     assert serve(lambda: classifier, SimpleNamespace(host=host, port=0, topk=5, images=[])) == 0
@@ -178,7 +178,7 @@ def test_who_else_can_see_the_page_is_told(host, warned, classifier, monkeypatch
 
 
 def test_missing_packages_are_named(monkeypatch):
-    from tools.serve import server
+    from tools.labs.serve import server
 
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install starlette uvicorn"):

@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from dassl.engine import build_trainer
-from tools import inputs, share, train
+from tools import share, train
+from tools.labs.hub.hub import is_repository
 from tools.predict import load
+from tools.runs import inputs
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +157,7 @@ def test_the_hub_gets_a_private_repository_unless_public_is_asked_for(hub, train
 def test_a_name_below_a_folder_that_is_here_is_a_folder(hub, shared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    assert [share.is_repository(word) for word in ("me/run", "runs/new", "./me/run", "/me/run", "run", "a/b/c")] == [
+    assert [is_repository(word) for word in ("me/run", "runs/new", "./me/run", "/me/run", "run", "a/b/c")] == [
         True, False, False, False, False, False]
     assert share.cli(["pull", "shared", "runs/new"]) == 0 and (tmp_path / "runs" / "new" / "config.yaml").is_file()
     assert not hub

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tools import sweep
+from tools.runs.record import Record
 from tools.sweeping import estimate, overview
 from tools.sweeping.cells import Planned
 from tools.sweeping.estimate import Times, side_by_side
@@ -136,7 +137,7 @@ def planned(tmp_path):
 
 
 def record(total, train, shots, epochs):
-    return {"finished": True, "seconds": {"total": total, "train": train}, "shots": shots, "epochs": epochs}
+    return Record({"finished": True, "seconds": {"total": total, "train": train}, "shots": shots, "epochs": epochs})
 
 
 def test_the_estimate_goes_by_seeds_then_by_images_then_is_honest(planned):
@@ -144,20 +145,15 @@ def test_the_estimate_goes_by_seeds_then_by_images_then_is_honest(planned):
     four, sixteen = runs[0].cell, runs[-1].cell
     times = Times()
     assert times.of(four) is None and times.of(zero.cell) is None
-    times.add("digits", "DAPT", four.folder.parts[-2], record(7, 5, 4, 10))
+    times.add(four, record(7, 5, 4, 10))
     assert times.of(four) == 7 and times.of(sixteen) == 5 * 4 + 2 and times.of(zero.cell) is None
-    times.add("digits", "DAPT", sixteen.folder.parts[-2], record(30, 20, 16, 10))
+    times.add(sixteen, record(30, 20, 16, 10))
     assert times.of(sixteen) == 30
     assert times.guess(planned("--datasets", "shapes", "--shots", "4", "--seeds", "1")[-1].cell) == 18.5
 
 
 def test_runs_side_by_side_end_when_the_last_place_does():
     assert side_by_side([3, 3, 3], 2) == 6 and side_by_side([5, 1, 1, 1], 2) == 5 and side_by_side([], 3) == 0
-
-
-def test_a_configs_name_is_found_in_any_variant():
-    names = ["tiny_16shots", "vit_b16_deep_4shots@base-OPTIM.LR=0.1", "CoOp-vit_b16", "tiny-INPUT.SIZE=_32_"]
-    assert [estimate._config(name) for name in names] == ["tiny", "vit_b16_deep", "CoOp-vit_b16", "tiny"]
 
 
 def test_the_plan_counts_what_is_finished_cut_off_and_to_do(planned):

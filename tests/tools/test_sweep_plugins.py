@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import sweep
-from tools.recipes import RecipeError, load_recipe, zeroshot_cell
+from tools.runs.recipe import RecipeError, load_recipe, zeroshot_cell
 from tools.sweeping import cells, cluster, slots
 
 NEAR = """

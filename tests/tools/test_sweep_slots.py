@@ -1,7 +1,7 @@
 """How many runs go side by side, and where; GPUs are a list of names here."""
 import pytest
 
-from tools.recipes import RecipeError, load_recipe
+from tools.runs.recipe import RecipeError, load_recipe
 from tools.sweeping import slots as module
 from tools.sweeping.slots import DEVICES, THREADS, parse_gpus, slots
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools import inputs, train
+from tools import train
+from tools.runs import inputs
 from tools.sweeping import launch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,14 +4,20 @@ import importlib
 import io
 import json
 import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tools import inputs, protocols, table, train
-from tools.recipes import CONFIGS, ROOT, load_recipe
+from tools import table, train
+from tools.runs import inputs, protocols
+from tools.runs.recipe import CONFIGS, ROOT, load_recipe
 from tools.tables import layouts
 from tools.tables.found import scan
+
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import cell_in  # noqa: E402
 
 
 @pytest.fixture
@@ -21,7 +27,7 @@ def runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(table, "ROOT", tmp_path)
     monkeypatch.delenv("OUTPUT", raising=False)
 
-    def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, **record):
+    def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, meant=True, **record):
         path = tmp_path / "output" / folder
         path.mkdir(parents=True)
         trainer = trainer or path.parts[-3]
@@ -29,13 +35,16 @@ def runs(tmp_path, monkeypatch, capsys):
         flags = {"trainer": trainer, "seed": seed}
         if model_dir:
             flags |= {"eval_only": True, "model_dir": model_dir}
+        stored = {"cell": cell_in(path, record.get("shots", 16), opts or {}).as_dict()} if (
+            meant and path.name.startswith("seed")) else {}
         (path / "inputs.json").write_text(json.dumps({"flags": flags, "opts": opts or {}, "files": dict.fromkeys(
-            files, "0")}))
+            files, "0"), **stored}))
         if accuracy is not None:
             shots = -1 if trainer == "ZeroshotCLIP" else 16
             (path / "results.json").write_text(json.dumps({
                 "finished": True, "trainer": trainer, "dataset": dataset, "shots": shots, "seed": seed,
-                "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "learned_parameters": 5, **record}))
+                "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "learned_parameters": 5, **stored,
+                **record}))
         return path
 
     def call(*words):
@@ -150,8 +159,8 @@ def test_the_seeds_of_one_protocol_are_not_missed_in_another(runs):
 
 def test_a_collapsed_seed_marks_every_place_that_it_is_in_and_is_named_below(runs):
     for seed, value in ((1, 10.0), (2, 90.0)):
-        runs(f"digits/CoOp/tiny_16shots/seed{seed}", value, num_classes=10)
-        runs(f"digits/CoOp/tiny_16shots@base/seed{seed}", value, num_classes=5)
+        runs(f"digits/CoOp/tiny_16shots/seed{seed}", value, num_classes=10, num_test=100)
+        runs(f"digits/CoOp/tiny_16shots@base/seed{seed}", value, num_classes=5, at_chance=seed == 1)
         runs(f"digits/CoOp/tiny_16shots@new/seed{seed}", 90.0, num_classes=5)
     out = runs.table()[1]
     assert cells(out, "CoOp") == ["CoOp", "50.0 ± 40.0 !"]
@@ -176,14 +185,21 @@ def test_methods_by_datasets_have_the_published_value_and_the_difference_below(r
     assert "no published value beside CoOp vit_b16 eurosat 16 shots: its recipe has not OPTIM.MAX_EPOCH 3" in out
 
 
-def test_runs_that_say_little_get_no_published_value_that_may_be_anothers(runs):
+def test_runs_that_say_little_get_no_published_value_and_their_folders_names_are_not_read(runs):
+    for folder in ("imagenet/CoOp/vit_b16_16shots/seed1", "imagenet/CoOp/vit_b16_16shots@transfer/seed1"):
+        (runs(folder, 70.0, dataset="DescribableTextures", meant=False) / "inputs.json").unlink()
+    assert {(r.dataset, r.config, r.tag, r.published) for r in scan(table.Path("output"))} == {
+        ("dtd", "vit_b16_16shots/seed", "", None), ("dtd", "vit_b16_16shots@transfer/seed", "", None)}
+
+
+def test_a_cell_says_what_a_run_is_wherever_it_lies(runs):
     """71.51 is published for CoOp's four words on ImageNet, which tests other datasets; 69.7 for its sixteen on DTD."""
-    for folder in ("imagenet/CoOp/vit_b16_16shots/seed1", "dtd/CoOp/vit_b16_16shots/seed1", "here/CoOp/else/seed1"):
-        (runs(folder, 70.0, dataset="DescribableTextures") / "inputs.json").unlink()
-    (runs("imagenet/CoOp/vit_b16_16shots@transfer/seed1", 70.0) / "inputs.json").unlink()
+    for dataset, tag in (("imagenet", ""), ("imagenet", "@transfer"), ("dtd", "")):
+        folder = runs(f"{dataset}/CoOp/vit_b16_16shots{tag}/seed1", 70.0)
+        (folder / "inputs.json").unlink()
+        folder.rename(folder.parents[3] / f"{dataset}{len(tag)}")
     assert {(r.dataset, r.config): r.published for r in scan(table.Path("output"))} == {
-        ("imagenet", "vit_b16"): None, ("dtd", "vit_b16"): 69.7, ("imagenet", "vit_b16@transfer"): 71.51,
-        ("here", "else"): None}
+        ("imagenet", "vit_b16"): None, ("dtd", "vit_b16"): 69.7, ("imagenet", "vit_b16@transfer"): 71.51}
 
 
 def test_base_new_and_h_are_averaged_as_cocoop_averages_them(runs):
@@ -251,7 +267,7 @@ def test_a_recipe_of_ones_own_names_variants_and_their_published_values(runs, tm
         ["difference", "+2.0", "-"], ["difference", "-1.0", "-"]]
     assert "slow" not in runs.table()[1]
 
-    rows = [table.row_of(cell.folder.parent, 16) for cell in cells_]            # as the end of a sweep has them
+    rows = [table.row_of(cell, cell.folder.parent) for cell in cells_]            # as the end of a sweep has them
     for row, cell, value in zip(rows, cells_, (62.0, 69.0)):
         row.variant, row.variant_opts, row.seeds = cell.variant, cell.variant_opts, {1: value}
     assert cells(table.render(rows), "as published") == ["as published", "69.0", "+7.0"]
@@ -286,32 +302,36 @@ def test_runs_outside_of_a_sweeps_folders_are_known_by_their_contents(runs):
     ("coop", "fewshot"), ("coop", "base2new"), ("coop", "cross"), ("coop", "dg"), ("cocoop", "dg"), ("vpt", "base2new"),
     ("zeroshot", "fewshot"), ("zeroshot", "base2new"), ("dapt", "ablation"), ("dvp_cls", "fewshot"),
     ("coop_rn50", "fewshot"), ("linear_probe", "fewshot")])
-@pytest.mark.parametrize("by_hand", [False, True])
-def test_a_run_made_by_a_recipe_is_found_again_with_its_published_value(tmp_path, recipe, protocol, by_hand):
-    """Every cell of a protocol, as a sweep leaves it or as its command with another --output-dir does."""
+@pytest.mark.parametrize("how", ["stored", "old", "by hand"])
+def test_a_run_made_by_a_recipe_is_found_again_with_its_published_value(tmp_path, recipe, protocol, how):
+    """Every cell of a protocol: as a sweep leaves it, as one did before cells were stored, as its command by hand."""
     recipe, expected = load_recipe(recipe), {}
     shots = None if recipe.trainer == "ZeroshotCLIP" else 16
     datasets = ["imagenet"] if protocol in ("cross", "dg") else recipe.datasets
     if protocol == "ablation":
         datasets = ["imagenet", "dtd", "digits"]
     for dataset in datasets:
-        for cell in protocols.expand(recipe, recipe.cell(dataset, shots, 1), protocol, None):
-            name = "-".join(cell.folder.parts) if by_hand else cell.folder
+        made = protocols.expand(recipe, recipe.cell(dataset, shots, 1), protocol, None)
+        for cell in [*(cell.train_on for cell in made if cell.train_on), *made]:
+            name = "-".join(cell.folder.parts) if how == "by hand" else cell.folder
             trained = cell.train_on and cell.train_on.dataset != cell.dataset
             expected[str(name)] = (cell.dataset, cell.trainer, cell.config, cell.shots, cell.tag.strip("@") if
                                    cell.tag in ("@base", "@new") else "", cell.train_on.dataset if trained else "",
                                    cell.published, bool(cell.variant) and cell.variant)
             words = cell.arguments("data", "out")
+            if how == "by hand" and cell.train_on:
+                words[words.index("--model-dir") + 1] = str(tmp_path / "-".join(cell.train_on.folder.parts))
             folder = tmp_path / name
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "inputs.json").write_text(json.dumps(inputs.describe(train.parser().parse_args(words))))
             (folder / "results.json").write_text(json.dumps({
                 "finished": True, "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1,
                 "shots": cell.shots or -1, "metrics": {"accuracy": 50.0},
-                "classes": cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all")}))
-    found = {str(folder.relative_to(tmp_path)): (
+                "classes": cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all"),
+                **({"version": 2, "cell": cell.as_dict()} if how == "stored" else {})}))
+    found = {str(run.folder.relative_to(tmp_path)): (
         row.dataset, row.trainer, row.base, row.shots, row.classes, row.source, row.published,
-        protocol == "ablation" and row.variant) for row in scan(tmp_path) for folder in row.runs.values()}
+        protocol == "ablation" and row.variant) for row in scan(tmp_path) for run in row.runs.values()}
     assert found == expected
 
 
@@ -321,7 +341,7 @@ def test_what_a_yaml_has_set_otherwise_than_the_recipe_is_part_of_the_name_and_w
     for name, csc in (("plain", False), ("recipes", True)):
         path = runs(name, 80.0, "CoOp", "Digits", {"DATASET.NUM_SHOTS": "16"}, files)
         path.joinpath("config.yaml").write_text(f"OPTIM: {{MAX_EPOCH: 50}}\nTRAINER: {{COOP: {{CSC: {csc}}}}}\n")
-    found = {row.folder / next(iter(row.runs.values())).name: row.config for row in scan(table.Path("output"))}
+    found = {next(iter(row.runs.values())).folder: row.config for row in scan(table.Path("output"))}
     assert {path.name: config for path, config in found.items()} == {"plain": "tiny-TRAINER.COOP.CSC=False",
                                                                      "recipes": "tiny"}
 

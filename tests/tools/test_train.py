@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from dassl.utils import UserError
-from tools import inputs, train
+from tools import train
 from tools.running import endings
+from tools.runs import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 COOP = ["--config-file", "configs/trainers/CoOp/vit_b16.yaml", "--trainer", "CoOp"]

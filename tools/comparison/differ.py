@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from tools.tables.published import WITHOUT_EFFECT
+from tools.runs.folder import RunFolder
+from tools.runs.published import WITHOUT_EFFECT
 
-from .sides import Run, Side
+from .sides import Side
 
 # What results.json says beside the settings: (group, name in words, path in the record).
 RECORDED = (
@@ -21,6 +22,7 @@ RECORDED = (
     ("run", "model selection", "model_selection"), ("machine", "device", "device"), ("machine", "machine", "machine"),
     ("machine", "CUDA calls", "cuda_calls"), ("software", "commit", "commit"))
 _OPTIONAL = {"cuda_calls"}                                  # is there only where it was used
+_SAID = {"seed", "trainer", "backbone"}                      # flags that are said in other words
 _MEASURED = (("seconds of training", "seconds.train"), ("seconds of testing", "seconds.test"),
              ("peak memory, MiB", "peak_memory_mb"))
 
@@ -74,7 +76,9 @@ class Comparison:
         for package in self._names(lambda run: run.record.get("versions", {})):
             self._recorded("software", package, f"versions.{package}")
         for flag in self._names(lambda run: run.flags):
-            self._compare("run", f"--{flag.replace('_', '-')}", lambda run, flag=flag: run.flags.get(flag, "not given"))
+            if flag not in _SAID:
+                self._compare("run", f"--{flag.replace('_', '-')}",
+                              lambda run, flag=flag: run.flags.get(flag, "not given"))
 
     @property
     def same(self) -> bool:
@@ -151,7 +155,7 @@ class Comparison:
         default = "not used" if path in _OPTIONAL else None
         self._compare(group, what, lambda run: _at(run.record, path) if _at(run.record, path) is not None else default)
 
-    def _compare(self, group: str, what: str, get: Callable[[Run], object], effect: bool = True) -> None:
+    def _compare(self, group: str, what: str, get: Callable[[RunFolder], object], effect: bool = True) -> None:
         """Seed by seed where all sides have it, else what one side has against what the other has."""
         values = [{seed: get(run) for seed, run in side.runs.items()} for side in self.sides]
         seeds = self.seeds if self.several else []
@@ -172,10 +176,10 @@ class Comparison:
     def _differ(self, group: str, what: str, values: list[str], effect: bool = True) -> None:
         self.differences.append(Difference(group, what, values, effect))
 
-    def _names(self, get: Callable[[Run], dict]) -> list[str]:
+    def _names(self, get: Callable[[RunFolder], dict]) -> list[str]:
         return list(dict.fromkeys(name for side in self.sides for run in side.runs.values() for name in get(run)))
 
-    def _measure(self, name: str, get: Callable[[Run], float | None]) -> Measure:
+    def _measure(self, name: str, get: Callable[[RunFolder], float | None]) -> Measure:
         values = [[v for v in map(get, side.runs.values()) if v is not None] for side in self.sides]
         return Measure(name, [statistics.fmean(own) if own else None for own in values],
                        [statistics.pstdev(own) if len(own) > 1 else None for own in values])

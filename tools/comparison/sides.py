@@ -1,95 +1,17 @@
 """One side of a comparison: a run folder, or a folder that holds the seeds of one row."""
 from __future__ import annotations
 
-import csv
-import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-import yaml
+from tools.runs import record
+from tools.runs.folder import CONFIG, RunFolder
 
-from tools import results
-
-_PLACES = {"OUTPUT_DIR", "RESUME", "DATASET.ROOT"}                     # where, not what
-_FILES = ("results.json", "config.yaml")
+_FILES = (record.FILE, CONFIG)
 
 
 class NoRun(Exception):
     """What was named is nothing that can be compared; the message says the way out."""
-
-
-@dataclass
-class Run:
-    """A run folder, finished or not."""
-
-    folder: Path
-
-    @cached_property
-    def record(self) -> dict:
-        record = results.read(self.folder)
-        if record is None and (self.folder / results.FILE).exists():
-            raise NoRun(f"{self.folder / results.FILE} is damaged, or no run has written it. Run the command in "
-                        "log.txt again, or name another run.")
-        return record or {}
-
-    @cached_property
-    def config(self) -> dict[str, object]:
-        """Dotted key -> value, without the folders that were read and written."""
-        path = self.folder / "config.yaml"
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise NoRun(f"{path} is no yaml: {' '.join(str(error).split())}") from error
-        if not isinstance(content or {}, dict):
-            raise NoRun(f"{path} is damaged: a run writes sections of settings there.")
-        flat: dict[str, object] = {}
-        _flatten(content or {}, "", flat)
-        return {key: value for key, value in flat.items() if key not in _PLACES}
-
-    @cached_property
-    def flags(self) -> dict[str, object]:
-        """Flags of the command that name what was done: the prompts that were tested, plugins, images of one's own."""
-        given = results.given(self.folder).get("flags", {})
-        return {name: value for name, value in given.items() if name not in ("seed", "trainer", "backbone")}
-
-    @property
-    def seed(self) -> int:
-        named = re.fullmatch(r"seed(\d+)", self.folder.name)
-        seed = self.record.get("seed", self.config.get("SEED", named[1] if named else -1))
-        return int(seed) if str(seed).removeprefix("-").isdecimal() else -1
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {name: float(value) for name, value in (self.record.get("metrics") or {}).items()}
-
-    @cached_property
-    def predictions(self) -> dict[str, tuple[str, str]]:
-        """Path of the image -> true and predicted class, from predictions.csv; {} without."""
-        path = self.folder / "predictions.csv"
-        if not path.is_file():
-            return {}
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            try:
-                rows = list(csv.DictReader(file))
-            except csv.Error as error:
-                raise NoRun(f"{path} is damaged: {error}. Without it the rest can be compared.") from error
-        columns = ("path", "true", "predicted")
-        whole = all(row.get(name) is not None for row in rows for name in columns)
-        return {row["path"]: (row["true"], row["predicted"]) for row in rows} if whole else {}
-
-    @cached_property
-    def per_class(self) -> dict[str, float]:
-        """Class -> accuracy in percent; {} where the run has not recorded it."""
-        if self.predictions:
-            hits: dict[str, list[bool]] = {}
-            for true, predicted in self.predictions.values():
-                hits.setdefault(true, []).append(true == predicted)
-            return {name: 100 * sum(own) / len(own) for name, own in hits.items()}
-        log = self.folder / "log.txt"
-        lines = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        found = re.findall(r"^\* class: \d+ \((.*)\)\ttotal: [\d,]+\tcorrect: [\d,]+\tacc: ([\d.]+)%", lines, re.M)
-        return {name: float(accuracy) for name, accuracy in found}
 
 
 @dataclass
@@ -98,7 +20,7 @@ class Side:
 
     name: str
     folder: Path
-    runs: dict[int, Run] = field(default_factory=dict)
+    runs: dict[int, RunFolder] = field(default_factory=dict)
     several: bool = False
 
 
@@ -117,12 +39,12 @@ def _side(name: str, folder: Path) -> Side:
     if not folder.is_dir():
         raise NoRun(f"There is no folder {folder}. Name a run folder, which has a results.json, or one of seeds.")
     if any((folder / file).is_file() for file in _FILES):
-        run = Run(folder)
+        run = _run(folder)
         return Side(name, folder, {run.seed: run})
     side = Side(name, folder, several=True)
     for child in sorted(folder.iterdir()):
         if any((child / file).is_file() for file in _FILES):
-            run = Run(child)
+            run = _run(child)
             if run.seed in side.runs:
                 raise NoRun(f"{folder} holds two runs of seed {run.seed}, {side.runs[run.seed].folder.name} and "
                             f"{child.name}. Name the runs to compare.")
@@ -139,9 +61,9 @@ def _side(name: str, folder: Path) -> Side:
     return side
 
 
-def _flatten(node: dict, prefix: str, into: dict[str, object]) -> None:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            _flatten(value, f"{prefix}{key}.", into)
-        else:
-            into[f"{prefix}{key}"] = value
+def _run(folder: Path) -> RunFolder:
+    run = RunFolder(folder)
+    if not run.record and (folder / record.FILE).exists():
+        raise NoRun(f"{folder / record.FILE} is damaged, or no run has written it. Run the command in log.txt again, "
+                    "or name another run.")
+    return run

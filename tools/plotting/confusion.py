@@ -1,7 +1,6 @@
 """What a run takes for what: for each true class the share of its images that went to each class."""
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Sequence
@@ -13,10 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dassl.engine.hooks.progress import over
-from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.utils import load_checkpoint
+from tools.runs.run import Run, choose
 
-from .run import Run, choose
 from .style import (
     BODY,
     HEADING,
@@ -59,11 +57,9 @@ def read(run: Run) -> tuple[list[str], Tensor]:
 
 def predicted(run: Run) -> tuple[Tensor, list[str]] | None:
     """What `evaluate` gives, from the run's predictions.csv; None without one that can tell the classes apart."""
-    path = run.folder / PREDICTIONS
-    if run.epoch is not None or not path.is_file():
+    if run.epoch is not None or not run.answers:
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        pairs = [[row[side].removeprefix("'") for side in ("true", "predicted")] for row in csv.DictReader(file)]
+    pairs = [[name.removeprefix("'") for name in names] for _, *names in run.answers]
     label = {name.removeprefix("'"): c for c, name in enumerate(run.classnames)}      # the file marks some with a '
     if len(label) < len(run.classnames) or not {name for pair in pairs for name in pair} <= label.keys():
         return None

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dassl.utils import UserError
+from tools.runs.folder import is_run
+from tools.runs.run import Run
 
 from . import fewshot
-from .run import Run, is_run
 from .style import BODY, HEADING, MARGIN, SMALL, Page, Theme, header_height, height_of
 
 WIDTH, AXIS, NOTES = 8.5, 0.55, 1.5     # of the page, left of a panel, right of it: inches

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dassl.utils import UserError
+from tools.runs.run import Run
 
 from .features import BeforeAndAfter, Features, centred, read
 from .geometry import BANDWIDTH, MEANINGS, measure
-from .run import Run
 from .style import (
     BODY,
     HEADING,

@@ -8,16 +8,16 @@ import math
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dassl.utils import UserError
-from tools import recipes, table
-from tools.recipes import CONFIGS, RecipeError, load_recipe
-from tools.tables.published import variant_options
+from tools import table
+from tools.runs.published import shipped
+from tools.runs.recipe import ZEROSHOT, RecipeError, load_recipe
+from tools.tables.layouts import method, method_names
 
 from .style import BODY, HEADING, MARGIN, Page, Theme, flow, header_height, width_of
 
@@ -78,7 +78,7 @@ def read(folder: Path, published: str = "own") -> Results:
         UserError: there is none with shots.
     """
     rows = [row for row in table.scan(folder) if row.mean is not None and row.on_test and not row.classes
-            and not row.source and "@" not in row.config]
+            and not row.source and not row.tag]
     few = [row for row in rows if row.shots is not None and row.shots > 0]
     if not few:
         raise UserError(f"There is no finished few-shot run (<dataset>/<trainer>/<config>_<k>shots/seed<s>/"
@@ -88,12 +88,12 @@ def read(folder: Path, published: str = "own") -> Results:
     seeds = max(len(row.found) for row in few)
     order = {dataset: place for place, dataset in enumerate(load_recipe("coop").datasets)}
     few.sort(key=lambda row: (order.get(row.dataset, len(order)), row.shots))
-    once = {(row.dataset, row.trainer, row.config): _method(row) for row in reversed(few)}     # of several folders
+    once = {(row.dataset, row.trainer, row.config): method(row) for row in reversed(few)}     # of several folders
     for row in few:
-        name = names[_method(row)]
+        name = names[method(row)]
         point = Point(row.shots, row.mean, row.spread or 0.0, len(row.found) == seeds)
         found.curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
-        first = once[row.dataset, row.trainer, row.config] == _method(row)
+        first = once[row.dataset, row.trainer, row.config] == method(row)
         if published != "none" and first and (points := _published(row)):
             found.published.setdefault(row.dataset, {})[name] = points
         if published == "all":
@@ -112,23 +112,6 @@ def _add_zero_shot(found: Results, rows: list[table.Row], few: list[table.Row], 
         first = next(zero for zero in zeros if (zero.dataset, zero.base) == (row.dataset, row.base)) is row
         if published != "none" and first and (points := _published(row)):
             found.zero_shot_published.setdefault(row.dataset, {})[name] = points[0].mean
-
-
-def method_names(rows: list[table.Row]) -> dict[tuple[str, str, str], str]:
-    """Method -> the trainer's name, and of its rows' yaml, variant and options those that differ, and its folder."""
-    names = {}
-    for row in rows:
-        alike, named = [other for other in rows if other.trainer == row.trainer], variant_options(row)
-        words = [row.trainer, row.base * (len({other.base for other in alike}) > 1)]
-        if len({tuple(other.options.items()) for other in alike}) > 1:
-            words += [row.variant * bool(named), *(f"{key.split('.')[-1]}={value}" for key, value in row.options.items()
-                                                   if key not in named)]
-        names[_method(row)] = " ".join(filter(None, [*words, row.where]))
-    return names if len(set(names.values())) == len(names) else {key: " ".join(key).strip() for key in names}
-
-
-def _method(row: table.Row) -> tuple[str, str, str]:
-    return row.trainer, row.config, row.where
 
 
 def average(found: Results) -> Results:
@@ -258,21 +241,16 @@ def _add_others(found: Results, row: table.Row, run: Collection[tuple[str, str, 
         run: (dataset, trainer, config) of those that were.
     """
     here = found.published.setdefault(row.dataset, {})
-    for recipe in _recipes():
-        known = (row.dataset, recipe.trainer, row.config) in run or recipe.trainer in (recipes.ZEROSHOT, *here)
+    for recipe in shipped():
+        known = (row.dataset, recipe.trainer, row.config) in run or recipe.trainer in (ZEROSHOT, *here)
         if not known and (points := _published(table.Row(row.dataset, recipe.trainer, row.config, row.shots))):
             here[recipe.trainer] = points
-
-
-@lru_cache
-def _recipes() -> list[recipes.Recipe]:
-    return [load_recipe(path.stem) for path in sorted((CONFIGS / "recipes").glob("*.yaml"))]
 
 
 def _published(row: table.Row) -> list[Point]:
     """What recipes know of the same trainer, config and dataset."""
     points: dict[int, float] = {}
-    for recipe in _recipes():
+    for recipe in shipped():
         if recipe.trainer != row.trainer or row.dataset not in recipe.datasets:
             continue
         for shots in recipe.table["shots"] or [0]:

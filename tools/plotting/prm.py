@@ -17,8 +17,8 @@ from dassl.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from tools.runs.run import Run, choose
 
-from .run import Run, choose
 from .style import (
     BODY,
     HEADING,

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError, read_image
+from tools.runs.run import Run, choose
 from trainers.parts.pixel_prompt import FramePrompt, PixelPrompt
 
 from .prm import prompt_names
-from .run import Run, choose
 from .style import BODY, MARGIN, SMALL, Page, Theme, header_height, height_of, widest, wrap
 
 IMAGES_SHOWN = 3

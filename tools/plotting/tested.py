@@ -1,14 +1,9 @@
 """The model of a run, built again and holding what the run learned."""
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
-
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import UserError
-from tools import inputs, train
-
-from .run import Run
+from tools.runs.run import Run
 
 
 def rebuild(run: Run, exact: bool = False) -> TrainerX:
@@ -19,11 +14,11 @@ def rebuild(run: Run, exact: bool = False) -> TrainerX:
     Args:
         exact: in float32, whatever the run trained with.
     """
-    folder, epoch = _learned_in(run) if run.record.get("mode") == "eval-only" else (run.folder, run.epoch)
-    if folder == run.folder and epoch is not None:
+    learned = run.learned_in
+    if learned is run and run.epoch is not None:
         _ = run.checkpoint                      # tells in our words what is missing
     trainer = build_trainer(_in_float32(run.cfg) if exact else run.cfg)
-    trainer.load_model(str(folder), epoch)
+    trainer.load_model(str(learned.folder), learned.epoch)
     trainer.set_model_mode("eval")
     return trainer
 
@@ -39,17 +34,6 @@ def split_of(run: Run, trainer: TrainerX):
     if loader is None:
         raise UserError(f"{run.dataset} has no {split} split to test on.")
     return split, loader
-
-
-def _learned_in(run: Run) -> tuple[Path, int | None]:
-    """Folder and epoch of the prompts that a run tested, wherever the folder of all results lies now."""
-    flags = (inputs.read(run.folder) or {}).get("flags", {})
-    given = flags.get("model_dir")                                 # its last four parts, <dataset>/.../seed<n>
-    for base in (*run.folder.absolute().parents, Path.cwd()) if given else ():
-        if (base / given / "config.yaml").is_file():
-            return base / given, flags.get("load_epoch")
-    then = train.parser().parse_args(shlex.split(run.record["command"])[2:])
-    return Path(then.model_dir or run.folder), then.load_epoch
 
 
 def _in_float32(cfg):

@@ -18,9 +18,9 @@ from torch import Tensor
 from clip import load_clip
 from clip.tokenizer import END, START, simple_tokenizer
 from dassl.utils import UserError
+from tools.runs.run import Run, choose
 from trainers._checks import as_user_error
 
-from .run import Run, choose
 from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, drawable, header_height, readable_on, width_of
 
 CLASSES_SHOWN = 3

@@ -20,9 +20,9 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights, load_weights
 from tools import train
-from tools.plotting.run import LEARNER
 from tools.prediction.classifier import Classifier
-from tools.prediction.source import Source
+from tools.runs.folder import LEARNER
+from tools.runs.run import Run
 from trainers._base import PromptTrainer
 from trainers._build import build_on, infer, initial_weights
 from trainers._seen import say_which_were_seen
@@ -51,14 +51,14 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
     Raises:
         UserError: no run, other weights, classes that its prompts do not serve.
     """
-    run = Source(Path(folder).expanduser(), epoch, root, plugins)
+    run = Run(Path(folder).expanduser(), epoch, root, plugins)
     learned = run.learned_in
     cfg = _settings(run, backbone, device, float32)
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     template = _template(run, template, method)
     if classes:
         check_classes(classes)
-    names = list(classes) or run.names              # those of the run may be one alone, or two of one name
+    names = list(classes) or run.classnames              # those of the run may be one alone, or two of one name
     build = _built if _says_how(method) else _built_by_itself
     answer, model, transform = build(method, cfg, names, template, run, learned, bool(classes))
     facts = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset,
@@ -111,7 +111,7 @@ def torch_device(device: str) -> torch.device:
     return torch.device("cuda:0" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _settings(run: Source, backbone: str, device: str, float32: bool):
+def _settings(run: Run, backbone: str, device: str, float32: bool):
     """The run's config, for predicting alone."""
     cfg = run.cfg.clone()
     cfg.defrost()
@@ -130,7 +130,7 @@ def _settings(run: Source, backbone: str, device: str, float32: bool):
     return cfg
 
 
-def _template(run: Source, given: str, method: type) -> str | None:
+def _template(run: Run, given: str, method: type) -> str | None:
     from datasets.folder import checked_template
 
     if not given:
@@ -147,7 +147,7 @@ def _says_how(method: type) -> bool:
         getattr(method, name) is getattr(PromptTrainer, name) for name in ("build_model", "model_inference"))
 
 
-def _built(method: type, cfg, names: list[str], template: str | None, run: Source, learned: Source, others: bool):
+def _built(method: type, cfg, names: list[str], template: str | None, run: Run, learned: Run, others: bool):
     """(images to scores, model, transform) of a method with these classes; `others` than the run's."""
     options = cfg.TRAINER[method.section] if method.section else None
     if others and (bound := method.bound_to_classes(options)):
@@ -169,7 +169,7 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Sourc
             _existing(method.test_transform(cfg)))
 
 
-def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run: Source, learned: Source,
+def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run: Run, learned: Run,
                      others: bool):
     """The same of a trainer that brings a model of its own: built without data, knowing the classes alone."""
 
@@ -198,12 +198,12 @@ def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run
     return trainer.model_inference, None, _existing(build_transform(cfg, is_train=False))
 
 
-def _bound(run: Source, what: str) -> str:
-    return (f"This run of {run.trainer} holds {what}, so it serves its own classes and no others: {_few(run.names)}. "
-            "Leave --classes out, or take a run whose prompts are shared by all classes.")
+def _bound(run: Run, what: str) -> str:
+    return (f"This run of {run.trainer} holds {what}, so it serves its own classes and no others: "
+            f"{_few(run.classnames)}. Leave --classes out, or take a run whose prompts are shared by all classes.")
 
 
-def _check_weights(run: Source, learned: Source, clip) -> None:
+def _check_weights(run: Run, learned: Run, clip) -> None:
     found, told = getattr(clip, "sha256", None), run.weights | learned.weights
     if not found:                       # a CLIP of the trainer's own, of which nothing was recorded
         return

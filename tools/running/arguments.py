@@ -3,48 +3,14 @@ from __future__ import annotations
 
 import argparse
 
+from tools import command
+
 DESCRIPTION = "Train and test one method on one dataset: the flags of CoOp's train.py, plugins, readable errors."
-
-EXAMPLES = """
-examples:
-  DAPT on real handwritten digits, 16 shots, with the embedded model; nothing is downloaded:
-    python tools/train.py --trainer DAPT --seed 1 --output-dir output/try \\
-        --dataset-config-file configs/datasets/digits.yaml --config-file configs/trainers/DAPT/tiny.yaml \\
-        DATASET.NUM_SHOTS 16
-
-  The same on Oxford-IIIT Pet with ViT-B/16, at another learning rate (KEY VALUE pairs come last):
-    python tools/train.py --root data --trainer DAPT --seed 1 --output-dir output/pets \\
-        --dataset-config-file configs/datasets/oxford_pets.yaml --config-file configs/trainers/DAPT/vit_b16.yaml \\
-        DATASET.NUM_SHOTS 16 OPTIM.LR 0.002
-
-  Test what was trained, on another dataset:
-    python tools/train.py --trainer CoOp --eval-only --model-dir output/imagenet --load-epoch 50 \\
-        --dataset-config-file configs/datasets/imagenetv2.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
-
-  Images of your own, in folders of classes or in a CSV (path, label, classname); no Python, no yaml:
-    python tools/train.py --dataset-dir my_images --template "a photo of a {}." --trainer CoOp --seed 1 \\
-        --config-file configs/trainers/CoOp/tiny.yaml DATASET.NUM_SHOTS 16
-
-  One big run on four GPUs of this machine, the same result and files as on one (docs/scaling.md):
-    torchrun --nproc_per_node 4 tools/train.py --trainer CoOp --seed 1 --output-dir output/imagenet \\
-        --dataset-config-file configs/datasets/imagenet.yaml --config-file configs/trainers/CoOp/vit_b16.yaml
-
-  A trainer of your own, from a file; and all that is there:
-    python tools/train.py --plugin mine.py --trainer Mine ...
-    python tools/train.py --list
-
-  A trainer of somebody else's repository (CoOp's kind), with the config keys of its train.py, on a machine without GPU:
-    python tools/train.py --plugin theirs/trainers/maple.py --extend-cfg theirs/train.py --allow-cpu-shim \\
-        --trainer MaPLe --config-file theirs/configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml ...
-
-A published table, cell by cell, with means over seeds: scripts/*.sh and tools/sweep.py.
-"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags; KEY VALUE pairs for the config follow them and end up in `args.opts`."""
-    p = argparse.ArgumentParser(prog="tools/train.py", description=DESCRIPTION, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("train", DESCRIPTION)
     p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else ./data)")
     p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
     p.add_argument("--resume", default="", metavar="DIR",

@@ -3,16 +3,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import inputs
+from tools.runs import inputs
+from tools.runs.cell import ROOT
+from tools.runs.checkout import register
+from tools.runs.folder import RunFolder
 
-ROOT = Path(__file__).resolve().parents[2]
 TOWER_KEYS = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")      # of INPUT; facts of the tower unless set
 
 
@@ -114,19 +114,6 @@ def _where_keys_come_from(args: argparse.Namespace) -> str:
             "declares one that their code reads and sets nowhere.")
 
 
-def register(plugins: list[str] = (), replace: bool = False) -> list:
-    """Import all trainers and datasets: the checkout's, installed packages' and `plugins`; returns the modules.
-
-    Args:
-        replace: `plugins` may take over names that are registered by others.
-    """
-    own_packages_first()
-    from dassl.engine.plugins import discover, load_entry_points, load_plugin
-
-    return [*discover("datasets"), *discover("trainers"), *load_entry_points(),
-            *(load_plugin(plugin, replace) for plugin in plugins)]
-
-
 def _merge_flags(cfg, args: argparse.Namespace) -> None:
     """Flags into the config; one that was not given changes nothing."""
     from tools.running.tested import is_own_folder
@@ -160,7 +147,7 @@ def in_own_folder(cfg, args: argparse.Namespace):
     variant = f"{Path(args.config_file).stem or 'default'}{shots}"
     folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
     changes = inputs.differences(inputs.read(folder) or {}, inputs.describe(args))
-    if (folder / "results.json").exists() and changes and not args.anew:
+    if RunFolder(folder).record and changes and not args.anew:
         raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
                         "--output-dir, or replace that result with --anew.")
     return with_values(cfg, OUTPUT_DIR=str(folder))
@@ -185,14 +172,3 @@ def in_folder_of_this_process(cfg) -> Iterator:
         return
     with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
         yield with_values(cfg, OUTPUT_DIR=folder)
-
-
-def own_packages_first() -> None:
-    """Import our dassl, clip, trainers and datasets, whatever else is installed under these everyday names."""
-    if sys.path[0] != str(ROOT):
-        sys.path.insert(0, str(ROOT))
-    for name in ("dassl", "clip", "trainers", "datasets"):
-        found = [Path(folder).resolve() for folder in importlib.import_module(name).__path__]
-        if ROOT / name not in found:
-            raise ImportError(f"{name} was imported from {found[0]} and not from {ROOT}. Import tools.train before "
-                              f"that package, or take {found[0].parent} off PYTHONPATH.")

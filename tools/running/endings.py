@@ -8,10 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from tools import inputs
-from tools.running import restart
 from tools.running.configuration import setup_cfg
 from tools.running.restart import SWEEP
+from tools.runs import inputs
+from tools.runs.folder import RunFolder
 
 PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
 USER_ERROR, IN_USE = 2, 75                  # exit codes: yours to mend; another process writes in the run folder
@@ -41,7 +41,7 @@ def interrupted(how: str, code: int, args: argparse.Namespace) -> int:
     """Say how a run ended and what to do, except to a sweep, which has words of its own; returns the code."""
     folder = args.output_dir
     if SWEEP not in os.environ:
-        on = f" The same command goes on from what {folder} holds." if folder and restart.has_state(Path(folder)) else \
+        on = f" The same command goes on from what {folder} holds." if folder and RunFolder(folder).has_state else \
             f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else ""
         print(f"{how}.{on}", file=sys.stderr)
     return code

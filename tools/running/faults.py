@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
-from tools.running.restart import has_state
+from tools.runs.folder import RunFolder
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -19,7 +18,7 @@ def story(error: OSError, folder: str) -> str:
     if path and not (_within(path, folder) or _within(folder, path)):
         return ""
     reason = error.strerror or str(error)
-    again = "run the same command again" + (": it goes on from what was saved" if has_state(Path(folder)) else "")
+    again = "run the same command again" + (": it goes on from what was saved" if RunFolder(folder).has_state else "")
     if error.errno in _FULL:
         return f"The disk of {folder} is full ({reason}). Free some space and {again}."
     if error.errno in _FORBIDDEN and path:

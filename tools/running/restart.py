@@ -1,6 +1,6 @@
 """The same command again: an interrupted training goes on where it was, anything else starts anew.
 
-A training counts as the same if its inputs are (tools/inputs.py), and the code and packages that make a result.
+A training counts as the same if its inputs are (tools/runs/inputs.py), and the code and packages that make a result.
 """
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
-from tools import inputs
+from tools.runs import inputs
+from tools.runs.cell import ROOT, Cell
+from tools.runs.folder import STATE, TEST, RunFolder
 
-ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they start anew, whatever lies in the folder
-STATE = "resume.pth.tar"                    # dassl.engine.resume.FILE, which is slow to import
-TEST = "test.pth.tar"                       # dassl.engine.answering.FILE
 RESULTS = ("results.json", "predictions.csv", "cmat.pt", "plots/*.*")
 LEARNED = (STATE, TEST, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*",
            "classes.json", "descriptions.json")     # the pointers before the checkpoints that a run would go on from
@@ -37,22 +36,24 @@ class Beginning:
     that the run itself has written meanwhile are not taken for a former one's.
 
     Args:
+        cell: what is to be run.
         config: of the run, as config.yaml shall hold it.
         resume: RESUME of the config, which the user has given; "" for none.
     Attributes:
         resume: a run folder for RESUME; "" to start anew.
     """
 
-    def __init__(self, folder: Path, args: argparse.Namespace, config: str, resume: str):
-        from dassl.utils.whole_files import remove_parts
+    def __init__(self, folder: Path, args: argparse.Namespace, cell: Cell, config: str, resume: str):
+        from dassl.files.whole import remove_parts
 
         remove_parts(folder)
-        self._folder, self._args, self._config, self._program = folder, args, config, _program(args)
+        self._folder, self._args, self._cell, self._config = folder, args, cell, config
+        self._program = _program(args)
         self._replaced = self._described = False
         self.resume = resume or ("" if args.no_train or (args.eval_only and not (folder / TEST).exists())
                                  else self._interrupted())
         self._former = {path: path.stat().st_mtime_ns for path in self._left()}
-        if not (folder / RESULTS[0]).exists() and not has_state(folder):
+        if not (folder / RESULTS[0]).exists() and not RunFolder(folder).has_state:
             self._describe()
 
     def replace(self) -> None:
@@ -78,7 +79,7 @@ class Beginning:
         """The folder, if it holds an interrupted run of this command; else ""."""
         from dassl.utils.logger import CONSOLE
 
-        if self._args.anew or os.environ.get(SWEEP) == ANEW or not has_state(self._folder):
+        if self._args.anew or os.environ.get(SWEEP) == ANEW or not RunFolder(self._folder).has_state:
             return ""
         reason = _why_anew(self._folder, self._args, self._program)
         if reason is None:
@@ -97,22 +98,18 @@ class Beginning:
         return [path for pattern in (*RESULTS, *of_training) for path in self._folder.glob(pattern)]
 
     def _describe(self) -> None:
-        from dassl.utils.whole_files import write_whole
+        from dassl.files.whole import write_whole
 
         write_whole(self._folder / "config.yaml", self._config)
-        inputs.write(self._folder, self._args, program=self._program)
+        tests = {"tests": os.path.abspath(self._args.model_dir)} if self._args.model_dir else {}
+        inputs.write(self._folder, self._args, program=self._program, cell=self._cell.as_dict(), **tests)
         self._described = True
-
-
-def has_state(folder: Path) -> bool:
-    """Whether a training or a test in this folder could go on."""
-    return (folder / STATE).exists() or (folder / TEST).exists() or any(folder.glob("*/checkpoint"))
 
 
 def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | None:
     """Why the run in a folder cannot go on: "" for one that is complete; None if it can."""
-    record, then = inputs.read_json(folder / "results.json"), inputs.read(folder)
-    if record and record.get("finished"):
+    then = inputs.read(folder)
+    if RunFolder(folder).finished:
         return ""
     if then is None:
         return f"its {inputs.FILE} is missing"

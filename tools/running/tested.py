@@ -1,6 +1,7 @@
-"""--eval-only: which classes the run that is tested has learned, and whether those of the images are the same."""
+"""What a run is meant to be; with --eval-only, whether the run that is tested has learned the classes of the images."""
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 from pathlib import Path
@@ -8,14 +9,15 @@ from pathlib import Path
 from dassl.utils import UserError
 from dassl.utils.classes_file import read_classes
 from dassl.utils.logger import CONSOLE
-from dassl.utils.tools import read_settings
+from tools.runs import cell, inputs
+from tools.runs.folder import RunFolder, flat
 
 logger = logging.getLogger(__name__)
 
 
 def is_own_folder(model_dir: str, images: str) -> bool:
     """Whether the run in `model_dir` was trained on the images at `images`: only its test split is new to it."""
-    places = [read_settings(folder).get("DATASET", {}).get("DIR") for folder in _folders_of(model_dir)]
+    places = [flat(RunFolder(folder).settings_or_none).get("DATASET.DIR") for folder in _folders_of(model_dir)]
     return any(place and os.path.realpath(os.path.expanduser(str(place))) == os.path.realpath(
         os.path.expanduser(images)) for place in places)
 
@@ -69,6 +71,15 @@ def refuse_other_classes(trainer, model_dir: str) -> None:
         raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes ({bound}), so it "
                         "can be tested on these alone. Give the classes the same names: rename the folders, or write "
                         "lines such as `folder: name` and name the file with --classnames.")
+
+
+def meant(cfg, args: argparse.Namespace) -> cell.Cell:
+    """The cell of the run: as the sweep that makes it meant it, else as its command names it."""
+    tested = map(RunFolder, _folders_of(args.model_dir if args.eval_only else ""))
+    trained = next((run.cell for run in tested if run.is_run), None)
+    return cell.meant(inputs.describe(args), {
+        "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
+        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")}, trained)
 
 
 def _bound_to_classes(cfg) -> bool:

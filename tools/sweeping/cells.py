@@ -4,18 +4,19 @@ Imports nothing heavy.
 """
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import inputs, train
-from tools.inputs import read_json
-from tools.recipes import Cell
-from tools.running import restart
+from tools import train
+from tools.runs import inputs
+from tools.runs.cell import MEANT, ROOT, Cell
+from tools.runs.folder import RunFolder
+from tools.runs.record import Record
 
-ROOT = Path(__file__).resolve().parents[2]
 TAIL = 8                                            # lines of a failed run that are shown
 
 
@@ -39,13 +40,14 @@ class Planned:
 
     def look(self) -> None:
         """Bring `state` and `changes` up to date with what lies in the run folder."""
-        record, then = read_json(self.folder / "results.json"), inputs.read(self.folder)
+        run = self.run
+        then = inputs.read(self.folder)
         changes = ["nobody knows how: inputs.json is missing"] if then is None else \
             inputs.differences(then, inputs.describe(train.parser().parse_args(self.arguments)))
         self.state, self.changes = "new", ()
-        if record and record.get("finished"):
+        if run.finished:
             self.state, self.changes = ("other", tuple(changes)) if changes else ("finished", ())
-        elif not changes and restart.has_state(self.folder):
+        elif not changes and run.has_state:
             self.state = "resume"
 
     @property
@@ -57,18 +59,15 @@ class Planned:
         return self.cell.arguments(self.root, self.output)
 
     @property
-    def record(self) -> dict | None:
-        """results.json of the finished run, or None."""
-        record = read_json(self.folder / "results.json")
-        return record if record and record.get("finished") else None
+    def run(self) -> RunFolder:
+        """What lies in its folder now."""
+        return RunFolder(self.folder)
 
     @property
-    def score(self) -> str:
-        """What the finished run measured: its accuracy, else the first number of an evaluator of one's own."""
-        metrics = (self.record or {}).get("metrics") or {"no metric": "-"}
-        if "accuracy" in metrics:
-            return f"{metrics['accuracy']:.1f} %"
-        return " ".join(map(str, next(iter(metrics.items()))))
+    def record(self) -> Record | None:
+        """results.json of the finished run, or None."""
+        record = self.run.record
+        return record if record and record.finished else None
 
     @property
     def name(self) -> str:
@@ -91,12 +90,8 @@ class Planned:
         An interrupted one goes on, as the same command would. Otherwise it replaces what a former run left, once it
         writes something itself (`restart.Beginning`): one that is refused costs no result.
         """
-        return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW}
-
-    def log_tail(self) -> list[str]:
-        """Last lines of the newest log, [] where there is none."""
-        logs = sorted(self.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
-        return logs[-1].read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-TAIL:] if logs else []
+        return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW,
+                                MEANT: json.dumps(self.cell.as_dict())}
 
 
 def train_command(arguments: list[str]) -> list[str]:

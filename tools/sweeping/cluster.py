@@ -17,9 +17,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import inputs, train
+from tools import train
 from tools.command import number
-from tools.recipes import RecipeError
+from tools.runs import inputs
+from tools.runs.recipe import RecipeError
 from tools.sweeping import cells
 from tools.sweeping.leash import LEASH
 from tools.sweeping.outcome import Outcome

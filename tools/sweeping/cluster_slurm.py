@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools import train
-from tools.inputs import read_json
-from tools.recipes import RecipeError
+from tools.runs.inputs import read_json
+from tools.runs.recipe import RecipeError
 from tools.sweeping import cluster
 from tools.sweeping.cells import TAIL
 from tools.sweeping.outcome import Outcome
@@ -134,10 +134,10 @@ class _Notes:
             yield
 
     def write(self, p, job: str) -> None:
-        path = self.path(p, "json")
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"job": job, "submitted": time.strftime("%Y-%m-%d %H:%M:%S")}), encoding="utf-8")
-        os.replace(beside, path)
+        from dassl.files.whole import write_whole
+
+        note = {"job": job, "submitted": time.strftime("%Y-%m-%d %H:%M:%S")}
+        write_whole(self.path(p, "json"), json.dumps(note))
 
 
 def _submit(args, planned: list, grounded: list, flying: list, notes: _Notes) -> None:
@@ -257,12 +257,12 @@ def _settle(p, code: int | None, states: dict[str, str], notes: _Notes, outcome:
     p.look()
     result, note = p.folder / "results.json", notes.path(p, "json")
     if p.state == "finished" and (code == 0 or code is None and result.stat().st_mtime >= note.stat().st_mtime):
-        print(f"{p.name}: {p.score}", flush=True)
+        print(f"{p.name}: {p.record.score}", flush=True)
     elif code == train.IN_USE:
         outcome.elsewhere.append(p)
     else:
         last = notes.log(p).splitlines()[-TAIL:]
-        lines = p.log_tail() or last if code != train.USER_ERROR else last
+        lines = p.run.log_tail(TAIL) or last if code != train.USER_ERROR else last
         if code is None:
             job = notes.job(p)
             why = notes.failure(p, states) or \

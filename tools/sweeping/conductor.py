@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from tools import train
+from tools.runs.record import Record
 from tools.sweeping import cells, launch
 from tools.sweeping.cells import TAIL, Planned
 from tools.sweeping.estimate import Times, side_by_side
@@ -88,7 +89,7 @@ class Conductor:
                 p.look()
             if p.state == "finished":                   # another sweep has made it meanwhile
                 self.schedule.succeeded(p)
-                self.overview.say(f"{self._label(p)}: {p.score}, made elsewhere")
+                self.overview.say(f"{self._label(p)}: {p.record.score}, made elsewhere")
                 continue
             place = self.free.pop()
             arguments, environment = p.launch()
@@ -147,9 +148,8 @@ class Conductor:
             return
         if code == 0 and (record := p.record):
             self.schedule.succeeded(p)
-            self.times.add(p.cell.dataset, p.cell.trainer, p.folder.parts[-2],
-                           {**record, "seconds": {**record["seconds"], "total": seconds}})
-            self.overview.say(f"{label}: {p.score} in {record['seconds']['total']:.0f} s")
+            self.times.add(p.cell, Record(record | {"seconds": {**record["seconds"], "total": seconds}}))
+            self.overview.say(f"{label}: {record.score} in {record['seconds']['total']:.0f} s")
         elif code == launch.SERVER_GONE:
             self.schedule.again(p)
         elif code == train.IN_USE:
@@ -160,7 +160,7 @@ class Conductor:
 
     def _failed(self, active: Active, code: int) -> None:
         p, by_user = active.planned, code == train.USER_ERROR
-        lines = active.errors if by_user else p.log_tail() or active.errors
+        lines = active.errors if by_user else p.run.log_tail(TAIL) or active.errors
         self.outcome.failed.append((p, code, lines))
         self.overview.say(f"{active.status.label}: {'not possible' if by_user else f'FAILED ({exit_words(code)})'}")
         left = self.schedule.failed(p, by_user)

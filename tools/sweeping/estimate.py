@@ -5,20 +5,18 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from tabulate import tabulate
 
-from tools.inputs import read_json
-from tools.recipes import Cell
+from tools.runs.cell import Cell
+from tools.runs.folder import below
+from tools.runs.record import Record
 from tools.sweeping.cells import Planned
 
 
-@dataclass
 class Times:
     """Seconds of finished runs, and what they say about others.
 
@@ -26,60 +24,64 @@ class Times:
     config, its training scaled by shots x epochs; a test of learned prompts as other tests on the same data.
     """
 
-    exact: dict[tuple, list[float]] = field(default_factory=dict)
-    scaled: dict[tuple, list[tuple[float, float]]] = field(default_factory=dict)      # (training per unit, the rest)
-    tests: dict[tuple, list[float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._known: list[tuple[Cell, Record]] = []
+        self._guesses: dict[tuple, float | None] = {}       # by kind of cell, until more is known
 
     @classmethod
     def below(cls, output: str, planned: Iterable[Planned]) -> Times:
-        """From every finished run of the planned datasets, trainers and configs."""
+        """From every finished run of the planned datasets and trainers, where a sweep lays runs out."""
         times = cls()
-        seen: set[tuple[str, str]] = set()
-        for cell in (p.cell for p in planned):
-            if (cell.dataset, cell.trainer) not in seen:
-                seen.add((cell.dataset, cell.trainer))
-                for path in Path(output, cell.dataset, cell.trainer).glob("*/seed*/results.json"):
-                    record = read_json(path)
-                    if record and record.get("finished"):
-                        times.add(cell.dataset, cell.trainer, path.parts[-3], record)
+        for place in dict.fromkeys(Path(output, p.cell.dataset, p.cell.trainer) for p in planned):
+            for run in below(place):
+                if run.finished:
+                    times.add(run.cell, run.record)
         return times
 
-    def add(self, dataset: str, trainer: str, variant: str, record: dict) -> None:
-        """Take one results.json in."""
-        seconds, key = record.get("seconds", {}), (dataset, trainer, _config(variant))
-        total, training = seconds.get("total"), seconds.get("train") or 0
-        if total is None:
-            return
-        self.exact.setdefault((dataset, trainer, variant), []).append(total)
-        units = (record.get("epochs") or 0) * max(record.get("shots") or 0, 0)
-        if training and units:
-            self.scaled.setdefault(key, []).append((training / units, total - training))
-        elif not training:
-            self.tests.setdefault(key[::2], []).append(total)
+    def add(self, cell: Cell, record: Record) -> None:
+        """Take one result in."""
+        if record.get("seconds", {}).get("total") is not None:
+            self._known.append((cell, record))
+            self._guesses.clear()
 
     def of(self, cell: Cell) -> float | None:
         """Seconds that a run of this cell takes; None where nothing is known."""
-        variant, key = cell.folder.parts[-2], (cell.dataset, cell.trainer, _config(cell.folder.parts[-2]))
-        if found := self.exact.get((cell.dataset, cell.trainer, variant)):
+        if found := [_total(record) for one, record in self._known if one.kind == cell.kind]:
             return fmean(found)
-        if cell.train_on is not None or cell.shots is None:
-            return fmean(found) if (found := self.tests.get(key[::2])) else None
+        alike = [(one, record) for one, record in self._known
+                 if (one.dataset, one.config) == (cell.dataset, cell.config)]
+        if not _trains(cell):
+            found = [_total(record) for _, record in alike if not record["seconds"].get("train")]
+            return fmean(found) if found else None
         units = (cell.max_epoch or 0) * cell.shots
-        if (found := self.scaled.get(key)) and units:
-            return fmean(per_unit * units + rest for per_unit, rest in found)
-        return None
+        found = [_total(record) - training + training / done * units for one, record in alike
+                 if one.trainer == cell.trainer and (training := record["seconds"].get("train") or 0)
+                 and (done := (record.get("epochs") or 0) * max(record.get("shots") or 0, 0))]
+        return fmean(found) if found and units else None
 
     def guess(self, cell: Cell) -> float | None:
         """As `of`, or what other runs of its kind and config took: of its method if there are any, else of all."""
+        if cell.kind not in self._guesses:
+            self._guesses[cell.kind] = self._guess(cell)
+        return self._guesses[cell.kind]
+
+    def _guess(self, cell: Cell) -> float | None:
         if (known := self.of(cell)) is not None:
             return known
-        kind = (_config(cell.folder.parts[-2]), cell.train_on is None, cell.shots is None)
-        others = {}
-        for (_, trainer, variant), seconds in self.exact.items():
-            if (_config(variant), "@from_" not in variant, "shots" not in variant) == kind:
-                others.setdefault(trainer == cell.trainer, []).extend(seconds)
-        found = others.get(True) or others.get(False)
+        others: dict[bool, list[float]] = {True: [], False: []}
+        for one, record in self._known:
+            if (one.config, one.shots is None, _trains(one)) == (cell.config, cell.shots is None, _trains(cell)):
+                others[one.trainer == cell.trainer].append(_total(record))
+        found = others[True] or others[False]
         return fmean(found) if found else None
+
+
+def _total(record: Record) -> float:
+    return record["seconds"]["total"]
+
+
+def _trains(cell: Cell) -> bool:
+    return cell.train_on is None and cell.shots is not None
 
 
 def side_by_side(seconds: Iterable[float], jobs: int) -> float:
@@ -111,8 +113,3 @@ def plan_table(planned: list[Planned], todo: list[Planned]) -> str:
 def _numbers(values: Iterable[int | None]) -> str:
     """"1 2 3", each once, in order."""
     return " ".join(str(v) for v in sorted({v for v in values if v is not None})) or "-"
-
-
-def _config(variant: str) -> str:
-    """"tiny_16shots@base-OPTIM.LR=0.1" -> "tiny": what of a folder's name decides about time, but for the shots."""
-    return re.split(r"_\d+shots(?=[@-]|$)|@|-(?=[A-Z][A-Z0-9_]*[.=])", variant)[0]

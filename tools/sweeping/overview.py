@@ -1,4 +1,8 @@
-"""What a sweep shows while it runs: a block that is redrawn on a terminal, plain lines at a bounded rate elsewhere."""
+"""What a sweep shows while it runs: a block that is redrawn on a terminal, plain lines at a bounded rate elsewhere.
+
+By hand: rich's Live shows nothing where there is no terminal until it ends, and a sweep, which is the main job, would
+need one more package for the block alone.
+"""
 from __future__ import annotations
 
 import os

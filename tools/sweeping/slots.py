@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from tools.machine import cores, free_memory
-from tools.recipes import Cell, RecipeError, read_yaml
+from tools.runs.recipe import Cell, RecipeError, read_yaml
 
 TINY = "tiny"
 THREADS, DEVICES, USE_CUDA, BACKBONE = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "USE_CUDA", "MODEL.BACKBONE.NAME"

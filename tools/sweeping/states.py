@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tools.runs.folder import LOCK
+
 
 def state_table(planned: list, waiting: dict) -> str:
     """How many runs are finished, running, waiting or missing, and which are running or failed.
@@ -24,7 +26,7 @@ def state_table(planned: list, waiting: dict) -> str:
 
 def _running(planned: list) -> set[Path]:
     """Folders, below OUTPUT, of the runs that a live process writes in."""
-    locked = [p for p in planned if (p.folder / "run.lock").exists()]
+    locked = [p for p in planned if (p.folder / LOCK).exists()]
     if not locked:
         return set()
     from dassl.utils.run_lock import owner_of

@@ -46,6 +46,7 @@ def import_everything() -> None:
     import dassl.engine.trainer
     import dassl.utils.run_lock  # noqa: F401
     import tools.running.first_look  # noqa: F401
+    import tools.running.run
     import tools.sweeping.slots
     from clip.tokenizer import simple_tokenizer
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tools.protocols import TARGETS
-from tools.recipes import ZEROSHOT
+from tools.runs.cell import ZEROSHOT
+from tools.runs.protocols import TARGETS
+from tools.runs.published import variant_options
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
-from .published import variant_options
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
 NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
@@ -39,8 +39,8 @@ def protocol_of(row: Row) -> str:
 def fewshot(rows: list[Row], asked: bool = True) -> list[Grid]:
     """Datasets x shots, per method; unasked only for methods with several numbers of shots."""
     rows, found = _plain(rows), []
-    names = _method_names(rows)
-    for key, own in _by(rows, _method).items():
+    names = method_names(rows)
+    for key, own in _by(rows, method).items():
         shots = sorted({row.shots for row in own if row.shots is not None})
         if own[0].trainer == ZEROSHOT or not shots or (len(shots) < 2 and not asked):
             continue
@@ -61,18 +61,18 @@ def fewshot(rows: list[Row], asked: bool = True) -> list[Grid]:
 def methods(rows: list[Row], asked: bool = True) -> list[Grid]:
     """Methods x datasets, per number of shots; unasked only where there is something to compare, or nothing else."""
     rows, found = _plain(rows), []
-    names = _method_names(rows)
+    names = method_names(rows)
     numbers = sorted({row.shots for row in rows if row.shots is not None}) or [None]
     for shots in numbers:
         here = [row for row in rows if row.shots == shots]
         here += [row for row in rows if row.trainer == ZEROSHOT and row.shots != shots
                  and row.dataset in {r.dataset for r in here}]
-        if not here or (not asked and len(numbers) > 1 and len({_method(r) for r in here if r.shots == shots}) < 2):
+        if not here or (not asked and len(numbers) > 1 and len({method(r) for r in here if r.shots == shots}) < 2):
             continue
         datasets = _order(here)
         title = "Accuracy without training" if shots is None else f"Accuracy at {_shots(shots)} per class"
         grid = Grid("methods", title + _yamls(here), ["method", *datasets])
-        for key, own in sorted(_by(here, _method).items(), key=lambda item: item[1][0].trainer != ZEROSHOT):
+        for key, own in sorted(_by(here, method).items(), key=lambda item: item[1][0].trainer != ZEROSHOT):
             of = {row.dataset: row for row in own}
             add(grid, [names[key]], [of.get(d) for d in datasets])
         add_column_of_averages(grid, 1)
@@ -82,7 +82,7 @@ def methods(rows: list[Row], asked: bool = True) -> list[Grid]:
 
 def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
     rows, found = [row for row in rows if row.classes in ("base", "new")], []
-    names = _method_names(rows)
+    names = method_names(rows)
     for shots in sorted({row.shots for row in rows if row.shots is not None}) or ([None] if rows else []):
         here = [row for row in rows if row.shots == shots or row.trainer == ZEROSHOT]
         title = f"From base to new classes{'' if shots is None else f', {_shots(shots)} per class'}"
@@ -90,7 +90,7 @@ def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
         triples: dict[tuple, dict[str, list[Row | None]]] = {}
         datasets = _order([r for r in here if r.shots == shots])
         for dataset in datasets:
-            for number, (key, own) in enumerate(_by([r for r in here if r.dataset == dataset], _method).items()):
+            for number, (key, own) in enumerate(_by([r for r in here if r.dataset == dataset], method).items()):
                 half = {row.classes: row for row in own}
                 base, new = half.get("base"), half.get("new")
                 triple = [base, new, harmonic_row(base, new) if base and new else None]
@@ -111,7 +111,7 @@ def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
 def transfer(rows: list[Row], name: str) -> list[Grid]:
     """Per source and number of shots: methods x source and targets."""
     targets = [row for row in rows if row.source and not row.classes and protocol_of(row) == name]
-    found, names = [], _method_names(targets)
+    found, names = [], method_names(targets)
     for (source, shots), here in _by(targets, lambda row: (row.source, row.shots)).items():
         columns = list(dict.fromkeys(row.dataset for row in here))
         known = TARGETS[name].get(source, ())
@@ -122,11 +122,11 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
         zero = {r.dataset: r for r in rows if r.is_zero_shot_of(here[0]) and not r.classes}
         if set(zero) & set(columns):
             add(grid, [ZEROSHOT], [zero.get(d) for d in (source, *columns)])
-        for key, own in _by(here, _method).items():
+        for key, own in _by(here, method).items():
             of = {row.dataset: row for row in own}
             trained = [r for r in rows if r.dataset == source and r.shots == shots and not r.classes and not r.source
-                       and _method(r) == key]
-            trained.sort(key=lambda r: "@transfer" not in r.config)
+                       and method(r) == key]
+            trained.sort(key=lambda r: r.tag != "@transfer")
             add(grid, [names[key]], [trained[0] if trained else None, *(of.get(d) for d in columns)])
         add_column_of_averages(grid, 2, "average of targets")
         found.append(grid)
@@ -135,7 +135,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
 
 def ablation(rows: list[Row], asked: bool = True) -> list[Grid]:
     """Variants x datasets. Unasked only where a recipe names variants and one of them but the full method is there."""
-    rows = [row for row in rows if not row.classes and not row.source and "@" not in row.config]
+    rows = [row for row in rows if not row.classes and not row.source and not row.tag]
     found = []
     for (trainer, _, shots), here in _by(rows, lambda row: (row.trainer, row.base, row.shots)).items():
         named = any(variant_options(row) for row in here)
@@ -170,10 +170,10 @@ def _dg(rows: list[Row], asked: bool) -> list[Grid]:
 
 def _plain(rows: list[Row]) -> list[Row]:
     """Trained and tested on all classes of one dataset; variants of an ablation have a table of their own."""
-    return [r for r in rows if not r.classes and not r.source and "@" not in r.config and not variant_options(r)]
+    return [r for r in rows if not r.classes and not r.source and not r.tag and not variant_options(r)]
 
 
-def _method(row: Row) -> tuple:
+def method(row: Row) -> tuple:
     """What makes two rows the same method: trainer, trainer yaml and options; and where it lies, if that tells."""
     return row.trainer, row.base, tuple(sorted(row.options.items())), row.where
 
@@ -184,18 +184,18 @@ def _yamls(rows: list[Row]) -> str:
     return f" ({names.pop()})" if len(names) == 1 and "" not in names else ""
 
 
-def _method_names(rows: list[Row]) -> dict[tuple, str]:
+def method_names(rows: list[Row]) -> dict[tuple, str]:
     """Method -> the trainer's name, with what sets it apart from the same trainer's other methods."""
-    keys = list(dict.fromkeys(map(_method, rows)))
+    of = {method(row): row for row in reversed(rows)}
     names = {}
-    for key in keys:
-        trainer, base, options, where = key
-        alike = [other for other in keys if other[0] == trainer]
-        words = [trainer, base if len({other[1] for other in alike}) > 1 else ""]
-        words += [f"{k.split('.')[-1]}={v}" for k, v in options]
-        names[key] = " ".join(filter(None, [*words, where]))
+    for key, row in of.items():
+        several = len({other[1] for other in of if other[0] == row.trainer}) > 1
+        named = variant_options(row)
+        words = [row.trainer, row.base * several, row.variant * bool(named)]
+        words += [f"{k.split('.')[-1]}={v}" for k, v in key[2] if k not in named]
+        names[key] = " ".join(filter(None, [*words, row.where]))
     return names if len(set(names.values())) == len(names) else {
-        key: " ".join(filter(None, [key[0], key[1], *(f"{k}={v}" for k, v in key[2]), key[3]])) for key in keys}
+        key: " ".join(filter(None, [key[0], key[1], *(f"{k}={v}" for k, v in key[2]), key[3]])) for key in of}
 
 
 def _label(row: Row, common: dict) -> str:

@@ -69,7 +69,7 @@ def _number(value: float | None, digits: int, signed: bool = False) -> str:
 
 
 def _folders(row: Row) -> str:
-    names = [row.runs[seed].name for seed in sorted(row.runs)] or [f"seed{seed}" for seed in sorted(row.seeds)]
+    names = [row.runs[seed].folder.name for seed in sorted(row.runs)] or [f"seed{seed}" for seed in sorted(row.seeds)]
     if len(names) > 1 and all(name.startswith("seed") for name in names):
         names = [f"seed{{{','.join(name.removeprefix('seed') for name in names)}}}"]
     return f"{short(row.folder)}/{names[0] if len(names) == 1 else '{' + ','.join(names) + '}'}"

@@ -1,7 +1,7 @@
 """A row: one method on one dataset at one number of shots, over its seeds.
 
 A seed is called collapsed, and flagged, where its accuracy is
-  - at chance: less than NEAR_CHANCE = 5 points above 100 / classes; or
+  - at chance: guessing reaches it too (dassl/evaluation/chance.py, the rule by which a run warns of itself); or
   - far below the best seed of its row: by more than FAR_BELOW = 20 points, or less than half as far above chance.
 The second half of the last rule serves datasets on which even the best seed is low. A flag changes nothing: the seed
 stays in the mean. The rules are ours; a run that did not learn is what they are to find (the seeds of DTD in
@@ -9,17 +9,16 @@ KaiyangZhou/CoOp issue 24 read 12.0, 15.2 and 63.4).
 """
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import results
-from tools.protocols import TARGETS
-from tools.recipes import ZEROSHOT
+from tools.runs.cell import ZEROSHOT, Cell
+from tools.runs.folder import RunFolder
+from tools.runs.protocols import TARGETS
+from tools.runs.record import Record
 
-NEAR_CHANCE = 5.0
 FAR_BELOW = 20.0
 
 
@@ -32,10 +31,12 @@ class Row:
         seeds: seed -> accuracy in percent, or None where the run is missing.
         seconds: seed -> of the whole run, loading included; of the finished ones. learned: of one of them.
         best_tests: seed -> accuracy of the best test epoch, where it was recorded; selected on the test split.
-        folder: of the seeds' run folders. runs: seed -> its own, where that is not folder/seed<n>.
+        folder: that the seeds' run folders lie in. runs, cells: seed -> its own, of those that have begun.
+        chance: seeds whose accuracy guessing reaches too.
         published: percent, or None; published_from: where it was read.
         classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
         base, options: the trainer yaml's name alone, and the user's options KEY -> text.
+        tag: what its protocol adds to its name, "@transfer" or "@from_shapes", where `classes` does not say it.
         source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
         transfer: "cross" or "dg" of an average over targets; of other rows `kind_of_transfer` tells it.
         variant: name in the recipe's ablation, "" where it has none; variant_opts: the options that make it.
@@ -53,13 +54,16 @@ class Row:
     learned: int | None = None
     best_tests: dict[int, float] = field(default_factory=dict)
     folder: Path | None = None
-    runs: dict[int, Path] = field(default_factory=dict)
+    runs: dict[int, RunFolder] = field(default_factory=dict)
+    cells: dict[int, Cell] = field(default_factory=dict)
+    chance: set[int] = field(default_factory=set)
     published: float | None = None
     published_from: str = ""
     classes: str = ""
     parts: tuple[Row, Row] | None = None
     base: str = ""
     options: dict[str, str] = field(default_factory=dict)
+    tag: str = ""
     source: str = ""
     transfer: str = ""
     variant: str = ""
@@ -68,14 +72,16 @@ class Row:
     where: str = ""
     num_classes: int | None = None
 
-    def add(self, seed: int, record: dict | None) -> None:
+    def add(self, seed: int, record: Record | None) -> None:
         """Take one run's results.json in; None, or one without an accuracy, is a run that is missing."""
-        self.seeds[seed] = results.accuracy(record)
+        self.seeds[seed] = record.accuracy if record else None
         if record and self.seeds[seed] is not None:
             if (seconds := record.get("seconds", {}).get("total")) is not None:
                 self.seconds[seed] = seconds
             self.learned = record.get("learned_parameters", self.learned)
             self.num_classes = record.get("num_classes", self.num_classes)
+            if record.at_chance:
+                self.chance.add(seed)
             if "best_test_epoch" in record:
                 self.best_tests[seed] = record["best_test_epoch"]["accuracy"]
 
@@ -83,19 +89,13 @@ class Row:
         """Have these seeds, and nothing of others; one without a run is missing."""
         seeds = sorted(seeds)
         self.seeds = {seed: self.seeds.get(seed) for seed in seeds}
-        for of_seed in (self.seconds, self.best_tests, self.runs):
+        for of_seed in (self.seconds, self.best_tests, self.runs, self.cells):
             for seed in of_seed.keys() - set(seeds):
                 del of_seed[seed]
 
     @property
     def found(self) -> list[float]:
         return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
-
-    @property
-    def of_a_sweep(self) -> bool:
-        """Whether the folder's name, <trainer>/<yaml>_<k>shots<protocol and options>, says what the runs are."""
-        return self.folder is not None and self.folder.parts[-2:-1] == (self.trainer,) and \
-            bool(self.base) and self.folder.name.startswith(self.base)
 
     @property
     def on_test(self) -> bool:
@@ -105,7 +105,7 @@ class Row:
     def is_zero_shot_of(self, row: Row) -> bool:
         """Whether it is CLIP as the row's training found it: its yaml is the row's, or is named by it and its trainer.
 
-        See `tools.recipes.zeroshot_cell`.
+        See `tools.runs.recipe.zeroshot_cell`.
         """
         return self.trainer == ZEROSHOT and not self.options and self.base in (row.base, f"{row.trainer}-{row.base}")
 
@@ -147,8 +147,9 @@ class Row:
         for seed, accuracy in self.seeds.items():
             if accuracy is None:
                 continue
-            if chance is not None and accuracy < chance + NEAR_CHANCE:
-                reasons[seed] = f"at chance, which is {chance:.1f} for {self.num_classes} classes"
+            if seed in self.chance:
+                of = "" if chance is None else f", which is {chance:.1f} for {self.num_classes} classes"
+                reasons[seed] = f"at chance{of}"
             elif accuracy < best - FAR_BELOW or (chance is not None and accuracy - chance < (best - chance) / 2):
                 reasons[seed] = f"far below the row's best seed, {best:.1f}"
         return reasons
@@ -182,7 +183,8 @@ def with_summaries(rows: list[Row]) -> list[Row]:
         if len(targets) > 1:
             found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
                 s: None if None in values else statistics.fmean(values) for s, values in seeds.items()},
-                source=source, transfer=kind, base=targets[0].base, options=targets[0].options, where=where))
+                source=source, transfer=kind, base=targets[0].base, tag=targets[0].tag,
+                options=targets[0].options, where=where))
     return found
 
 
@@ -204,28 +206,16 @@ def _name(row: Row) -> tuple:
     return row.dataset, row.trainer, row.config, row.shots, row.where
 
 
-def row_of(folder: Path, shots: int | None) -> Row:
-    """An empty row for a folder of seeds, named by <dataset>/<trainer>/<variant>."""
-    dataset, trainer, variant = folder.parts[-3:]
-    half = re.search(r"@(base|new)(?=-|$)", variant)
-    config = config_of(variant.replace(half[0], "", 1) if half else variant)
-    source = re.search(r"@from_([^@]+?)(?=-[A-Z]|$)", variant)
-    return Row(dataset, trainer, config, shots, folder=folder, classes=half[1] if half else "",
-               base=re.split(r"@|-(?=[A-Z][A-Z_]*\.|USE_CUDA|VERBOSE)", config)[0], options=options_in(variant),
-               source=source[1] if source else "")
-
-
-def options_in(variant: str) -> dict[str, str]:
-    """"tiny_16shots-OPTIM.LR=0.1" -> {"OPTIM.LR": "0.1"}; of a long name, which was cut, what is left of it."""
-    return dict(re.findall(r"(?<=[-,])([A-Z][A-Z0-9_.]*)=(.*?)(?=,[A-Z][A-Z0-9_.]*=|-[0-9a-f]{8}$|$)", variant))
+def row_of(cell: Cell, folder: Path) -> Row:
+    """An empty row for a cell and its other seeds, whose run folders lie in `folder`."""
+    options = {key: str(value) for key, value in sorted(cell.user_opts.items())}
+    tag = "" if cell.classes else cell.tag
+    config = "-".join(filter(None, [cell.config + tag, ",".join(f"{key}={value}" for key, value in options.items())]))
+    return Row(cell.dataset, cell.trainer, config, cell.shots, folder=folder, classes=cell.classes, base=cell.config,
+               options=options, tag=tag, source=cell.source)
 
 
 def in_order(rows: list[Row]) -> list[Row]:
     """Datasets together, as they come; zero-shot first, then by shots."""
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))
-
-
-def config_of(variant: str) -> str:
-    """"tiny_16shots-OPTIM.LR=0.1" -> "tiny-OPTIM.LR=0.1"; the shots have a column of their own."""
-    return re.sub(r"_\d+shots(?=[-@]|$)", "", variant, count=1)

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from dassl.data.samplers import SeededSampler
+from dassl.files.whole import write_whole
 from dassl.utils import distributed, stop
-from dassl.utils.whole_files import write_whole
 
 from ..resume import FILE, State
 from ..streams import random_streams, set_random_streams

@@ -12,7 +12,7 @@ from dassl.evaluation.predictions import Predictions
 from dassl.utils import distributed
 from dassl.utils.classes_file import write_classes
 from dassl.utils.logger import tell
-from dassl.utils.run_record import describe_run, write_record
+from dassl.utils.run_record import VERSION, describe_run, write_record
 
 from ..plan import left_out
 from ..selection import model_selection
@@ -73,7 +73,7 @@ class Record(Hook):
         elif words := explain(verdict, correct, total, classes):
             logger.warning(words)
         record = {
-            "finished": True, "mode": "train" if self._trained else "eval-only",
+            "version": VERSION, "finished": True, "mode": "train" if self._trained else "eval-only",
             **describe_run(trainer.cfg, dataset_of(trainer), trainer.device), "world_size": distributed.world_size(),
             **tested, "metrics": {k: float(v) for k, v in metrics.items()},
             "epochs": trainer.max_epoch if self._trained else 0,
@@ -82,7 +82,7 @@ class Record(Hook):
             "on_nan": trainer.on_nan.record(trainer), "at_chance": verdict == CHANCE, "versus_guessing": verdict,
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
-            **trainer.domains.fields(trainer), **trainer.run_record_fields(),
+            **trainer.domains.fields(trainer), **trainer.run_record_fields(), **trainer.recorded,
         }
         logger.info("Results written to %s", write_record(record, trainer.output_dir))
 

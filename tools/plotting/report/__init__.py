@@ -9,11 +9,12 @@ from pathlib import Path
 from dassl.utils import UserError
 from dassl.utils.tools import write_text
 from tools import table
+from tools.runs.folder import RunFolder
+from tools.runs.run import Run
 from tools.tables import formats, layouts
 from tools.tables.rows import Row
 
 from .. import fewshot
-from ..run import Run
 from . import runs, tables
 from .pictures import Picture, picture
 
@@ -60,7 +61,7 @@ def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool 
     from markupsafe import Markup
 
     folders = [runs.folder_of(row, seed) for row in rows for seed in row.seeds if seed not in row.missing]
-    records = [tables.record_of(folder) for folder in folders]
+    records = [RunFolder(folder).record for folder in folders]
     grids = layouts.build(rows)
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                        undefined=StrictUndefined, keep_trailing_newline=True).get_template("page.html")

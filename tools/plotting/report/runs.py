@@ -11,14 +11,15 @@ import yaml
 from torch import Tensor
 
 from dassl.utils import UserError
-from tools import inputs
+from tools.runs import inputs
+from tools.runs.folder import is_run
+from tools.runs.run import Run
 from tools.tables import layouts
 from tools.tables.formats import rounded
 from tools.tables.rows import Row
 
 from .. import confusion, curves, embeddings, prm, prompts, words
 from ..geometry import MEANINGS
-from ..run import Run, is_run
 from .pictures import Picture, picture
 from .tables import Cell, Table
 
@@ -72,7 +73,7 @@ def choose_runs(rows: list[Row], given: Sequence[Path]) -> list[Path]:
 
 
 def folder_of(row: Row, seed: int) -> Path:
-    return row.runs.get(seed) or row.folder / f"seed{seed}"
+    return row.runs[seed].folder if seed in row.runs else row.folder / f"seed{seed}"
 
 
 def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> Looked:
@@ -178,12 +179,11 @@ def _prompts(run: Run) -> tuple[Picture, list[Table]]:
 
 
 def _has_matrix(run: Run) -> bool:
-    return (run.folder / "cmat.pt").is_file() or (run.folder / confusion.PREDICTIONS).is_file()
+    return (run.folder / "cmat.pt").is_file() or bool(run.answers)
 
 
 def _config(run: Run) -> str:
-    given = inputs.read(run.folder)
-    parts = [] if given is None else [f"# {inputs.FILE}: what the command set", yaml.safe_dump(given, sort_keys=False)]
+    parts = [f"# {inputs.FILE}: what the command set", yaml.safe_dump(run.given, sort_keys=False)] if run.given else []
     return "\n".join([*parts, "# config.yaml: all settings", yaml.safe_dump(run.settings, sort_keys=True)])
 
 

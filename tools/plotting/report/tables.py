@@ -5,16 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from tools import inputs
+from tools.runs.folder import RunFolder, flat
 from tools.tables import layouts
 from tools.tables.formats import rounded
 from tools.tables.grid import Grid, Value
 from tools.tables.rows import Row
 
 DIGITS = 1
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)         # hundreds of files: the one in C, where it is built
 LAST_LINES = 6                          # of the log of a run that did not finish
 _NOT_SETTINGS = {"OUTPUT_DIR", "RESUME", "SEED", "DATASET.ROOT", "DATASET.NAME", "DATASET.NUM_SHOTS", "TRAINER.NAME"}
 
@@ -114,14 +111,10 @@ def unfinished(rows: list[Row]) -> list[Unfinished]:
 
 
 def _state(row: Row, seed: int) -> Unfinished:
-    folder = row.runs.get(seed) or row.folder / f"seed{seed}"
-    if not folder.exists():
+    if (run := row.runs.get(seed)) is None:
         return Unfinished(row.label, seed, "not begun", "")
-    logs = sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
-    text = logs[-1].read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if logs else []
-    stopped = any(line.startswith("Stopped:") for line in text)
-    return Unfinished(row.label, seed, "failed" if stopped else "not finished", str(folder),
-                      tuple(text[-LAST_LINES:]))
+    return Unfinished(row.label, seed, "failed" if run.stopped else "not finished", str(run.folder),
+                      tuple(run.log_tail(LAST_LINES)))
 
 
 def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -144,8 +137,8 @@ def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[
 
     Of a section of one of these trainers (TRAINER.COOP) only that trainer's runs count.
     """
-    runs = [(str(settings.get("TRAINER", {}).get("NAME", "")), dict(_flat(settings)))
-            for settings in map(settings_of, folders) if settings is not None]
+    found = [flat(RunFolder(folder).settings_or_none) for folder in folders]
+    runs = [(str(settings.get("TRAINER.NAME", "")), settings) for settings in found if settings]
     sections = {trainer.upper() for trainer, _ in runs}
     found = []
     for key in sorted({key for _, settings in runs for key in settings} - _NOT_SETTINGS):
@@ -157,24 +150,3 @@ def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[
         if len(values) > 1:
             found.append((key, [(value, ", ".join(trainers)) for value, trainers in values.items()]))
     return found
-
-
-def settings_of(folder: Path) -> dict | None:
-    """config.yaml as plain data; None where there is none that can be read."""
-    try:
-        settings = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), _LOADER)    # noqa: S506 (safe)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return settings if isinstance(settings, dict) else None
-
-
-def record_of(folder: Path) -> dict:
-    return inputs.read_json(folder / "results.json") or {}
-
-
-def _flat(settings: dict, prefix: str = "") -> Iterable[tuple[str, object]]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,0 +1,22 @@
+"""The known name nearest to one that is not known. Imports nothing heavy."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """" Did you mean X?" for the known name nearest to `name`, or ""; upper and lower case, _ and - do not count."""
+    found = closest(name, known)
+    return "" if found is None else f" Did you mean {found}?"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """That name itself; None where none is near."""
+    plain = {_plain(k): k for k in known}
+    near = get_close_matches(_plain(name), plain, 1, cutoff=0.5)
+    return plain[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

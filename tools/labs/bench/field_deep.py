@@ -1,0 +1,159 @@
+"""Steps of methods with prompts in deep blocks of both towers, as published code takes them, on `field.py`'s towers.
+
+Every class's prompt has 77 tokens and passes every block, and every token of an image is computed to the end. Source:
+MaPLe (Khattak et al., CVPR 2023), PromptSRC (Khattak et al., ICCV 2023) and MMRL (Guo and Gu, CVPR 2025), their
+trainers/ and clip/model.py.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import tokenize
+from tools.labs.bench.field import FieldCLIP, plain_norm
+from tools.labs.bench.field_steps import CoOpStep
+
+
+class DeepStep(CoOpStep):
+    """Words and visual tokens of their own in the first blocks; a step says what they are."""
+
+    learns_images = True
+
+    def words(self, n: int) -> str:
+        """The initial words, which stay in the sentence where fewer of them are learned."""
+        return self.trainer.options.CTX_INIT or super().words(n)
+
+    def text_tokens(self) -> list[Tensor]:
+        """(n, W) of each prompted block after the first."""
+        return list(self.learned.get("text_tuner.tokens", ()))
+
+    def visual_tokens(self) -> list[Tensor]:
+        """(n, W) of each prompted block."""
+        return list(self.learned["visual.tokens"])
+
+    def text_features(self, ctx: Tensor, classes: slice = slice(None)) -> Tensor:
+        start, suffix, deeper = self.start[classes], self.suffix[classes], self.text_tokens()
+        x = torch.cat([start, ctx.expand(len(start), -1, -1), suffix], dim=1)                 # (C, 77, W)
+
+        def enter(block: int, x: Tensor) -> Tensor:
+            if not 1 <= block <= len(deeper):
+                return x
+            own = deeper[block - 1][:, None].expand(-1, x.shape[1], -1).to(x.dtype)           # (n, C, W)
+            return torch.cat([x[:1], own, x[1 + len(own):]])
+
+        return unit(read_text(self.clip, x, self.eot[classes], enter))
+
+    def image_features(self) -> Tensor:
+        tokens = self.visual_tokens()
+
+        def enter(block: int, x: Tensor) -> Tensor:
+            if not -1 <= block < len(tokens) or block == 0:
+                return x
+            own = tokens[max(block, 0)][:, None].expand(-1, x.shape[1], -1).to(x.dtype)       # (n, B, W)
+            return torch.cat([x if block < 0 else x[:-len(own)], own])
+
+        return unit(all_tokens(self.clip, self.images, enter)[:, 0] @ self.clip.clip.visual.proj)
+
+
+class MaPLeStep(DeepStep):
+    """Visual tokens are projections of the words, block by block."""
+
+    def visual_tokens(self) -> list[Tensor]:
+        p = self.learned
+        layers = ["proj", *(f"deeper.{i}" for i in range(len(self.text_tokens())))]
+        return [F.linear(words, p[f"visual.{layer}.weight"], p[f"visual.{layer}.bias"])
+                for layer, words in zip(layers, [p["text.ctx"], *self.text_tokens()], strict=True)]
+
+
+class PromptSRCStep(DeepStep):
+    """Independent prompts, and distances to a frozen teacher whose image tower runs in every step."""
+
+    def loss(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
+        c, logits, teacher = self.trainer.options, self.logits(image_features, texts), self.trainer.teacher_text
+        with torch.no_grad():
+            frozen = self.clip.encode_image(self.images).float()
+            zero_shot = self.clip.scale * frozen @ teacher.t()
+        divergence = F.kl_div(logits.log_softmax(1), zero_shot.log_softmax(1), reduction="sum", log_target=True)
+        return F.cross_entropy(logits, self.labels) + divergence / logits.numel() \
+            + c.TEXT_LOSS_WEIGHT * F.l1_loss(texts[0].float(), teacher) \
+            + c.IMAGE_LOSS_WEIGHT * F.l1_loss(image_features.float(), frozen)
+
+
+class MMRLStep(CoOpStep):
+    """Projected tokens join both towers at a block and lengthen the text, and the image tower gives two features."""
+
+    learns_images, context = True, "visual.tokens"
+
+    def embed_words(self) -> None:
+        clip = self.trainer.model.clip
+        ids = tokenize(self.trainer.classes.sentences(), clip.context_length).to(self.images.device)
+        self.eot = ids.argmax(-1)
+        with torch.no_grad():
+            self.sentences = clip.embed_tokens(ids)                                           # (C, 77, W)
+        first, L = self.trainer.model.brick("visual").first, clip.context_length + len(self.learned[self.context])
+        mask = torch.full((L, L), float("-inf"), device=self.images.device).triu(1)
+        for block in list(self.clip.text_blocks)[first:]:
+            block.mask = mask
+
+    def projected(self, tower: str, tokens: Tensor, layer: int) -> Tensor:
+        weight, bias = (self.learned[f"{tower}.deeper.{layer}.{kind}"] for kind in ("weight", "bias"))
+        return F.linear(tokens, weight, bias)                                                 # (K, W)
+
+    def behind_first(self, tower: str, tokens: Tensor):
+        first = self.trainer.model.brick("visual").first
+        last = first + len(self.trainer.model.brick("visual").deeper)
+
+        def enter(block: int, x: Tensor) -> Tensor:
+            if not first <= block < last:
+                return x
+            own = self.projected(tower, tokens, block - first)[:, None].expand(-1, x.shape[1], -1).to(x.dtype)
+            return torch.cat([x[:1], own, x[1 if block == first else 1 + len(own):]])
+
+        return enter
+
+    def text_features(self, tokens: Tensor, classes: slice = slice(None)) -> Tensor:
+        eot = self.eot[classes] + len(tokens)
+        return unit(read_text(self.clip, self.sentences[classes], eot, self.behind_first("text_tuner", tokens)))
+
+    def image_features(self) -> Tensor:
+        """(2, B, D): of the class token, and of the mean of the other ones."""
+        tokens, visual = self.learned[self.context], self.clip.clip.visual
+        x = all_tokens(self.clip, self.images, self.behind_first("visual", tokens))
+        rep = x[:, 1:1 + len(tokens)].mean(dim=1) @ self.learned["head.projection"]
+        return torch.stack([unit(x[:, 0] @ visual.proj), unit(rep)])
+
+    def loss(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
+        c, text, teacher = self.trainer.options, texts[0].float(), self.trainer.teacher_text
+        main, rep = image_features.float()
+        with torch.no_grad():
+            frozen = self.clip.encode_image(self.images).float()
+        near = [1 - F.cosine_similarity(a, b, dim=1).mean() for a, b in ((main, frozen), (text, teacher))]
+        return c.ALPHA * F.cross_entropy(100 * main @ text.t(), self.labels) \
+            + (1 - c.ALPHA) * F.cross_entropy(100 * rep @ text.t(), self.labels) + c.REG_WEIGHT * sum(near)
+
+
+def read_text(field: FieldCLIP, prompts: Tensor, eot: Tensor, enter) -> Tensor:
+    """Embedded prompts (N, 77, W) -> (N, D); `enter` changes the tokens (L, N, W) that enter a block."""
+    clip = field.clip
+    x = (prompts + clip.positional_embedding).to(field.dtype).permute(1, 0, 2)                # (77, N, W)
+    for i, block in enumerate(field.text_blocks):
+        x = block(enter(i, x))
+    x = plain_norm(clip.ln_final, x.permute(1, 0, 2))
+    return x[torch.arange(len(x), device=x.device), eot] @ clip.text_projection.to(x.dtype)
+
+
+def all_tokens(field: FieldCLIP, images: Tensor, enter) -> Tensor:
+    """(B, 3, H, W) -> (B, L, W) after the last norm, float32; `enter` as in `read_text`, -1 is before `ln_pre`."""
+    visual, images = field.clip.visual, images.to(field.dtype)
+    x = visual.conv1(images).flatten(2).permute(0, 2, 1)                                      # (B, P, W)
+    x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+    x = enter(-1, (x + visual.positional_embedding.to(x.dtype)).permute(1, 0, 2))             # (L, B, W)
+    x = plain_norm(visual.ln_pre, x)
+    for i, block in enumerate(field.image_blocks):
+        x = block(enter(i, x))
+    return plain_norm(visual.ln_post, x.permute(1, 0, 2)).float()
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True)

@@ -1,0 +1,114 @@
+"""One step of ours, by the trainers themselves; hooks tell which part of it is running."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from tools.labs.bench.field_steps import prm_scores
+from tools.labs.bench.rows import PRM_BEST, PRM_DESCRIPTIONS, Row
+from tools.labs.bench.timing import Watch
+
+
+class Parts:
+    """Marks the parts of a trainer's step on a watch, from hooks on its model and image tower, and on optimisers.
+
+    Forward passes that a backward pass repeats to save memory count as backward.
+    """
+
+    def __init__(self, trainer):
+        self.watch, self.forward, self.updating, model = Watch(), bool(trainer.adapts), False, trainer.model
+        model.register_forward_pre_hook(self._enter_model)
+        model.register_forward_hook(self._leave_model)
+        model.clip.visual.register_forward_pre_hook(self._enter_images)
+        model.clip.visual.register_forward_hook(self._leave_images)
+
+    def _enter_model(self, *_) -> None:
+        self.forward = True
+
+    def _leave_model(self, *_) -> None:
+        self.forward = False
+        self.watch.mark("text")
+
+    def _enter_images(self, *_) -> None:
+        if self.forward:
+            self.watch.mark("text")
+
+    def _leave_images(self, *_) -> None:
+        if self.forward:
+            self.watch.mark("image")
+
+    def enter_update(self, *_) -> None:
+        """At the first optimiser's step."""
+        if not self.updating:
+            self.watch.mark("backward")
+        self.updating = True
+
+
+class TrainingStep:
+    """`forward_backward` of a trainer on a batch that is there."""
+
+    def __init__(self, trainer, batch: dict):
+        self.trainer, self.batch, self.parts = trainer, batch, Parts(trainer)
+
+    def __call__(self, watch: Watch) -> float:
+        self.parts.watch, self.parts.updating = watch, False
+        hook = register_optimizer_step_pre_hook(self.parts.enter_update)
+        try:
+            loss = self.trainer.forward_backward(self.batch)["loss"]
+        finally:
+            hook.remove()
+        watch.mark("update")
+        return loss
+
+    def gradients(self) -> dict[str, Tensor]:
+        learner = self.trainer.model.prompt_learner
+        return {name: value.grad for name, value in learner.named_parameters()}
+
+
+class InferenceStep:
+    """`model_inference` of a trainer, as the engine's test calls it for every batch but the first."""
+
+    @torch.no_grad()
+    def __init__(self, trainer, batch: dict):
+        trainer.model_inference(batch["img"])                # text once, and kept
+        self.trainer, self.images, self.parts = trainer, batch["img"], Parts(trainer)
+
+    @torch.no_grad()
+    def __call__(self, watch: Watch) -> Tensor:
+        self.parts.watch = watch
+        self.trainer.load_test_state(None)
+        logits = self.trainer.model_inference(self.images)
+        watch.mark("text")
+        return logits
+
+
+class PRMProduct:
+    """The reweighting of scores with the entries that are not zero."""
+
+    def __init__(self, row: Row, device: str):
+        from trainers.parts.label_mapping import ReweightingMatrix
+
+        self.scores = prm_scores(row, device)                                                 # (B, C, m)
+        self.mapping = ReweightingMatrix(row.classes, PRM_DESCRIPTIONS, PRM_BEST).to(device)
+        self.labels = torch.arange(row.batch, device=device) % row.classes
+
+    def __call__(self, watch: Watch) -> float:
+        self.scores.grad = None
+        loss = F.cross_entropy(self.mapping(self.scores), self.labels)
+        watch.mark("text")
+        loss.backward()
+        value = loss.item()
+        watch.mark("backward")
+        return value
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {"scores": self.scores.grad}
+
+
+def build(row: Row, trainer, batch: dict, device: str):
+    """Our side of a row; `trainer` and `batch` are not used by the product of DVP."""
+    if trainer is None:
+        return PRMProduct(row, device)
+    return (TrainingStep if row.trains else InferenceStep)(trainer, batch)

@@ -1,0 +1,1 @@
+"""Runs as ONNX files; the command line is tools/export.py."""

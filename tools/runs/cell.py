@@ -1,0 +1,233 @@
+"""A cell: one run as it is meant, before it is made; train.py writes it into inputs.json and results.json.
+
+Imports nothing heavy.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+ZEROSHOT = "ZeroshotCLIP"
+HALVES = ("base", "new")
+SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
+CORRUPTIONS = "DATASET.CORRUPTIONS"
+MEANT = "DASSL_CELL"                # set by a sweep for its runs: the cell, as JSON
+_STORED = {"trainer": str, "dataset": str, "shots": (int, type(None)), "seed": int, "config": str, "recipe": str,
+           "protocol": str, "tag": str, "opts": dict, "user_opts": dict, "variant": str, "variant_opts": dict}
+_SUFFIX_LENGTH = 80
+
+
+class RecipeError(ValueError):
+    """A recipe, dataset or config that does not exist or is not well formed; the message says the way out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: everything that tools/train.py needs but the roots.
+
+    Attributes:
+        dataset: of configs/datasets, or one with its test images under a corruption, "digits:fog:5".
+        shots: None where nothing is drawn (zero-shot).
+        config: name of the trainer yaml; "" where nobody knows it.
+        config_file: the yaml; None for a cell that was read from a run.
+        opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
+        user_opts: the user's part of `opts`; they give the run a folder of its own. All options of a run that was made
+            without a recipe.
+        train_on: the cell whose prompts are tested here without training, or None.
+        load_epoch: epoch of that cell's checkpoint.
+        published: percent, or None where unknown; published_from says where it was read and with what reserve.
+        recipe, protocol: names of those that it was made by; "" for a run made by hand.
+        tag: what the protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
+        variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
+        own: flags that name images of one's own, instead of a yaml of configs/datasets.
+        code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
+    Raises:
+        RecipeError: OPTIM.MAX_EPOCH is no whole number.
+    """
+
+    trainer: str
+    dataset: str
+    shots: int | None
+    seed: int
+    config: str
+    config_file: Path | None = None
+    opts: dict = field(default_factory=dict)
+    user_opts: dict = field(default_factory=dict)
+    train_on: Cell | None = None
+    load_epoch: int | None = None
+    published: float | None = None
+    published_from: str = ""
+    recipe: str = ""
+    protocol: str = ""
+    tag: str = ""
+    variant: str = ""
+    variant_opts: dict = field(default_factory=dict)
+    own: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _ = self.max_epoch
+
+    @property
+    def max_epoch(self) -> int | None:
+        """OPTIM.MAX_EPOCH; None where the options leave it to the yaml."""
+        value = self.opts.get(EPOCHS)
+        if value is not None and not re.fullmatch(r"\d+", str(value)):
+            raise RecipeError(f"{EPOCHS} is a whole number of epochs; got {value!r} for {self.trainer} on "
+                              f"{self.dataset}. Give one, e.g. {EPOCHS} 50.")
+        return None if value is None else int(value)
+
+    @property
+    def classes(self) -> str:
+        """"base" or "new" for half of the classes, "" for all."""
+        return half if (half := str(self.opts.get(CLASSES, ""))) in HALVES else ""
+
+    @property
+    def source(self) -> str:
+        """The other dataset whose prompts are tested, or ""."""
+        other = self.train_on is not None and self.trainer != ZEROSHOT and self.train_on.dataset != self.dataset
+        return self.train_on.dataset if other else ""
+
+    @property
+    def kind(self) -> tuple:
+        """What the seeds of one row have in common."""
+        return (self.dataset, self.trainer, self.config, self.shots, self.classes or self.tag, self.source,
+                tuple(sorted((key, str(value)) for key, value in self.user_opts.items())))
+
+    @property
+    def folder(self) -> Path:
+        """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
+        shots = "" if self.shots is None else f"_{self.shots}shots"
+        variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
+        return Path(self.dataset.replace(":", "_"), self.trainer, variant, f"seed{self.seed}")
+
+    def arguments(self, root: str, output: str) -> list[str]:
+        """Arguments of tools/train.py; files of the checkout are named relative to it."""
+        opts = dict(self.opts)
+        if self.shots is not None:
+            opts = {SHOTS: self.shots, **opts}
+        flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
+                 *(self.own or ("--dataset-config-file",
+                                str(_within(CONFIGS / "datasets" / f"{plain(self.dataset)}.yaml")))),
+                 "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
+        if self.train_on is not None:
+            flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
+            flags += ["--load-epoch", str(self.load_epoch)] if self.load_epoch else []
+        return flags + [str(part) for pair in opts.items() for part in pair]
+
+    def as_dict(self) -> dict:
+        """What is stored of it: plain data, without places on this machine."""
+        return {**{name: getattr(self, name) for name in _STORED},
+                "train_on": self.train_on.as_dict() if self.train_on else None}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> Cell | None:
+        """The cell that `as_dict` stored; None for anything else. Fields that are not known are left out."""
+        if not isinstance(stored, Mapping) or any(not isinstance(stored.get(name), kind) or
+                                                  isinstance(stored[name], bool) for name, kind in _STORED.items()):
+            return None
+        trained = cls.from_dict(stored["train_on"]) if stored.get("train_on") is not None else None
+        try:
+            return cls(**{name: stored[name] for name in _STORED}, train_on=trained)
+        except RecipeError:
+            return None
+
+
+def plain(dataset: str) -> str:
+    """"digits:fog:5" -> "digits"."""
+    return dataset.partition(":")[0]
+
+
+def corrupted(datasets: list[str]) -> dict[str, str]:
+    """The option that puts test images under the corruptions of ["digits:fog:5", ...]; {} for none."""
+    kinds = [dataset.partition(":")[2] for dataset in datasets]
+    return {CORRUPTIONS: f"({' '.join(f'{kind!r},' for kind in kinds)})"} if kinds else {}
+
+
+def meant(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
+    """The cell of a command: a sweep's own, from the environment, else what the command names.
+
+    Args:
+        given: as `tools.runs.inputs.describe` has it.
+        facts: of results.json, as far as they are known: trainer, dataset, shots, seed, classes.
+        train_on: the cell of the run that is tested.
+    Raises:
+        UserError: the environment has another command's cell.
+    """
+    from dassl.utils.errors import UserError
+
+    by_hand = by_contents(given, facts, train_on)
+    if not (text := os.environ.get(MEANT)):
+        return by_hand
+    try:
+        cell = Cell.from_dict(json.loads(text))
+    except ValueError:
+        cell = None
+    if cell is None or (cell.trainer, cell.seed) != (by_hand.trainer, by_hand.seed):
+        raise UserError(f"{MEANT} in the environment is not the cell of this run ({by_hand.trainer}, seed "
+                          f"{by_hand.seed}): sweeps set it for their own runs. Unset it.")
+    return cell
+
+
+def by_contents(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
+    """The cell of a run that was made by hand, or before cells were stored: what it was given, and no recipe.
+
+    Args: as `meant`.
+    """
+    flags, opts = given.get("flags", {}), dict(given.get("opts", {}))
+    trainer = str(facts.get("trainer") or flags.get("trainer", ""))
+    shots = int(facts.get("shots", opts.get(SHOTS, -1)))
+    files = [Path(name) for name in given.get("files", {})]
+    yamls = [f.stem for f in files if f.parts[-2:-1] != ("datasets",) and f.suffix in (".yaml", ".yml")]
+    if (half := facts.get("classes", "all")) in HALVES:
+        opts[CLASSES] = half
+    opts = {key: value for key, value in opts.items() if key != EPOCHS or str(value).isdecimal()}
+    return Cell(trainer, _dataset(flags, files, str(facts.get("dataset", ""))),
+                None if trainer == ZEROSHOT or shots < 1 else shots, int(facts.get("seed", flags.get("seed", -1))),
+                yamls[0] if yamls else "", opts=opts, train_on=train_on,
+                user_opts={key: value for key, value in opts.items() if key not in (SHOTS, CLASSES)})
+
+
+def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
+    """The name of the dataset's yaml, as recipes have it; of the user's own images that of their folder."""
+    from tools.runs.inputs import name_of
+
+    if "dataset_dir" in flags:
+        return name_of(flags["dataset_dir"])
+    for path in files:
+        if path.parts[-2:-1] == ("datasets",):
+            return path.stem
+    return next((stem for stem, name in dataset_names().items() if name == registered), registered)
+
+
+@lru_cache
+def dataset_names() -> dict[str, str]:
+    """{file name in configs/datasets: registered name}."""
+    import yaml
+
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+            for path in sorted((CONFIGS / "datasets").glob("*.yaml"))}
+
+
+def _within(path: Path) -> Path:
+    """Relative to the checkout where it lies inside."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _suffix(user_opts: dict) -> str:
+    """"-OPTIM.LR=0.1", readable and safe in a file name; long ones end in a hash of the whole."""
+    if not user_opts:
+        return ""
+    whole = ",".join(f"{key}={value}" for key, value in sorted(user_opts.items()))
+    safe = re.sub(r"[^\w.,=+-]", "_", whole)
+    if safe != whole or len(safe) > _SUFFIX_LENGTH:
+        safe = f"{safe[:_SUFFIX_LENGTH]}-{sha256(whole.encode()).hexdigest()[:8]}"
+    return f"-{safe}"

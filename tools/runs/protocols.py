@@ -1,0 +1,151 @@
+"""Protocols of the papers: which runs a cell of a recipe becomes.
+
+fewshot: trained and tested on all classes of one dataset.
+base2new: trained on the first half of the classes, tested on them and on the other half, which it has not seen.
+cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
+ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; nothing need be trained.
+continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
+ablation: as fewshot, once for each variant of the method that the recipe names.
+
+Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+
+from tools.runs.cell import CLASSES, CORRUPTIONS, HALVES, ZEROSHOT, Cell, RecipeError, corrupted, plain
+from tools.runs.recipe import Recipe, load_recipe, zeroshot_cell
+
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "ablation")
+NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+         "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+                                        # of datasets.corruptions, in its order; it is slow to import
+
+_IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
+             "dtd", "eurosat", "ucf101")
+_SHIFTS = ("shapes_noise", "shapes_clutter", "shapes_sketch", "shapes_recoloured", "shapes_lowcontrast")
+TARGETS = {
+    "cross": {"imagenet": _IMAGENET, "digits": ("shapes",), "shapes": ("digits",)},
+    "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"), "shapes": _SHIFTS,
+           "digits": ("digits_lowcontrast",)},
+}
+
+
+def targets_of(protocol: str, source: str) -> tuple[str, ...]:
+    """On what a source's prompts are tested unless --targets says otherwise."""
+    if protocol in ("ood", "continual"):
+        return tuple(f"{plain(source)}:{name}:5" for name in NAMES)
+    if source not in TARGETS[protocol]:
+        raise RecipeError(f"--protocol {protocol} trains on a source and tests on its targets; those of {source} are "
+                          f"for you to name: --targets A B. Known without: {', '.join(TARGETS[protocol])}.")
+    return TARGETS[protocol][source]
+
+
+def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None) -> list[Cell]:
+    """The runs of one cell, trained ones before those that test them.
+
+    Args:
+        cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
+        targets: of cross, dg, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
+    """
+    if protocol == "fewshot":
+        return [cell.train_on, cell] if cell.train_on else [cell]
+    if protocol == "base2new":
+        return _halves(recipe, cell)
+    if protocol == "ablation":
+        return _variants(recipe, cell)
+    if protocol == "continual":
+        return _continual(recipe, cell, list(targets or targets_of(protocol, cell.dataset)))
+    settings = {} if protocol == "ood" else recipe.protocol("transfer")
+    source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
+    source = replace(source, protocol=protocol)
+    names = list(targets or targets_of(protocol, cell.dataset))
+    return [source, *(replace(_target(recipe, source, name, settings), protocol=protocol) for name in names)]
+
+
+def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
+    """One run over all targets; another that forgets at each, for a recipe that says so; first what they test."""
+    if wrong := [name for name in targets if plain(name) != plain(cell.dataset) or ":" not in name]:
+        raise RecipeError(f"--protocol continual tests {cell.dataset} under corruptions one after the other, written "
+                          f"{plain(cell.dataset)}:NAME:SEVERITY; --targets has {wrong[0]}.")
+    usual = targets == list(targets_of("continual", cell.dataset))
+    tag = "@continual" + ("" if usual else f"_{sha256(' '.join(targets).encode()).hexdigest()[:8]}")
+    trained = cell if cell.shots is not None else None
+    found = [] if trained is None else [trained]
+    for reset in recipe.protocol("continual").get("reset", [False]):
+        made = replace(cell, protocol="continual", tag=f"{tag}_reset" if reset else tag, published=None,
+                       published_from="", opts={**cell.opts, **corrupted(targets),
+                                                **({"TEST.RESET": "True"} if reset else {})})
+        found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+    return found
+
+
+def zeroshot(cell: Cell) -> Cell:
+    """The zero-shot run beside a cell of any protocol: over the same classes."""
+    zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
+    if cell.tag.startswith("@continual") and zero is not cell:
+        kinds = {CORRUPTIONS: cell.opts[CORRUPTIONS]} if CORRUPTIONS in cell.opts else {}
+        return replace(zero, tag=cell.tag.removesuffix("_reset"), opts={**zero.opts, **kinds})
+    halved = zero is not cell and cell.tag and cell.classes
+    return _half(load_recipe("zeroshot"), zero, cell.classes) if halved else zero
+
+
+def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
+    base, new = (_half(recipe, cell, half) for half in HALVES)
+    return [base, new if cell.trainer == ZEROSHOT else replace(new, train_on=base, load_epoch=base.max_epoch)]
+
+
+def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
+    settings = recipe.protocol("base2new")
+    cell = _with(cell, settings, f"@{half}", cell.dataset, HALVES.index(half))
+    return replace(cell, protocol="base2new", opts={**cell.opts, CLASSES: half})
+
+
+def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
+    """The recipe's variants of a cell, in its order; each is the same method with a few options more."""
+    settings, found = recipe.protocol("ablation"), []
+    if not recipe.variants:
+        raise RecipeError(f"The recipe {recipe.name} names no variants for an ablation (protocols: ablation: variants: "
+                          "in its yaml). Options KEY VALUE make one too: tools/table.py has a line for each.")
+    if twice := sorted({key for opts in recipe.variants.values() for key in opts} & set(cell.user_opts)):
+        raise RecipeError(f"{twice[0]} is what the ablation of {recipe.name} changes; leave it out.")
+    published = settings.get("published", {}).get(cell.dataset) or [None] * len(recipe.variants)
+    for (name, opts), value in zip(recipe.variants.items(), published, strict=True):
+        made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, str(cell.config_file),
+                           cell.own)
+        made = replace(made, protocol="ablation", variant=name, variant_opts=opts)
+        if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
+            made = replace(made, published=value, published_from=settings.get("published_from", ""))
+        found += [made.train_on, made] if made.train_on else [made]
+    return found
+
+
+def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
+    """A dataset that the source's prompts are tested on; a row of the recipe that says so is taken as it is."""
+    if source.shots is None:
+        return recipe.cell(name, None, source.seed, source.user_opts, str(source.config_file))
+    if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
+        return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
+    recipe.row(name)                                            # told here if there is no such dataset
+    cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
+                   load_epoch=source.max_epoch, published=None, published_from="",
+                   opts={**source.opts, **corrupted([name] if ":" in name else [])})
+    return _with(cell, settings, cell.tag, name)
+
+
+def _with(cell: Cell, settings: dict, tag: str, dataset: str, column: int | None = None) -> Cell:
+    """The cell under the protocol's settings, with the value published for it (at 16 shots, on the paper's backbone).
+
+    Args:
+        column: of the published pair; None where it is one value.
+    """
+    published, source = settings.get("published", {}).get(dataset), settings.get("published_from", "")
+    if published is None and column is None and not settings.get("opts"):
+        published, source = cell.published, cell.published_from
+    elif published is None or cell.user_opts or cell.shots not in (None, 16) or cell.config != "vit_b16":
+        published, source = None, ""
+    elif column is not None:
+        published = published[column]
+    return replace(cell, tag=tag, published=published, published_from=source,
+                   opts={**cell.opts, **settings.get("opts", {}), **cell.user_opts})

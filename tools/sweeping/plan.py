@@ -1,0 +1,133 @@
+"""From the words of a sweep's command to its cells, and what is said of them before the first run."""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from tools import table
+from tools.runs import inputs, protocols
+from tools.runs.published import shipped
+from tools.runs.recipe import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe
+from tools.sweeping import cells
+from tools.sweeping.estimate import Times, plan_table, side_by_side
+from tools.sweeping.overview import duration
+from tools.sweeping.slots import Slots
+
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
+
+
+def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Separate KEY VALUE pairs, wherever they stand, from the flags.
+
+    Raises:
+        RecipeError: the last key has no value.
+    """
+    flags, options, words = [], {}, list(words)
+    while words:
+        word = words.pop(0)
+        if word == "--new-key":                                  # its KEY VALUE is no option of the runs
+            flags += [word, *words[:2]]
+            del words[:2]
+        elif not _KEY.fullmatch(word):
+            flags.append(word)
+        elif not words:
+            raise RecipeError(f"Options come in pairs KEY VALUE; {word} has no value.")
+        else:
+            options[word] = words.pop(0)
+    return flags, options
+
+
+def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
+    """Cells in the order they run; the zero-shot ones first, for they show at once that data and weights are there."""
+    wanted: list[Cell] = []
+    for recipe in map(load_recipe, args.recipe):
+        trains = recipe.table["shots"]                       # without shots nothing is trained
+        for shots in args.shots or trains if trains else [None]:
+            for dataset, own in _datasets(args, recipe, shots):
+                for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
+                    cell = recipe.cell(dataset, shots, seed, options, args.config, own)
+                    wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
+    first = [protocols.zeroshot(cell) for cell in wanted]
+    return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
+
+
+def _with_code(planned: list[Cell], args: argparse.Namespace) -> list[Cell]:
+    """The flags that name code of others, given to the runs that are theirs.
+
+    Runs of the checkout's trainers stay what they are without these flags, results that exist already among them.
+    """
+    flags = [word for plugin in args.plugin for word in ("--plugin", plugin)]
+    flags += ["--extend-cfg", args.extend_cfg] if args.extend_cfg else []
+    flags += [word for pair in args.new_key for word in ("--new-key", *pair)]
+    flags += [f"--{name.replace('_', '-')}" for name in ("replace", "allow_cpu_shim") if getattr(args, name)]
+    if not flags:
+        return planned
+    ours = {recipe.trainer for recipe in shipped()}
+    found = [replace(cell, code=tuple(flags)) if args.replace or cell.trainer not in ours
+             or not is_ours(cell.config_file) else cell for cell in planned]
+    if not any(cell.code for cell in found):
+        raise RecipeError(f"{flags[0]} brings code of others, and every run of this sweep is of a trainer of the "
+                          "checkout. Name a recipe for the plugin's trainer by its path: --recipe mine.yaml, a yaml of "
+                          "{trainer: NAME, config: PATH.yaml, seeds: [1, 2, 3], shots: [16], datasets: {}}. Or add "
+                          "--replace, which gives every run these flags: for a plugin with one of our names, or with a "
+                          "dataset.")
+    return found
+
+
+def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> list[tuple[str, tuple[str, ...]]]:
+    """Names, each with the flags that name it where it is a folder of the user's own."""
+    if bool(args.datasets) == bool(args.dataset_dir):
+        raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
+    if args.dataset_dir:
+        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
+        return [(inputs.name_of(args.dataset_dir), tuple(word for pair in flags.items() if pair[1] for word in pair))]
+    if "all" in args.datasets and not recipe.main_datasets(shots):
+        raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
+                          ", so --datasets all is none. Name them.")
+    return [(d, ()) for name in args.datasets for d in (recipe.main_datasets(shots) if name == "all" else [name])]
+
+
+def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:
+    if args.seeds:
+        return args.seeds
+    words = os.environ.get("SEEDS", "").replace(",", " ").split()
+    if not all(re.fullmatch(r"\d+", word) for word in words):
+        raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3"; got {os.environ["SEEDS"]!r}.')
+    return [int(word) for word in words] or recipe.table["seeds"]
+
+
+def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots, times: Times, output: str) -> str:
+    """What will be run, how many at a time, and about how long it takes."""
+    done = len(planned) - len(todo)
+    if not todo:
+        return f"All {done} results exist already; --force runs again.\n"
+    known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
+    estimate = f"about {duration(side_by_side(known, len(places.devices)))}" if known else ""
+    if not known:
+        estimate = "known after the first runs"
+    elif len(known) < len(todo):
+        estimate += f" for {len(known)} of them, the rest not known yet"
+    count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
+    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}.\n"
+            f"Results go to {table.short(Path(output))}.")
+
+
+def rows(planned: list[cells.Planned]) -> list[table.Row]:
+    """A table row per folder of seeds."""
+    found: dict[Path, table.Row] = {}
+    for p in planned:
+        cell, folder = p.cell, p.folder.parent
+        row = found.setdefault(folder, table.row_of(cell, folder))
+        row.published, row.published_from = cell.published, cell.published_from
+        row.variant, row.variant_opts = cell.variant, cell.variant_opts
+        row.add(cell.seed, p.record)
+    return table.in_order(list(found.values()))
+
+
+def other_settings(other: list[cells.Planned]) -> str:
+    changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
+    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than "
+            f"would be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
