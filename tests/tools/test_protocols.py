@@ -220,4 +220,4 @@ def test_continual_is_one_test_of_all_corruptions_with_and_without_reset():
 def test_the_corruptions_of_the_protocols_are_those_that_there_are():
     from datasets.corruptions import NAMES
 
-    assert NAMES == protocols.CORRUPTIONS
+    assert NAMES == protocols.NAMES
