@@ -22,6 +22,8 @@ COMMANDS = {
     "doctor": "whether this machine is ready",
     "new-trainer": "write a trainer, its configs and its test",
     "checkpoint": "look into a checkpoint, and convert it",
+    "merge": "a run's towers as one plain CLIP file",
+    "calibrate": "fit a run's temperature on validation images",
     "export": "a run as an ONNX file",
     "share": "runs to and from the Hugging Face hub, or a folder",
     "describe": "sentences about classes from a language model",

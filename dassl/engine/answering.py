@@ -90,7 +90,6 @@ class _Test:
 
     def safe_point(self) -> None:
         """Save if it is time; end if the run is asked to."""
-        stop.check(after_saving=False)
         if distributed.rank() > 0:                  # the first process saves and ends; the others hear of it
             return
         if stop.requested() or 0 < self._seconds <= time.monotonic() - self._last:

@@ -163,7 +163,7 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Run, 
         load_weights(model.prompt_learner, learned.learned, str(learned.checkpoint))
     elif (start := initial_weights(cfg)) and next(model.prompt_learner.parameters(), None) is not None:
         load_initial_weights(model.prompt_learner, start)
-    say_which_were_seen(model, names, run.dataset, learned.told, cfg.TEST.SEEN_CLASSES, str(learned.folder))
+    say_which_were_seen(model, names, run.dataset, learned.classes, cfg.TEST.SEEN_CLASSES, str(learned.folder))
     fixed = method.predict.__func__ is PromptTrainer.predict.__func__
     return (partial(infer, method, model.eval(), mixed, options=options), model if fixed else None,
             _existing(method.test_transform(cfg)))
