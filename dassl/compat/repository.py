@@ -129,7 +129,7 @@ def _importer(package: str) -> Callable:
     own_importlib.__dict__.update({**vars(importlib), "import_module": import_module})
 
     def their_import(name, globals=None, locals=None, fromlist=(), level=0):
-        if name == "importlib":
+        if name == "importlib" and not level:
             return own_importlib
         top, _, rest = name.partition(".")
         if not level and fromlist and rest.partition(".")[0] == "dassl":        # a copy of Dassl within the repository
