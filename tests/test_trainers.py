@@ -116,6 +116,9 @@ def test_evaluation_builds_no_prototypes(make_cfg):
     ("VPT", ("TRAINER.VPT.PLACEMENT", "left"), "got 'left'"),
     ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 4), "1 to 3 blocks of both towers.*got 4"),
     ("MaPLe", ("TRAINER.MAPLE.CTX_INIT", "a photo"), "1 to 2 of its initial words 'a photo', got 4"),
+    ("PromptSRC", ("TRAINER.PROMPTSRC.GPA_STD", 0.0), "above 0 epochs, got 0"),
+    ("DPT", ("TRAINER.DPT.TOP_CLASSES", 5), "1 to all 4 of them here, got 5"),
+    ("MMRL", ("TEST.SEEN_CLASSES", "some"), "auto, all or none, got 'some'"),
     ("PLOT", ("TRAINER.PLOT.N", 0), "at least 1 prompt, got 0"),
 ])
 def test_what_cannot_work_is_refused_with_its_rule(make_cfg, trainer, opts, message):
@@ -131,7 +134,7 @@ def test_a_resnet_is_refused_for_visual_tokens_and_serves_the_others(make_cfg, t
                   dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=1), quick_gelu=True)
     torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
     opts = ("MODEL.BACKBONE.NAME", tmp_path / "resnet.pt", "INPUT.SIZE", "(64, 64)")
-    for trainer in ("VPT", "DAPT", "MaPLe"):
+    for trainer in ("VPT", "DAPT", "MaPLe", "IVLP", "MMRL", "UPT", "DPT"):
         with pytest.raises(UserError, match="ViT-B/16"):
             build_trainer(make_cfg(trainer, *opts))
     for trainer in ("CoOp", "PLOT"):

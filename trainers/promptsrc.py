@@ -41,14 +41,17 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(IVLP):
-    """Attributes: average, of the prompts over the epochs."""
-
     section = "PROMPTSRC"
 
-    def build_model(self) -> None:
-        super().build_model()
-        with as_user_error():
-            self.average = GaussianAverage(max(1, self.max_epoch), self.options.GPA_MEAN, self.options.GPA_STD)
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if not (std := cfg.TRAINER.PROMPTSRC.GPA_STD) > 0:
+            raise UserError(f"TRAINER.PROMPTSRC.GPA_STD must be above 0 epochs, got {std}.")
+
+    @cached_property
+    def average(self) -> GaussianAverage:
+        """Of the prompts over the epochs."""
+        return GaussianAverage(max(1, self.max_epoch), self.options.GPA_MEAN, self.options.GPA_STD)
 
     @cached_property
     def teacher_text(self) -> Tensor:

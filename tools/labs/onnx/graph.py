@@ -22,12 +22,12 @@ class FixedGraph(nn.Module):
         model(images)
         text = model.text_for_head()
         self.model = model
-        self.register_buffer("text", None if text is None else text.clone())      # (C, D)
+        model.fixed_text = None if text is None else text.clone()                 # (C, D), for images that ask it too
 
     def forward(self, images: Tensor) -> Tensor:
         head = self.model.head
         features = self.model.image_features(images, self.model.unit_norm)
-        found = head(features, self.text, self.model.clip)
+        found = head(features, self.model.fixed_text, self.model.clip)
         return found[0] if isinstance(found, tuple) else found
 
     def used(self) -> Iterator[Tensor]:
