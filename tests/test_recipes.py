@@ -20,6 +20,7 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
          "coop_rn50": 11 * 5 * 3, **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("kgcoop", "prograd", "tcp", "lasp", "coprompt", "atprompt"), (11 + 8) * 5 * 3),
+         "atprompt_maple": 11 * 5 * 3,
          "zeroshot": 11 + 4 + 8, "tpt": (11 + 4 + 8) * 3,
          "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 
