@@ -22,7 +22,7 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          **dict.fromkeys(("linear_probe", "maple", "plot"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("ivlp", "promptsrc", "mmrl", "upt", "dpt"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("kgcoop", "prograd", "tcp", "lasp", "coprompt", "atprompt"), (11 + 8) * 5 * 3),
-         **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
+         "atprompt_maple": 11 * 5 * 3, **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("mma", "bitfit", "two_sfs", "vqt", "vpt_full"), (11 + 8) * 5 * 3),
          "zeroshot": 11 + 4 + 8, **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),

@@ -11,8 +11,8 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
-from trainers.parts.coupling import CoupledPrompt
-from trainers.parts.prompted_model import PromptedModel
+from trainers.parts.coupling import CoupledPrompt, coupled_names
+from trainers.parts.prompted_model import PromptedModel, all_names
 from trainers.parts.text_prompt import TextPrompt, initial_words
 
 
@@ -34,20 +34,10 @@ class MaPLe(PromptTrainer):
         text = TextPrompt(clip, classes.names, c.N_CTX, initial_words(c.CTX_INIT, c.N_CTX), n_learned=c.N_CTX)
         visual = CoupledPrompt(clip, text, c.PROMPT_DEPTH)
         return PromptedModel(clip, text=text, visual=visual, text_tuner=visual.deep_text,
-                             saved_as=_names(c.PROMPT_DEPTH))
+                             saved_as=coupled_names(c.PROMPT_DEPTH))
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
         depth = 1 + sum(name.startswith("compound_prompts_text.") for name in weights)
-        names = {name for saved in _names(depth).values() for name in ([saved] if isinstance(saved, str) else saved)}
+        names = all_names(coupled_names(depth))
         return {"N_CTX": len(weights["ctx"]), "PROMPT_DEPTH": depth} if weights.keys() == names else None
-
-
-def _names(depth: int) -> dict[str, str | list[str]]:
-    kinds = ("weight", "bias")
-    names = {"text.ctx": "ctx", **{f"visual.proj.{kind}": f"proj.{kind}" for kind in kinds}}
-    for i in range(depth - 1):
-        names |= {f"visual.deeper.{i}.{kind}": f"compound_prompt_projections.{i}.{kind}" for kind in kinds}
-    if depth > 1:
-        names["text_tuner.tokens"] = [f"compound_prompts_text.{i}" for i in range(depth - 1)]
-    return names

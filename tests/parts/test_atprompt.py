@@ -12,9 +12,10 @@ from trainers.parts.classes import Classes
 NAMES = ["cat", "yorkshire_terrier", "737-200"]
 
 
-def build(clip, attributes=("color", "shape"), n_att=2, n_ctx=3, whole_words=False):
+def build(clip, attributes=("color", "shape"), n_att=2, n_ctx=3, whole_words=False, depth=0):
     torch.manual_seed(4)
-    options = CfgNode({"ATTRIBUTES": list(attributes), "N_ATT": n_att, "N_CTX": n_ctx, "WHOLE_WORDS": whole_words})
+    options = CfgNode({"ATTRIBUTES": list(attributes), "N_ATT": n_att, "N_CTX": n_ctx, "WHOLE_WORDS": whole_words,
+                       "PROMPT_DEPTH": depth})
     return ATPrompt.build(clip, Classes(NAMES), options)
 
 
@@ -23,12 +24,14 @@ def token(clip, word):
     return [clip.token_embedding.weight[i] for i in ids]
 
 
-def literal_text_features(clip, sequences):
-    """Each sequence as it is, one block after the other."""
+def literal_text_features(clip, sequences, deep=(), first=0):
+    """Each sequence as it is, one block after the other; `deep` take the context's places, from `first` on."""
     found = []
     for words in sequences:
         x = torch.stack(words) + clip.positional_embedding[:len(words)]
-        for block in clip.transformer.resblocks:
+        for i, block in enumerate(clip.transformer.resblocks):
+            if 1 <= i <= len(deep):
+                x = torch.cat([x[:first], deep[i - 1], x[first + len(deep[i - 1]):]])
             x = block(x[None], causal=True)[0]
         found.append(clip.ln_final(x[-1]) @ clip.text_projection)
     return F.normalize(torch.stack(found), dim=-1)
@@ -63,6 +66,27 @@ def test_prompts_are_those_of_the_description(tiny_clip, attributes, whole_words
         torch.testing.assert_close(a, b, rtol=0, atol=2e-5 * float(b.abs().max()))
 
 
+def test_on_maple_deeper_blocks_exchange_the_context_alone_in_both_towers(tiny_clip):
+    model = build(tiny_clip, ["color", "shape"], n_att=3, depth=3)
+    text, deep = model.brick("text"), model.brick("text_tuner").tokens
+    with torch.no_grad():
+        for parameter in model.prompt_learner.parameters():
+            parameter.normal_(std=0.3)
+    whole = text().whole()
+    end = [tuple(x[:n + 1]) for x, n in zip(whole.embeddings, whole.eot.tolist(), strict=True)]
+    theirs = literal_text_features(tiny_clip, end, deep, first=1 + 2 * (3 + 1))
+    torch.testing.assert_close(model.text_features(), theirs, rtol=0, atol=1e-5)
+    assert not torch.allclose(theirs, literal_text_features(tiny_clip, end), atol=1e-3)
+    visual = model.brick("visual")
+    torch.testing.assert_close(visual.tokens(0), visual.proj(text.ctx))
+    torch.testing.assert_close(visual.tokens(2), visual.deeper[1](deep[1]))
+    saved = model.prompt_learner.state_dict()
+    assert {"ctx", "ctx_att1", "ctx_att2", "proj.bias", "compound_prompts_text.1"} <= saved.keys()
+    assert ATPrompt.options_of(saved) == {"N_CTX": 3, "N_ATT": 3, "PROMPT_DEPTH": 3}
+    with pytest.raises(InputError, match="1 to 3 blocks of both towers.*got 4"):
+        build(tiny_clip, depth=4)
+
+
 def test_everything_before_the_name_is_one_shared_prefix_drawn_in_the_published_order(tiny_clip):
     text = build(tiny_clip).brick("text")
     torch.manual_seed(4)
@@ -80,7 +104,8 @@ def test_the_authors_checkpoint_is_read_with_the_words_that_nothing_uses(tiny_cl
     model.prompt_learner.load_state_dict(theirs | fixed)
     assert torch.equal(model.brick("text").soft[1], theirs["ctx_att2"])
     assert set(model.prompt_learner.state_dict()) == {"ctx", "ctx_att1", "ctx_att2"}
-    assert ATPrompt.options_of(theirs | {"token_middle1": fixed["token_middle1"]}) == {"N_CTX": 3, "N_ATT": 2}
+    assert ATPrompt.options_of(theirs | {"token_middle1": fixed["token_middle1"]}) == {"N_CTX": 3, "N_ATT": 2,
+                                                                                          "PROMPT_DEPTH": 0}
     assert ATPrompt.options_of({"ctx": theirs["ctx"]}) is ATPrompt.options_of(theirs | {"w": theirs["ctx"]}) is None
 
 

@@ -35,7 +35,7 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
     ({"ctx": Z(4, 8), **{f"meta_net.linear{i}.{kind}": Z(2, 8) for i in (1, 2) for kind in ("weight", "bias")},
       **WORDS}, "TCP", "TCP", "TRAINER.TCP.N_CTX 4"),
     ({"ctx": Z(2, 8), **{f"ctx_att{i}": Z(3, 8) for i in (1, 2, 3)}, "token_middle1": Z(3, 1, 8), **WORDS}, "ATPrompt",
-     "ATPrompt", "TRAINER.ATPROMPT.N_CTX 2 TRAINER.ATPROMPT.N_ATT 3"),
+     "ATPrompt", "TRAINER.ATPROMPT.N_CTX 2 TRAINER.ATPROMPT.N_ATT 3 TRAINER.ATPROMPT.PROMPT_DEPTH 0"),
     ({"prompt_learner.ctx": Z(4, 8), "prompt_learner.w": Z(1, 8), "prompt_learner.class_text_features": Z(35, 3, 8),
       **TOWERS}, "LASP", "LASP", "TRAINER.LASP.N_CTX 4"),
     ({**{f"prompt_learner.{name}": Z(2, 8) for name in ("ctx", "proj.weight", "proj.bias")}, "model_distill.proj": Z(1),

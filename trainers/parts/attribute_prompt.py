@@ -46,7 +46,7 @@ class AttributePrompt(nn.Module):
             self.places.append(at)
             at += n_soft + (len(encode(word)) if whole_words else 1)
         self.places.append(at)
-        end = at + n_ctx
+        self.n_ctx, self.first, end = n_ctx, at, at + n_ctx
         self.register_buffer("words", fixed.embeddings[0, :end], persistent=False)            # (p, W)
         self.register_buffer("own", fixed.embeddings[:, end:], persistent=False)              # (C, L, W)
         self.eot = fixed.eot.cpu() - end

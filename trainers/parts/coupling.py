@@ -22,7 +22,7 @@ class CoupledPrompt(nn.Module):
 
     Args:
         clip: its image tower must be a vision transformer.
-        text: gives the context ctx (n, W).
+        text: gives the context ctx (n, W) and the position `first` of its first word.
         depth: prompted blocks of both towers, counted from the first; 1 is shallow.
     Attributes:
         proj: text width to vision width; deeper: depth - 1 of these. PyTorch's default initial values.
@@ -45,7 +45,7 @@ class CoupledPrompt(nn.Module):
 
         # The published order of random draws: projection, deep tokens, the one deeper projection.
         self.proj = projection()
-        deep_text = DeepTextPrompt(clip, text.n_ctx, depth) if depth > 1 else None
+        deep_text = DeepTextPrompt(clip, text.n_ctx, depth, text.first) if depth > 1 else None
         one = projection()
         self.deeper = nn.ModuleList(copy.deepcopy(one) for _ in range(depth - 1))
         self.depth, self._sources = depth, (text, deep_text)        # in a tuple they are no parts of this module
@@ -63,3 +63,14 @@ class CoupledPrompt(nn.Module):
         """(n, W) tokens of the image tower; layer 0 are those before `ln_pre`."""
         text, deep_text = self._sources
         return self.proj(text.ctx) if layer == 0 else self.deeper[layer - 1](deep_text.tokens[layer - 1])
+
+
+def coupled_names(depth: int) -> dict[str, str | list[str]]:
+    """Names of a `text` prompt's context, a `visual` coupling and its deep `text_tuner` in MaPLe's checkpoints."""
+    kinds = ("weight", "bias")
+    names = {"text.ctx": "ctx", **{f"visual.proj.{kind}": f"proj.{kind}" for kind in kinds}}
+    for i in range(depth - 1):
+        names |= {f"visual.deeper.{i}.{kind}": f"compound_prompt_projections.{i}.{kind}" for kind in kinds}
+    if depth > 1:
+        names["text_tuner.tokens"] = [f"compound_prompts_text.{i}" for i in range(depth - 1)]
+    return names

@@ -90,6 +90,11 @@ def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> No
         del state[name]
 
 
+def all_names(saved_as: Mapping[str, str | Sequence[str]]) -> set[str]:
+    """Of a checkpoint, each once."""
+    return {name for saved in saved_as.values() for name in ([saved] if isinstance(saved, str) else saved)}
+
+
 class PromptedModel(nn.Module):
     """Images to an `Output`.
 

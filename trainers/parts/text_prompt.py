@@ -41,6 +41,8 @@ class TextPrompt(nn.Module):
             together.
     """
 
+    first = 1           # position of the context's first word
+
     def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int = 16, init: str = "", position: str = "end",
                  class_specific: bool = False, n_learned: int | None = None,
                  n_prompts: int | None = None, ending: str = "."):
