@@ -23,17 +23,14 @@ LIKE = {        # what it starts from: whose settings, what it is
     "dapt": ("DAPT", "both, with a loss on the distances of classes"),
     "pixel": ("AR", "learned pixels around a smaller image"),
 }
-METHOD = "method"       # template of a subclass, for any other trainer of the project
 EXAMPLES = f"""
 starting points:
 {chr(10).join(f'  {name:7}{what}' for name, (_, what) in LIKE.items())}
-  any other file of trainers/, e.g. maple or proda: a subclass with a section of its own
 
 examples:
   python tools/new_trainer.py MyMethod
   python tools/new_trainer.py MyMethod --like dapt --source "My Paper (Me et al., CVPR 2027)"
   python tools/new_trainer.py MyMethod --like vpt --dry-run
-  python tools/new_trainer.py MyMethod --like maple
 
 It writes trainers/mymethod.py, configs/trainers/MyMethod/tiny.yaml and vit_b16.yaml, and tests/test_mymethod.py. All
 tests pass at once; trainers/README.md says what to change next. Nothing that exists is touched.
@@ -45,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tools/new_trainer.py", description=__doc__, epilog=EXAMPLES,
                                 formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("name", metavar="NAME", help="as the paper writes it; the class's name and that of --trainer")
-    p.add_argument("--like", default="coop", metavar="FILE", help="what to start from (default: coop)")
+    p.add_argument("--like", choices=LIKE, default="coop", help="what to start from (default: coop)")
     p.add_argument("--source", default="unpublished", help='where it comes from, e.g. "Title (Authors, Venue Year)"')
     p.add_argument("--dry-run", action="store_true", help="print the files instead of writing them")
     return p
@@ -53,53 +50,25 @@ def parser() -> argparse.ArgumentParser:
 
 def files_of(name: str, like: str, source: str = "unpublished") -> dict[Path, str]:
     """Path below the checkout -> content."""
-    template, base, section = _start(like)
-    module = name.lower()
+    base, module = LIKE[like][0], name.lower()
 
-    def filled(ending: str) -> str:
-        text = (TEMPLATES / f"{template}.{ending}.txt").read_text(encoding="utf-8")
+    def filled(template: str) -> str:
+        text = (TEMPLATES / template).read_text(encoding="utf-8")
         origin = textwrap.fill(f"Source: {source}", 119)
-        for key, value in {"@NAME@": name, "@SECTION@": name.upper(), "@SOURCE@": origin, "@MODULE@": like,
-                           "@BASE@": base, "@BASESECTION@": section}.items():
+        for key, value in {"@NAME@": name, "@SECTION@": name.upper(), "@SOURCE@": origin}.items():
             text = text.replace(key, value)
         return text
 
-    configs = {Path("configs", "trainers", name, variant): _config(base, section, name, variant)
+    configs = {Path("configs", "trainers", name, variant): _config(base, name, variant)
                for variant in ("tiny.yaml", "vit_b16.yaml")}
-    return {Path("trainers", f"{module}.py"): filled("py"), **configs,
-            Path("tests", f"test_{module}.py"): filled("test")}
+    return {Path("trainers", f"{module}.py"): filled(f"{like}.py.txt"), **configs,
+            Path("tests", f"test_{module}.py"): filled(f"{like}.test.txt")}
 
 
-def _start(like: str) -> tuple[str, str, str]:
-    """Template, class that it starts from, and the section of its options that is kept ("" for none).
-
-    Raises:
-        UserError: nothing to start from.
-    """
-    if like in LIKE:
-        return like, LIKE[like][0], ""
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError
-    from dassl.utils.registry import nearest
-    from tools import train
-
-    train.register()
-    ours = [TRAINER_REGISTRY.get(known) for known in TRAINER_REGISTRY.registered_names()]
-    found = {method.__module__.removeprefix("trainers."): method for method in ours
-             if method.__module__.startswith("trainers.") and getattr(method, "section", "")
-             and hasattr(sys.modules[method.__module__], "extend_cfg")}
-    if like not in found:
-        known = sorted({*LIKE, *found})
-        raise UserError(f"--like must be one of {', '.join(known)}, got {like!r}.{nearest(like, known)}")
-    return METHOD, found[like].__name__, found[like].section
-
-
-def _config(base: str, section: str, name: str, variant: str) -> str:
-    """The other trainer's yaml without remarks at the top; its own section is left out, or gets the name's."""
+def _config(base: str, name: str, variant: str) -> str:
+    """The other trainer's yaml without its own section and remarks at the top."""
     text = (ROOT / "configs" / "trainers" / base / variant).read_text(encoding="utf-8")
-    body = re.sub(r"\A(#.*\n)+", "", text)
-    body = (re.sub(rf"^  {section}:", f"  {name.upper()}:", body, flags=re.MULTILINE) if section
-            else re.sub(r"\nTRAINER:\n(  .*\n?)*", "", body))
+    body = re.sub(r"\nTRAINER:\n(  .*\n?)*", "", re.sub(r"\A(#.*\n)+", "", text))
     where = "the embedded CLIP (32 x 32 images)" if variant == "tiny.yaml" else "ViT-B/16"
     return (f"# {name} on {where}.\n# Settings to start from, those of {base}; choose yours on the validation split.\n"
             f"{body}")
@@ -118,8 +87,8 @@ def check(name: str, like: str, source: str) -> None:
                         f"got {name!r}.")
     if '"""' in source or "\\" in source or "\n" in source or not source.strip():
         raise UserError(f"--source is one line of text for a docstring, without backslashes; got {source!r}.")
-    template = (TEMPLATES / f"{_start(like)[0]}.py.txt").read_text().replace("@", "_")
-    used = {node.id for node in ast.walk(ast.parse(template)) if isinstance(node, ast.Name)}
+    used = {node.id for node in ast.walk(ast.parse((TEMPLATES / f"{like}.py.txt").read_text().replace("@", "_")))
+            if isinstance(node, ast.Name)}
     if name in used or hasattr(builtins, name):
         raise UserError(f"{name} has a meaning of its own in a trainer's file; choose another name.")
     _check_registered(name)
