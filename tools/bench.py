@@ -13,6 +13,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 from tools.labs.bench import rows as known  # noqa: E402
+from tools.labs.bench.run import run  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +45,6 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
     from tools.labs.bench import report
-    from tools.labs.bench.run import run
 
     file = Path(args.json) if args.json not in (None, "-") else None
     if file:

@@ -11,6 +11,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
+from tools.checkpoint_content import describe, plain_number, report, without_objects  # noqa: E402
 
 DASSL = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
@@ -48,8 +49,6 @@ def files_of(path: Path, epoch: int | None) -> list[str]:
 
 
 def show(args: argparse.Namespace) -> None:
-    from tools.checkpoint_content import describe, report
-
     found = [describe(path) for path in files_of(args.path, args.epoch)]
     if args.json:
         print(json.dumps(found, indent=2, default=str))
@@ -63,7 +62,6 @@ def convert(args: argparse.Namespace) -> None:
     from dassl.utils import UserError
     from dassl.utils.portable import write_portable
     from dassl.utils.torchtools import write_checkpoint
-    from tools.checkpoint_content import plain_number, without_objects
     from tools.checkpoint_kinds import is_fixed
 
     files = files_of(args.path, args.epoch)

@@ -10,6 +10,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
+from tools.labs.hub.hub import is_repository, pull, push  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +34,6 @@ def main(args: argparse.Namespace) -> None:
     from tools import train
 
     train.register()
-    from tools.labs.hub.hub import is_repository, pull, push
     from tools.runs.run import Run
 
     if args.action == "push":

@@ -276,12 +276,12 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsy
 
 
 def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "run", lambda args: pytest.fail("it was measured"))
+    monkeypatch.setattr(bench, "run", lambda args: pytest.fail("it was measured"))
     (tmp_path / "file").write_text("kept")
     for place, why in (("gone/x.json", "No such file"), ("", "Is a directory"), ("file/x.json", "Not a directory")):
         assert bench.cli(["--json", str(tmp_path / place)]) == 2
         assert f"{tmp_path / place} cannot be written ({why}" in capsys.readouterr().err
-    monkeypatch.setattr(run, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(bench, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert [bench.cli(["--json", str(tmp_path / name)]) for name in ("file", "new")] == [130, 130]
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "new").exists()
 
