@@ -28,10 +28,3 @@ def extend_cfg(cfg) -> None:
         cfg.TRAIN.FEATURES_MB = 2048        # disk for each dataset's frozen image features; what has no room is
                                             # computed again when it is needed
         cfg.TRAIN.FEATURES_FP16 = False     # keep them in half precision: half the space, three digits
-
-
-def add_feature_options(c, views: int = 1) -> None:
-    """What every method has that learns from kept features."""
-    c.VIEWS = views                     # random crops of each training image
-    c.TEMPLATES = ()                    # sentences of a class, averaged; () is the dataset's own one
-    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from clip.templates import DEFAULT
 from dassl.config import CfgNode
-from dassl.data.image_order import in_order
 from dassl.engine import TrainerX
 from dassl.engine.once import training_images
 from dassl.utils import count_num_param
@@ -19,11 +18,11 @@ from dassl.utils.torchtools import load_initial_weights
 from trainers._build import build_on, infer, initial_weights
 from trainers._checks import check_options
 from trainers._memory import with_less_memory_if_need_be
-from trainers._seen import say_which_were_seen
 from trainers.method import Method
 from trainers.parts.classes import Classes
 from trainers.parts.descriptions import load_descriptions
 from trainers.parts.prompted_model import Output
+from trainers.seen import say_which_were_seen
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +59,6 @@ class PromptTrainer(Method, TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
 
-    def build_data_loader(self) -> None:
-        super().build_data_loader()
-        for name in ("val_loader", "test_loader") if self.adapts else ():
-            if (loader := getattr(self, name)) is not None:
-                loader.dataset.transform = self.test_transform(self.cfg)
-                setattr(self, name, in_order(loader, self.cfg.SEED, shuffled=self.adapts == "stream"))
-
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
         self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
@@ -86,12 +78,8 @@ class PromptTrainer(Method, TrainerX):
     def register_prompts(self, learner: nn.Module) -> None:
         """Have the prompts optimised and saved: by one optimiser, as "prompt_learner"."""
         if self.learns == "steps":
-            by_rate: dict[float, list[nn.Parameter]] = {}
-            for name, brick in learner.items():
-                by_rate.setdefault(self.rates.get(name, 1.0), []).extend(brick.parameters())
-            groups = [{"params": params, "lr": rate * self.cfg.OPTIM.LR} for rate, params in by_rate.items() if params]
             self.optim, self.sched = self.register_learner("prompt_learner", learner,
-                                                           groups if len(groups) > 1 else None)
+                                                           learner.groups(self.rates, self.cfg.OPTIM.LR))
         else:
             self.register_model("prompt_learner", learner)
 
@@ -136,13 +124,6 @@ class PromptTrainer(Method, TrainerX):
         self.mixed.scaler.load_state_dict(state.get("scaler", {}))
         self.mixed.use_onednn(state.get("onednn", self.mixed.onednn))
 
-    def test_state(self) -> dict:
-        return self.model.stream.state_dict() if self.model.stream else {}
-
-    def load_test_state(self, state: dict | None) -> None:
-        if self.model.stream:
-            self.model.stream.reset() if state is None else self.model.stream.load_state_dict(state)
-
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C)."""
         return infer(type(self), self.model, self.mixed, images, self.options)
@@ -163,9 +144,7 @@ class PromptTrainer(Method, TrainerX):
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
-                **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn,
-                **({"learned_at_test_time_from": self.adapts} if self.adapts else {}),
-                **({"order_seed": self.test_loader.batch_sampler.sampler.seed} if self.adapts == "stream" else {})}
+                **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn}
 
     def classifier_fields(self) -> dict:
         clip = self.model.clip

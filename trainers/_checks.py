@@ -15,7 +15,7 @@ from dassl.utils.registry import nearest
 from trainers import MAX_TOKENS
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
-from trainers._seen import CHOICES
+from trainers.seen import CHOICES
 
 logger = logging.getLogger(__name__)
 

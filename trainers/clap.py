@@ -15,9 +15,8 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers import add_feature_options
 from trainers._checks import as_user_error
-from trainers.features import FeatureTrainer
+from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import PrototypeHead
 from trainers.parts.prompted_model import Output, PromptedModel

@@ -8,8 +8,7 @@ Difference: epochs take VIEWS random crops of each image in turn, where theirs d
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers import add_feature_options
-from trainers.features import FeatureTrainer
+from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import AdapterHead
 from trainers.parts.prompted_model import PromptedModel

@@ -16,7 +16,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
-from trainers._iterations import train_for_iterations
+from trainers.iterations import train_for_iterations
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CosineHead
 from trainers.parts.low_rank import LowRank

@@ -11,7 +11,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
+from trainers.adapting import AdaptingTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.domain_prompt import DomainPrompt
 from trainers.parts.heads import NormalisingHead
@@ -29,7 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class DPL(PromptTrainer):
+class DPL(AdaptingTrainer):
     section, adapts, one_process_only = "DPL", "stream", "its words come from the mean of a whole batch"
     saved_as = {}
 

@@ -227,3 +227,10 @@ class FeatureTrainer(PromptTrainer):
             yield {"impath": [features.items[i].impath for i in index.tolist()], "index": index,
                    "domain": torch.tensor([features.items[i].domain for i in index.tolist()]),
                    "label": labels}, self.of_features(rows[index]).logits, labels
+
+
+def add_feature_options(c, views: int = 1) -> None:
+    """What every method has that learns from kept features."""
+    c.VIEWS = views                     # random crops of each training image
+    c.TEMPLATES = ()                    # sentences of a class, averaged; () is the dataset's own one
+    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32

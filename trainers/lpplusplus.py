@@ -13,8 +13,8 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers import add_feature_options
 from trainers._checks import as_user_error
+from trainers.features import add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import BlendHead
 from trainers.parts.lp_plus_plus import descend, start_of

@@ -9,12 +9,9 @@ configs/recipes/plotpp.yaml. As in the authors' code:
 - Contexts have as many words as the first phrase. A shorter phrase (ImageNet's third) goes on with the end-of-text;
   in their code it also cuts the first token of the class name, here the name stays whole.
 """
-from torch import nn
-
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
@@ -23,6 +20,7 @@ from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 from trainers.parts.transport_head import ViewTransportHead
 from trainers.parts.visual_prompt import PromptSets
+from trainers.two_stages import TwoStages
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -37,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class PLOTPP(PromptTrainer):
+class PLOTPP(TwoStages, PromptTrainer):
     section, needs_vit = "PLOTPP", True
     saved_as = {"text.ctx": "ctx", "visual.tokens": "ctx_vision"}
     one_process_only = "its transport stops for the whole batch at once"
@@ -47,9 +45,6 @@ class PLOTPP(PromptTrainer):
         if not 0 <= (share := cfg.TRAINER[self.section].VISION_SHARE) <= 1:
             raise UserError(f"TRAINER.{self.section}.VISION_SHARE must be a share of the epochs, from 0 to 1, got "
                             f"{share}.")
-        if 0 < share < 1 and cfg.TEST.FINAL_MODEL == "best_val":
-            raise UserError("The two stages score images in two ways, so no epoch of both can be chosen on validation "
-                            f"images. Set TEST.FINAL_MODEL last_step, or TRAINER.{self.section}.VISION_SHARE 0.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
@@ -68,26 +63,9 @@ class PLOTPP(PromptTrainer):
         (N, n_ctx, _), (M, n_vision, _) = weights["ctx"].shape, weights["ctx_vision"].shape
         return {"N": N, "N_CTX": n_ctx, "M": M, "N_CTX_V": n_vision}
 
-    @property
-    def first_epochs(self) -> int:
-        """Of the first stage."""
-        return round(self.options.VISION_SHARE * self.max_epoch)
+    def first_share(self, options: CfgNode) -> float:
+        return options.VISION_SHARE
 
-    def register_prompts(self, learner: nn.Module) -> None:
-        self.register_model("prompt_learner", learner)
-        self.begin_stage(self.first_epochs or self.max_epoch)
-
-    def begin_stage(self, epochs: int) -> None:
-        optim = self.cfg.OPTIM.clone()
-        optim.defrost()
-        optim.MAX_EPOCH = epochs
-        self.optim = self._optims["prompt_learner"] = build_optimizer(self.model.prompt_learner, optim)
-        self.sched = self._scheds["prompt_learner"] = build_lr_scheduler(self.optim, optim)
-
-    def before_epoch(self) -> None:
-        alone, first = self.epoch < self.first_epochs, self.first_epochs
-        self.model.head.with_pooled = alone
-        self.model.brick("text").ctx.requires_grad_(not alone)
-        if self.epoch == first and first and not self.autosave.finished_batches:
-            self.begin_stage(self.max_epoch - first)
-        super().before_epoch()
+    def enter_stage(self, first: bool) -> None:
+        self.model.head.with_pooled = first
+        self.model.brick("text").ctx.requires_grad_(not first)

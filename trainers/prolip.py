@@ -11,8 +11,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers import add_feature_options
-from trainers.features import FeatureTrainer
+from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import ProjectionHead
 from trainers.parts.prompted_model import Output, PromptedModel

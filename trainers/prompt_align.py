@@ -17,8 +17,8 @@ from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
 from trainers._checks import as_user_error
+from trainers.adapting import AdaptingTrainer
 from trainers.maple import MaPLe
 from trainers.parts.classes import Classes
 from trainers.parts.one_by_one import tune_one_by_one
@@ -46,7 +46,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class PromptAlign(PromptTrainer):
+class PromptAlign(AdaptingTrainer):
     section, learns, adapts, needs_vit = "PROMPTALIGN", "closed form", "image", True
 
     def check_cfg(self, cfg: CfgNode) -> None:

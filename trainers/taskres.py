@@ -8,8 +8,7 @@ The authors' base texts in a checkpoint are left aside: they are encoded again.
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers import add_feature_options
-from trainers.features import FeatureTrainer
+from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.heads import ResidualHead
 from trainers.parts.prompted_model import PromptedModel

@@ -14,7 +14,7 @@ from dassl.data.transforms import build_transform
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
+from trainers.adapting import AdaptingTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import entropy, marginal_entropy, most_confident
 from trainers.parts.prompted_model import PromptedModel
@@ -39,7 +39,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class TDA(PromptTrainer):
+class TDA(AdaptingTrainer):
     section, learns, adapts = "TDA", "nothing", "stream"
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -14,7 +14,7 @@ from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
+from trainers.adapting import AdaptingTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
 from trainers.parts.meta_net import ConditionalPrompt
@@ -35,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class TPT(PromptTrainer):
+class TPT(AdaptingTrainer):
     section, learns, adapts = "TPT", "nothing", "image"
     saved_as = {"text.ctx": "ctx"}
 

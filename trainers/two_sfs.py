@@ -13,13 +13,13 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
-from trainers._iterations import train_for_iterations
-from trainers._two_stages import TwoStages
+from trainers.iterations import train_for_iterations
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.released import BIASES, NORMS, release, saved_names
 from trainers.parts.sentences import Sentences
 from trainers.parts.staged_head import StagedHead
+from trainers.two_stages import TwoStages
 
 LEARN = {"norms": NORMS, "biases": BIASES}
 
@@ -60,9 +60,8 @@ class TwoSFS(TwoStages, PromptTrainer):
             return None
         return {"LEARN": "biases" if any("attn" in name for name in weights) else "norms"}
 
-    @property
-    def first_share(self) -> float:
-        return self.options.FIRST_SHARE
+    def first_share(self, options: CfgNode) -> float:
+        return options.FIRST_SHARE
 
     def enter_stage(self, first: bool) -> None:
         self.model.head.second = not first

@@ -13,7 +13,7 @@ from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
+from trainers.adapting import AdaptingTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.domain_pixels import DomainPixels
 from trainers.parts.prompted_model import PromptedModel
@@ -28,7 +28,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class VDP(PromptTrainer):
+class VDP(AdaptingTrainer):
     section, learns, adapts, normalised, half_towers = "VDP", "nothing", "stream", False, False
 
     def check_cfg(self, cfg: CfgNode) -> None:

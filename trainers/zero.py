@@ -12,7 +12,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
-from trainers._base import PromptTrainer
+from trainers.adapting import AdaptingTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import most_confident
 from trainers.parts.prompted_model import PromptedModel
@@ -32,7 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class ZERO(PromptTrainer):
+class ZERO(AdaptingTrainer):
     section, learns, adapts = "ZERO", "nothing", "image"
 
     def check_cfg(self, cfg: CfgNode) -> None:

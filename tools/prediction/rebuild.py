@@ -25,8 +25,8 @@ from tools.runs.folder import LEARNER
 from tools.runs.run import Run
 from trainers._base import PromptTrainer
 from trainers._build import build_on, infer, initial_weights
-from trainers._seen import say_which_were_seen
 from trainers.parts.classes import Classes
+from trainers.seen import say_which_were_seen
 
 logger = logging.getLogger(__name__)
 

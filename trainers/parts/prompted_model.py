@@ -68,6 +68,17 @@ class PromptLearner(nn.ModuleDict):
         self.register_state_dict_post_hook(_to_saved_names)
         self.register_load_state_dict_pre_hook(_from_saved_names)
 
+    def groups(self, rates: Mapping[str, float], lr: float) -> list[dict] | None:
+        """Groups of parameters for an optimiser, with the bricks that `rates` names at that factor times `lr`.
+
+        None where all learn at one rate.
+        """
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for name, brick in self.items():
+            by_rate.setdefault(rates.get(name, 1.0), []).extend(brick.parameters())
+        found = [{"params": params, "lr": rate * lr} for rate, params in by_rate.items() if params]
+        return found if len(found) > 1 else None
+
 
 def _to_saved_names(module: PromptLearner, state: dict, prefix: str, _metadata) -> None:
     for own, saved in module.saved_as.items():

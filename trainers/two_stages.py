@@ -11,8 +11,7 @@ from dassl.utils import UserError
 class TwoStages:
     """For a `PromptTrainer`, in front of it; `first_share` and `enter_stage` are the method's own."""
 
-    @property
-    def first_share(self) -> float:
+    def first_share(self, options: CfgNode) -> float:
         """Of the epochs that the first stage has, from 0 to 1."""
         raise NotImplementedError
 
@@ -21,15 +20,15 @@ class TwoStages:
         raise NotImplementedError
 
     def before_second_stage(self) -> None:
-        """Called once between the stages; not where a run resumes within the second."""
+        """Called once between the stages; not where a run resumes within the second. Nothing here."""
 
     @property
     def first_epochs(self) -> int:
-        return round(self.first_share * self.max_epoch)
+        return round(self.first_share(self.options) * self.max_epoch)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        if cfg.TEST.FINAL_MODEL == "best_val":
+        if cfg.TEST.FINAL_MODEL == "best_val" and 0 < self.first_share(cfg.TRAINER[self.section]) < 1:
             raise UserError(f"The stages of {type(self).__name__} score images in two ways, so no epoch of both can be "
                             "chosen on validation images, as TEST.FINAL_MODEL best_val asks. Set it to last_step.")
 
