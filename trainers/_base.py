@@ -95,11 +95,7 @@ class PromptTrainer(Method, TrainerX):
         return values
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
-        """Sets the gradients of a batch.
-
-        Returns:
-            Output, loss terms and their sum, detached.
-        """
+        """Sets the gradients of a batch; returns its output, loss terms and their sum, all detached."""
         with self.mixed.autocast():
             out = self.output(batch)
         terms = self.loss(out, batch)
