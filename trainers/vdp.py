@@ -21,7 +21,7 @@ from trainers.parts.prompted_model import PromptedModel
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.VDP = CfgNode()
-    c.RATE = 1.0                        # of the pixels' gradient descent, for a mean over a batch; images are in [0, 1]
+    c.RATE = 0.03                       # of the pixels' gradient descent, for a mean over a batch; images are in [0, 1]
     c.DECAY = 0.99                      # of the teacher and of the homeostasis; more remember longer
     c.HOMEOSTASIS = 0.1                 # how hard the pixels for all domains are held where a domain pulls at them
     c.PREC = "amp"                      # fp32; amp, bf16: under autocast (a CPU: bf16)
