@@ -107,7 +107,9 @@ class CachedFeatures:
         key = {"weights": clip.sha256, "backbone": clip.name, "precision": trainer.precision, "joint": self.joint,
                "transform": self.transform, "pixels": pixels, "chosen": chosen}
         dtype = "float16" if cfg.TRAIN.get("FEATURES_FP16", False) else "float32"
-        folder = Path(cache_dir(), "features", cfg.DATASET.NAME, _digest(json.dumps(key | {"dtype": dtype})))
+        own = Path(cfg.DATASET.get("DIR", "") or "").name               # of images of the user's own
+        dataset = f"{cfg.DATASET.NAME}-{own}" if own else cfg.DATASET.NAME
+        folder = Path(cache_dir(), "features", dataset, _digest(json.dumps(key | {"dtype": dtype})))
         return RowStore(folder, self.width, dtype, cfg.TRAIN.get("FEATURES_MB", 2048) * 2 ** 20)
 
     @torch.no_grad()

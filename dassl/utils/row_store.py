@@ -21,6 +21,7 @@ from dassl.files.whole import remove_parts, write_whole
 
 logger = logging.getLogger(__name__)
 _TYPES = {"float32": np.float32, "float16": np.float16}
+_FULL: set[Path] = set()                # of which was said that they have no room
 
 
 class RowStore:
@@ -63,8 +64,10 @@ class RowStore:
             with self._alone(self.folder.parent / "size.lock"):
                 size = sum(file.stat().st_size for file in self.folder.parent.rglob("*.rows"))
                 if size + len(data) + len(header) > self.limit:
-                    logger.warning("%s holds %.0f MB of at most %.0f: %d more rows are not kept and will be computed "
-                                   "again", self.folder.parent, size / 2 ** 20, self.limit / 2 ** 20, len(rows))
+                    level = logging.DEBUG if self.folder in _FULL else logging.WARNING
+                    logger.log(level, "%s holds %.0f MB of at most %.0f: more rows are not kept and will be computed "
+                               "again", self.folder.parent, size / 2 ** 20, self.limit / 2 ** 20)
+                    _FULL.add(self.folder)
                     return False
                 write_whole(path, header.encode() + b"\n" + data)
         except OSError as error:
