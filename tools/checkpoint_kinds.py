@@ -32,7 +32,8 @@ def bare(name: str) -> str:
 
 def is_fixed(name: str) -> bool:
     """Not learned by a prompt method: words of class names, the towers."""
-    return _FIXED.match(bare(name)) is not None and "VPT" not in name and "lora" not in name
+    learned = ("VPT", "lora", "proj_rep")               # inside the towers
+    return _FIXED.match(bare(name)) is not None and not any(part in name for part in learned)
 
 
 def kind_of(weights: Mapping[str, Tensor], trainer: object = None) -> Kind:

@@ -43,6 +43,12 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
      "CoPrompt", "CoPrompt", "TRAINER.COPROMPT.N_CTX 2 TRAINER.COPROMPT.PROMPT_DEPTH 1"),
     ({"txt_ctx": Z(5, 8), "vis_ctx": Z(2, 7, 8), **WORDS}, "DAPT", "DAPT",
      "TRAINER.DAPT.TXT_NUM_TOKENS 5 TRAINER.DAPT.VIS_NUM_TOKENS 7 TRAINER.DAPT.VIS_DEPTH 2"),
+    ({"representation_learner.compound_rep_tokens": Z(5, 9), "image_encoder.proj_rep": Z(8, 4), **TOWERS, **{
+        f"representation_learner.compound_rep_tokens_r2{tower}proj.0.{kind}": Z(8, 9)
+        for tower in "vt" for kind in ("weight", "bias")}}, "MMRL", "MMRL",
+     "TRAINER.MMRL.N_REP_TOKENS 5 TRAINER.MMRL.REP_DIM 9"),
+    ({"prompt_learner.ctx": Z(4, 8), "image_encoder.VPT": Z(3, 8), **TOWERS}, "IVLP or PromptSRC", "IVLP or PromptSRC",
+     "TRAINER.IVLP.N_CTX_TEXT 4 TRAINER.IVLP.PROMPT_DEPTH_TEXT 1 TRAINER.IVLP.PROMPT_DEPTH_VISION 1"),
     ({"image_encoder.VPT": Z(6, 8), "image_encoder.transformer.resblocks.1.VPT_shallow": Z(6, 8), **TOWERS},
      "VPT", "VPT", "TRAINER.VPT.N_CTX_VISION 6 TRAINER.VPT.PROMPT_DEPTH_VISION 2"),
     ({"prompt_learner.ctx": Z(4, 8), "image_encoder.VPT": Z(4, 8), "text_encoder.resblocks.1.VPT_shallow": Z(4, 8)},
