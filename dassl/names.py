@@ -13,9 +13,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """That name itself; None where none is near."""
-    plain = {_plain(k): k for k in known}
-    near = get_close_matches(_plain(name), plain, 1, cutoff=0.5)
-    return plain[near[0]] if near else None
+    known = list(known)
+    near = get_close_matches(_plain(name), map(_plain, known), 1, cutoff=0.5)
+    alike = [k for k in known if near and _plain(k) == near[0]]         # of these, the one that is spelled most alike
+    return (get_close_matches(name, alike, 1, cutoff=0) or [None])[0]
 
 
 def _plain(name: str) -> str:

@@ -14,13 +14,20 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 LARGE = 128                         # pixels of a side, from which ImageNet-C's strengths are taken
 NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
 _Rng = np.random.RandomState
 _GREY = np.array([0.299, 0.587, 0.114])
+
+
+def _scipy():
+    """scipy.ndimage, which no command but a corrupted test should wait for."""
+    from scipy import ndimage
+
+    return ndimage
+
 
 
 def corrupt(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
@@ -56,8 +63,8 @@ def _defocus_blur(x: np.ndarray, c: tuple[float, float], rng: _Rng) -> np.ndarra
     disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).astype(float)
     bell = np.exp(-np.arange(-width, width + 1) ** 2 / (2 * softness ** 2))
     bell /= bell.sum()
-    kernel = ndimage.correlate(disk / disk.sum(), np.outer(bell, bell), mode="mirror")
-    return ndimage.correlate(x, kernel[..., None], mode="mirror")
+    kernel = _scipy().correlate(disk / disk.sum(), np.outer(bell, bell), mode="mirror")
+    return _scipy().correlate(x, kernel[..., None], mode="mirror")
 
 
 def _glass_blur(x: np.ndarray, c: tuple[float, int, int], rng: _Rng) -> np.ndarray:
@@ -122,7 +129,7 @@ def _elastic_transform(x: np.ndarray, c: tuple[float, float, float], rng: _Rng) 
     row, column = (axis.astype(float) for axis in np.mgrid[:len(x), :len(x)])
     old = np.stack([column, row, np.ones_like(row)], -1) @ back
     x = _at(x, old[..., 1], old[..., 0], "mirror")
-    right, down = (ndimage.gaussian_filter(rng.uniform(-1, 1, row.shape), smooth, mode="reflect", truncate=3) * push
+    right, down = (_scipy().gaussian_filter(rng.uniform(-1, 1, row.shape), smooth, mode="reflect", truncate=3) * push
                    if push else 0 for _ in range(2))
     return _at(x, row + down, column + right, "reflect")
 
@@ -140,7 +147,7 @@ def _jpeg_compression(x: np.ndarray, quality: int, rng: _Rng) -> np.ndarray:
 
 
 def _soft(x: np.ndarray, deviation: float) -> np.ndarray:
-    return ndimage.gaussian_filter(x, (deviation, deviation, 0), mode="nearest")
+    return _scipy().gaussian_filter(x, (deviation, deviation, 0), mode="nearest")
 
 
 def _zoomed(x: np.ndarray, factor: float) -> np.ndarray:
@@ -148,7 +155,7 @@ def _zoomed(x: np.ndarray, factor: float) -> np.ndarray:
     S = len(x)
     side = math.ceil(S / factor)
     top = (S - side) // 2
-    x = ndimage.zoom(x[top:top + side, top:top + side], (factor, factor, 1), order=1)
+    x = _scipy().zoom(x[top:top + side, top:top + side], (factor, factor, 1), order=1)
     first = (len(x) - S) // 2
     return x[first:first + S, first:first + S]
 
@@ -187,7 +194,7 @@ def _plasma(side: int, decay: float, rng: _Rng) -> np.ndarray:
 
 
 def _at(x: np.ndarray, row: np.ndarray, column: np.ndarray, mode: str) -> np.ndarray:
-    return np.stack([ndimage.map_coordinates(channel, (row, column), order=1, mode=mode)
+    return np.stack([_scipy().map_coordinates(channel, (row, column), order=1, mode=mode)
                      for channel in np.moveaxis(x, -1, 0)], -1)
 
 

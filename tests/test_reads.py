@@ -33,11 +33,15 @@ class Operators(TorchDispatchMode):
 class Functions(TorchFunctionMode):
     def __init__(self, seen):
         super().__init__()
-        self.seen = seen
+        self.seen, self.drawn = seen, []                    # a permutation is drawn on the CPU unless it says where
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name in COPIES or (name == "to" and any(str(a) == "cpu" for a in args[1:]) and args[0].device.type != "cpu"):
+        if name == "randperm" and "device" not in (kwargs or {}):
+            self.drawn.append(function(*args, **(kwargs or {})))
+            return self.drawn[-1]
+        to_cpu = name == "to" and any(str(a) == "cpu" for a in args[1:]) and args[0].device.type != "cpu"
+        if to_cpu or name in COPIES and not any(args[0] is drawn for drawn in self.drawn):
             self.seen.append(name)
         return function(*args, **(kwargs or {}))
 
@@ -80,8 +84,9 @@ def test_a_step_reads_once(name, precision, make_cfg, float16):
     if trainer.mixed.scaler.enabled:
         trainer.mixed.scaler.scale = 128.0                      # so that steps are taken, and some left out
     for module in trainer.model.modules():
-        if isinstance(getattr(module, "eot", None), torch.Tensor):
-            module.eot = Known(module.eot.tolist())             # it is kept on the CPU
+        for ends in ("eot", "eot_alone"):                       # they are kept on the CPU
+            if isinstance(getattr(module, ends, None), torch.Tensor):
+                setattr(module, ends, Known(getattr(module, ends).tolist()))
     steps = counted(trainer)
     trainer.train()
     steps = steps[1:]                                           # the first may compute what is kept, e.g. prototypes

@@ -46,8 +46,8 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
     from dassl.metrics.calibration import best_temperature
     from dassl.utils import UserError
     from dassl.utils.tools import write_json
-    from tools.plotting.run import Run
     from tools.plotting.tested import rebuild, split_of
+    from tools.runs.run import Run
 
     run = Run(folder, epoch, root, plugins or [])
     trainer = rebuild(run)

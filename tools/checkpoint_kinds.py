@@ -49,12 +49,13 @@ def kind_of(weights: Mapping[str, Tensor], trainer: object = None) -> Kind:
 
     w = {bare(name): value for name, value in weights.items() if hasattr(value, "shape")}
     learned = {name: value for name, value in w.items() if not is_fixed(name)}
-    extend_all(cfg := get_cfg_default(), train.register())
+    extend_all(cfg := get_cfg_default(), modules := train.register())
+    known = {module.__name__ for module in modules}
     words, found = w.get("token_prefix"), {}
     prompts = words.shape[0] if words is not None and words.dim() == 3 else 0
     for name in sorted(TRAINER_REGISTRY.registered_names()):
         method = TRAINER_REGISTRY.get(name)
-        options = getattr(method, "options_of", lambda _: None)(learned)
+        options = getattr(method, "options_of", lambda _: None)(learned) if method.__module__ in known else None
         if options is not None and (not prompts or method.fits_prompts(learned, prompts)):
             found[name] = method, options
     found = {trainer: found[trainer]} if trainer in found else found

@@ -11,7 +11,7 @@ from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.released import BIASES, TOWERS, release, saved_names
+from trainers.parts.released import BIASES, TOWERS, release
 from trainers.parts.sentences import Sentences
 
 
@@ -35,14 +35,12 @@ class BitFit(PromptTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         tower, sentences = release(clip, BIASES, options.ENCODER), classes.sentences(options.TEMPLATE)
         text = encode_texts(clip, sentences) if options.ENCODER == "vision" else Sentences(clip, sentences)
-        return PromptedModel(clip, text=text, tower=tower, saved_as=saved_names(tower))
+        return PromptedModel(clip, text=text, tower=tower)
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if not weights or not all(name.endswith("bias") and "resblocks" in name or name in _NORMS for name in weights):
+        if not weights or not all(name.startswith("tower.") and name.endswith("bias") for name in weights):
             return None
-        vision = {name.startswith("visual.") for name in weights}
+        vision = {name.startswith("tower.visual") for name in weights}
         return {"ENCODER": "both" if len(vision) > 1 else "vision" if True in vision else "text"}
 
-
-_NORMS = {"visual.ln_pre.bias", "visual.ln_post.bias", "ln_final.bias"}

@@ -16,7 +16,7 @@ from trainers._base import PromptTrainer
 from trainers.iterations import train_for_iterations
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.released import BIASES, NORMS, release, saved_names
+from trainers.parts.released import BIASES, NORMS, release
 from trainers.parts.sentences import Sentences
 from trainers.parts.staged_head import StagedHead
 from trainers.two_stages import TwoStages
@@ -52,11 +52,11 @@ class TwoSFS(TwoStages, PromptTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         tower = release(clip, LEARN[options.LEARN])
         return PromptedModel(clip, text=Sentences(clip, classes.sentences(options.TEMPLATE)), tower=tower,
-                             head=StagedHead(clip, len(classes), classes.seen), saved_as=saved_names(tower))
+                             head=StagedHead(clip, len(classes), classes.seen))
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if "head.classifier" not in weights or not any(".ln_" in name for name in weights):
+        if "head.classifier" not in weights or not any("ln_" in name for name in weights):
             return None
         return {"LEARN": "biases" if any("attn" in name for name in weights) else "norms"}
 

@@ -35,7 +35,7 @@ def answers(trainer, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]
     Raises:
         Terminated: the run was asked to end; what was answered is saved.
     """
-    if not trainer.adapts or trainer._training:
+    if not trainer.adapts or trainer.is_training:
         yield from parallel.answers(trainer, loader, f"{split} split")
         return
     test, folder = _Test(trainer, loader, split), trainer.cfg.RESUME

@@ -58,7 +58,7 @@ class SimpleTrainer(ForkHooks, TrainerBase):
     """
 
     one_process_only, resumes_within_epoch = "", False
-    _training = False                    # a test does not end the run
+    is_training = False                  # a test does not end the run
 
     def __init__(self, cfg):
         super().__init__()
@@ -113,14 +113,14 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         self.call_hooks("before_writing")
         if self.start_epoch == self.max_epoch > 0 and not osp.samefile(self.cfg.RESUME, self.output_dir):
             self.save_model(self.max_epoch - 1, self.output_dir)            # trained in another folder, kept here too
-        self._training, self.time_start, self._started = True, time.time(), time.monotonic()
+        self.is_training, self.time_start, self._started = True, time.time(), time.monotonic()
         self.call_hooks("before_train")
 
     def after_epoch(self) -> None:
         selection.save_epoch(self)
 
     def after_train(self) -> None:
-        self._training = False
+        self.is_training = False
         self.call_hooks("after_train")
         logger.info("Finish training")
         if self.cfg.TEST.NO_TEST:
@@ -146,15 +146,15 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         self.evaluator.reset()
         split, loader = selection.split_to_test(self, split)
         logger.info("Evaluate on the *%s* set", split)
-        self.call_hooks("before_test", not self._training)
+        self.call_hooks("before_test", not self.is_training)
         for batch, output, label in self.answers(loader, split):
             self.evaluator.process(output, label)
             self.call_hooks("answered", batch, output, label)
-        if not self._training:
+        if not self.is_training:
             self.call_hooks("before_writing")
         results = self.evaluator.evaluate()
         self.call_hooks("tested", split, results)
-        if self.adapts and not self._training:
+        if self.adapts and not self.is_training:
             answering.end(self)
         return next(iter(results.values()))
 

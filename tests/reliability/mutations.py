@@ -44,7 +44,7 @@ MUTATIONS = (
     Mutation("prompt position, text", "trainers/parts/text_prompt.py", '{"end": n, "middle": n // 2, "front": 0}',
              '{"end": n, "middle": n - n // 2 + 1, "front": 1}', PARTS),
     Mutation("prompt position, image", "trainers/parts/visual_prompt.py",
-             "return torch.cat([x[:, :1], tokens, rest], dim=1)", "return torch.cat([x[:, :1], rest, tokens], dim=1)",
+             "return torch.cat([x[:, :1], tokens, x[:, 1 +", "return torch.cat([x[:, :1], tokens.flip(1), x[:, 1 +",
              (*PARTS, "tests/test_trainers.py")),
     Mutation("end-of-text index", "trainers/parts/text_prompt.py", "self.eot - prefix.shape[-2]",
              "self.eot - 1 - prefix.shape[-2]", PARTS),
@@ -68,7 +68,8 @@ MUTATIONS = (
              '                drawn["val"] = dataset.generate_fewshot_dataset(val, num_shots=min(shots, 4))\n'
              '            drawn["train"] = dataset.generate_fewshot_dataset(train, num_shots=shots)\n',
              ("tests/datasets/test_few_shot.py", "tests/datasets/test_few_shot_everywhere.py")),
-    Mutation("prototype normalisation", "trainers/parts/prototypes.py", "return sums / counts[:, None]",
+    Mutation("prototype normalisation", "trainers/parts/prototypes.py",
+             'return sums / checked(counts, "A prototype")[:, None]',
              "return torch.nn.functional.normalize(sums, dim=1)", (*PARTS, "tests/test_trainers.py")),
     Mutation("template", "clip/templates.py", 'name.replace("_", " ")', "name",
              (*CLIP, *PARTS, "tests/test_trainers.py")),

@@ -288,7 +288,7 @@ def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_p
 
 def test_all_is_every_trainer_on_every_backbone_that_can():
     rows = run.plan(bench.parser().parse_args(["--all", "--classes", "100"]))
-    can = [(t, b) for b in BACKBONES for t in TRAINERS[:-1] if (b, t) not in {("RN50", "VPT"), ("RN50", "DAPT")}]
+    can = [(t, b) for b in BACKBONES for t in TRAINERS[:-1] if not (b == "RN50" and Row(t, "", 2, 1).method.needs_vit)]
     assert [(row.trainer, row.backbone) for row in rows] == [*can, ("DVP-PRM", "")]
 
 

@@ -10,8 +10,8 @@ from dassl.metrics.calibration import best_temperature, ece
 from dassl.utils import UserError
 from tools.calibrate import calibrate, logits_of, measured
 from tools.plotting import reliability
-from tools.plotting.run import Run
 from tools.plotting.style import THEMES, context
+from tools.runs.run import Run
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ TOWERS = {"image_encoder.transformer.resblocks.0.ln_1.bias": Z(8), "text_encoder
 @pytest.mark.parametrize(("weights", "method", "trainer", "told"), [
     ({"ctx": Z(16, 8), **WORDS}, "CoOp or KgCoOp or ProGrad", "CoOp or KgCoOp or ProGrad",
      "TRAINER.COOP.N_CTX 16 TRAINER.COOP.CSC False TRAINER.KGCOOP.N_CTX 16 TRAINER.PROGRAD.N_CTX 16"),
-    ({"module.ctx": Z(3, 4, 8)}, "CoOp or PLOT", "CoOp or PLOT",
+    ({"module.ctx": Z(3, 4, 8)}, "CoOp or PLOT or ProDA", "CoOp or PLOT or ProDA",
      "TRAINER.COOP.N_CTX 4 TRAINER.COOP.CSC True TRAINER.PLOT.N 3 TRAINER.PLOT.N_CTX 4"),
     ({"ctx": Z(3, 4, 8), **WORDS}, "CoOp", "CoOp", "TRAINER.COOP.CSC True"),
     ({"ctx": Z(4, 4, 8), "token_prefix": Z(12, 1, 8)}, "PLOT", "PLOT", "TRAINER.PLOT.N 4"),

@@ -314,5 +314,5 @@ def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(t
     assert "ATTRIBUTE: color" in printed and "MAX_EPOCH: 50" in printed and "  LR: 0.25" in printed
     assert train.cli([*words, "Other", "DATASET.NUM_SHOTS", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "ATTRIBUTE" not in printed and "MAX_EPOCH: 10" in printed
+    assert "ATTRIBUTE:" not in printed and "MAX_EPOCH: 10" in printed
     assert "line 31, in setup_cfg: KeyError: 'Other'" in caplog.text

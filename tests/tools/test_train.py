@@ -10,7 +10,7 @@ import yaml
 
 from dassl.utils import UserError
 from tools import train
-from tools.running import endings
+from tools.running import endings, run
 from tools.runs import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,12 +235,12 @@ def test_a_foreign_package_under_one_of_our_names_is_named(tmp_path):
     (lambda directory, cfg, epoch=None: given_to.append(cfg), ["cfg"])])
 def test_a_load_model_of_public_trainers_may_take_the_config(monkeypatch, load_model, given):
     given_to.clear()
-    trainer = SimpleNamespace(hooks=[], load_model=load_model, test=lambda: None)
+    trainer = SimpleNamespace(hooks=[], load_model=load_model, test=lambda: None, recorded={})
     monkeypatch.setattr("dassl.engine.build_trainer", lambda cfg: trainer)
     monkeypatch.setattr("tools.running.tested.refuse_other_classes", lambda trainer, directory: None)
     args = train.parser().parse_args(["--eval-only", "--model-dir", "run"])
     cfg = SimpleNamespace(SEED=1, DATASET=SimpleNamespace(NAME="Toy"))
-    train._train_or_test(cfg, args, SimpleNamespace(replace=lambda: None))
+    run._train_or_test(cfg, args, SimpleNamespace(replace=lambda: None), SimpleNamespace(as_dict=dict))
     assert given_to == [cfg] * len(given)
 
 

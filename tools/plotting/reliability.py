@@ -11,7 +11,7 @@ from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.metrics.calibration import BINS, adaptive_ece, ece, reliability
 from dassl.utils import UserError
 
-from .run import Run
+from tools.runs.run import Run
 from .style import MARGIN, Page, Theme, header_height
 
 WIDTH, SIDE, COUNTS = 5.2, 3.4, 0.9             # of the page, the square and the panel of counts below it: inches

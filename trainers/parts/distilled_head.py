@@ -29,10 +29,10 @@ class DistilledHead(CosineHead):
         super().__init__()
         self.width = clip.embed_dim
         self.register_buffer("text", text)
-        self.projector = self._projector()
+        self.projector = self.new_projector()
         self.register_load_state_dict_pre_hook(_make_room_for_text)
 
-    def _projector(self) -> nn.Sequential:
+    def new_projector(self) -> nn.Sequential:
         D, D_t = self.width, self.text.shape[1]
         layers = nn.Conv2d(D, D_t, 1), nn.BatchNorm2d(D_t), nn.ReLU(), nn.Conv2d(D_t, D_t, 1)
         return nn.Sequential(*layers).to(self.text.device).train(self.training)
@@ -47,7 +47,7 @@ class DistilledHead(CosineHead):
             raise InputError(f"A teacher of {len(text)} classes cannot teach {len(self.text)}.")
         other, self.text = text.shape[1] != self.text.shape[1], text.to(self.text)
         if other:
-            self.projector = self._projector()
+            self.projector = self.new_projector()
 
     def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> tuple[Tensor, dict]:
         """(B, D), not normalised -> logits (B, C), and "image_features" (B, D_t) and "text_features" (C, D_t)."""
@@ -60,5 +60,5 @@ def _make_room_for_text(head: DistilledHead, state: dict, prefix: str, *_) -> No
     first = state.get(prefix + "projector.0.weight")
     if first is not None and len(first) != head.text.shape[1]:
         head.text = head.text.new_zeros(len(head.text), len(first))
-        head.projector = head._projector()
+        head.projector = head.new_projector()
     state.setdefault(prefix + "text", head.text)

@@ -36,6 +36,7 @@ class PromptSet(TextPrompt):
         self.drawn: Sequence[int] = range(n_prompts)
         self.place_names([len(clip.tokenizer.encode(name.replace("_", " "))) for name in classnames])
         stop = clip.tokenizer.tokenize(["."], clip.context_length)[0, 1:3]
+        self.eot_alone = torch.full((n_prompts,), n_ctx + 1)    # of contexts without a class; kept on the CPU
         self.register_buffer("stop", clip.embed_tokens(stop.to(self.ctx.device)), persistent=False)    # (2, W): . end
 
     def place_names(self, lengths: list[int]) -> None:
@@ -71,6 +72,5 @@ class PromptSet(TextPrompt):
 
     def without_classes(self) -> TextTokens:
         """All P contexts as sentences of their own, ended by a full stop."""
-        P, n, _ = self.ctx.shape
-        words = torch.cat([self.ctx, self.stop.expand(P, -1, -1)], dim=1)                     # (P, n + 2, W)
-        return TextTokens(words, torch.full((P,), n + 1), self.start)
+        words = torch.cat([self.ctx, self.stop.expand(len(self.ctx), -1, -1)], dim=1)         # (P, n + 2, W)
+        return TextTokens(words, self.eot_alone, self.start)

@@ -1,7 +1,5 @@
-"""Parameters of the towers themselves that a method learns: which, and under what names they are saved."""
+"""Parameters of the towers themselves that a method learns."""
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from torch import nn
 
@@ -21,8 +19,3 @@ def release(clip: FrozenCLIP, which: str, towers: str = "both") -> nn.ParameterD
     if towers != "text":
         clip.require_tokens("What tunes the blocks of the image tower")
     return clip.trainable(rf"{TOWERS[towers]}({which})")
-
-
-def saved_names(tower: Iterable[str]) -> dict[str, str]:
-    """For `PromptedModel`'s `saved_as`: the names that the parameters have in the towers."""
-    return {f"tower.{name}": name.replace("/", ".") for name in tower}

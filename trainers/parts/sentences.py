@@ -19,6 +19,8 @@ class Sentences(nn.Module):
         self.register_buffer("embeddings", tokens.embeddings, persistent=False)             # (C, L, W)
         self.register_buffer("prefix", tokens.prefix, persistent=False)                     # (p, W)
         self.eot = tokens.eot
+        p = 0 if tokens.prefix is None else len(tokens.prefix)
+        self.register_buffer("read_at", (tokens.eot + p).to(tokens.embeddings.device), persistent=False)    # (C,)
 
     def forward(self) -> TextTokens:
-        return TextTokens(self.embeddings, self.eot, self.prefix)
+        return TextTokens(self.embeddings, self.eot, self.prefix, self.read_at)

@@ -18,6 +18,7 @@ from torch import nn
 
 from clip.tokenizer import encode
 from tools.labs.bench.rows import PRM_DESCRIPTIONS, Row
+from trainers.parts.deep_prompt import DeepTextPrompt
 from trainers.parts.representation import Representation
 from trainers.parts.visual_prompt import VisualPrompt
 
@@ -130,7 +131,7 @@ def operations(row: Row, trainer) -> dict[str, Operations]:
     logits = product(images, D, C, int(learned > 0) + int(learns_text) if row.trains or row.views else 0)
     if not learns_text:
         return {"image": image, "text": Operations(), "logits": logits}
-    if isinstance(visual, Representation) or model.brick("text_tuner") is not None:
+    if isinstance(visual, Representation) or isinstance(model.brick("text_tuner"), DeepTextPrompt):
         return {"image": image, "text": _deep_text(model, D), "logits": logits}
     own = [len(encode(f"{name}.")) + 1 for name in trainer.classes.names]
     prompts = 1 if prompt.class_specific or hasattr(prompt, "drawn") else prompt.ctx[..., 0, 0].numel()
