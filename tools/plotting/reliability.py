@@ -10,8 +10,8 @@ from torch import Tensor
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.metrics.calibration import BINS, adaptive_ece, ece, reliability
 from dassl.utils import UserError
-
 from tools.runs.run import Run
+
 from .style import MARGIN, Page, Theme, header_height
 
 WIDTH, SIDE, COUNTS = 5.2, 3.4, 0.9             # of the page, the square and the panel of counts below it: inches
