@@ -77,7 +77,7 @@ def test_a_step_reads_once(name, precision, make_cfg, float16):
     options = make_cfg(name).TRAINER[section] if section else {}
     if precision != "fp32" and "PREC" not in options:
         pytest.skip("it computes in float32 alone")
-    trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, *(
+    trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, "OPTIM.MAX_EPOCH", 1, *(
         (f"TRAINER.{section}.PREC", precision) if "PREC" in options else ())))
     assert trainer.precision == precision
     assert trainer.mixed.scaler.enabled == (precision == "fp16" and trainer.half_towers)
