@@ -13,18 +13,19 @@ python tools/data.py get dtd eurosat       # download and unpack, in CoOp's layo
 python tools/data.py check oxford_pets     # tree, counts, every file of the split, some images, names and labels
 ```
 
-All lie below one folder, `DATA` (default `data/`). Split files, folders, class names and sentences are those of CoOp's
-[instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md).
+All datasets are in one folder, `DATA` (default `data/`). Split files, folders, class names and sentences are those of
+CoOp's [instructions](https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md).
 
-A missing split file is drawn by CoOp's rules with seed 1 and kept in its place, or in the user's cache if the folder
-cannot be written. From the original lists of OxfordPets, StanfordCars, OxfordFlowers, SUN397 and UCF101 this gives the
-published file, byte for byte. The splits of Caltech101, DescribableTextures, EuroSAT and Food101 depend on the order in
-which a file system lists files, so the published ones are fetched; only if no address serves one is it drawn, with a
-warning at every run. `lists` in `results.json` says whether split and few-shot list are the published ones (SHA-256).
+A missing split file is drawn by CoOp's rules with seed 1 and saved where it belongs, or in the user's cache if the
+folder is not writable. From the original lists of OxfordPets, StanfordCars, OxfordFlowers, SUN397 and UCF101 this gives
+the published file, byte for byte. The splits of Caltech101, DescribableTextures, EuroSAT and Food101 depend on the
+order in which a file system lists files, so the published ones are downloaded; one is drawn only if no address serves
+it, with a warning on every run. `lists` in `results.json` says whether the split and the few-shot list are the
+published ones (SHA-256).
 
 k-shot lists are drawn as CoOp draws them: k training and min(k, 4) validation images of each class (ImageNet validates
 on its test images), one list per number of shots and seed; the base or new half of the classes is taken afterwards.
-Lists in `split_fewshot/` that come from others win over a draw: CoOp's `shot_16-seed_1.pkl`, those of 2SFS
+Lists from other projects in `split_fewshot/` take precedence over a draw: CoOp's `shot_16-seed_1.pkl`, those of 2SFS
 (`shot_16-seed_1_train.jsonl` and `_val.jsonl`) and of cross_modal_adaptation (`shot_16-seed_1.json` of its `indices/`).
 """
 
@@ -32,13 +33,13 @@ _CORRUPTIONS = """## Corrupted test images
 
 The fifteen corruptions of ImageNet-C and CIFAR-10-C at severities 1 to 5 change the validation and test images of any
 dataset, never its training images: `DATASET.CORRUPTIONS "('fog:3', 'snow:5')"`, or `digits:fog:3` where a sweep names
-a dataset. Each is a domain of its own with all of the images, the same in every run. Images are seen in the size that
-the tower takes; from 128 pixels they are cut and corrupted as for ImageNet-C, smaller ones as for CIFAR-10-C.
+a dataset. Each is a separate domain with all of the images, the same in every run. Images are corrupted at the size
+that the tower takes: from 128 pixels they are cropped and corrupted as for ImageNet-C, smaller ones as for CIFAR-10-C.
 
-They are written here, in `datasets/corruptions.py`, because imagecorruptions 1.1.2 imports on no current setuptools
-(84) and fails for fog on NumPy 2 and for glass blur on scikit-image 0.26. Measured beside it (with all of that mended)
-at severity 5, with the same random stream, on six synthetic images of 224 pixels: mean absolute change of a pixel, 0 to
-255.
+They are implemented here, in `datasets/corruptions.py`, because imagecorruptions 1.1.2 cannot be imported with current
+setuptools (84) and fails for fog on NumPy 2 and for glass blur on scikit-image 0.26. The table compares the two (with
+all of that fixed) at severity 5, with the same random stream, on six synthetic images of 224 pixels: mean absolute
+change of a pixel, 0 to 255.
 
 | Corruption | imagecorruptions | here | between both |
 |---|--:|--:|--:|
@@ -58,8 +59,9 @@ at severity 5, with the same random stream, on six synthetic images of 224 pixel
 | `pixelate` | 6.0 | 6.0 | 0.0 |
 | `jpeg_compression` | 11.1 | 11.1 | 0.0 |
 
-Impulse noise draws its pixels in another order. Elastic transform has other strengths there; here are the authors'.
-Frost blends photographs there, which are not shipped; here it blends drawn crystals with their mean and deviation.
+Impulse noise draws its pixels in a different order. Elastic transform has different strengths in imagecorruptions; here
+they are the authors'. Frost blends in photographs there, which are not shipped; here it blends in drawn crystals with
+the same mean and deviation.
 """
 
 _TAIL = """## Your own images
@@ -70,14 +72,14 @@ bash scripts/coop.sh --dataset-dir my_images 16
 ```
 
 `my_images` is a folder with one folder of images per class, or with `train/`, `val/` and `test/` that hold these; or a
-CSV or JSON file with columns `path`, `label`, `classname` and, if you like, `split`. Splits that are missing are drawn,
-stratified by class, always the same for the same files, and told. `--template "a photo of a {}."` and `--classnames
+CSV or JSON file with columns `path`, `label`, `classname` and, optionally, `split`. Missing splits are drawn,
+stratified by class, always the same for the same files, and reported. `--template "a photo of a {}."` and `--classnames
 FILE` say what your classes are called. See `datasets/folder.py`.
 
 ## Add a dataset
 
-One row in `CARDS` and one yaml in `configs/datasets`; `tests/datasets/test_cards.py` then asks for one row of facts to
-compare it with. A dataset whose raw layout no reader knows gets a function in `datasets/readers.py`.
+Add one row to `CARDS` and one yaml to `configs/datasets`; `tests/datasets/test_cards.py` then asks for one row of facts
+to compare it with. If no reader knows the raw layout of a dataset, add a function to `datasets/readers.py`.
 """
 
 
@@ -89,7 +91,8 @@ def render(yamls: dict[str, str]) -> str:
     """
     stems = {name: stem for stem, name in yamls.items()}
     embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items() if name not in CARDS)
-    parts = [_HEAD, _overview(stems), f"With the project come {embedded}: drawn at first use, nothing to download.\n"]
+    drawn = f"These come with the project: {embedded}. They are drawn at first use; there is nothing to download.\n"
+    parts = [_HEAD, _overview(stems), drawn]
     parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]
     return "\n".join([*parts, _CORRUPTIONS, _TAIL])
 
@@ -120,7 +123,7 @@ def _section(card: DatasetCard, stem: str) -> str:
     if card.rename:
         lines += [f"- Renamed: {', '.join(f'{old} to {new}' for old, new in card.rename.items())}"]
     if card.test_only:
-        lines += ["- For testing only, over the classes that it has"]
+        lines += ["- For testing only, on the classes that it contains"]
     return "\n".join(lines) + "\n"
 
 
