@@ -19,8 +19,9 @@ from tools import train
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"DAPT": ["TRAINER.DAPT.VIS_DROPOUT", "0.3"], "DVPcls": []}
+SGD = ["OPTIM.NAME", "sgd", "OPTIM.LR", "0.1"]              # Adam makes a step of a gradient's rounding
 OPTIONS = {"VPT": ["TRAINER.VPT.DROPOUT", "0.5"],          # also try it, where a method has it
-           "CLIPLoRA": ["OPTIM.NAME", "sgd", "OPTIM.LR", "0.1"]}       # Adam makes a step of a gradient's rounding
+           "CLIPLoRA": SGD, "BitFit": SGD}
 
 
 class Process:
