@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import UserError
 from tools import train
-from trainers.features import CachedFeatures, FeatureTrainer
+from trainers.cached_features import CachedFeatures
+from trainers.features import FeatureTrainer
 from trainers.parts.discriminant import discriminant
 from trainers.selecting import SelectingTrainer
 

@@ -11,7 +11,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import build_trainer
 from dassl.utils.tensor_cache import file_facts
-from trainers.features import CachedFeatures
+from trainers.cached_features import CachedFeatures
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SHOTS = "DATASET.NUM_SHOTS"
@@ -106,7 +106,7 @@ def test_other_weights_images_transforms_and_precisions_have_features_of_their_o
                  ("TRAINER.TIPADAPTER.PREC", "bf16")):
         calls += 16
         assert not torch.equal(features(make_cfg, *opts).view(), first) and sum(towers) == calls
-    monkeypatch.setattr("trainers.features.file_facts", lambda paths: [(p, size, time + 1) for p, size, time in
+    monkeypatch.setattr("trainers.cached_features.file_facts", lambda paths: [(p, size, time + 1) for p, size, time in
                                                                        file_facts(paths)])
     features(make_cfg).view()
     assert sum(towers) == calls + 16
@@ -141,7 +141,7 @@ def test_a_full_disk_costs_the_cache_and_no_number(make_cfg, towers, own_cache, 
 def test_a_long_extraction_keeps_what_it_has_as_it_goes(make_cfg, own_cache, monkeypatch, towers):
     from clip import FrozenCLIP
 
-    monkeypatch.setattr("trainers.features._BYTES", 1)
+    monkeypatch.setattr("trainers.cached_features._BYTES", 1)
     encode, opts = FrozenCLIP.encode_image, ("DATALOADER.TEST.BATCH_SIZE", 5)
     with monkeypatch.context() as patch:
         patch.setattr(FrozenCLIP, "encode_image", lambda clip, images, **k: encode(clip, images, **k) if len(towers) < 2

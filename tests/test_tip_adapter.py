@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from trainers.features import CachedFeatures
+from trainers.cached_features import CachedFeatures
 
 SECTION = "TRAINER.TIPADAPTER."
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from clip import FrozenCLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.features import CachedFeatures, FeatureTrainer
+from trainers.cached_features import CachedFeatures
+from trainers.features import FeatureTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import PromptedModel

@@ -12,7 +12,8 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._checks import as_user_error
-from trainers.features import CachedFeatures, FeatureTrainer
+from trainers.cached_features import CachedFeatures
+from trainers.features import FeatureTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import PrototypeHead
 from trainers.parts.prompted_model import PromptedModel

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dassl.config import CfgNode
 from dassl.utils import UserError
-from trainers.features import CachedFeatures, FeatureTrainer
+from trainers.cached_features import CachedFeatures
+from trainers.features import FeatureTrainer
 
 logger = logging.getLogger(__name__)
 CHOICES = ("val", "test", "fixed")
