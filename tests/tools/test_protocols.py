@@ -221,3 +221,9 @@ def test_the_corruptions_of_the_protocols_are_those_that_there_are():
     from datasets.corruptions import NAMES
 
     assert NAMES == protocols.NAMES
+
+
+@pytest.mark.parametrize("dataset", ["digits:fogg:5", "digits:fog:6", "digits:fog"])
+def test_a_corruption_that_there_is_none_of_is_refused_before_anything_runs(dataset):
+    with pytest.raises(RecipeError, match=dataset.partition(":")[2]):
+        load_recipe("zeroshot").cell(dataset, None, 1)

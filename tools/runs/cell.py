@@ -19,6 +19,9 @@ ZEROSHOT = "ZeroshotCLIP"
 HALVES = ("base", "new")
 SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
 CORRUPTIONS = "DATASET.CORRUPTIONS"
+NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+         "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+                                        # of datasets.corruptions, in its order; it is slow to import
 MEANT = "DASSL_CELL"                # set by a sweep for its runs: the cell, as JSON
 _STORED = {"trainer": str, "dataset": str, "shots": (int, type(None)), "seed": int, "config": str, "recipe": str,
            "protocol": str, "tag": str, "opts": dict, "user_opts": dict, "variant": str, "variant_opts": dict}
@@ -147,8 +150,19 @@ def plain(dataset: str) -> str:
 
 
 def corrupted(datasets: list[str]) -> dict[str, str]:
-    """The option that puts test images under the corruptions of ["digits:fog:5", ...]; {} for none."""
+    """The option that puts test images under the corruptions of ["digits:fog:5", ...]; {} for none.
+
+    Raises:
+        RecipeError: no such corruption, or a severity that is not 1 to 5.
+    """
+    from dassl.names import nearest
+
     kinds = [dataset.partition(":")[2] for dataset in datasets]
+    for kind in kinds:
+        name, _, severity = kind.partition(":")
+        if name not in NAMES or severity not in ("1", "2", "3", "4", "5"):
+            raise RecipeError(f"A corruption is written NAME:SEVERITY, with a severity of 1 to 5, got {kind!r}."
+                              f"{nearest(name, NAMES) if name not in NAMES else ''} Known: {', '.join(NAMES)}.")
     return {CORRUPTIONS: f"({' '.join(f'{kind!r},' for kind in kinds)})"} if kinds else {}
 
 

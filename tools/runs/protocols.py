@@ -14,13 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 from hashlib import sha256
 
-from tools.runs.cell import CLASSES, CORRUPTIONS, HALVES, ZEROSHOT, Cell, RecipeError, corrupted, plain
+from tools.runs.cell import CLASSES, CORRUPTIONS, HALVES, NAMES, ZEROSHOT, Cell, RecipeError, corrupted, plain
 from tools.runs.recipe import Recipe, load_recipe, zeroshot_cell
 
 PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "ablation")
-NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-         "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
-                                        # of datasets.corruptions, in its order; it is slow to import
 
 _IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
              "dtd", "eurosat", "ucf101")
