@@ -113,3 +113,15 @@ def test_it_starts_from_the_words_of_a_coop_run(make_cfg, tmp_path):
     file = str(tmp_path / "run" / "prompt_learner" / "model.pth.tar-2")
     trainer = build_trainer(make_cfg("TPT", "MODEL.INIT_WEIGHTS", file, output=tmp_path / "tpt"))
     assert torch.equal(trainer.model.brick("text").ctx, coop.model.brick("text").ctx)
+
+
+@pytest.mark.parametrize("position", ["front", "middle"])
+def test_it_keeps_the_class_name_where_the_coop_run_had_it(make_cfg, tmp_path, position):
+    run = tmp_path / "run"
+    cfg = make_cfg("CoOp", "TRAINER.COOP.N_CTX", 4, "TRAINER.COOP.CLASS_TOKEN_POSITION", position,
+                   "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True, output=run)
+    coop = build_trainer(cfg)
+    coop.train()
+    (run / "config.yaml").write_text(cfg.dump())
+    trainer = build_trainer(make_cfg("TPT", "MODEL.INIT_WEIGHTS", str(run), output=tmp_path / "tpt"))
+    assert torch.equal(trainer.model.text_features(), coop.model.text_features())

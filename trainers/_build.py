@@ -1,11 +1,15 @@
 """A method's model on its towers, for training, predicting and measuring alike: no data, no loop, no folder."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+import yaml
 from torch import Tensor
 
 from clip import FrozenCLIP, InputError, load_clip
 from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.checkpoint_files import find_checkpoint, read_weights
 from dassl.utils import UserError
 from trainers import MAX_TOKENS
@@ -29,7 +33,7 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
     """
     options = cfg.TRAINER[method.section] if method.section else None
     if start := initial_weights(cfg):
-        options = method.starting_from(options, read_weights(start)["state_dict"])
+        options = method.starting_from(options, read_weights(start)["state_dict"], options_learned_with(start))
     if method.adapts and len(classes) < 2:
         raise UserError(f"{method.__name__} learns from how sure an answer is, which takes at least 2 classes, got "
                         f"{', '.join(map(repr, classes.names)) or 'none'}.")
@@ -50,6 +54,15 @@ def initial_weights(cfg: CfgNode) -> str:
     """The checkpoint that MODEL.INIT_WEIGHTS names, by itself or by its run folder; "" where nothing is named."""
     path = cfg.MODEL.INIT_WEIGHTS
     return find_checkpoint(path, LEARNER, [LEARNER]) if path else ""
+
+
+def options_learned_with(checkpoint: str) -> CfgNode:
+    """The options of the method whose run a checkpoint lies in, from its config.yaml; empty where there is none."""
+    file = Path(checkpoint).parent.parent / "config.yaml"
+    trainers = yaml.safe_load(file.read_text(encoding="utf-8")).get("TRAINER", {}) if file.is_file() else {}
+    name = trainers.get("NAME", "")
+    section = TRAINER_REGISTRY.get(name).section if name in TRAINER_REGISTRY else ""
+    return CfgNode(trainers.get(section) or {})
 
 
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,

@@ -84,8 +84,13 @@ class Method:
         """Put random values where a step needs what is made from data before training, so that it can be timed."""
 
     @classmethod
-    def starting_from(cls, options: CfgNode | None, weights: dict[str, Tensor]) -> CfgNode | None:
-        """The options with which a model takes over the weights of a run that it starts from; unchanged here."""
+    def starting_from(cls, options: CfgNode | None, weights: dict[str, Tensor],
+                      learned_with: CfgNode) -> CfgNode | None:
+        """The options with which a model takes over the weights of a run that it starts from; unchanged here.
+
+        Args:
+            learned_with: the options of that run's own method; empty for a file without a run's config.yaml.
+        """
         return options
 
     @classmethod

@@ -64,7 +64,7 @@ class PromptAlign(AdaptingTrainer):
         return model
 
     @classmethod
-    def starting_from(cls, options: CfgNode, weights: dict[str, Tensor]) -> CfgNode:
+    def starting_from(cls, options: CfgNode, weights: dict[str, Tensor], learned_with: CfgNode) -> CfgNode:
         return CfgNode({**options, **(MaPLe.options_of(weights) or {})})
 
     @classmethod

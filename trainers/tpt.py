@@ -26,6 +26,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.TPT = CfgNode()
     c.N_CTX = 4                         # context words where CTX_INIT is ""; those of a run that it starts from win
     c.CTX_INIT = "a photo of a"         # words to start from
+    c.CLASS_TOKEN_POSITION = "end"      # or "middle", "front"; that of a run that it starts from wins
     c.VIEWS = 64                        # of each image, the plain one among them; more are steadier and cost time
     c.SELECT = 0.1                      # share of views, the most confident, whose mean prediction counts
     c.STEPS = 1                         # of AdamW for each image
@@ -52,14 +53,16 @@ class TPT(AdaptingTrainer):
             text = ConditionalPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT)
             net = {f"text.{name}": name for name, _ in text.named_parameters() if name.startswith("meta_net")}
             return PromptedModel(clip, text=text, saved_as={**cls.saved_as, **net})
-        text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, class_specific=c.get("CSC", False))
+        text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, c.get("CLASS_TOKEN_POSITION", "end"),
+                          c.get("CSC", False))
         return PromptedModel(clip, text=text, saved_as=cls.saved_as)
 
     @classmethod
-    def starting_from(cls, options: CfgNode, weights: dict[str, Tensor]) -> CfgNode:
+    def starting_from(cls, options: CfgNode, weights: dict[str, Tensor], learned_with: CfgNode) -> CfgNode:
         if (ctx := weights.get("ctx")) is None:
             return options
-        return CfgNode({**options, "N_CTX": ctx.shape[-2], "CSC": ctx.dim() == 3,
+        position = learned_with.get("CLASS_TOKEN_POSITION", options.get("CLASS_TOKEN_POSITION", "end"))
+        return CfgNode({**options, "N_CTX": ctx.shape[-2], "CSC": ctx.dim() == 3, "CLASS_TOKEN_POSITION": position,
                         "CTX_INIT": options.CTX_INIT if ctx.shape[-2] == options.N_CTX else "",
                         "CONDITIONAL": any(name.startswith("meta_net.") for name in weights)})
 
