@@ -5,34 +5,52 @@ Source: Visual Query Tuning (Tu et al., CVPR 2023), authors' code 9bca87e, on CL
 - What a query reads is taken as it leaves the block; the last norm is for the class token alone.
 - A block's queries have unit norm together, the class token by itself.
 - Where it was published, rate and decay are sought on 800 of the 1,000 images, and all of them train the final run.
-Their selection of features by group lasso is left out.
+- With KEEP below 1, a first half of the epochs trains under a group lasso, which ranks the features by their weights
+  over all classes; the best train a new classifier in the second half. The length of each half is ours.
 """
+from torch import Tensor
+
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.parts.classes import Classes
-from trainers.parts.prompted_model import PromptedModel
+from trainers.parts.prompted_model import Output, PromptedModel
 from trainers.parts.query_reader import QueryHead, QueryReader
+from trainers.two_stages import TwoStages
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.VQT = CfgNode()
     c.N = 1                             # queries of each block; more read more and make the classifier larger
     c.DROPOUT = 0.1                     # share of a query's entries that are left out, in training
+    c.KEEP = 1.0                        # share of the features that the classifier keeps; published 0.7, 1 selects none
+    c.LASSO = 0.0001                    # weight of the group lasso while features are ranked; more makes fewer count
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 
 @TRAINER_REGISTRY.register()
-class VQT(PromptTrainer):
+class VQT(TwoStages, PromptTrainer):
     section, needs_vit = "VQT", True
     saved_as = {"visual.tokens": "query_prompt_embeddings", "head.weight": "last_layer.weight",
                 "head.bias": "last_layer.bias"}
 
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.TRAINER.VQT
+        if not 0 < c.KEEP <= 1 or c.LASSO < 0:
+            raise UserError("TRAINER.VQT needs KEEP above 0 and at most 1, and LASSO of at least 0, got "
+                            f"{c.KEEP} and {c.LASSO}.")
+        if c.KEEP < 1 and cfg.OPTIM.MAX_EPOCH < 2:
+            raise UserError(f"TRAINER.VQT.KEEP {c.KEEP} ranks the features in one half of the epochs and learns in the "
+                            f"other: OPTIM.MAX_EPOCH must be at least 2, got {cfg.OPTIM.MAX_EPOCH}.")
+
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         queries = QueryReader(clip, options.N, options.DROPOUT)
-        return PromptedModel(clip, visual=queries, head=QueryHead(queries, len(classes)), saved_as=cls.saved_as)
+        return PromptedModel(clip, visual=queries, head=QueryHead(queries, len(classes), options.get("KEEP", 1.0)),
+                             saved_as=cls.saved_as)
 
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
@@ -40,6 +58,22 @@ class VQT(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() != set(cls.saved_as.values()):
+        if weights.keys() - {"head.kept"} != set(cls.saved_as.values()):
             return None
-        return {"N": weights["query_prompt_embeddings"].shape[1]}
+        kept = weights.get("head.kept")
+        return {"N": weights["query_prompt_embeddings"].shape[1],
+                "KEEP": 1.0 if kept is None else kept.float().mean().item()}
+
+    def first_share(self, options: CfgNode) -> float:
+        return 0.5 if options.KEEP < 1 else 0
+
+    def enter_stage(self, first: bool) -> None:
+        self.model.head.ranking = first
+
+    def before_second_stage(self) -> None:
+        if self.options.KEEP < 1:
+            self.model.head.select()
+
+    def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        terms = super().loss(out, batch)
+        return {**terms, "lasso": self.options.LASSO * self.model.head.lasso()} if self.model.head.ranking else terms

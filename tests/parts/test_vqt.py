@@ -7,9 +7,11 @@ from vit_weights import draw
 from clip import FrozenCLIP, InputError
 from clip.towers import TowerShape
 from dassl.config import CfgNode
+from dassl.engine import build_trainer
+from dassl.utils import UserError
 from tests.parts.five_steps import assert_near, follow
 from trainers.parts.classes import Classes
-from trainers.parts.query_reader import QueryReader
+from trainers.parts.query_reader import QueryHead, QueryReader
 from trainers.vqt import VQT
 
 
@@ -69,3 +71,35 @@ def test_queries_change_nothing_that_the_tower_says(tiny_clip):
 def test_no_query_is_refused(tiny_clip):
     with pytest.raises(InputError, match="at least 1 query, got 0"):
         VQT.build(tiny_clip, Classes(["cat"]), options(0))
+
+
+def test_selection_keeps_the_features_with_the_largest_weights_and_learns_from_them_alone(tiny_clip):
+    head = QueryHead(QueryReader(tiny_clip, 1), 3, keep=0.7)
+    norms = head.weight.detach().square().sum(0).sqrt()
+    torch.testing.assert_close(head.lasso(), norms.sum())
+    head.select()
+    kept = norms.argsort(descending=True)[:round(0.7 * len(norms))]
+    assert head.kept.nonzero().flatten().tolist() == sorted(kept.tolist())
+    images = torch.rand(2, tiny_clip.vision_width)
+    head._queries[0]._read = [torch.rand(2, 1, tiny_clip.vision_width) for _ in range(tiny_clip.depth)]
+    head(images, None, tiny_clip).sum().backward()
+    assert not head.weight.grad[:, ~head.kept].any() and head.weight.grad[:, head.kept].any()
+
+
+def test_a_run_that_selects_says_so_in_its_checkpoint_and_predicts_from_it(make_cfg, tmp_path):
+    opts = "TRAINER.VQT.KEEP", 0.7, "OPTIM.MAX_EPOCH", 2
+    trainer = build_trainer(make_cfg("VQT", *opts, output=tmp_path / "run"))
+    trainer.train()
+    head = trainer.model.head
+    assert head.kept.float().mean().item() == pytest.approx(0.7, abs=0.01) and not head.ranking
+    weights = dict(trainer.model.prompt_learner.state_dict())
+    assert type(trainer).options_of(weights)["KEEP"] == pytest.approx(0.7, abs=0.01)
+    again = build_trainer(make_cfg("VQT", *opts, output=tmp_path / "again"))
+    again.load_model(str(tmp_path / "run"))
+    assert torch.equal(again.model.head.kept, head.kept)
+
+
+@pytest.mark.parametrize("keep", [0, 1.2])
+def test_a_share_of_features_outside_0_to_1_is_refused(make_cfg, keep):
+    with pytest.raises(UserError, match=f"got {keep}"):
+        build_trainer(make_cfg("VQT", "TRAINER.VQT.KEEP", float(keep)))

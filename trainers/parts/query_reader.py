@@ -55,22 +55,47 @@ class QueryReader(nn.Module):
 class QueryHead(nn.Module):
     """A linear classifier of the class token and of what the queries read, each block's with unit norm.
 
+    Args:
+        keep: share of the features that `select` keeps, in (0, 1].
     Attributes:
-        weight: (C, W * (1 + depth * q)), drawn from N(0, 2 / C) with torch's global stream. bias: (C,), -log 99.
+        weight: (C, F), F = W * (1 + depth * q), drawn from N(0, 2 / C) with torch's global stream. bias: (C,), -log 99.
+        kept: (F,) bool, saved where `keep` is below 1. ranking: whether training ranks the features.
+    Source: of the selection, Head2Toe (Evci et al., ICML 2022): group lasso, and the largest norms over all classes.
     """
 
     knows_classes, unit_norm, joint = True, False, False
 
-    def __init__(self, queries: QueryReader, num_classes: int):
+    def __init__(self, queries: QueryReader, num_classes: int, keep: float = 1.0):
         super().__init__()
         depth, q, W = queries.tokens.shape
         self._queries = (queries,)                                      # in a tuple, so no part of this module
         self.weight = nn.Parameter(torch.empty(num_classes, W * (1 + depth * q), device=queries.tokens.device))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=queries.tokens.device))
+        self.keep, self.ranking = keep, False
+        self.register_buffer("kept", torch.ones_like(self.weight[0], dtype=torch.bool) if keep < 1 else None)
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self) -> None:
+        """Draw the classifier."""
         nn.init.kaiming_normal_(self.weight, mode="fan_out")
-        self.bias = nn.Parameter(torch.full((num_classes,), -math.log(99), device=queries.tokens.device))
+        self.bias.fill_(-math.log(99))
+
+    def lasso(self) -> Tensor:
+        """(): sum over the features of the norms of their weights over all classes."""
+        return self.weight.norm(dim=0).sum()
+
+    @torch.no_grad()
+    def select(self) -> None:
+        """Keep the share `keep` of features with the largest norms, and draw a new classifier for them."""
+        best = self.weight.norm(dim=0).topk(max(1, round(self.keep * self.weight.shape[1]))).indices
+        self.kept.fill_(False)[best] = True
+        self.draw()
 
     def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> Tensor:
         """(B, W), after the tower's last norm -> (B, C)."""
         read = F.normalize(self._queries[0].taken().flatten(2), dim=-1)                       # (B, depth, q * W)
         features = torch.cat([F.normalize(image_features, dim=-1), read.flatten(1)], dim=1)
+        if self.kept is not None:
+            features = features * self.kept
         return F.linear(features, self.weight, self.bias)
