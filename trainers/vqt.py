@@ -5,8 +5,9 @@ Source: Visual Query Tuning (Tu et al., CVPR 2023), authors' code 9bca87e, on CL
 - What a query reads is taken as it leaves the block; the last norm is for the class token alone.
 - A block's queries have unit norm together, the class token by itself.
 - Where it was published, rate and decay are sought on 800 of the 1,000 images, and all of them train the final run.
-- With KEEP below 1, a first half of the epochs trains under a group lasso, which ranks the features by their weights
-  over all classes; the best train a new classifier in the second half. The length of each half is ours.
+- With KEEP below 1, a group lasso ranks the features by their weights over all classes in a first half of the epochs;
+  the best train a new classifier in the second, where the queries stay. They run three trainings: queries, lasso, new
+  classifier; here the first two are one.
 """
 from torch import Tensor
 
@@ -25,6 +26,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.VQT = CfgNode()
     c.N = 1                             # queries of each block; more read more and make the classifier larger
     c.DROPOUT = 0.1                     # share of a query's entries that are left out, in training
+    c.READ = "all"                      # of a block's queries: "all", their "mean" or a learned weighted "sum"
+    c.NORMALISE = True                  # the class token, and what is read of each block, to unit norm
     c.KEEP = 1.0                        # share of the features that the classifier keeps; published 0.7, 1 selects none
     c.LASSO = 0.0001                    # weight of the group lasso while features are ranked; more makes fewer count
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
@@ -49,8 +52,10 @@ class VQT(TwoStages, PromptTrainer):
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         queries = QueryReader(clip, options.N, options.DROPOUT)
-        return PromptedModel(clip, visual=queries, head=QueryHead(queries, len(classes), options.get("KEEP", 1.0)),
-                             saved_as=cls.saved_as)
+        head = QueryHead(queries, len(classes), options.get("KEEP", 1.0), options.get("READ", "all"),
+                         options.get("NORMALISE", True))
+        summed = {} if head.combine is None else {"head.combine": "combine_params"}
+        return PromptedModel(clip, visual=queries, head=head, saved_as={**cls.saved_as, **summed})
 
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
@@ -58,10 +63,11 @@ class VQT(TwoStages, PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        if weights.keys() - {"head.kept"} != set(cls.saved_as.values()):
+        if weights.keys() - {"head.kept", "combine_params"} != set(cls.saved_as.values()):
             return None
-        kept = weights.get("head.kept")
-        return {"N": weights["query_prompt_embeddings"].shape[1],
+        kept, (depth, n, width) = weights.get("head.kept"), weights["query_prompt_embeddings"].shape
+        whole = weights["last_layer.weight"].shape[1] == width * (1 + depth * n)
+        return {"N": n, "READ": "sum" if "combine_params" in weights else "all" if whole else "mean",
                 "KEEP": 1.0 if kept is None else kept.float().mean().item()}
 
     def first_share(self, options: CfgNode) -> float:
@@ -69,6 +75,7 @@ class VQT(TwoStages, PromptTrainer):
 
     def enter_stage(self, first: bool) -> None:
         self.model.head.ranking = first
+        self.model.brick("visual").requires_grad_(first or self.options.KEEP == 1)
 
     def before_second_stage(self) -> None:
         if self.options.KEEP < 1:

@@ -78,7 +78,7 @@ def test_selection_keeps_the_features_with_the_largest_weights_and_learns_from_t
     norms = head.weight.detach().square().sum(0).sqrt()
     torch.testing.assert_close(head.lasso(), norms.sum())
     head.select()
-    kept = norms.argsort(descending=True)[:round(0.7 * len(norms))]
+    kept = norms.argsort(descending=True)[:int(0.7 * len(norms))]
     assert head.kept.nonzero().flatten().tolist() == sorted(kept.tolist())
     images = torch.rand(2, tiny_clip.vision_width)
     head._queries[0]._read = [torch.rand(2, 1, tiny_clip.vision_width) for _ in range(tiny_clip.depth)]
@@ -103,3 +103,28 @@ def test_a_run_that_selects_says_so_in_its_checkpoint_and_predicts_from_it(make_
 def test_a_share_of_features_outside_0_to_1_is_refused(make_cfg, keep):
     with pytest.raises(UserError, match=f"got {keep}"):
         build_trainer(make_cfg("VQT", "TRAINER.VQT.KEEP", float(keep)))
+
+
+@pytest.mark.parametrize("read", ["mean", "sum"])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_blocks_queries_can_be_averaged_or_summed(tiny_clip, read, normalise):
+    queries = QueryReader(tiny_clip, 2)
+    head = QueryHead(queries, 3, read=read, normalise=normalise)
+    tokens = torch.randn(4, tiny_clip.depth, 2, tiny_clip.vision_width)
+    image = torch.randn(4, tiny_clip.vision_width)
+    if read == "sum":
+        with torch.no_grad():
+            head.combine.uniform_(0.5, 2)
+    pieces = [image]
+    for block in range(tiny_clip.depth):
+        weights = head.combine[block] if read == "sum" else torch.full((2,), 0.5)
+        pieces.append(weights[0] * tokens[:, block, 0] + weights[1] * tokens[:, block, 1])
+    if normalise:
+        pieces = [piece / piece.norm(dim=1, keepdim=True) for piece in pieces]
+    queries._read = list(tokens.unbind(1))
+    torch.testing.assert_close(head(image, None, tiny_clip), torch.cat(pieces, dim=1) @ head.weight.T + head.bias)
+
+
+def test_another_way_to_read_is_refused(tiny_clip):
+    with pytest.raises(InputError, match="'max'"):
+        QueryHead(QueryReader(tiny_clip, 1), 3, read="max")

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
 
+READS = ("all", "mean", "sum")
+
 
 class QueryReader(nn.Module):
     """A tuner of the image tower: q tokens of their own in every block, which change nothing and are read behind it.
@@ -53,25 +55,38 @@ class QueryReader(nn.Module):
 
 
 class QueryHead(nn.Module):
-    """A linear classifier of the class token and of what the queries read, each block's with unit norm.
+    """A linear classifier of the class token and of what the queries read in each block.
 
     Args:
         keep: share of the features that `select` keeps, in (0, 1].
+        read: of the q tokens of a block: "all" of them, their "mean", or a learned weighted "sum".
+        normalise: the class token, and each block's tokens together, to unit norm.
     Attributes:
-        weight: (C, F), F = W * (1 + depth * q), drawn from N(0, 2 / C) with torch's global stream. bias: (C,), -log 99.
+        weight: (C, F), F = W * (1 + depth * q), or W * (1 + depth) for "mean" and "sum"; drawn from N(0, 2 / C) with
+            torch's global stream. bias: (C,), -log 99.
+        combine: (depth, q), ones at first, for "sum"; otherwise None.
         kept: (F,) bool, saved where `keep` is below 1. ranking: whether training ranks the features.
+    Raises:
+        InputError: an unknown `read`.
     Source: of the selection, Head2Toe (Evci et al., ICML 2022): group lasso, and the largest norms over all classes.
     """
 
     knows_classes, unit_norm, joint = True, False, False
 
-    def __init__(self, queries: QueryReader, num_classes: int, keep: float = 1.0):
+    def __init__(self, queries: QueryReader, num_classes: int, keep: float = 1.0, read: str = "all",
+                 normalise: bool = True):
         super().__init__()
+        if read not in READS:
+            raise InputError(f"Of a block's queries a classifier reads {', '.join(READS[:-1])} or {READS[-1]}, got "
+                             f"{read!r}.")
         depth, q, W = queries.tokens.shape
+        device = queries.tokens.device
         self._queries = (queries,)                                      # in a tuple, so no part of this module
-        self.weight = nn.Parameter(torch.empty(num_classes, W * (1 + depth * q), device=queries.tokens.device))
-        self.bias = nn.Parameter(torch.empty(num_classes, device=queries.tokens.device))
-        self.keep, self.ranking = keep, False
+        self.read, self.normalise, self.keep, self.ranking = read, normalise, keep, False
+        self.weight = nn.Parameter(torch.empty(num_classes, W * (1 + depth * (q if read == "all" else 1)),
+                                               device=device))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=device))
+        self.combine = nn.Parameter(torch.ones(depth, q, device=device)) if read == "sum" else None
         self.register_buffer("kept", torch.ones_like(self.weight[0], dtype=torch.bool) if keep < 1 else None)
         self.draw()
 
@@ -88,14 +103,21 @@ class QueryHead(nn.Module):
     @torch.no_grad()
     def select(self) -> None:
         """Keep the share `keep` of features with the largest norms, and draw a new classifier for them."""
-        best = self.weight.norm(dim=0).topk(max(1, round(self.keep * self.weight.shape[1]))).indices
+        best = self.weight.norm(dim=0).topk(max(1, int(self.keep * self.weight.shape[1]))).indices
         self.kept.fill_(False)[best] = True
         self.draw()
 
     def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> Tensor:
         """(B, W), after the tower's last norm -> (B, C)."""
-        read = F.normalize(self._queries[0].taken().flatten(2), dim=-1)                       # (B, depth, q * W)
-        features = torch.cat([F.normalize(image_features, dim=-1), read.flatten(1)], dim=1)
+        read = self._queries[0].taken()                                                       # (B, depth, q, W)
+        if self.read == "mean":
+            read = read.mean(dim=2)
+        elif self.read == "sum":
+            read = torch.einsum("lq,blqw->blw", self.combine, read)
+        read = read.flatten(2)                                                                # (B, depth, q * W or W)
+        if self.normalise:
+            image_features, read = F.normalize(image_features, dim=-1), F.normalize(read, dim=-1)
+        features = torch.cat([image_features, read.flatten(1)], dim=1)                        # (B, F)
         if self.kept is not None:
             features = features * self.kept
         return F.linear(features, self.weight, self.bias)
