@@ -26,7 +26,7 @@ _SAVED = {"visual.down": "visual_adapter.{}.down.0", "visual.up": "visual_adapte
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.MMA = CfgNode()
-    c.FIRST = 5                         # adapted blocks of both towers, from 1; lower ones transfer worse
+    c.FIRST = 5                         # adapted blocks of both towers from 1, 0 is the embeddings; low transfers worse
     c.LAST = 12
     c.DIM = 32                          # width of the bottleneck
     c.SCALE = 0.001                     # factor on the adapters; larger moves further from frozen CLIP
@@ -42,9 +42,9 @@ class MMA(PromptTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
         visual = ParallelAdapter(clip, c.FIRST, c.LAST, c.DIM, c.SCALE)
-        return PromptedModel(clip, text=Sentences(clip, classes.sentences(c.TEMPLATE)), visual=visual,
-                             text_tuner=ParallelAdapter(clip, c.FIRST, c.LAST, c.DIM, c.SCALE, beside=visual),
-                             saved_as=_names(c.FIRST, c.LAST))
+        beside = ParallelAdapter(clip, c.FIRST, c.LAST, c.DIM, c.SCALE, beside=visual)
+        return PromptedModel(clip, text=Sentences(clip, classes.sentences(c.TEMPLATE), beside.embed), visual=visual,
+                             text_tuner=beside, saved_as=_names(c.FIRST, c.LAST))
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from random_clip import state_dict
 
-from clip import FrozenCLIP, InputError
+from clip import FrozenCLIP, InputError, TextTokens, embed_texts
 from dassl.config import CfgNode
 from tests.parts.five_steps import follow
 from trainers.mma import MMA
@@ -41,8 +41,28 @@ def test_what_learns_gets_the_gradient_of_scale_one_and_what_lies_below_that_of_
     assert adapter.leave(0, x, y) is y
 
 
+def test_level_0_changes_the_words_before_their_positions_and_what_enters_the_first_block(tiny_clip):
+    names, images = ["cat", "ice cream"], torch.randn(2, 3, 32, 32)
+    model = MMA.build(tiny_clip, Classes(names), options(first=0, last=0)).eval()
+    own, beside = model.brick("visual"), model.brick("text_tuner")
+
+    def added(adapter, x):
+        hidden = F.relu(own.shared[0](F.relu(adapter.down[0](x))))
+        return x + 0.1 * adapter.up[0](hidden)
+
+    plain = embed_texts(tiny_clip, [f"a photo of a {name}." for name in names])
+    expected = tiny_clip.encode_text(TextTokens(added(beside, plain.embeddings), plain.eot))
+    torch.testing.assert_close(model.text_features(), expected)
+
+    class Entering:
+        def enter(self, block, x):
+            return added(own, x) if block == 0 else x
+
+    torch.testing.assert_close(model.image_features(images), tiny_clip.encode_image(images, Entering()))
+
+
 @pytest.mark.parametrize(("changes", "said"), [
-    (dict(first=0), "got 0 to 3"), (dict(last=4), "1 to 3 of both towers.*2 to 4"),
+    (dict(first=-1), "got -1 to 3"), (dict(last=4), "1 to 3 of both towers.*2 to 4"),
     (dict(first=3, last=2), "got 3 to 2"), (dict(dim=0), "at least 1 wide, got 0")])
 def test_blocks_that_are_not_there_are_refused(tiny_clip, changes, said):
     with pytest.raises(InputError, match=said):
