@@ -3,7 +3,8 @@
 Source: A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models (Silva-Rodriguez et al., CVPR 2024),
 authors' code dbdf409, trainers/adapters.py. What is easily missed: prototypes and texts are not normalised, neither at
 first nor in the constraint, only in the cosines; a class's weight in the constraint is CLIP's mean probability of it
-over the 20 random crops of its images, and stays. Nothing is chosen on validation images.
+over the 20 random crops of its images, and stays unless RISE asks (their "adaptative"). Nothing is chosen on
+validation images.
 Differences: an epoch has one crop of each image, theirs as many random ones of all crops; "_" in names is a blank.
 """
 from functools import cached_property
@@ -15,17 +16,21 @@ from torch import Tensor
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 from trainers._checks import as_user_error
 from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
+from trainers.parts.constraint import DISTANCES, STRENGTHS, Constraint
 from trainers.parts.feature_heads import PrototypeHead
 from trainers.parts.prompted_model import Output, PromptedModel
-from trainers.parts.prototypes import mean_of_each
 from trainers.parts.teacher import mean_text_features
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.CLAP = CfgNode()
+    c.STRENGTH = "zero-shot"            # of CLAP's constraint: zero-shot, corrected, constant or balanced
+    c.DISTANCE = "l2"                   # that it penalises: l2 or cosine
+    c.RISE = False                      # after every epoch, hold those classes harder that moved
     add_feature_options(c, views=20)
 
 
@@ -49,25 +54,42 @@ class ZSLP(FeatureTrainer):
 
 @TRAINER_REGISTRY.register()
 class CLAP(ZSLP):
-    """Attributes: strength (C,), of the constraint of each class, in [0, 1]."""
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.TRAINER.CLAP
+        if c.STRENGTH not in STRENGTHS or c.DISTANCE not in DISTANCES:
+            raise UserError(f"TRAINER.CLAP needs STRENGTH {', '.join(STRENGTHS[:-1])} or {STRENGTHS[-1]} and DISTANCE "
+                            f"{' or '.join(DISTANCES)}, got {c.STRENGTH!r} and {c.DISTANCE!r}.")
 
     @cached_property
     @torch.no_grad()
-    def strength(self) -> Tensor:
-        features, labels = self.every_view()
-        start = F.normalize(self.model.head.start, dim=-1)
-        right = (self.model.clip.scale * features @ start.t()).softmax(1).gather(1, labels[:, None])
+    def constraint(self) -> Constraint:
+        (features, labels), start = self.every_view(), F.normalize(self.model.head.start, dim=-1)
         with as_user_error():
-            return mean_of_each(right, labels, self.num_classes).squeeze(1)
+            return Constraint(self.model.clip.scale * features @ start.t(), labels, self.options.STRENGTH,
+                              self.options.DISTANCE)
 
     def before_train(self) -> None:
-        _ = self.strength                       # a class without images is reported before anything is written
+        _ = self.constraint                     # a class without images is reported before anything is written
         super().before_train()
 
     def use_stand_ins(self) -> None:
-        self.strength = torch.rand(self.num_classes, device=self.device)
+        labels = torch.arange(self.num_classes, device=self.device)
+        self.constraint = Constraint(torch.rand(len(labels), len(labels), device=self.device), labels)
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         head = self.model.head
-        away = (head.prototypes - head.start).square().sum(1)                     # (C,)
-        return {**super().loss(out, batch), "constraint": (self.strength * away).mean()}
+        return {**super().loss(out, batch), "constraint": self.constraint(head.prototypes, head.start)}
+
+    def after_epoch(self) -> None:
+        if self.options.RISE:
+            self.constraint.rise(self.model.head.prototypes, self.model.head.start)
+        super().after_epoch()
+
+    def training_state(self) -> dict:
+        return {**super().training_state(), "constraint": (self.constraint.strength, self.constraint.penalty)}
+
+    def load_training_state(self, state: dict) -> None:
+        super().load_training_state(state)
+        if "constraint" in state:               # runs made before RISE have none
+            self.constraint.strength, self.constraint.penalty = (x.to(self.device) for x in state["constraint"])

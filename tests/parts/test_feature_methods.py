@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from clip import InputError, encode_texts
 from clip.templates import fill
 from trainers.parts.channels import ChannelCacheHead, refined_channels
+from trainers.parts.constraint import Constraint
 from trainers.parts.discriminant import discriminant
 from trainers.parts.feature_heads import AdapterHead, BlendHead, ProjectionHead, PrototypeHead
 from trainers.parts.heads import ResidualHead
@@ -71,13 +72,13 @@ def test_constrained_prototypes_follow_the_authors(tiny_clip, golden):
     head = PrototypeHead(theirs.tensor("base_text_features"))
     zero_shot, _ = head(features, None, tiny_clip)
     assert_near(zero_shot.detach(), theirs.tensor("logits_zs"))
-    strength = mean_of_each(zero_shot.softmax(1).gather(1, labels[:, None]), labels, 6).squeeze(1).detach()
-    assert_near(strength, theirs.tensor("alpha0"))
+    constraint = Constraint(zero_shot.detach(), labels)
+    assert_near(constraint.strength, theirs.tensor("alpha0"))
     sgd = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9)
     for step, rows in enumerate(theirs.tensor("perm")):
         logits, _ = head(features[rows], None, tiny_clip)
         ce = F.cross_entropy(logits, labels[rows])
-        loss = ce + (strength * (head.prototypes - head.start).square().sum(1)).mean()
+        loss = ce + constraint(head.prototypes, head.start)
         assert (ce.item(), loss.item()) == pytest.approx((theirs.data["ce_losses"][step], theirs.data["losses"][step]),
                                                          rel=5e-5)
         sgd.zero_grad()
@@ -90,6 +91,27 @@ def test_constrained_prototypes_follow_the_authors(tiny_clip, golden):
             assert_near(head.prototypes.detach(), theirs.tensor(f"after{step + 1}/prototypes"), 5e-5)
     test = tiny_clip.encode_image(theirs.tensor("test_images").float())
     assert_near(head(test, None, tiny_clip)[0].detach(), theirs.tensor("test_logits_after5"), 5e-5)
+
+
+def test_the_strength_of_a_constraint_can_be_even_and_rises_where_a_class_moved():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    mean = [logits.softmax(1)[labels == c, c].mean() for c in range(3)]
+    plain, of = torch.stack(mean), lambda strength: Constraint(logits, labels, strength).strength
+    torch.testing.assert_close(of("zero-shot"), plain)
+    torch.testing.assert_close(of("corrected"), 3 * plain / plain.sum())
+    torch.testing.assert_close(of("constant"), torch.full((3,), plain.mean().item()))
+    assert of("balanced").tolist() == [1, 1, 1]
+    start = torch.randn(3, 4)
+    moved = start + torch.tensor([[0.0], [1.0], [2.0]])
+    constraint = Constraint(logits, labels)
+    constraint.rise(moved, start)                                       # the penalty begins at 0
+    torch.testing.assert_close(constraint.strength, plain)
+    constraint.rise(moved, start)
+    torch.testing.assert_close(constraint.strength, plain + torch.tensor([0.0, 4.0 ** 2, 16.0 ** 2]))
+    away = 1 - (moved * start).sum(1) / moved.norm(dim=1) / start.norm(dim=1)
+    torch.testing.assert_close(Constraint(logits, labels, "balanced", "cosine")(moved, start), away.mean())
+    with pytest.raises(InputError, match="'even'"):
+        Constraint(logits, labels, "even")
 
 
 def test_lp_plus_plus_follows_the_authors(tiny_clip, golden):
