@@ -128,9 +128,9 @@ class Block(nn.Module):
 
     def _finish(self, x: Tensor, attended: Tensor, project: AfterProduct | None = None) -> Tensor:
         x = x + self.ls_1(self.attn.merge(attended, project))
-        h = self.ln_2(x)
         if project is None:
-            return x + self.ls_2(self.mlp(h))
+            return x + self.ls_2(self.mlp(self.ln_2(x)))
+        h = self.ln_2(x := project("attended", x, x))
         fc = self.mlp.gelu(project("fc", h, self.mlp.c_fc(h)))
         return x + self.ls_2(project("proj", fc, self.mlp.c_proj(fc)))
 

@@ -167,7 +167,8 @@ class FrozenCLIP(nn.Module):
         """Image features.
 
         Args:
-            images: (B, 3, image_size, image_size) float, normalised with the tower's `mean` and `std`.
+            images: (B, 3, image_size, image_size) float, normalised with the tower's `mean` and `std`; frames of B
+                clips (B, T, 3, ...), or of V clips each (B, V, T, 3, ...), give the mean over their features.
             tuner: what acts inside; needs a vision transformer (a ResNet has no blocks of tokens).
             want: "pooled"; "tokens", the pooled one and then every other (a ResNet: its attention pool at the mean and
                 at every position); positions such as [0, -1]; "class_tokens", the class token that leaves each block,
@@ -180,6 +181,10 @@ class FrozenCLIP(nn.Module):
             InputError: images of another size; a tuner or a `want` that this tower does not have.
         """
         check_want(want)
+        if images.dim() > 4:
+            features = self.encode_image(images.flatten(0, -4), tuner, want=want, joint=joint, unit_norm=False)
+            features = features.unflatten(0, (len(images), -1)).mean(1)                       # over T or V * T
+            return F.normalize(features, dim=-1) if unit_norm and want != "class_tokens" else features
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise InputError(f"{self.name or 'This CLIP'} takes {self.image_size} x {self.image_size} images, got "
                              f"{images.shape[-2]} x {images.shape[-1]}.")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .blocks import Block
 
-SITES = ("qkv", "out", "fc", "proj")    # the products of a block, in their order
+SITES = ("qkv", "out", "attended", "fc", "proj")        # of a block, in their order: products, but "attended"
 PARTS = ("enter", "project", "leave", "readers")        # of a tuner
 
 
@@ -36,7 +36,10 @@ class Tuner(Protocol):
         ...
 
     def project(self, block: int, site: str, x: Tensor, y: Tensor) -> Tensor:
-        """What is used instead of y, the product of x at one of SITES; "qkv" is (..., L, 3W), in that order."""
+        """What is used instead of y, the product of x at one of SITES; "qkv" is (..., L, 3W), in that order.
+
+        At "attended", x and y are both the tokens between attention and MLP.
+        """
         ...
 
     def leave(self, block: int, x: Tensor, y: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def write_once(root: str, name: str, draw: Callable[[], Iterator[tuple[str, np.n
 
     Args:
         root: dataset root; where it is empty or cannot be written to, the user's cache folder is used.
-        draw: yields (relative path, uint8 image).
+        draw: yields (relative path, uint8 image), or the frames (T, H, W, 3) of an animated one.
     """
     name = f"{name}-v{DRAWING}"
     candidates = [Path(p).expanduser().absolute() for p in (root, cache_dir()) if p]
@@ -138,7 +138,11 @@ def _fill(part: Path, target: Path, draw: Callable[[], Iterator[tuple[str, np.nd
     for relative, image in draw():
         path = part / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        if image.ndim == 4:
+            first, *rest = map(Image.fromarray, image)
+            first.save(path, save_all=True, append_images=rest, duration=100)
+        else:
+            Image.fromarray(image).save(path)
         count += 1
     try:
         part.rename(target)

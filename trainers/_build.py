@@ -1,6 +1,7 @@
 """A method's model on its towers, for training, predicting and measuring alike: no data, no loop, no folder."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -67,7 +68,13 @@ def options_learned_with(checkpoint: str) -> CfgNode:
 
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,
           options: CfgNode | None) -> Tensor:
-    """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested."""
+    """(B, 3, H, W) -> logits (B, C), in the precision in which the method is tested.
+
+    Several clips of each video (B, V, T, 3, H, W) give the log of their mean probabilities.
+    """
+    if images.dim() == 6:
+        logits = infer(method, model, mixed, images.flatten(0, 1), options).unflatten(0, images.shape[:2])
+        return logits.log_softmax(-1).logsumexp(1) - math.log(images.shape[1])
     with torch.inference_mode(not method.adapts), torch.no_grad(), mixed.autocast(enabled=method.half_towers):
         try:
             return method.predict(model, images, options)

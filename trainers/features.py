@@ -62,7 +62,7 @@ class FeatureTrainer(PromptTrainer):
     def output(self, batch: dict) -> Output:
         """Of features, or of images where a batch has these."""
         values = self.inputs(batch)
-        return self.model(values) if values.dim() == 4 else self.of_features(values)
+        return self.model(values) if values.dim() >= 4 else self.of_features(values)
 
     def of_features(self, features: Tensor) -> Output:
         """Features (B, D) as the tower gives them to an output."""

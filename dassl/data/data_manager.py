@@ -147,7 +147,7 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitem__(self, idx) -> dict:
-        with _streams_kept() if hasattr(idx, "seed") else contextlib.nullcontext():
+        with streams_kept() if hasattr(idx, "seed") else contextlib.nullcontext():
             return self._item(idx, self.transform)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
@@ -159,7 +159,7 @@ class DatasetWrapper(Dataset):
             return [self[i] for i in indices]
         apart = arithmetic_apart(self.transform) if self.k_tfm == 1 and self._is_ours("_transform_image") else None
         transform, finish = apart or (self.transform, list)
-        with _streams_kept():
+        with streams_kept():
             items = [self._item(i, transform) for i in indices]
         images = finish([item["img"] for item in items])
         return [{**item, "img": image} for item, image in zip(items, images, strict=True)]
@@ -178,7 +178,7 @@ class DatasetWrapper(Dataset):
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
         img0 = item.seen(self.cache.read(item.impath).copy() if self.cache is not None else read_image(item.impath))
         if hasattr(idx, "seed"):
-            _seed_streams(idx.seed)
+            seed_streams(idx.seed)
         if transform is None:
             output["img"] = img0
         else:
@@ -194,8 +194,8 @@ class DatasetWrapper(Dataset):
 
 
 @contextlib.contextmanager
-def _streams_kept():
-    """Python's, NumPy's and torch's streams go on afterwards as if nothing had been drawn inside."""
+def streams_kept():
+    """Afterwards Python's, NumPy's and torch's streams continue as if nothing had been drawn inside."""
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         yield
@@ -204,7 +204,8 @@ def _streams_kept():
             put_back(state)
 
 
-def _seed_streams(seed: int) -> None:
+def seed_streams(seed: int) -> None:
+    """Start Python's, NumPy's and torch's streams from a seed."""
     torch.random.default_generator.manual_seed(seed)        # torch.manual_seed would also start the GPU's stream again
     random.seed(seed)
     np.random.seed(seed % 2 ** 32)

@@ -22,6 +22,7 @@ def literal_block(block, x, mask, edit):
     scores = q @ k.transpose(-1, -2) * (W // heads) ** -0.5
     attended = ((scores if mask is None else scores + mask).softmax(-1) @ v).transpose(1, 2).flatten(-2)
     x = x + edit("out", attended, attended @ block.attn.out_proj.weight.T + block.attn.out_proj.bias)
+    x = edit("attended", x, x)
     h = F.layer_norm(x, (W,), block.ln_2.weight, block.ln_2.bias)
     h = edit("fc", h, h @ block.mlp.c_fc.weight.T + block.mlp.c_fc.bias)
     h = h * torch.sigmoid(1.702 * h)

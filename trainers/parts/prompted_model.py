@@ -218,7 +218,13 @@ class PromptedModel(nn.Module):
         return torch.cat(found) if len(found) > 1 else found[0]
 
     def image_features(self, images: Tensor, unit_norm: bool = True) -> Tensor:
-        """See `Output`; v views of B images pass the tower as one batch of v * B."""
+        """See `Output`; v views of B images pass the tower as one batch of v * B.
+
+        Clips of T frames (B, T, 3, H, W) give the mean over their frames of features as the tower gives them, or all
+        of them, (B, T, D), to a head that `takes_frames`.
+        """
+        if images.dim() == 5:
+            return self._clip_features(images, unit_norm)
         if (pixel := self.brick("pixel")) is not None:
             images = pixel(images)                                                # (B, 3, S, S) or (v, B, 3, S, S)
             if pixel.in_pixel_space:
@@ -228,8 +234,19 @@ class PromptedModel(nn.Module):
         views = getattr(self.brick("visual"), "views", None)                      # a tuner may let images pass v times
         return features.unflatten(0, images.shape[:-3] if views is None else (views, *images.shape[:-3]))
 
+    def _clip_features(self, clips: Tensor, unit_norm: bool) -> Tensor:
+        B, T = clips.shape[:2]
+        if hasattr(visual := self.brick("visual"), "frames"):
+            visual.frames = T
+        features = self.image_features(clips.flatten(0, 1), unit_norm=False)             # (B*T, ...), or (v, B*T, ...)
+        frames = 0 if len(features) == B * T else 1
+        features = features.unflatten(frames, (B, T))
+        if not getattr(self.head, "takes_frames", False):
+            features = features.mean(frames + 1)
+        return F.normalize(features, dim=-1) if unit_norm else features
+
     def forward(self, images: Tensor) -> Output:
-        """Images (B, 3, H, W), normalised unless a prompt works in pixel space."""
+        """Images (B, 3, H, W) or clips of frames (B, T, 3, H, W), normalised unless a prompt works in pixel space."""
         return self.compare(self.image_features(images, self.unit_norm))
 
     def compare(self, image_features: Tensor, text_features: Tensor | None = None) -> Output:

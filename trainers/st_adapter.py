@@ -1,0 +1,59 @@
+"""STAdapter (ST-Adapter): convolutions over time in the blocks of the frozen image tower, for clips of frames.
+
+Source: ST-Adapter (Pan et al., NeurIPS 2022), authors' code b914b38. What is easily missed:
+- No non-linearity between the bottleneck's layers, and the class token passes by; the convolution starts at zero.
+- The class token is averaged over frames before the last norm; CLIP's projection is not used.
+- The authors keep weight decay off biases and the frozen weights in half precision; here all that learns decays alike.
+- Of the last block the class token alone is read, so its adapter before the MLP gets no gradient.
+"""
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from trainers._base import PromptTrainer
+from trainers.parts.classes import Classes
+from trainers.parts.prompted_model import PromptedModel
+from trainers.parts.space_time import FrameHead, SpaceTimeTuner
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.STADAPTER = CfgNode()
+    c.LAYERS = 12                       # adapted blocks, the last ones
+    c.DIM = 384                         # width of the bottleneck; half of the tower's, as published
+    c.KERNEL = (3, 1, 1)                # of the convolution over frames, rows and columns; odd
+    c.PLACES = "attention"              # before the attention of each block, or "both" before attention and MLP
+    c.DROPOUT = 0.5                     # before the classifier, in training
+    c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
+
+
+@TRAINER_REGISTRY.register()
+class STAdapter(PromptTrainer):
+    section, needs_vit = "STADAPTER", True
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        c = options
+        tuner = SpaceTimeTuner(clip, c.LAYERS, c.DIM, tuple(c.KERNEL), c.PLACES)
+        first = clip.depth - c.LAYERS
+        names = {f"visual.{name}": _saved(name, first) for name, _ in tuner.named_parameters()}
+        return PromptedModel(clip, visual=tuner, head=FrameHead(clip, len(classes), c.DROPOUT), want="class_tokens",
+                             saved_as={**names, "head.weight": "fc.weight", "head.bias": "fc.bias"})
+
+    @classmethod
+    def bound_to_classes(cls, options: CfgNode) -> str:
+        return "a linear classifier"
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        convolutions = [name for name in weights if name.endswith("adapter_pre_attn.conv.weight")]
+        if not convolutions or "fc.weight" not in weights:
+            return None
+        dim, _, *kernel = weights[convolutions[0]].shape
+        both = any("adapter_pre_mlp" in name for name in weights)
+        return {"LAYERS": len(convolutions), "DIM": dim, "KERNEL": tuple(kernel),
+                "PLACES": "both" if both else "attention"}
+
+
+def _saved(name: str, first: int) -> str:
+    """"pre_attn.0.fc1.weight" -> "transformer.resblocks.<first>.adapter_pre_attn.fc1.weight"."""
+    place, block, rest = name.split(".", 2)
+    return f"transformer.resblocks.{int(block) + first}.adapter_{place}.{rest}"
