@@ -93,6 +93,9 @@ class CachedFeatures:
             return torch.zeros(len(names), self.width), list(range(len(names)))
         return distributed.from_first(store.read(names) if distributed.rank() == 0 else None)
 
+    def _reader(self) -> type | None:
+        return getattr(getattr(self.trainer.dm.dataset, "task", None), "reader", None)
+
     def _store(self) -> RowStore | None:
         """None for random weights, which are others each time."""
         trainer, cfg, clip = self.trainer, self.trainer.cfg, self.trainer.model.clip
@@ -102,6 +105,8 @@ class CachedFeatures:
         chosen = [name for name in cfg.INPUT.TRANSFORMS if name in ("normalize", "instance_norm")]
         key = {"weights": clip.sha256, "backbone": clip.name, "precision": trainer.precision, "joint": self.joint,
                "transform": self.transform, "pixels": pixels, "chosen": chosen}
+        if self._reader() is not None:
+            key["clips"] = str(cfg.VIDEO)
         dtype = "float16" if cfg.TRAIN.get("FEATURES_FP16", False) else "float32"
         own = Path(cfg.DATASET.get("DIR", "") or "").name               # of images of the user's own
         dataset = f"{cfg.DATASET.NAME}-{own}" if own else cfg.DATASET.NAME
@@ -115,7 +120,7 @@ class CachedFeatures:
         loader = build_data_loader(cfg, data_source=[self.items[i] for _, i in places],
                                    batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                    tfm=build_transform(cfg, is_train=self.transform == "train"),
-                                   dataset_wrapper=getattr(getattr(trainer.dm.dataset, "task", None), "reader", None),
+                                   dataset_wrapper=self._reader(),
                                    cache=getattr(trainer.dm, "image_cache", None) if self.split != "test" else None)
         loader.batch_sampler.sampler = _Crops([_crop(self.items[i].impath, number) for number, i in places])
         features, kept = torch.zeros(len(places), self.width, device=trainer.device), 0
