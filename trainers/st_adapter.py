@@ -17,7 +17,7 @@ from trainers.parts.space_time import FrameHead, SpaceTimeTuner
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.STADAPTER = CfgNode()
-    c.LAYERS = 12                       # adapted blocks, the last ones
+    c.LAYERS = 0                        # adapted blocks, the last ones; 0 is all of them
     c.DIM = 384                         # width of the bottleneck; half of the tower's, as published
     c.KERNEL = (3, 1, 1)                # of the convolution over frames, rows and columns; odd
     c.PLACES = "attention"              # before the attention of each block, or "both" before attention and MLP
@@ -32,9 +32,9 @@ class STAdapter(PromptTrainer):
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
-        tuner = SpaceTimeTuner(clip, c.LAYERS, c.DIM, tuple(c.KERNEL), c.PLACES)
-        first = clip.depth - c.LAYERS
-        names = {f"visual.{name}": _saved(name, first) for name, _ in tuner.named_parameters()}
+        clip.require_tokens("A space-time adapter")
+        tuner = SpaceTimeTuner(clip, c.LAYERS or clip.depth, c.DIM, tuple(c.KERNEL), c.PLACES)
+        names = {f"visual.{name}": _saved(name, tuner.first) for name, _ in tuner.named_parameters()}
         return PromptedModel(clip, visual=tuner, head=FrameHead(clip, len(classes), c.DROPOUT), want="class_tokens",
                              saved_as={**names, "head.weight": "fc.weight", "head.bias": "fc.bias"})
 
