@@ -1,4 +1,4 @@
-"""Commands of README and the guides are read by bash and the parsers, their links lead somewhere, the trainer trains."""
+"""README and guides: bash and the parsers read their commands, their links lead somewhere, their trainer trains."""
 import os
 import re
 import shlex
