@@ -122,6 +122,7 @@ def write_once(root: str, name: str, draw: Callable[[], Iterator[tuple[str, np.n
         except OSError as error:
             logger.info("Cannot write the images of %s to %s (%s)", name, folder, error)
             continue
+        logger.info("Writing the images of %s to %s (once)", name, folder)
         try:
             return _fill(part, folder / name, draw)
         finally:

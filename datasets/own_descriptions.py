@@ -15,7 +15,7 @@ Descriptions = dict[str, dict[str, list[str]]]      # {kind: {class: [sentences]
 # circle", `patterned` "striped circle"; {a_...} is the same with its article.
 _SHAPES = {
     "des": (
-        "a {medium} of {a_whole} in the middle of the {medium}",
+        "{a_medium} of {a_whole} in the middle of the {medium}",
         "this {medium} is of {a_whole} on a background",
         "there is one {whole} to see in this {medium}, large and clear",
         "{a_painted} with a {texture} pattern in the {medium}",
@@ -32,26 +32,26 @@ _SHAPES = {
     ),
     "cse_1": (
         "the shape of the {whole} in the {medium} is a {shape}",
-        "a {medium} of {a_whole}, its shape is clear to see",
+        "{a_medium} of {a_whole}, its shape is clear to see",
         "there is {a_whole} with the shape of a {shape} in the {medium}",
         "the shape of the {painted} in this {medium} is a {shape}",
-        "a {medium} of {a_patterned} in the shape of a {shape}",
+        "{a_medium} of {a_patterned} in the shape of a {shape}",
         "the figure in the {medium} is {a_painted}",
     ),
     "cse_2": (
         "the colour of the {whole} in the {medium} is {colour}",
-        "a {medium} of {a_whole}, its colour is clear to see",
+        "{a_medium} of {a_whole}, its colour is clear to see",
         "there is {a_whole} of a bright {colour} colour in the {medium}",
         "the {shape} in this {medium} is {colour}",
-        "a {medium} of {a_painted}, a nice {colour}",
+        "{a_medium} of {a_painted}, its colour is {colour}",
         "{a_painted}, the color in the {medium} is {colour}",
     ),
     "cse_3": (
         "the texture of the {whole} in the {medium} is {texture}",
-        "a {medium} of {a_whole}, its texture is clear to see",
+        "{a_medium} of {a_whole}, its texture is clear to see",
         "there is {a_whole} with a {texture} pattern in the {medium}",
         "the {shape} in this {medium} is {texture}",
-        "a {medium} of {a_patterned}, the pattern is {texture}",
+        "{a_medium} of {a_patterned}, the pattern is {texture}",
         "{a_patterned}, the texture in the {medium} is {texture}",
     ),
 }
@@ -60,10 +60,10 @@ _SHAPES = {
 # the text tower goes by the last thing named.
 _DIGITS = {
     "des": (
-        "a {medium} of the digit {word} in the middle of the {medium}",
+        "{a_medium} of the digit {word} in the middle of the {medium}",
         "this {medium} is of the number {word}, written by hand",
         "there is one handwritten {word} to see in this {medium}",
-        "a {medium} of the number {figure} with its dark background",
+        "{a_medium} of the number {figure} with its dark background",
         "the digit {figure}, to see in a small {medium}",
         "a small {medium} of the digit {word}, in low resolution",
     ),
@@ -77,22 +77,22 @@ _DIGITS = {
     ),
     "cse_1": (
         "the shape of the digit {word} in the {medium}",
-        "a {medium} of the number {word}, its shape is clear to see",
+        "{a_medium} of the number {word}, its shape is clear to see",
         "with {likeness} to see in its shape, this {medium} is of the digit {word}",
         "{likeness} is in the shape of this, the number {word} in the {medium}",
         "the figure in the {medium} is the number {word}",
         "the symbol {figure} and its shape in the {medium}",
     ),
     "cse_2": (
-        "a {medium} of the handwritten digit {word}",
+        "{a_medium} of the handwritten digit {word}",
         "the digit {word} in ink, written by hand, in the {medium}",
-        "this {medium} is of the handwriting of a {word}",
+        "this {medium} is of the handwritten number {word}",
         "the number {word}, written with a pen, in the {medium}",
-        "a {medium} of the number {figure}, written by hand",
+        "{a_medium} of the number {figure}, written by hand",
         "the pen and the ink of a handwritten {word} in the {medium}",
     ),
     "cse_3": (
-        "a {medium} of the digit {word} on a background",
+        "{a_medium} of the digit {word} on a background",
         "the number {word} on a dark background in the {medium}",
         "a low resolution {medium} of the digit {word}",
         "a pixelated {medium} of the number {word}",
@@ -137,7 +137,8 @@ def digit_descriptions(names: Iterable[str]) -> Descriptions:
 
 
 def _fill(frames: dict[str, tuple[str, ...]], words: dict[str, dict[str, str]]) -> Descriptions:
-    return {kind: {name: [f"{frame.format(medium=medium, **own)}." for frame in own_frames for medium in MEDIA]
+    media = [{"medium": medium, "a_medium": _with_article(medium)} for medium in MEDIA]
+    return {kind: {name: [f"{frame.format(**medium, **own)}." for frame in own_frames for medium in media]
                    for name, own in words.items()} for kind, own_frames in frames.items()}
 
 

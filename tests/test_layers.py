@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("dassl", "clip", "trainers", "datasets", "tools")
+OURS = ("dassl", "clip", "trainers", "datasets", "tools", "dassl_prompts")
 
 ALLOWED = {                         # room -> first-party prefixes it may import; the longest matching room counts
     "dassl": ("dassl",),
@@ -16,7 +16,8 @@ ALLOWED = {                         # room -> first-party prefixes it may import
     "trainers": ("dassl", "clip", "trainers"),
     "datasets": ("dassl", "datasets"),
     "tools.runs": ("dassl", "tools.runs"),
-    "tools": OURS,
+    "tools": OURS[:-1],
+    "dassl_prompts": ("dassl", "tools", "dassl_prompts"),
 }
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
 FOREIGN = {"dassl": ("open_clip",), "trainers.parts": ("yacs",)}       # third parties a room must not know
@@ -49,7 +50,8 @@ def belongs(name: str, prefixes: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize(("room", "at_least"), [("dassl", 30), ("clip", 10), ("trainers.parts", 5), ("trainers", 5),
-                                                ("datasets", 8), ("tools.runs", 10), ("tools", 6)])
+                                                ("datasets", 8), ("tools.runs", 10), ("tools", 6),
+                                                ("dassl_prompts", 2)])
 def test_a_room_imports_only_the_rooms_below_it(room, at_least):
     files = modules(room)
     assert len(files) >= at_least, f"walked only {len(files)} files of {room}"
@@ -101,13 +103,12 @@ def test_the_walk_sees_a_forbidden_import(tmp_path, monkeypatch):
     assert [belongs(name, ALLOWED["trainers.parts"]) for name in imports(bad)] == [False, False, True]
 
 
-def test_only_engine_and_clip_are_ever_installed():
-    from setuptools import find_packages
+def test_nothing_with_an_everyday_name_is_installed_beside_other_packages():
+    sys.path.insert(0, str(ROOT))
+    from setup import packages
 
-    text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    assert 'find_packages(include=["dassl", "dassl.*", "clip", "clip.*"])' in text
-    found = find_packages(str(ROOT), include=["dassl", "dassl.*", "clip", "clip.*"])
-    assert {name.split(".")[0] for name in found} == {"dassl", "clip"}
-    folders = {".".join(path.relative_to(ROOT).parent.parts) for room in ("dassl", "clip")
-               for path in (ROOT / room).rglob("*.py")}
-    assert set(found) == folders, "a folder of dassl or clip lacks its __init__.py and would not be installed"
+    found = packages()
+    assert {name.split(".")[0] for name in found} == {"dassl", "clip", "dassl_prompts"}
+    folders = {path.parent.relative_to(ROOT).as_posix() for room in OURS for path in (ROOT / room).rglob("*.py")}
+    assert folders <= set(found.values()) and len(folders) >= 30
+    assert all((ROOT / folder / "__init__.py").is_file() for folder in folders)

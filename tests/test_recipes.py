@@ -214,10 +214,10 @@ def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
     assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]
 
 
-def test_every_method_has_a_recipe_a_row_in_the_readme_and_knows_its_checkpoints():
+def test_every_method_has_a_recipe_a_row_in_the_zoo_and_knows_its_checkpoints():
     train.register()
     trainers = [load_recipe(name).trainer for name in CELLS]
-    rows = [line for line in (CONFIGS.parent / "README.md").read_text().splitlines() if line.startswith("|")]
+    rows = [line for line in (CONFIGS.parent / "docs" / "methods.md").read_text().splitlines() if line.startswith("|")]
     methods = [method for name in TRAINER_REGISTRY.registered_names()
                if (method := TRAINER_REGISTRY.get(name)).__module__.startswith("trainers.") and method.__name__ == name]
     assert len(methods) >= 16

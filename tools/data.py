@@ -16,6 +16,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command, train  # noqa: E402
 from tools.runs.cell import dataset_names  # noqa: E402
+from tools.runs.checkout import default_folder  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
 OWN = "ImageDir"
@@ -27,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
                    help="readme writes datasets/README.md anew from the cards")
     p.add_argument("names", nargs="*", metavar="NAME",
                    help="oxford_pets or OxfordPets; for check also a folder or list of your own images")
-    p.add_argument("--root", default=os.environ.get("DATA") or "./data", help="folder of the datasets (default: $DATA)")
+    p.add_argument("--root", default=default_folder("data"),
+                   help="folder of the datasets (default: $DATA, else data/ of the checkout)")
     return p
 
 

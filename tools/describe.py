@@ -5,7 +5,6 @@ A file is JSON, {class: [sentences]}, named <dataset>_<kind>.json; kinds are des
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command, train  # noqa: E402
 from tools.labs.describe import questions  # noqa: E402
+from tools.runs.checkout import default_folder  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--m", type=int, default=20, help="sentences that a run draws of each class (default: 20)")
     here.add_argument("--dataset", help="only this one, with the places of its files")
     for sub in (make, check, here):
-        sub.add_argument("--root", default=os.environ.get("DATA") or "./data",
-                         help="folder of the datasets (default: $DATA)")
+        sub.add_argument("--root", default=default_folder("data"),
+                         help="folder of the datasets (default: $DATA, else data/ of the checkout)")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     make.add_argument("--kind", nargs="+", required=True, metavar="KIND", help="des, dist, cse_1, cse_2, ...")
     make.add_argument("--endpoint", required=True, metavar="URL", help="of an OpenAI-compatible API, e.g. .../v1")

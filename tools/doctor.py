@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,15 +16,16 @@ if str(ROOT) not in sys.path:
 
 from tools import command, status  # noqa: E402
 from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
+from tools.runs.checkout import default_folder  # noqa: E402
 
 _MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
 
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("doctor", __doc__)
-    p.add_argument("--root", type=Path, default=Path(os.environ.get("DATA") or "data"),
-                   help="folder of the datasets (default: $DATA, else ./data)")
-    p.add_argument("--output", type=Path, default=Path(os.environ.get("OUTPUT") or ROOT / "output"),
+    p.add_argument("--root", type=Path, default=Path(default_folder("data")),
+                   help="folder of the datasets (default: $DATA, else data/ of the checkout)")
+    p.add_argument("--output", type=Path, default=Path(default_folder("output")),
                    help="folder of all runs (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--no-training", action="store_true", help="leave the small training out")
     p.add_argument("--json", action="store_true", help="findings as JSON instead of lines")

@@ -22,6 +22,7 @@ from tools.command import number  # noqa: E402
 from tools.running import console  # noqa: E402
 from tools.runs import protocols  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
+from tools.runs.checkout import default_folder  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         flags, options = split_options(sys.argv[1:] if argv is None else argv)
         args = parser().parse_args(flags)
         cluster.check(args)
-        data, output = (given or _default(name) for given, name in ((args.data, "data"), (args.output, "output")))
+        data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
         planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
         todo = _to_do(planned, args.force)
         places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
@@ -150,11 +151,6 @@ def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
 
 def _leave(number: int, _frame) -> None:
     sys.exit(128 + number)
-
-
-def _default(name: str) -> str:
-    """A folder of the checkout, named as short as can be from here."""
-    return name if Path.cwd() == ROOT else str(ROOT / name)
 
 
 if __name__ == "__main__":

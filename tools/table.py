@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
+from tools.runs.checkout import default_folder  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
@@ -33,7 +34,7 @@ ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "t
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("table", __doc__)
-    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
+    p.add_argument("output", nargs="*", default=[default_folder("output")],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
@@ -51,11 +52,6 @@ def parser() -> argparse.ArgumentParser:
                    help="behind the point; csv and json are not rounded (default: 1)")
     p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")
     return p
-
-
-def _default_output() -> str:
-    """Where runs go that were not told where, named as short as can be from here."""
-    return "output" if Path.cwd() == ROOT else str(ROOT / "output")
 
 
 def render(rows: list[Row]) -> str:

@@ -1,5 +1,6 @@
 """What the embedded datasets say of their classes: true, told apart, and in words that the embedded CLIP knows."""
 import logging
+import re
 
 import pytest
 from yacs.config import CfgNode
@@ -34,6 +35,12 @@ def test_every_class_has_24_different_long_sentences_of_each_kind(dataset):
     for kind in KINDS:
         own = load_descriptions(kind, dataset.classnames, stem=dataset.descriptions_stem, own=dataset.descriptions)
         assert len(own) == dataset.num_classes and {len(set(sentences)) for sentences in own} == {24}
+
+
+def test_every_article_fits_the_word_after_it(dataset):
+    sentences = [s for kind in dataset.descriptions.values() for own in kind.values() for s in own]
+    assert len(sentences) >= 10 * 24 * len(KINDS) and any(s.startswith("an image of") for s in sentences)
+    assert not [s for s in sentences if re.search(r"\ba (?!one\b)[aeiou]|\ban [^aeiou]", s)]
 
 
 def test_the_embedded_clip_knows_every_word(dataset, caplog):

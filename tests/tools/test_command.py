@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-import dassl_prompts
+from dassl_prompts import commands as dassl_prompts
 from tools import command
 from tools.runs.cell import ROOT
 
@@ -34,4 +34,5 @@ def test_an_unknown_command_is_refused_with_the_nearest(words, said, capsys):
 def test_without_a_command_all_are_listed_and_setup_installs_it(capsys):
     assert dassl_prompts.main([]) == 0
     assert all(f"  {name} " in capsys.readouterr().out for name in ["train"])
-    assert '"console_scripts": ["dassl-prompts=dassl_prompts:main"]' in (ROOT / "setup.py").read_text(encoding="utf-8")
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert '"console_scripts": ["dassl-prompts=dassl_prompts.commands:main"]' in setup

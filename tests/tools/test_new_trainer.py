@@ -20,7 +20,7 @@ LONG = "A" + 39 * "b"
 def checkout(tmp_path_factory):
     """A copy of what a run and the tests of a trainer need."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("clip", "dassl", "datasets", "tools", "trainers", "configs"):
+    for name in ("clip", "dassl", "dassl_prompts", "datasets", "tools", "trainers", "configs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
     for name in ("conftest.py", "test_every_trainer.py", "test_layers.py", "golden"):

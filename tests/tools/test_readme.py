@@ -1,4 +1,4 @@
-"""What the README tells to type works: its commands are read by bash and by the parsers, its trainer trains."""
+"""README and guides: bash and the parsers read their commands, their links lead somewhere, their trainer trains."""
 import os
 import re
 import shlex
@@ -12,13 +12,26 @@ from tools import train
 from tools.runs.recipe import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+                 for name in ("methods", "protocols", "data", "results"))
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT + GUIDES, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for language, block in BLOCKS if language == "bash"
             for line in block.replace("\\\n", " ").splitlines()]
 
 
-def test_the_readme_still_has_its_commands():
+def test_the_readme_still_has_its_commands_and_is_short():
     assert len(COMMANDS) >= 8 and sum(word[:1] == ["python"] for word in COMMANDS) >= 2
+    assert len(TEXT.splitlines()) <= 250
+
+
+def test_every_link_of_the_readme_and_the_guides_leads_to_a_file():
+    pages, links = [ROOT / "README.md", ROOT / "trainers" / "README.md", *(ROOT / "docs").glob("*.md")], []
+    for page in pages:
+        links += [(page, link) for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+                  if not link.startswith(("https://", "http://"))]
+    assert len(links) >= 20
+    assert not [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
 
 
 @pytest.mark.parametrize("words", [c for c in COMMANDS if any("scripts/" in w or "sweep.py" in w for w in c)
@@ -31,7 +44,7 @@ def test_a_command_of_the_readme_expands_to_runs(words):
 
 
 def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):
-    source = next(block for language, block in BLOCKS if language == "python")
+    source = next(block for language, block in BLOCKS if language == "python" and "TRAINER_REGISTRY" in block)
     code = [line for line in source.splitlines()[1:] if line.strip() and not line.startswith(("import", "from"))]
     assert len(code) <= 10                                        # "in ten lines" counts what is not an import
     (tmp_path / "mine.py").write_text(source)
@@ -44,8 +57,8 @@ def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):
     assert list(Path(tmp_path / "run" / "prompt_learner").glob("model.pth.tar-2"))
 
 
-def test_the_environment_variables_of_the_readme_are_those_that_the_code_reads():
-    told = set(re.findall(r"^\| `([A-Z_]+)` \|", TEXT, re.MULTILINE))
+def test_the_documented_environment_variables_are_those_that_the_code_reads():
+    told = set(re.findall(r"^\| `([A-Z_]+)` \|", SETTINGS, re.MULTILINE))
     rooms = ("clip", "dassl", "datasets", "scripts", "tools", "trainers")
     sources = "\n".join(path.read_text(encoding="utf-8") for room in rooms
                         for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,11 +61,12 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
         check_classes(classes)
     names = list(classes) or run.classnames              # those of the run may be one alone, or two of one name
     build = _built if _says_how(method) else _built_by_itself
-    answer, model, transform = build(method, cfg, names, template, run, learned, bool(classes))
+    answer, model, transform, autocast = build(method, cfg, names, template, run, learned, bool(classes))
     facts = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset,
              "backbone": cfg.MODEL.BACKBONE.NAME, "sha256": run.backbone.get("sha256", ""), "template": template or "",
              "classes": "given" if classes else "the run's", "accuracy": run.record.get("metrics", {}).get("accuracy")}
-    return Classifier(names, answer, transform, cfg.DATALOADER.TEST.BATCH_SIZE, torch_device(device), facts, model)
+    return Classifier(names, answer, transform, cfg.DATALOADER.TEST.BATCH_SIZE, torch_device(device), facts, model,
+                      autocast)
 
 
 def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device: str = "auto") -> Classifier:
@@ -91,7 +93,7 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
     facts = {"run": "", "trainer": "zero-shot CLIP", "dataset": "", "backbone": clip.name, "sha256": clip.sha256,
              "template": template, "classes": "given", "accuracy": None}
     return Classifier(list(classes), partial(infer, ZeroshotCLIP, model.eval(), mixed, options=None),
-                      ZeroshotCLIP.test_transform(cfg), ZERO_SHOT_BATCH, where, facts, model)
+                      ZeroshotCLIP.test_transform(cfg), ZERO_SHOT_BATCH, where, facts, model, mixed.autocast)
 
 
 def check_classes(names: Sequence[str]) -> None:
@@ -148,7 +150,7 @@ def _says_how(method: type) -> bool:
 
 
 def _built(method: type, cfg, names: list[str], template: str | None, run: Run, learned: Run, others: bool):
-    """(images to scores, model, transform) of a method with these classes; `others` than the run's."""
+    """(images to logits, model, transform, autocast) of a method with these classes; `others` than the run's."""
     options = cfg.TRAINER[method.section] if method.section else None
     if others and (bound := method.bound_to_classes(options)):
         raise UserError(_bound(run, bound))
@@ -166,7 +168,7 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Run, 
     say_which_were_seen(model, names, run.dataset, learned.classes, cfg.TEST.SEEN_CLASSES, str(learned.folder))
     fixed = method.predict.__func__ is PromptTrainer.predict.__func__
     return (partial(infer, method, model.eval(), mixed, options=options), model if fixed else None,
-            _existing(method.test_transform(cfg)))
+            _existing(method.test_transform(cfg)), partial(mixed.autocast, enabled=method.half_towers))
 
 
 def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run: Run, learned: Run,
@@ -195,7 +197,7 @@ def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run
     elif models:
         trainer.load_model(str(learned.folder), learned.epoch)
     trainer.set_model_mode("eval")
-    return trainer.model_inference, None, _existing(build_transform(cfg, is_train=False))
+    return trainer.model_inference, None, _existing(build_transform(cfg, is_train=False)), nullcontext
 
 
 def _bound(run: Run, what: str) -> str:

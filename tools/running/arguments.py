@@ -11,7 +11,7 @@ DESCRIPTION = "Train and test one method on one dataset: the flags of CoOp's tra
 def parser() -> argparse.ArgumentParser:
     """The flags; KEY VALUE pairs for the config follow them and end up in `args.opts`."""
     p = command.parser("train", DESCRIPTION)
-    p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else ./data)")
+    p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else data/ of the checkout)")
     p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
     p.add_argument("--resume", default="", metavar="DIR",
                    help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "

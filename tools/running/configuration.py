@@ -3,14 +3,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tools.runs import inputs
 from tools.runs.cell import ROOT
-from tools.runs.checkout import register
+from tools.runs.checkout import default_folder, register
 from tools.runs.folder import RunFolder
 
 TOWER_KEYS = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")      # of INPUT; facts of the tower unless set
@@ -121,7 +120,7 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
     if args.dataset_dir:
         cfg.DATASET.NAME = "ImageDir"
         cfg.DATASET.TEST_ONLY = args.eval_only and not is_own_folder(args.model_dir, args.dataset_dir)
-    cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or os.environ.get("DATA") or "./data"
+    cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or default_folder("data")
     given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
     for node, values in (
             (cfg, given),

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tools.runs import inputs
-from tools.runs.cell import ROOT, Cell
+from tools.runs.cell import Cell
 from tools.runs.folder import STATE, TEST, RunFolder
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
@@ -123,7 +123,8 @@ def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | Non
 def _program(args: argparse.Namespace) -> str:
     """sha256 of the code of this checkout and of plugins, and of the versions of packages."""
     digest = sha256(json.dumps({name: _version(name) for name in _PACKAGES}).encode())
-    for path in sorted(path for name in _CODE for path in (ROOT / name).rglob("*.py")):
+    folders = [Path(place) for name in _CODE for place in importlib.util.find_spec(name).submodule_search_locations]
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
         digest.update(path.read_bytes())
     for plugin in args.plugin:
         digest.update(_source(plugin))

@@ -51,7 +51,7 @@ def export(classifier, file: Path) -> float:
         status.say("writing the file")
         part.write_bytes(model.SerializeToString())
         status.say("comparing the file's logits with the run's")
-        pairs = zip(run_file(part, images), map(classifier.scores, images), strict=True)
+        pairs = zip(run_file(part, images), map(classifier.logits, images), strict=True)
         differences = [float((found - wanted).abs().max()) for found, wanted in pairs]
         if not max(differences) <= TOLERANCE:
             raise UserError(f"The exported file was not kept: its logits differ from the run's by "

@@ -1,7 +1,4 @@
-"""The command `dassl-prompts`: every tool of the checkout that it was installed from (`pip install -e .`) by its name.
-
-`dassl-prompts train ...` is `python tools/train.py ...`, and so for each of `COMMANDS`.
-"""
+"""The command `dassl-prompts`: `dassl-prompts train ...` is `python tools/train.py ...`; so is each of `COMMANDS`."""
 from __future__ import annotations
 
 import runpy
@@ -10,7 +7,9 @@ from pathlib import Path
 
 from dassl.names import nearest
 
-ROOT = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent
+_HOME = _PACKAGE / "home"                       # where pip puts tools, trainers, datasets and configs
+ROOT = _HOME if _HOME.is_dir() else _PACKAGE.parent
 COMMANDS = {
     "train": "train and test one method on one dataset",
     "sweep": "run a recipe's cells that are not finished, and show the table",
@@ -34,7 +33,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a tool as the script that it is, which ends by itself. Returns 2 for a name that there is none of."""
+    """Run a tool as a script, which ends the process. Returns 2 for an unknown name."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print("usage: dassl-prompts COMMAND [...]\n\n" + "\n".join(
@@ -44,10 +43,6 @@ def main(argv: list[str] | None = None) -> int:
     script = ROOT / "tools" / f"{name.replace('-', '_')}.py"
     if name not in COMMANDS:
         print(f"There is no command {words[0]!r}.{nearest(name, COMMANDS)} Known: {', '.join(COMMANDS)}.",
-              file=sys.stderr)
-        return 2
-    if not script.is_file():
-        print(f"{script} is not there: the tools are part of the checkout. Install from it with pip install -e .",
               file=sys.stderr)
         return 2
     if str(ROOT) not in sys.path:
