@@ -56,6 +56,15 @@ def test_extend_cfg_is_called_once_per_config_and_only_where_it_is_defined(packa
     assert first.calls == [1] and cfg.TRAINER.NAME == "seen"
 
 
+def test_a_module_of_a_folder_that_takes_keys_away_gives_them_back_in_every_config(package):
+    modules = discover(package(a="from yacs.config import CfgNode\n\n\ndef extend_cfg(cfg):\n    cfg.OPTIM = CfgNode()\n",
+                               b="def extend_cfg(cfg):\n    cfg.TRAINER.NEW = 1\n"))
+    first, second = get_cfg_default(), get_cfg_default()
+    extend_all(first, modules)
+    extend_all(second, modules)
+    assert first == second == {**get_cfg_default(), "TRAINER": {**get_cfg_default().TRAINER, "NEW": 1}}
+
+
 def test_a_plugin_is_a_file_or_a_dotted_module(package, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     module = load_plugin(str(tmp_path / "mine.py"))
@@ -95,8 +104,8 @@ def test_an_installed_plugin_that_is_broken_is_named_and_skipped(monkeypatch, ca
                 raise RuntimeError("built for another version")
             return self.module
 
-    monkeypatch.setattr("dassl.engine.plugins.entry_points",
-                        lambda group: [Entry("bad", None), Entry("good", good)])
+    monkeypatch.setattr("dassl.engine.plugins._installed",
+                        lambda group, path: [Entry("bad", None), Entry("good", good)])
     assert load_entry_points(["dassl.trainers"]) == [good]
     assert "Skipped the installed plugin bad of dassl.trainers: RuntimeError: built for another version" in caplog.text
 
