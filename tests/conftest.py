@@ -1,6 +1,8 @@
 """Shared by all tests: a tiny random CLIP, no network, no GPU, a cache folder of their own."""
 import json
+import multiprocessing
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +199,39 @@ def own_cache(tmp_path, monkeypatch):
     """A cache folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "dassl"
+
+
+@pytest.fixture
+def forked():
+    """forked(function, *args) starts it in a process of its own, which has imported all that this one has.
+
+    Returns a function that waits for the result, and raises AssertionError with the traceback of what failed.
+    """
+    context, processes = multiprocessing.get_context("fork"), []
+
+    def start(function, *args):
+        reader, writer = context.Pipe(duplex=False)
+
+        def run():
+            try:
+                writer.send((function(*args), ""))
+            except BaseException:
+                writer.send((None, traceback.format_exc()))
+
+        processes.append(context.Process(target=run))
+        processes[-1].start()
+        writer.close()
+
+        def result():
+            value, failure = reader.recv()
+            assert not failure, failure
+            return value
+
+        return result
+
+    yield start
+    for process in processes:
+        process.join()
 
 
 @pytest.fixture
