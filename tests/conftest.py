@@ -24,11 +24,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_and_own_caches(tmp_path_factory):
+    from clip.weights import keep_in_memory
+
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("DASSL_OFFLINE", "1")
     patch.setenv("CLIP_CACHE", str(tmp_path_factory.mktemp("clip")))
+    keep_in_memory("tiny")
     yield
     patch.undo()
 
@@ -201,13 +204,13 @@ def own_cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "dassl"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def forked():
     """forked(function, *args) starts it in a process of its own, which has imported all that this one has.
 
     Returns a function that waits for the result, and raises AssertionError with the traceback of what failed.
     """
-    context, processes = multiprocessing.get_context("fork"), []
+    context = multiprocessing.get_context("fork")
 
     def start(function, *args):
         reader, writer = context.Pipe(duplex=False)
@@ -218,20 +221,19 @@ def forked():
             except BaseException:
                 writer.send((None, traceback.format_exc()))
 
-        processes.append(context.Process(target=run))
-        processes[-1].start()
+        process = context.Process(target=run, daemon=True)      # what nobody waits for ends with the tests
+        process.start()
         writer.close()
 
         def result():
             value, failure = reader.recv()
+            process.join()
             assert not failure, failure
             return value
 
         return result
 
-    yield start
-    for process in processes:
-        process.join()
+    return start
 
 
 @pytest.fixture
