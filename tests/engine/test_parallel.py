@@ -1,4 +1,5 @@
 """One run in several processes: the result of one process, one set of files, one message when it fails."""
+import io
 import json
 import os
 import shutil
@@ -88,17 +89,20 @@ def _both(forked, tmp: Path, trainers: dict, extra=lambda tmp: []) -> None:
     for trainer, opts in trainers.items():
         train.main(train.parser().parse_args(_command(trainer, opts, tmp / "one" / trainer)))
     commands = [*(_command(trainer, opts, tmp / "two" / trainer) for trainer, opts in trainers.items()), *extra(tmp)]
+    _two(forked, lambda: [train.main(train.parser().parse_args(command)) for command in commands])
+
+
+def _two(forked, run) -> list:
+    """What `run()` gives in each of two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
     def process(rank):
         os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        for command in commands:
-            train.main(train.parser().parse_args(command))
+        return run()
 
-    for result in [forked(process, rank) for rank in ("0", "1")]:
-        result()
+    return [result() for result in [forked(process, rank) for rank in ("0", "1")]]
 
 
 def _half_of_a_run(tmp: Path) -> list[list[str]]:
@@ -219,11 +223,33 @@ class Failing(PromptTrainer):
 GONE = "Another process of this run ended without a word"
 
 
+def test_a_failure_of_one_process_ends_all_with_one_message(tmp_path, forked, monkeypatch):
+    monkeypatch.setenv("ENDS", "told")
+    monkeypatch.setattr(distributed, "_TIME_TO_SPEAK", 0.0)         # in which torchrun would end them
+    (tmp_path / "failing.py").write_text(FAILING)
+    command = _command("CoOp", [], tmp_path / "run", "--plugin", str(tmp_path / "failing.py"))
+    command[1] = "Failing"
+
+    def run():
+        sys.stderr = sys.__stderr__ = io.StringIO()
+        try:
+            code = train.cli(command)
+        except SystemExit as end:
+            code = end.code
+        return code, sys.__stderr__.getvalue()
+
+    codes, said = zip(*_two(forked, run))
+    assert 0 not in codes and "".join(said).count("The second process cannot go on.") == 1
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert "The second process cannot go on." in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ends, said, logged", [
     ("told", "The second process cannot go on.", "The second process cannot go on."),
-    pytest.param("killed", GONE, GONE, marks=pytest.mark.slow),                 # the first one sees a SIGTERM only
-    pytest.param("asked", "Ended by SIGTERM", "Terminated: 143", marks=pytest.mark.slow)])
-def test_a_failure_of_one_process_ends_all_with_one_message(tmp_path, ends, said, logged):
+    ("killed", GONE, GONE),                                         # the first one sees a SIGTERM only
+    ("asked", "Ended by SIGTERM", "Terminated: 143")])
+def test_a_failure_of_one_process_under_torchrun_ends_all_with_one_message(tmp_path, ends, said, logged):
     (tmp_path / "failing.py").write_text(FAILING)
     command = _command("CoOp", [], tmp_path / "run", "--plugin", str(tmp_path / "failing.py"))
     command[1] = "Failing"

@@ -215,7 +215,7 @@ def test_an_installed_package_offers_its_modules_and_a_broken_one_is_skipped_unt
     assert load_plugin("clash", replace=True).TakenOfThisTest is taken.get("TakenOfThisTest")
 
 
-def test_a_command_reports_what_it_skipped(installed, taken, capsys, caplog):
+def test_a_command_reports_what_it_skipped(installed, capsys, caplog):
     installed("dassl.trainers", broken="raise RuntimeError('built for another version')")
     assert train.cli(["--list"]) == 0 and "CoOp" in capsys.readouterr().out
     assert "Skipped the installed plugin broken of dassl.trainers: RuntimeError: built for" in caplog.text
