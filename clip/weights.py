@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .backbones import TINY, Backbone, OpenCLIPName, resolve
+from .backbones import TINY, Backbone, ImageFacts, OpenCLIPName, image_facts, resolve
 from .errors import InputError
 from .state_dicts import check_complete, check_openais, read_state_dict, to_open_clip
 from .tiny import TINY_FILE, read_tiny
@@ -52,6 +52,19 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
         logger.info("Loaded %s from %s, sha256 %s", name, path, sha256[:8])
     clip.name, clip.sha256 = name, sha256
     return clip.to(device)
+
+
+def facts_of_images(name: str) -> ImageFacts:
+    """Side and statistics of the images that `load_clip(name)` takes; a file is read once for them. Raises as that."""
+    if (known := image_facts(name)) is not None:
+        return known
+    return _facts_in(name, _stamp(Path(resolve(name))))
+
+
+@lru_cache(maxsize=16)
+def _facts_in(name: str, stamp: tuple[str, int, int]) -> ImageFacts:
+    clip = load_clip(name)
+    return ImageFacts(clip.image_size, clip.mean, clip.std)
 
 
 def keep_in_memory(name: str) -> bool:

@@ -1,6 +1,8 @@
 """Shared by all tests: a tiny random CLIP, no network, no GPU, a cache folder of their own."""
 import json
+import multiprocessing
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_and_own_caches(tmp_path_factory):
+    from clip.weights import keep_in_memory
+
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("DASSL_OFFLINE", "1")
     patch.setenv("CLIP_CACHE", str(tmp_path_factory.mktemp("clip")))
+    keep_in_memory("tiny")
     yield
     patch.undo()
 
@@ -197,6 +202,38 @@ def own_cache(tmp_path, monkeypatch):
     """A cache folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "dassl"
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """forked(function, *args) starts it in a process of its own, which has imported all that this one has.
+
+    Returns a function that waits for the result, and raises AssertionError with the traceback of what failed.
+    """
+    context = multiprocessing.get_context("fork")
+
+    def start(function, *args):
+        reader, writer = context.Pipe(duplex=False)
+
+        def run():
+            try:
+                writer.send((function(*args), ""))
+            except BaseException:
+                writer.send((None, traceback.format_exc()))
+
+        process = context.Process(target=run, daemon=True)      # what nobody waits for ends with the tests
+        process.start()
+        writer.close()
+
+        def result():
+            value, failure = reader.recv()
+            process.join()
+            assert not failure, failure
+            return value
+
+        return result
+
+    return start
 
 
 @pytest.fixture

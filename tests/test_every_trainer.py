@@ -1,5 +1,7 @@
 """The matrix: what every registered trainer must do, by the facts it declares. A new one joins by registering."""
 import ast
+import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,13 @@ import torch
 from PIL import Image
 
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
+from dassl.utils import UserError
+from dassl.utils.torchtools import load_weights
 from tools import train
+from tools.checkpoint_kinds import kind_of
+from tools.plotting import features
+from tools.predict import load
+from tools.runs.run import Run
 from trainers._build import build_on, infer
 from trainers.method import Method
 from trainers.parts.classes import Classes
@@ -78,17 +86,18 @@ def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
 
 
 @pytest.mark.parametrize("name", RECOGNISED)
-def test_it_knows_its_own_checkpoints(name, make_cfg):
+def test_its_own_checkpoints_are_known_as_its_and_fit_the_options_that_are_told(name, make_cfg):
     model, answer = built_without_data(name, make_cfg)
     answer()                                    # descriptions are drawn on first use
     saved = model.prompt_learner.state_dict()
-    found = METHODS[name].options_of(saved)
-    assert found is not None
-    again, _ = built_without_data(name, make_cfg, opts=[
-        part for key, value in found.items() for part in (f"TRAINER.{METHODS[name].section}.{key}", value)])
-    shapes = [{key: value.shape for key, value in weights.items() if value.dim() > 1}
-              for weights in (saved, again.prompt_learner.state_dict())]
-    assert shapes[0] == shapes[1]
+    kind = kind_of(saved)
+    assert name in kind.trainer.split(" or ") and METHODS[name].options_of(saved) is not None
+    again, answer = built_without_data(name, make_cfg, opts=[
+        word for option in kind.options if option.startswith(f"TRAINER.{METHODS[name].section}.")
+        for word in option.split(" ", 1)])
+    answer()
+    assert again.prompt_learner.state_dict().keys() == saved.keys()
+    load_weights(again.prompt_learner, saved, name)             # every shape fits
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -144,14 +153,22 @@ _RUNS = {}
 
 @pytest.fixture
 def run_of(make_cfg, tmp_path_factory):
-    """run_of(name) -> the method's run of two epochs with seed 1, made once: folder, learned, scores of test images."""
+    """run_of(name) -> the method's run of two epochs with seed 1, made once: folder, learned, scores of test images.
+
+    The folder was moved after the test, and its config names a root of datasets that does not exist.
+    """
     def run(name):
         if name not in _RUNS:
-            folder = tmp_path_factory.mktemp(name)
-            trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, output=folder))
+            first, folder = (tmp_path_factory.mktemp(name) / word for word in ("first", "moved"))
+            trainer = build_trainer(cfg := make_cfg(name, "TEST.NO_TEST", True, output=first))
             trainer.train()
             learned = [value.clone() for value in trainer.model.prompt_learner.state_dict().values()]
             _RUNS[name] = folder, learned, scores_of(trainer)
+            trainer.test()
+            cfg.defrost()
+            cfg.DATASET.ROOT = str(folder.with_name("no_data"))
+            (first / "config.yaml").write_text(cfg.dump())
+            shutil.move(first, folder)
         return _RUNS[name]
 
     return run
@@ -176,6 +193,56 @@ def test_a_saved_prompt_serves_other_class_names(name, make_cfg, run_of):
     other = build_trainer(make_cfg(name, dataset="ToyOther"))
     other.load_model(str(run_of(name)[0]))
     assert scores_of(other).shape[1] == 3
+
+
+def answers_of(folder):
+    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(name, run_of):
+    folder = run_of(name)[0]
+    rows = answers_of(folder)
+    found = load(folder, device="cpu").predict([row["path"] for row in rows], topk=1)
+    assert len(rows) == 24
+    if METHODS[name].adapts:                            # its views of an image are other draws than the test's
+        assert sum(a.label == row["predicted"] for a, row in zip(found, rows, strict=True)) >= 16
+        return
+    assert [a.label for a in found] == [row["predicted"] for row in rows]
+    assert [a.confidence for a in found] == pytest.approx([float(row["confidence"]) for row in rows], abs=2e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_moved_run_serves_or_refuses_other_classes_as_the_method_says(name, run_of, make_cfg):
+    folder, path = run_of(name)[0], answers_of(run_of(name)[0])[0]["path"]
+    bound = METHODS[name].bound_to_classes(options_of(name, make_cfg(name)))
+    for names in (["blue", "red", "grey"], ["blue", "red", "grey", "green"]):       # fewer, and as many as the run's
+        if bound:
+            with pytest.raises(UserError, match=f"{bound}.*red_square"):
+                load(folder, classes=names)
+        else:
+            answer = load(folder, classes=names).predict(path)[0]
+            assert {found for found, _ in answer.top} == set(names)
+            assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_features_are_drawn_or_it_is_said_why_not(name, run_of, make_cfg, tmp_path):
+    folder = shutil.copytree(run_of(name)[0], tmp_path / "run")
+    (folder / "config.yaml").write_text(make_cfg(name, output=folder).dump())               # where the dataset is there
+    run = Run(folder)
+    try:
+        found = features.read(run, (), 24, 2)
+    except UserError as error:
+        assert f"is a run of {name}" in str(error) and "features of images" in str(error)
+        method = METHODS[name]
+        assert method.learns != "steps" or method.adapts or method.bound_to_classes(None) == "a linear classifier"
+        return
+    for side in (found.before, found.after):
+        assert side.images.shape == (8, 32) and side.texts.shape == (4, 32)
+        for unit in (side.images, side.texts):
+            torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", LEARNING)

@@ -70,13 +70,13 @@ def float16(monkeypatch):
     monkeypatch.setattr(_precision, "precision_on", lambda clip, asked: (asked, ""))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "precision"), [(name, "fp16") for name in METHODS] + [
+    (name, precision) for name in list(METHODS)[::8] for precision in ("fp32", "bf16")])
 def test_a_step_reads_once(name, precision, make_cfg, float16):
+    """With the scaler of float16, which has most to ask for; without it the engine's own part is the same for all."""
     section = METHODS[name].section
     options = make_cfg(name).TRAINER[section] if section else {}
-    if precision != "fp32" and "PREC" not in options:
-        pytest.skip("it computes in float32 alone")
+    precision = precision if "PREC" in options else "fp32"
     trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, "OPTIM.MAX_EPOCH", 1, *(
         (f"TRAINER.{section}.PREC", precision) if "PREC" in options else ())))
     assert trainer.precision == precision

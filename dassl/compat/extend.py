@@ -12,9 +12,10 @@ from dassl.utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 _TEXT_OR_NOT = ("text", "True or False")
+_GONE = object()
 
 
-def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> None:
+def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> bool:
     """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it makes anew and leaves out are kept.
 
     A public train.py makes the sections of all its methods, under names that other methods use as well: the run takes
@@ -22,15 +23,19 @@ def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> 
 
     Args:
         source: whose function it is, for messages.
+    Returns:
+        Whether all that was there is as it was.
     Raises:
         UserError: a key that exists with another kind of value, such as text instead of a number. True or False
             instead of text is taken as it is: CoOp's relatives write CTX_INIT False where others have "".
     """
     before = _values(cfg)                           # yacs's own clone() of fifty methods' sections takes a second
     extend_cfg(cfg)
-    changed = [f"{key} {new!r} (was {old!r})" for key, old, new in _kept(cfg, before, source)]
+    found = list(_kept(cfg, before, source))
+    changed = [f"{key} {new!r} (was {old!r})" for key, old, new in found if new is not _GONE]
     if changed:
         logger.warning("%s sets other defaults, which this run takes: %s", source, ", ".join(changed))
+    return not found
 
 
 def _values(node: CfgNode) -> dict:
@@ -39,11 +44,12 @@ def _values(node: CfgNode) -> dict:
 
 
 def _kept(node: CfgNode, before: dict, source: str, prefix: str = "") -> Iterator[tuple[str, object, object]]:
-    """Put back what is missing in `node`; yields (key, old, new) where a value has changed."""
+    """Put back what is missing in `node`; yields (key, old, new) where a value has changed or was _GONE."""
     for name, old in before.items():
         key, new = f"{prefix}{name}", node.get(name)
         if name not in node:
             node[name] = CfgNode(old) if isinstance(old, dict) else old
+            yield key, old, _GONE
         elif isinstance(old, dict) and isinstance(new, CfgNode):
             yield from _kept(new, old, source, f"{key}.")
         elif type(old) is type(new) and old == new:

@@ -6,7 +6,8 @@ import importlib
 import logging
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from dassl.utils.registry import Registry
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUPS = ("dassl.trainers", "dassl.datasets")
+_whole_packages: set[str] = set()       # of which `discover` imported every module
+_only_add: set[Callable] = set()        # their `extend_cfg`s that were seen to leave alone what is there
 
 
 def discover(package: str) -> list[ModuleType]:
@@ -28,6 +31,7 @@ def discover(package: str) -> list[ModuleType]:
     A module that cannot be imported stops the run with its own traceback: half a folder is worse than an error.
     """
     folder = importlib.import_module(package)
+    _whole_packages.add(package)
     names = [m.name for m in pkgutil.iter_modules(folder.__path__) if not m.ispkg and not m.name.startswith("_")]
     return [folder, *(importlib.import_module(f"{package}.{name}") for name in sorted(names))]
 
@@ -92,7 +96,7 @@ def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[Module
     """Import what installed packages offer; one that is broken is reported and skipped."""
     modules = []
     for group in groups:
-        for entry in entry_points(group=group):
+        for entry in _installed(group, tuple(sys.path)):
             try:
                 with Registry.all_or_nothing():
                     modules.append(_module_of(entry))
@@ -100,6 +104,12 @@ def load_entry_points(groups: Iterable[str] = ENTRY_POINT_GROUPS) -> list[Module
                 logger.warning("Skipped the installed plugin %s of %s: %s: %s. --plugin %s shows why.", entry.name,
                                group, type(error).__name__, str(error).rstrip("."), entry.name)
     return modules
+
+
+@lru_cache(maxsize=8)
+def _installed(group: str, path: tuple[str, ...]) -> tuple:
+    """Of the packages on `path`; reading the facts of all of them takes longer than the rest of a config."""
+    return tuple(entry_points(group=group))
 
 
 def _module_of(entry) -> ModuleType:
@@ -114,4 +124,8 @@ def extend_all(cfg, modules: Iterable[ModuleType]) -> None:
         extend = getattr(module, "extend_cfg", None)
         if extend is not None and extend not in done and extend.__module__ == module.__name__:
             done.add(extend)
-            extend_config(cfg, extend, getattr(module, "__file__", None) or module.__name__)
+            if extend in _only_add:                         # comparing all keys takes most of the time
+                extend(cfg)
+            elif extend_config(cfg, extend, getattr(module, "__file__", None) or module.__name__) \
+                    and module.__package__ in _whole_packages:
+                _only_add.add(extend)

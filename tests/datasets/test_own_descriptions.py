@@ -22,7 +22,10 @@ def build(cls, root):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("own_root")
+    """A data root; no shapes are drawn, since only their words count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "_draw", lambda dataset: iter(()))
+        yield tmp_path_factory.mktemp("own_root")
 
 
 @pytest.fixture(scope="module", params=[Shapes, Digits], ids=["shapes", "digits"])

@@ -1,4 +1,5 @@
 """The procedural shapes: named attributes, held-out combinations, and shifts that change what they say and no more."""
+import itertools
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from datasets.shapes import Shapes, ShapesRecoloured
 def make_cfg(root, shots=-1):
     dataset = {"ROOT": str(root), "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": "all"}
     return CfgNode({"SEED": 1, "DATASET": dataset})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_class_is_drawn():
+    """Drawing all of them takes as long as the rest of this file ten times."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw = Shapes._draw
+        patch.setattr(Shapes, "_draw", lambda dataset: itertools.islice(draw(dataset), 80))
+        yield draw
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +53,13 @@ def test_there_are_20_train_10_val_and_50_test_images_per_class(dataset):
     paths = {item.impath for part in (dataset.train_x, dataset.val, dataset.test) for item in part}
     assert len(paths) == 48 * 80
     assert np.array(Image.open(dataset.test[0].impath)).shape == (64, 64, 3)
+
+
+def test_every_image_that_is_listed_is_drawn(dataset, _one_class_is_drawn, monkeypatch):
+    monkeypatch.setattr(module, "shape_images", lambda combination, shift: np.zeros((80, 1, 1, 3), np.uint8))
+    listed = {"/".join(item.impath.split("/")[-2:]) for part in (dataset.train_x, dataset.val, dataset.test)
+              for item in part}
+    assert {name for name, _ in _one_class_is_drawn(dataset)} == listed
 
 
 @pytest.mark.parametrize("shift", SHIFTS)

@@ -1,7 +1,9 @@
 """One run in several processes: the result of one process, one set of files, one message when it fails."""
+import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dassl.data.sharing import BATCHES, IMAGES, Share, SharedBatches
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.hooks import parallel
 from dassl.utils import UserError, distributed
 from tools import train
@@ -81,14 +84,25 @@ def _torchrun(script: str, arguments: list[str], n: int = 2, **env) -> subproces
                           capture_output=True, text=True, timeout=120)
 
 
-def _both(tmp: Path, trainers: dict, extra=lambda tmp: []) -> None:
-    """Every trainer in this process (tmp/one) and in two (tmp/two)."""
+def _both(forked, tmp: Path, trainers: dict, extra=lambda tmp: []) -> None:
+    """Every trainer in this process (tmp/one) and in two (tmp/two), which are told what torchrun tells its own."""
     for trainer, opts in trainers.items():
         train.main(train.parser().parse_args(_command(trainer, opts, tmp / "one" / trainer)))
-    (tmp / "runs.json").write_text(json.dumps(
-        [*(_command(trainer, opts, tmp / "two" / trainer) for trainer, opts in trainers.items()), *extra(tmp)]))
-    done = _torchrun("tests/engine/runs.py", [str(tmp / "runs.json")])
-    assert done.returncode == 0, done.stderr[-3000:]
+    commands = [*(_command(trainer, opts, tmp / "two" / trainer) for trainer, opts in trainers.items()), *extra(tmp)]
+    _two(forked, lambda: [train.main(train.parser().parse_args(command)) for command in commands])
+
+
+def _two(forked, run) -> list:
+    """What `run()` gives in each of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def process(rank):
+        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        return run()
+
+    return [result() for result in [forked(process, rank) for rank in ("0", "1")]]
 
 
 def _half_of_a_run(tmp: Path) -> list[list[str]]:
@@ -101,9 +115,9 @@ def _half_of_a_run(tmp: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, forked):
     tmp = tmp_path_factory.mktemp("parallel")
-    _both(tmp, QUICK, _half_of_a_run)
+    _both(forked, tmp, QUICK, _half_of_a_run)
     return tmp
 
 
@@ -152,24 +166,22 @@ def test_a_run_of_one_process_goes_on_in_two(runs):
         torch.testing.assert_close(ended[0][name], ended[1][name], rtol=1e-4, atol=3e-5)
 
 
-@pytest.mark.slow
-def test_every_trainer_learns_in_two_processes_what_it_learns_in_one(tmp_path):
-    from dassl.engine import TRAINER_REGISTRY
+train.register()
+OURS = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__name__ == name
+        and TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}
+SEVERAL = sorted(name for name in OURS - QUICK.keys() if not TRAINER_REGISTRY.get(name).one_process_only
+                 and TRAINER_REGISTRY.get(name).adapts != "stream")
 
-    train.register()
-    ours = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__name__ == name
-            and TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}
-    slow = {name: OPTIONS.get(name, []) for name in sorted(ours - QUICK.keys())
-            if not TRAINER_REGISTRY.get(name).one_process_only and TRAINER_REGISTRY.get(name).adapts != "stream"}
-    assert ours >= QUICK.keys() and len(slow) >= 8
-    _both(tmp_path, slow)
-    for trainer in slow:
-        assert_same_run(tmp_path / "one" / trainer, tmp_path / "two" / trainer)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", SEVERAL)
+def test_every_trainer_learns_in_two_processes_what_it_learns_in_one(trainer, tmp_path, forked):
+    assert QUICK.keys() <= OURS and len(SEVERAL) >= 8
+    _both(forked, tmp_path, {trainer: OPTIONS.get(trainer, [])})
+    assert_same_run(tmp_path / "one" / trainer, tmp_path / "two" / trainer)
 
 
 def test_a_trainer_that_needs_all_images_at_once_refuses_several_processes(make_cfg, monkeypatch):
-    from dassl.engine import build_trainer
-
     trainer = build_trainer(make_cfg("LinearProbe"))
     parallel.check(trainer)
     Process(monkeypatch, 0, 2)
@@ -211,11 +223,33 @@ class Failing(PromptTrainer):
 GONE = "Another process of this run ended without a word"
 
 
+def test_a_failure_of_one_process_ends_all_with_one_message(tmp_path, forked, monkeypatch):
+    monkeypatch.setenv("ENDS", "told")
+    monkeypatch.setattr(distributed, "_TIME_TO_SPEAK", 0.0)         # in which torchrun would end them
+    (tmp_path / "failing.py").write_text(FAILING)
+    command = _command("CoOp", [], tmp_path / "run", "--plugin", str(tmp_path / "failing.py"))
+    command[1] = "Failing"
+
+    def run():
+        sys.stderr = sys.__stderr__ = io.StringIO()
+        try:
+            code = train.cli(command)
+        except SystemExit as end:
+            code = end.code
+        return code, sys.__stderr__.getvalue()
+
+    codes, said = zip(*_two(forked, run))
+    assert 0 not in codes and "".join(said).count("The second process cannot go on.") == 1
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert "The second process cannot go on." in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ends, said, logged", [
     ("told", "The second process cannot go on.", "The second process cannot go on."),
-    pytest.param("killed", GONE, GONE, marks=pytest.mark.slow),                 # the first one sees a SIGTERM only
-    pytest.param("asked", "Ended by SIGTERM", "Terminated: 143", marks=pytest.mark.slow)])
-def test_a_failure_of_one_process_ends_all_with_one_message(tmp_path, ends, said, logged):
+    ("killed", GONE, GONE),                                         # the first one sees a SIGTERM only
+    ("asked", "Ended by SIGTERM", "Terminated: 143")])
+def test_a_failure_of_one_process_under_torchrun_ends_all_with_one_message(tmp_path, ends, said, logged):
     (tmp_path / "failing.py").write_text(FAILING)
     command = _command("CoOp", [], tmp_path / "run", "--plugin", str(tmp_path / "failing.py"))
     command[1] = "Failing"

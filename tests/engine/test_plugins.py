@@ -1,7 +1,5 @@
 """Modules that register trainers and datasets, and the config keys that they add."""
-import os
 import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 from dassl.config import get_cfg_default
 from dassl.engine.plugins import discover, extend_all, load_entry_points, load_plugin
 from dassl.utils import UserError
+from tools import train
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "calls = []\n\ndef extend_cfg(cfg):\n    calls.append(1)\n    cfg.TRAINER.NAME = 'seen'\n"
@@ -56,6 +55,15 @@ def test_extend_cfg_is_called_once_per_config_and_only_where_it_is_defined(packa
     assert first.calls == [1] and cfg.TRAINER.NAME == "seen"
 
 
+def test_a_module_of_a_folder_that_takes_keys_away_gives_them_back_in_every_config(package):
+    takes = "from yacs.config import CfgNode\ndef extend_cfg(cfg):\n    cfg.OPTIM = CfgNode()\n"
+    modules = discover(package(a=takes, b="def extend_cfg(cfg):\n    cfg.TRAINER.NEW = 1\n"))
+    first, second = get_cfg_default(), get_cfg_default()
+    extend_all(first, modules)
+    extend_all(second, modules)
+    assert first == second == {**get_cfg_default(), "TRAINER": {**get_cfg_default().TRAINER, "NEW": 1}}
+
+
 def test_a_plugin_is_a_file_or_a_dotted_module(package, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     module = load_plugin(str(tmp_path / "mine.py"))
@@ -95,8 +103,8 @@ def test_an_installed_plugin_that_is_broken_is_named_and_skipped(monkeypatch, ca
                 raise RuntimeError("built for another version")
             return self.module
 
-    monkeypatch.setattr("dassl.engine.plugins.entry_points",
-                        lambda group: [Entry("bad", None), Entry("good", good)])
+    monkeypatch.setattr("dassl.engine.plugins._installed",
+                        lambda group, path: [Entry("bad", None), Entry("good", good)])
     assert load_entry_points(["dassl.trainers"]) == [good]
     assert "Skipped the installed plugin bad of dassl.trainers: RuntimeError: built for another version" in caplog.text
 
@@ -207,12 +215,10 @@ def test_an_installed_package_offers_its_modules_and_a_broken_one_is_skipped_unt
     assert load_plugin("clash", replace=True).TakenOfThisTest is taken.get("TakenOfThisTest")
 
 
-def test_a_command_reports_what_it_skipped(installed, taken, tmp_path):
+def test_a_command_reports_what_it_skipped(installed, capsys, caplog):
     installed("dassl.trainers", broken="raise RuntimeError('built for another version')")
-    reply = subprocess.run([sys.executable, str(ROOT / "tools" / "train.py"), "--list"], capture_output=True, text=True,
-                           env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
-    assert reply.returncode == 0 and "CoOp" in reply.stdout
-    assert "Skipped the installed plugin broken of dassl.trainers: RuntimeError: built for" in reply.stderr
+    assert train.cli(["--list"]) == 0 and "CoOp" in capsys.readouterr().out
+    assert "Skipped the installed plugin broken of dassl.trainers: RuntimeError: built for" in caplog.text
 
 
 def test_a_file_that_is_loaded_already_is_not_loaded_again():

@@ -2,7 +2,6 @@
 import importlib
 import inspect
 import pkgutil
-import subprocess
 import sys
 import textwrap
 
@@ -231,15 +230,19 @@ FACES = {"dassl.engine.da": "dassl.compat.da", "dassl.engine.dg": "dassl.compat.
 
 
 @pytest.mark.parametrize(("old", "new"), FACES.items())
-def test_an_old_name_gives_the_same_objects_as_the_new_one_in_every_module(old, new):
+def test_an_old_name_gives_the_same_objects_as_the_new_one_in_every_module(old, new, forked):
     """Whichever is imported first; a second copy of a class would fail every isinstance."""
     names = [name for _, name, _ in pkgutil.iter_modules(importlib.import_module(new).__path__)]
     pairs = [(f"{old}{name}", f"{new}{name}") for name in ("", *(f".{name}" for name in names))]
     assert len(pairs) >= 2
-    check = "import importlib; same = [importlib.import_module(a) is importlib.import_module(b) for a, b in {}]; " \
-            "assert all(same), same"
+
+    def same(order):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "dassl"]:
+            del sys.modules[name]
+        return [importlib.import_module(a) is importlib.import_module(b) for a, b in order]
+
     for order in (pairs, [pair[::-1] for pair in pairs]):
-        subprocess.run([sys.executable, "-c", check.format(order)], check=True)
+        assert all(forked(same, order)())
 
 
 def test_the_lists_are_as_long_as_they_were_when_counted():

@@ -84,8 +84,8 @@ def declare(cfg, pairs: list[list[str]]) -> None:
 
 def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
     """INPUT's size and statistics: as set, else the tower's for a config or a trainer of this project, else Dassl's."""
-    from clip import InputError, load_clip
-    from clip.backbones import ImageFacts, image_facts
+    from clip import InputError
+    from clip.weights import facts_of_images
     from dassl.config import merge_opts
     from dassl.engine import TRAINER_REGISTRY
     from trainers._base import PromptTrainer
@@ -97,9 +97,7 @@ def _fill_image_facts(cfg, usual: dict, config_file: str) -> None:
     ours = ours or trainer in TRAINER_REGISTRY and issubclass(TRAINER_REGISTRY.get(trainer), PromptTrainer)
     if ours and len(given) < len(usual):
         with contextlib.suppress(InputError):               # raised again where the towers are loaded
-            if (known := image_facts(name)) is None:
-                clip = load_clip(name)
-                known = ImageFacts(clip.image_size, clip.mean, clip.std)
+            known = facts_of_images(name)
             facts = {"SIZE": (known.size, known.size), "PIXEL_MEAN": list(known.mean), "PIXEL_STD": list(known.std),
                      "INTERPOLATION": known.interpolation}
     cfg.INPUT.update(usual | facts)
