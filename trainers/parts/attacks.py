@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip import InputError
 
@@ -75,7 +75,20 @@ def pgd(logits_of: LogitsOf, images: Tensor, labels: Tensor, eps: float, step_si
 
 
 @contextlib.contextmanager
-def _put_back(parameters: Sequence[Tensor]):
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter of the model requires a gradient inside, so that an attack records its images alone."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _put_back(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Their values are the former ones afterwards."""
     before = [p.detach().clone() for p in parameters]
     try:
@@ -141,12 +154,17 @@ def random_search(logits_of: LogitsOf, images: Tensor, labels: Tensor, eps: floa
 
 
 def first_perturbation(images: Tensor, eps: float, norm: str, generator: torch.Generator | None = None) -> Tensor:
-    """Uniform in the cube ("linf"); of a uniform length in a normal direction ("l2"), as TeCoA draws it."""
+    """Uniform in the cube ("linf"); of a uniform length in a normal direction ("l2"), as TeCoA draws them."""
     if norm == "linf":
-        return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
-    delta = torch.empty_like(images).normal_(generator=generator)
+        return (2 * _uniform(images, generator) - 1) * eps
+    delta = torch.randn_like(images) if generator is None else torch.empty_like(images).normal_(generator=generator)
     lengths = lengths_of(delta)
-    return delta * torch.zeros_like(lengths).uniform_(0, 1, generator=generator) / lengths * eps
+    return delta * _uniform(lengths, generator) / lengths * eps
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """In [0, 1). Without a generator by the `*_like` draw, which is a whole batch's in several processes."""
+    return torch.rand_like(like) if generator is None else torch.empty_like(like).uniform_(generator=generator)
 
 
 def direction(gradient: Tensor, norm: str) -> Tensor:

@@ -64,16 +64,15 @@ def _added(images: Tensor, cells: Sequence[Tensor], scales: Sequence[int], multi
     return images
 
 
-def other_labels(labels: Tensor, classes: int, generator: torch.Generator | None = None) -> Tensor:
-    """(B,) random labels, none of them the image's own; drawn with torch's global stream by default.
+def other_labels(labels: Tensor, classes: int) -> Tensor:
+    """(B,) random labels, none of them the image's own; drawn with torch's global stream.
 
     The authors draw among all labels, so that of C classes one image in C has its own as its target.
     """
     if classes < 2:
         raise InputError(f"Another label takes at least 2 classes, got {classes}.")
-    shift = torch.randint(1, classes, labels.shape, generator=generator,
-                          device=generator.device if generator else labels.device)
-    return (labels + shift.to(labels.device)) % classes
+    shift = 1 + (torch.rand_like(labels, dtype=torch.float64) * (classes - 1)).long()
+    return (labels + shift) % classes
 
 
 def same_draws(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
