@@ -57,7 +57,7 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(
             f"{name} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, which is {transforms}."
             if method.normalised else
-            f"{name} learns pixels and normalises the image after them; take \"normalize\" out of "
+            f"{name} changes pixels in [0, 1] and normalises the image after that; take \"normalize\" out of "
             f"INPUT.TRANSFORMS, which is {transforms}.")
 
 

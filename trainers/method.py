@@ -23,7 +23,7 @@ class Method:
     adapts: what it learns from at test time: "" nothing; "image" each one by itself, forgotten after it; "stream" all
         that came before.
     needs_vit: it acts on the tokens of a vision transformer.
-    normalised: images come normalised from the loader; not so where a prompt works in pixel space.
+    normalised: images come normalised from the loader; not so where a prompt or an attack works in pixel space.
     border: it learns a border around a smaller image, whose side is INPUT.SIZE.
     rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.

@@ -50,6 +50,7 @@ RULES = (                                # what keys take, in words and as a tes
     ("0 or more epochs", _whole(0), "OPTIM", "MAX_EPOCH"),
     ("a number from 0 to 1", _between(0, 1), "INPUT", "RGS_P GB_P"),
     ("0 or more", _whole(0), "INPUT", "CROP_PADDING CUTOUT_LEN"),
+    ("0 or more steps", _whole(0), "OPTIM", "WARMUP_STEPS"),
     ("0 to 100", _whole(0, 100), "INPUT", "CUTOUT_N RANDAUGMENT_N"),
     ("0 to 30", _between(0, 30), "INPUT", "RANDAUGMENT_M"),
     ("an odd number of pixels", lambda v: _whole(1)(v) and v % 2 == 1, "INPUT", "GB_K"),

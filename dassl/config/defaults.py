@@ -106,6 +106,8 @@ def get_cfg_default() -> CN:
     c.WARMUP_TYPE = "linear"                # linear or constant
     c.WARMUP_CONS_LR = 1e-5
     c.WARMUP_MIN_LR = 1e-5
+    c.WARMUP_STEPS = 0                      # in place of these: steps of a rate that rises evenly to LR; for a cosine
+                                            # schedule per iteration, which then covers the steps that are left
     c.WARMUP_RECOUNT = True                 # the schedule counts its epochs from the end of the warm-up
 
     c = cfg.TRAIN = CN()

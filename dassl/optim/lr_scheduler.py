@@ -5,8 +5,10 @@ copy that was tied to the old optimiser and its rate froze; here its numbers are
 """
 from __future__ import annotations
 
+import math
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, StepLR
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
@@ -87,6 +89,8 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
     if name not in AVAI_SCHEDS:
         raise UserError(f"OPTIM.LR_SCHEDULER is one of {', '.join(AVAI_SCHEDS)}; got {name!r}."
                         f"{nearest(name, AVAI_SCHEDS)}")
+    if optim_cfg.get("WARMUP_STEPS", 0):
+        return _after_rising(optimizer, optim_cfg, max_epoch)
     if name == "single_step":
         step = stepsize[-1] if isinstance(stepsize, (list, tuple)) else stepsize
         scheduler = StepLR(optimizer, step * steps_per_epoch if step > 0 else max_epoch, gamma=optim_cfg.GAMMA)
@@ -106,3 +110,21 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
     if optim_cfg.WARMUP_TYPE == "linear":
         return LinearWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR)
     raise UserError(f'OPTIM.WARMUP_TYPE is "constant" or "linear"; got {optim_cfg.WARMUP_TYPE!r}.')
+
+
+def _after_rising(optimizer: Optimizer, optim_cfg, steps: int) -> LRScheduler:
+    """(step + 1) / warm-up of the rate, then half a cosine over what is left, to 0.
+
+    Source: WiSE-FT (Wortsman et al., CVPR 2022), src/models/utils.py cosine_lr; TeCoA and FARE have the same.
+    """
+    warmup = optim_cfg.WARMUP_STEPS
+    if not 0 < warmup < steps or optim_cfg.WARMUP_EPOCH > 0 or optim_cfg.LR_SCHEDULER != "cosine":
+        raise UserError(f"OPTIM.WARMUP_STEPS must be less than the {steps} steps of a cosine schedule without "
+                        f"OPTIM.WARMUP_EPOCH, got {warmup} of {optim_cfg.LR_SCHEDULER!r} with WARMUP_EPOCH "
+                        f"{optim_cfg.WARMUP_EPOCH}. 0 leaves it out.")
+
+    def share(step: int) -> float:
+        done = (step - warmup) / (steps - warmup)
+        return (step + 1) / warmup if step < warmup else (1 + math.cos(math.pi * done)) / 2
+
+    return LambdaLR(optimizer, share)

@@ -12,7 +12,7 @@ from tools.checkup.finding import NOTE, PROBLEM, Finding
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 NEEDED_FOR = {"serve": "tools/predict.py --serve", "onnx": "tools/export.py", "share": "tools/share.py with the hub",
-              "cluster": "tools/sweep.py --launcher", "test": "bash scripts/test.sh"}
+              "cluster": "tools/sweep.py --launcher", "robust": "tools/evaluate.py", "test": "bash scripts/test.sh"}
 
 
 def check() -> Iterator[Finding]:

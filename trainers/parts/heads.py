@@ -187,3 +187,11 @@ class NormalisingHead(CosineHead):
     def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
         """(B, D) and (C, D), or texts of each image (B, C, D), -> (B, C)."""
         return super().forward(F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1), clip)
+
+
+class EmbeddingHead(NormalisingHead):
+    """The same, which also gives the image features as they came: "embeddings" (B, D)."""
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """(B, D) and (C, D) -> (B, C), and the embeddings."""
+        return super().forward(image_features, text_features, clip), {"embeddings": image_features}

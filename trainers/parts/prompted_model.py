@@ -119,6 +119,8 @@ class PromptedModel(nn.Module):
         visual, text_tuner: tuners of the image and the text tower; bricks.
         pixel: a brick that changes the images before the tower. Where it works in pixel space, images are normalised
             here, after it.
+        takes_pixels: images come in [0, 1] and are normalised here in any case, before a brick that does not work in
+            pixel space.
         tower: released weights of `clip`, see `FrozenCLIP.trainable`.
         want: what is read from the image tower, see `FrozenCLIP.encode_image`. text_want: from the text tower.
         saved_as: names of the learned parameters in a checkpoint, see `PromptLearner`.
@@ -130,7 +132,8 @@ class PromptedModel(nn.Module):
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
                  tower: nn.ParameterDict | None = None, want="pooled", text_want="pooled",
-                 saved_as: Mapping[str, str | Sequence[str]] | None = None, stream: Stream | None = None):
+                 saved_as: Mapping[str, str | Sequence[str]] | None = None, stream: Stream | None = None,
+                 takes_pixels: bool = False):
         super().__init__()
         head = head or CosineHead()
         if text is None and not getattr(head, "knows_classes", False):
@@ -138,6 +141,7 @@ class PromptedModel(nn.Module):
         if visual is not None:
             clip.require_tokens("A visual prompt")
         self.clip, self.want, self.text_want, self.stream = clip, want, text_want, stream
+        self.takes_pixels = takes_pixels or getattr(pixel, "in_pixel_space", False)
         bricks = {"text": text, "visual": visual, "text_tuner": text_tuner, "pixel": pixel, "tower": tower,
                   getattr(head, "saved_name", "head"): head}
         self.prompt_learner = PromptLearner({k: v for k, v in bricks.items() if isinstance(v, nn.Module)}, saved_as)
@@ -178,7 +182,8 @@ class PromptedModel(nn.Module):
         return getattr(self.brick("text"), "conditional", False)
 
     def text_features(self, image_features: Tensor | None = None) -> Tensor | None:
-        """See `Output`. In evaluation without gradients they are computed once and kept until anything learned changes.
+        """See `Output`. In evaluation, where nothing of them learns, they are computed once and kept until anything
+        learned changes.
 
         Args:
             image_features: (B, D), for a conditional text brick.
@@ -190,7 +195,8 @@ class PromptedModel(nn.Module):
         """Text features, normalised or as the tower gives them."""
         if self.fixed_text is not None or "text" not in self.prompt_learner:
             return self.fixed_text
-        if torch.is_grad_enabled() or self.prompt_learner.training or self.is_conditional:
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.prompt_learner.parameters())
+        if learns or self.prompt_learner.training or self.is_conditional:
             return self._encode_text(image_features)
         # Whatever is learned may act on the text side, and so may weights of the towers that were exchanged.
         parameters = (*self.prompt_learner.parameters(), *self.clip.parameters())
@@ -225,10 +231,11 @@ class PromptedModel(nn.Module):
         """
         if images.dim() == 5:
             return self._clip_features(images, unit_norm)
-        if (pixel := self.brick("pixel")) is not None:
-            images = pixel(images)                                                # (B, 3, S, S) or (v, B, 3, S, S)
-            if pixel.in_pixel_space:
-                images = (images - self.mean) / self.std
+        pixel = self.brick("pixel") or nn.Identity()
+        first = getattr(pixel, "in_pixel_space", False)
+        images = pixel(images) if first else images                               # (B, 3, S, S) or (v, B, 3, S, S)
+        images = (images - self.mean) / self.std if self.takes_pixels else images
+        images = images if first else pixel(images)
         features = self.clip.encode_image(images.flatten(0, -4), self.brick("visual"), want=self.want,
                                           joint=self.joint, unit_norm=unit_norm)
         views = getattr(self.brick("visual"), "views", None)                      # a tuner may let images pass v times
@@ -246,7 +253,7 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1) if unit_norm else features
 
     def forward(self, images: Tensor) -> Output:
-        """Images (B, 3, H, W) or clips of frames (B, T, 3, H, W), normalised unless a prompt works in pixel space."""
+        """Images (B, 3, H, W) or clips of frames (B, T, 3, H, W), normalised unless the model `takes_pixels`."""
         return self.compare(self.image_features(images, self.unit_norm))
 
     def compare(self, image_features: Tensor, text_features: Tensor | None = None) -> Output:

@@ -1,0 +1,1 @@
+"""What breaks a classifier: attacks, corruptions, covered and exchanged patches of its images."""
