@@ -1,7 +1,8 @@
-"""Fixed sentences, encoded in every step where something in the text tower learns."""
+"""Fixed sentences, encoded in every step where something in the text tower learns; and captions of images."""
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from clip import FrozenCLIP, TextTokens, embed_texts
 
@@ -24,3 +25,27 @@ class Sentences(nn.Module):
 
     def forward(self) -> TextTokens:
         return TextTokens(self.embeddings, self.eot, self.prefix, self.read_at)
+
+
+class TunedSentences(nn.Module):
+    """Without parameters of its own, for a text tower whose token embeddings learn too: they are looked up each time.
+
+    Args:
+        sentences: P lists of C each.
+    """
+
+    def __init__(self, clip: FrozenCLIP, sentences: list[list[str]]):
+        super().__init__()
+        self._clip, self.sentences = [clip], sentences          # in a list: the towers are no part of this brick
+        for own in sentences:
+            embed_texts(clip, own)                              # which says what is too long, or not known
+
+    def forward(self) -> list[TextTokens]:
+        return [embed_texts(self._clip[0], own, share=True, words=()) for own in self.sentences]
+
+
+def encode_captions(clip: FrozenCLIP, captions: list[str]) -> Tensor:
+    """(B, D), unit norm; equal captions pass the tower once, and what is longer than the context is cut."""
+    distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
+    features = clip.encode_text(embed_texts(clip, list(distinct), words=(), truncate=True))
+    return features[torch.tensor([distinct[caption] for caption in captions], device=features.device)]
