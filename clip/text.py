@@ -49,14 +49,22 @@ def encode_texts(clip: FrozenCLIP, texts: list[str], chunk: int = 256, unit_norm
     return torch.cat([clip.encode_text(TextTokens(e, i), unit_norm=unit_norm) for e, i in shown])
 
 
+def warn_of_long_texts(clip: FrozenCLIP, texts: Sequence[str]) -> None:
+    """One warning that counts the texts that `truncate` cuts."""
+    room = clip.context_length - 2
+    if long := [text for text in texts if len(clip.tokenizer.encode(text)) > room]:
+        logger.warning("%s of %s texts are longer than the %d tokens that the text tower takes, and are cut, first %r",
+                       f"{len(long):,}", f"{len(texts):,}", room, long[0][:80])
+
+
 def warn_of_unknown_words(clip: FrozenCLIP, texts: list[str]) -> None:
     """One warning that names the words the embedded model was never trained on; silent for a full vocabulary."""
     if clip.known_tokens is None:
         return
-    unknown = {int(i) for i in clip.tokenizer.tokenize(texts, clip.context_length).unique()} - clip.known_tokens - {0}
+    unknown = {i for text in texts for i in clip.tokenizer.encode(text)} - clip.known_tokens
     if unknown:
         words = sorted({w for t in texts for w in t.replace(",", " ").replace(".", " ").split()
-                        if unknown & {int(i) for i in clip.tokenizer.tokenize(w)[0]}})
+                        if unknown & set(clip.tokenizer.encode(w))})
         logger.warning("The embedded CLIP was never trained on %s: what it says of them means nothing. "
                        "It knows digits, letters, shapes, colours and textures.",
                        ", ".join(words) or ", ".join(clip.tokenizer.decode([i]).strip() for i in sorted(unknown)))

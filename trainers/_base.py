@@ -66,8 +66,9 @@ class PromptTrainer(Method, TrainerX):
 
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
-        if (missing := getattr(self.dm.dataset, "captions_alone", "")) and not self.learns_pairs:
-            raise UserError(f"{type(self).__name__} {missing}")
+        if (without := getattr(self.dm.dataset, "captions_alone", "")) and self.learns != "nothing" \
+                and not self.learns_pairs:
+            raise UserError(f"{type(self).__name__} {without}")
         self.model, self.mixed = build_to_train(type(self), self.cfg, self.classes, self.device)
         learner = self.model.prompt_learner
         if self.learns != "nothing":

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP
-from clip.templates import IMAGENET_80
+from clip.templates import IMAGENET_80, fill
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from trainers._checks import as_user_error
 from trainers.fine_tuning import ImageTowerTuner, add_options
 from trainers.parts.prompted_model import Output
 from trainers.parts.teacher import context_features
@@ -39,6 +40,9 @@ class CARFT(ImageTowerTuner):
         if not c.BETA >= 0 or len(c.CONTEXTS) == 1:
             raise UserError("TRAINER.CARFT needs a BETA of at least 0 and at least 2 CONTEXTS, or none for CLIP's own, "
                             f"got {c.BETA} and {len(c.CONTEXTS)}.")
+        with as_user_error():
+            for template in c.CONTEXTS:
+                fill(template, [""])
 
     @cached_property
     def teacher(self) -> FrozenCLIP:

@@ -24,7 +24,7 @@ from trainers.parts.classes import Classes
 from trainers.parts.heads import EnsembleHead
 from trainers.parts.pairs import contrastive
 from trainers.parts.prompted_model import Output, PromptedModel
-from trainers.parts.sentences import TunedSentences, encode_captions
+from trainers.parts.sentences import TunedSentences, encode_captions, warn_of_captions
 
 MOST_LOG_SCALE = 4.6052
 
@@ -54,6 +54,12 @@ class FLYP(FineTuner):
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
         return {} if {"tower.token_embedding/weight", "tower.visual/proj"} <= weights.keys() else None
+
+    def before_train(self) -> None:
+        super().before_train()
+        own = getattr(self.dm.dataset, "captions", None) or {}
+        seen = {caption for item in self.dm.dataset.train_x if own for caption in own[item.impath]}
+        warn_of_captions(self.model.clip, sorted(seen))
 
     def captions(self, batch: dict) -> list[str]:
         """One of each image: of the dataset's, or a sentence of its class; which one is drawn."""

@@ -19,7 +19,7 @@ def test_five_steps_are_those_of_the_authors_code(golden, tiny_clip_weights):
     model.prompt_learner.load_state_dict({"perturbation": theirs.tensor("param/perturbation")})
     program = model.brick("pixel").program
     rim = theirs.tensor("mask").bool()
-    # Under the image their canvas keeps what it started with, which is zero but in this file; so it is the image's here.
+    # Under the image their canvas keeps what it started with: zero, but not in this file. Here it is the image's.
     inside = theirs.tensor("param/perturbation")[:, 4:-4, 4:-4]
     images, labels = theirs.tensor("images").float() + inside, theirs.tensor("labels")
     with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clip import FrozenCLIP, TextTokens, embed_texts
+from clip import FrozenCLIP, TextTokens, embed_texts, warn_of_long_texts, warn_of_unknown_words
 
 
 class Sentences(nn.Module):
@@ -31,17 +31,23 @@ class TunedSentences(nn.Module):
     """Without parameters of its own, for a text tower whose token embeddings learn too: they are looked up each time.
 
     Args:
-        sentences: P lists of C each.
+        sentences: P lists of C each; what is longer than the context is cut.
     """
 
     def __init__(self, clip: FrozenCLIP, sentences: list[list[str]]):
         super().__init__()
         self._clip, self.sentences = [clip], sentences          # in a list: the towers are no part of this brick
         for own in sentences:
-            embed_texts(clip, own)                              # which says what is too long, or not known
+            warn_of_captions(clip, own)
 
     def forward(self) -> list[TextTokens]:
-        return [embed_texts(self._clip[0], own, share=True, words=()) for own in self.sentences]
+        return [embed_texts(self._clip[0], own, share=True, words=(), truncate=True) for own in self.sentences]
+
+
+def warn_of_captions(clip: FrozenCLIP, captions: list[str]) -> None:
+    """Of those that are too long, and of words that the towers do not know."""
+    warn_of_long_texts(clip, captions)
+    warn_of_unknown_words(clip, captions)
 
 
 def encode_captions(clip: FrozenCLIP, captions: list[str]) -> Tensor:
