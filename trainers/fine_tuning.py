@@ -84,3 +84,11 @@ class ImageTowerTuner(FineTuner):
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
         return "a linear classifier" if options.LEARN_HEAD else ""
+
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        head = {"head.weight", "head.bias"} <= weights.keys()
+        tower = [name for name in weights if name.startswith("tower.visual/")]
+        if not any("conv1" in name for name in tower) or len(tower) + 2 * head != len(weights):
+            return None
+        return {"LEARN_HEAD": head}

@@ -23,11 +23,3 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class WiSEFT(ImageTowerTuner):
     section, schedule_per = "WISEFT", "iteration"
-
-    @classmethod
-    def options_of(cls, weights: dict) -> dict | None:
-        head = {"head.weight", "head.bias"} <= weights.keys()
-        tower = [name for name in weights if name.startswith("tower.visual/")]
-        if not any("conv1" in name for name in tower) or len(tower) + 2 * head != len(weights):
-            return None
-        return {"LEARN_HEAD": head}
