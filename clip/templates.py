@@ -25,6 +25,15 @@ IMAGENET_60 = (
     "a sketch of the {}.", "a embroidered {}.", "a pixelated photo of a {}.", "itap of the {}.",
 )
 
+# All 80.  Source: the same notebook; WiSE-FT (58b7a4b) and FLYP (215d5bb) make their ImageNet classifiers from them.
+IMAGENET_80 = (
+    *IMAGENET_60, "a jpeg corrupted photo of the {}.", "a good photo of a {}.", "a plushie {}.",
+    "a photo of the nice {}.", "a photo of the small {}.", "a photo of the weird {}.", "the cartoon {}.",
+    "art of the {}.", "a drawing of the {}.", "a photo of the large {}.", "a black and white photo of a {}.",
+    "the plushie {}.", "a dark photo of a {}.", "itap of a {}.", "graffiti of the {}.", "a toy {}.", "itap of my {}.",
+    "a photo of a cool {}.", "a photo of a small {}.", "a tattoo of the {}.",
+)
+
 # Sentences of several datasets and of CLIP's for ImageNet, in the order of LASP's configs (5b1e8d9, one list for all
 # datasets); one of them stands there twice.
 MIXED_35 = (

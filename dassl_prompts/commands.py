@@ -22,6 +22,7 @@ COMMANDS = {
     "new-trainer": "write a trainer, its configs and its test",
     "checkpoint": "look into a checkpoint, and convert it",
     "merge": "a run's towers as one plain CLIP file",
+    "interpolate": "accuracy between the weights before and after fine-tuning",
     "calibrate": "fit a run's temperature on validation images",
     "export": "a run as an ONNX file",
     "share": "runs to and from the Hugging Face hub, or a folder",

@@ -84,15 +84,20 @@ def held_out_combinations() -> list[tuple[int, int, int]]:
     return [(s, c, t) for s, c, t in shape_combinations() if (2 * s + c + s // 3) % 3 == 1]
 
 
+def shape_backgrounds(combination: tuple[int, int, int], shift: str = "none") -> np.ndarray:
+    """What is behind the shape in all images of one class, (80,) indices into `rendering.BACKGROUNDS`."""
+    number, count = shape_combinations().index(combination), sum(SHAPES_PER_CLASS.values())
+    if shift == "recoloured":
+        others = [i for i in range(len(COLOURS)) if i != combination[1]]
+        return len(GREYS) + np.random.RandomState([12, number]).choice(others, count)
+    return np.random.RandomState([11, number]).randint(len(GREYS), size=count)
+
+
 def shape_images(combination: tuple[int, int, int], shift: str = "none") -> np.ndarray:
     """All images of one class, train then val then test, (80, 64, 64, 3) uint8; a shift keeps the geometry."""
     number = shape_combinations().index(combination)
-    count = sum(SHAPES_PER_CLASS.values())
-    background = np.random.RandomState([11, number]).randint(len(GREYS), size=count)
-    if shift == "recoloured":
-        others = [i for i in range(len(COLOURS)) if i != combination[1]]
-        background = len(GREYS) + np.random.RandomState([12, number]).choice(others, count)
-    columns = (np.full(count, i) for i in combination)
+    background = shape_backgrounds(combination, shift)
+    columns = (np.full(len(background), i) for i in combination)
     images = render_shapes(np.random.RandomState([10, number]), *columns, background, size=64, shift=shift, noise=0.0)
     return np.round(images * 255).astype(np.uint8)
 

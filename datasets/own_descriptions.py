@@ -115,6 +115,26 @@ _FORMS = {
 }
 
 
+# Captions of an image say all that is known of it.
+_SHAPE_CAPTIONS = ("a photo of {a_whole} on a {background} background.", "{a_whole} on a {background} background",
+                   "a picture of {a_whole} on a {background} background.",
+                   "this is {a_whole} on a {background} background.")
+_DIGIT_CAPTIONS = ("a photo of the digit {word}.", "a picture of the handwritten digit {word}.",
+                   "this is the number {word}, written by hand.", "a drawing of the digit {word}.",
+                   "an image of the number {figure}.")
+
+
+def shape_captions(has: dict[str, str], background: str) -> tuple[str, ...]:
+    """Of an image of a class with these attributes ("shape", "colour", "texture") on a background."""
+    whole = _with_article(f"{has['colour']} {has['texture']} {has['shape']}")
+    return tuple(frame.format(a_whole=whole, background=background) for frame in _SHAPE_CAPTIONS)
+
+
+def digit_captions(name: str) -> tuple[str, ...]:
+    """Of an image of the digit that this English word names."""
+    return tuple(frame.format(word=name, figure=_FORMS[name][0]) for frame in _DIGIT_CAPTIONS)
+
+
 def shape_descriptions(attributes: dict[str, dict[str, str]]) -> Descriptions:
     """24 sentences of each kind about each class.
 

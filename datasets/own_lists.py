@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _COLUMNS = {"path": ("path", "image", "file", "filename", "filepath", "impath", "image_path"),
             "label": ("label", "target", "class_id", "class_index"),
             "classname": ("classname", "class_name", "class", "name"), "split": ("split", "set", "subset")}
+_PAIR_COLUMNS = {"path": (*_COLUMNS["path"], "file_name"), "caption": ("caption", "title", "text", "sentence"),
+                 "split": _COLUMNS["split"]}
 
 
 def read_own(path: Path, test_only: bool = False) -> list[Row]:
@@ -46,7 +48,7 @@ def read_own(path: Path, test_only: bool = False) -> list[Row]:
 
 def _list(file: Path) -> Iterator[Row]:
     """Rows of a list; paths count from the folder that the list lies in."""
-    records = _json(file) if file.suffix.lower() == ".json" else _csv(file)
+    records = _with_known_columns(file, _json(file) if file.suffix.lower() == ".json" else _csv(file))
     by_number = all(_is_whole(record.get("label")) for record in records)
     names: dict[int | str, str] = {}
     seen: dict[str, tuple[int | str, str]] = {}
@@ -117,7 +119,7 @@ def _csv(file: Path) -> list[dict]:
                         'Close it, or write "" for a quote within a text.') from error
     if twice := sorted(name for name, count in Counter(columns).items() if name and count > 1):
         raise UserError(f"{file} has two columns {twice[0]!r}. Rename the one that is not meant.")
-    return _with_known_columns(file, rows)
+    return rows
 
 
 def _json(file: Path) -> list[dict]:
@@ -136,7 +138,54 @@ def _json(file: Path) -> list[dict]:
                 raise UserError(f"{file}: a list of images, or such lists named train, val and test, is expected; each "
                                 f"image as {{path, label, classname}} or [path, label, classname]; got {item!r}.")
             rows.append({**item, "split": split} if split else item)
-    return _with_known_columns(file, rows)
+    return rows
+
+
+def _json_lines(file: Path) -> list[dict]:
+    """One object a line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no JSON in UTF-8 ({error}). Save it again as one.") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line, object_pairs_hook=_once) if line.strip() else None
+        except ValueError as error:
+            raise UserError(f"{file}, line {number} is no JSON ({error}).") from error
+        if row is not None and not isinstance(row, dict):
+            raise UserError(f"{file}, line {number} is no object with path and caption, got {row!r}.")
+        rows += [] if row is None else [row]
+    return rows
+
+
+def read_pairs(file: Path) -> list[tuple[str, str, str]]:
+    """(absolute path, caption, split) of each row of a list; the split is "" where the row has none.
+
+    Args:
+        file: .csv, .tsv, .txt or .jsonl; paths count from its folder.
+    Raises:
+        UserError: no such columns, a row without one of them, an unknown split, an image in two splits, no such image.
+    """
+    rows = _with_known_columns(file, (_json_lines if file.suffix.lower() == ".jsonl" else _csv)(file), _PAIR_COLUMNS)
+    found, splits = [], {}
+    for number, row in enumerate(rows, 1):
+        where = f"{file}, pair {number}"
+        if not all(isinstance(row.get(key), str) and row[key].strip() for key in ("path", "caption")):
+            raise UserError(f"{where} lacks its path or its caption: {row}. Both are text that is not empty.")
+        split = str(row.get("split") or "").strip().lower()
+        if split and split not in SPLITS:
+            raise UserError(f"{where}: split {split!r} is none of train, val and test.")
+        path = os.path.abspath(file.parent / row["path"].strip())
+        if splits.setdefault(path, split) != split:
+            raise UserError(f"{where}: {path} is there twice, in {splits[path] or 'no split'} and in "
+                            f"{split or 'no split'}. An image has one split.")
+        found.append((path, row["caption"].strip(), SPLITS.get(split, "")))
+    absent = [path for path in splits if not os.path.isfile(path)]
+    if absent:
+        raise UserError(f"{file} names {len(absent):,} of {len(splits):,} images that are not there, first "
+                        f"{', '.join(absent[:5])}. Its paths count from {file.parent}, the folder it lies in.")
+    return found
 
 
 def _once(pairs: list[tuple]) -> dict:
@@ -146,17 +195,18 @@ def _once(pairs: list[tuple]) -> dict:
     return found
 
 
-def _with_known_columns(file: Path, rows: list[dict]) -> list[dict]:
+def _with_known_columns(file: Path, rows: list[dict], columns: dict[str, tuple[str, ...]] = _COLUMNS) -> list[dict]:
     head = {str(name).strip().lower(): name for row in rows[:1] for name in row}
-    known = {column: head[alias] for column, aliases in _COLUMNS.items()
+    known = {column: head[alias] for column, aliases in columns.items()
              for alias in reversed(aliases) if alias in head}
-    for column, aliases in _COLUMNS.items():
+    for column, aliases in columns.items():
         if len(both := [head[alias] for alias in aliases if alias in head]) > 1:
             logger.warning("%s: the columns %s may all hold the %s; %s is read", file, " and ".join(both), column,
                            known[column])
-    if rows and ("path" not in known or not known.keys() & {"label", "classname"}):
+    wanted = {"caption"} if "caption" in columns else {"label", "classname"}
+    if rows and ("path" not in known or not known.keys() & wanted):
         raise UserError(f"{file} has the columns {', '.join(head) or 'of an empty line'}; its first line needs path, "
-                        "and label or classname, and split if images have one.")
+                        f"and {' or '.join(sorted(wanted, reverse=True))}, and split if images have one.")
     return [{column: row.get(name) for column, name in known.items()} for row in rows]
 
 

@@ -76,6 +76,20 @@ CSV or JSON file with columns `path`, `label`, `classname` and, optionally, `spl
 stratified by class, always the same for the same files, and reported. `--template "a photo of a {}."` and `--classnames
 FILE` say what your classes are called. See `datasets/folder.py`.
 
+## Pairs of an image and its caption
+
+```bash
+python tools/train.py --trainer FLYP --config-file configs/trainers/FLYP/tiny.yaml --seed 1 --output-dir output/pairs \\
+    --dataset-config-file configs/datasets/image_captions.yaml DATASET.DIR my_pairs
+```
+
+`my_pairs` is a CSV, TSV or JSON-lines file with `path`, `caption` and, optionally, `split`, whose paths count from its
+folder, or a folder with such a file (`captions.csv`, `metadata.jsonl`, ...). An image may have several captions. The
+test asks which caption is an image's own, among the first captions of all validation and test images. Methods that
+learn from classes refuse such a dataset; `--eval-only --model-dir output/pairs` tests the tuned towers on one of
+classes. In `digits_captions` and `shapes_captions` the images of `digits` and `shapes` have captions made from their
+attributes; classes and splits are the same. See `datasets/captions.py`.
+
 ## Add a dataset
 
 Add one row to `CARDS` and one yaml to `configs/datasets`; `tests/datasets/test_cards.py` then asks for one row of facts

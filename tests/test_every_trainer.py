@@ -140,7 +140,7 @@ def test_a_term_called_ce_is_the_cross_entropy_of_its_logits(name, make_cfg):
     """A method that minimises something else calls it otherwise, and tests its formula itself."""
     trainer = build_trainer(make_cfg(name))
     batch = next(iter(trainer.train_loader_x))
-    out, label = trainer.model(trainer.inputs(batch)), batch["label"]
+    out, label = trainer.output(batch), batch["label"]
     terms = trainer.loss(out, batch)
     shares = out.logits.double().exp() / out.logits.double().exp().sum(1, keepdim=True)
     literal = -shares[range(len(label)), label].log().mean().item()

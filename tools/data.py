@@ -19,7 +19,7 @@ from tools.runs.cell import dataset_names  # noqa: E402
 from tools.runs.checkout import default_folder  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
-OWN = "ImageDir"
+OWN = "ImageDir"                  # images of a user's own; pairs of their own are ImageCaptions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +62,7 @@ def act(args: argparse.Namespace) -> int:
 
 def yaml_names() -> dict[str, str]:
     """{file name in configs/datasets: registered name}, but for your own images."""
-    return {stem: name for stem, name in dataset_names().items() if name != OWN}
+    return {stem: name for stem, name in dataset_names().items() if name not in (OWN, "ImageCaptions")}
 
 
 def registered(name: str) -> str:

@@ -11,16 +11,16 @@ from clip.templates import DEFAULT
 from dassl.config import CfgNode
 from dassl.engine import TrainerX
 from dassl.engine.once import training_images
-from dassl.utils import count_num_param
+from dassl.utils import UserError, count_num_param
 from dassl.utils.classes_file import read_classes
 from dassl.utils.tensor_cache import cached_tensor, file_facts
-from dassl.utils.torchtools import load_initial_weights
-from trainers._build import build_on, infer, initial_weights
-from trainers._checks import check_options
+from trainers._build import build_to_train, infer
+from trainers._checks import as_user_error, check_options
 from trainers._memory import with_less_memory_if_need_be
 from trainers.method import Method
 from trainers.parts.classes import Classes
 from trainers.parts.descriptions import load_descriptions
+from trainers.parts.pairs import consistency
 from trainers.parts.prompted_model import Output
 from trainers.seen import say_which_were_seen
 
@@ -56,20 +56,37 @@ class PromptTrainer(Method, TrainerX):
         """What TRAINER.<section>.PREC means on this device."""
         return self.mixed.name
 
+    @property
+    def consistency_weights(self) -> tuple[float, float]:
+        """Of CyCLIP's in-modal and cross-modal losses beside the method's own."""
+        return self.cfg.TRAIN.get("CYCLIP_IN_MODAL", 0.0), self.cfg.TRAIN.get("CYCLIP_CROSS_MODAL", 0.0)
+
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
 
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
-        self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
+        if (without := getattr(self.dm.dataset, "captions_alone", "")) and self.learns != "nothing" \
+                and not self.learns_pairs:
+            raise UserError(f"{type(self).__name__} {without}")
+        self.model, self.mixed = build_to_train(type(self), self.cfg, self.classes, self.device)
         learner = self.model.prompt_learner
-        if (start := initial_weights(self.cfg)) and any(True for _ in learner.parameters()):
-            load_initial_weights(learner, start)
         if self.learns != "nothing":
             self.register_prompts(learner)
+        if any(self.consistency_weights):
+            self._check_consistency()
         self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
                     f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
+
+    def _check_consistency(self) -> None:
+        own_steps = [name for name in ("forward_backward", "gradients")
+                     if getattr(type(self), name) is not getattr(PromptTrainer, name)]
+        if self.learns != "steps" or own_steps:
+            why = "takes steps of its own" if own_steps else "takes none"
+            raise UserError("TRAIN.CYCLIP_IN_MODAL and CYCLIP_CROSS_MODAL add losses to those of a training step, and "
+                            f"{type(self).__name__} {why}. Set both to 0.")
+        self.one_process_only = self.one_process_only or "CyCLIP's losses compare the images of a whole batch"
 
     def weights_loaded(self, directory: str) -> None:
         say_which_were_seen(self.model, self.classes.names, self.cfg.DATASET.NAME, read_classes(directory),
@@ -98,11 +115,18 @@ class PromptTrainer(Method, TrainerX):
         """Sets the gradients of a batch; returns its output, loss terms and their sum, all detached."""
         with self.mixed.autocast():
             out = self.output(batch)
-        terms = self.loss(out, batch)
+        terms = {**self.loss(out, batch), **self.consistency(out, batch)}
         loss = sum(terms.values())
         self.model_zero_grad()
         self.mixed.scaler.scaled(loss).backward()
         return out.detach(), {name: term.detach() for name, term in terms.items()}, loss.detach()
+
+    def consistency(self, out: Output, batch: dict) -> dict[str, Tensor]:
+        """CyCLIP's losses of a batch's pairs of an image and a text, those that have a weight."""
+        if not any(weights := self.consistency_weights):
+            return {}
+        with as_user_error():
+            return consistency(*self.pairs(out, batch), weights)
 
     def step_left_out(self) -> None:
         """What a step does also where nothing is updated: the schedule."""

@@ -13,6 +13,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.checkpoint_files import find_checkpoint, read_weights
 from dassl.utils import UserError
+from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
 from trainers._checks import as_user_error, check_images
 from trainers._precision import MixedPrecision
@@ -49,6 +50,15 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
         if cfg.TRAIN.get("COMPILE", False):
             clip.compile_image_blocks()
         return method.build(clip, classes, options).to(device), mixed
+
+
+def build_to_train(method: type, cfg: CfgNode, classes: Classes,
+                   device: torch.device) -> tuple[PromptedModel, MixedPrecision]:
+    """What `build_on` gives, with what training starts from: weights of MODEL.INIT_WEIGHTS, where they are named."""
+    model, mixed = build_on(method, cfg, classes, device)
+    if (start := initial_weights(cfg)) and any(True for _ in model.prompt_learner.parameters()):
+        load_initial_weights(model.prompt_learner, start)
+    return model, mixed
 
 
 def initial_weights(cfg: CfgNode) -> str:

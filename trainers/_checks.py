@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 
 import torch
@@ -50,6 +51,9 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
     if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
+    for key in ("CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL"):
+        if not 0 <= (weight := cfg.TRAIN.get(key, 0.0)) < math.inf:
+            raise UserError(f"TRAIN.{key} must be a weight of at least 0, got {weight}.")
     if (megabytes := cfg.TRAIN.get("FEATURES_MB", 0)) < 0:
         raise UserError(f"TRAIN.FEATURES_MB must be a number of megabytes, or 0 to keep no features, got {megabytes}.")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:

@@ -11,6 +11,7 @@ from dassl.config import CfgNode
 from dassl.data.transforms import build_transform
 from dassl.metrics import compute_accuracy
 from trainers.parts.classes import Classes
+from trainers.parts.pairs import pairs_of
 from trainers.parts.prompted_model import Output, PromptedModel
 
 
@@ -28,11 +29,12 @@ class Method:
     rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
     half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
+    learns_pairs: from images and their captions, so that it needs no classes.
     one_process_only: why it cannot learn in several processes; "" where it can.
     """
 
     section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
-    needs_vit, normalised, border, half_towers = False, True, False, True
+    needs_vit, normalised, border, half_towers, learns_pairs = False, True, False, True, False
     rates: dict[str, float] = {}
 
     @classmethod
@@ -72,6 +74,14 @@ class Method:
             batch: as the loader gives it, with "img" and "label" on the device.
         """
         return {"ce": F.cross_entropy(out.logits, batch["label"])}
+
+    def pairs(self, out: Output, batch: dict) -> tuple[Tensor, Tensor]:
+        """Image features and the text of each image, both (B, D), unit norm: here, that of its class.
+
+        Raises:
+            InputError: several features of an image, or other than one text of a class.
+        """
+        return pairs_of(out.image_features, out.text_features, batch["label"], self.model.is_conditional)
 
     def measures(self, out: Output, batch: dict) -> dict[str, Tensor]:
         """What the log shows of a batch beside its loss."""

@@ -1,6 +1,7 @@
-"""The mean of what was learned over the epochs of a training, weighted by a Gaussian.
+"""Means of weights: over the epochs of a training, weighted by a Gaussian, and between its start and its end.
 
-Source: PromptSRC (Khattak et al., ICCV 2023), Gaussian weighted prompt aggregation; trainers/promptsrc.py.
+Source: PromptSRC (Khattak et al., ICCV 2023), Gaussian weighted prompt aggregation, trainers/promptsrc.py; WiSE-FT
+(Wortsman et al., CVPR 2022), src/wise_ft.py.
 """
 from __future__ import annotations
 
@@ -67,6 +68,16 @@ class GaussianAverage:
                              f"{len(self.weights)}, nor with another mean or standard deviation: the epochs that it "
                              "holds would have counted otherwise. Train from scratch.")
         self.sums, self.added = dict(state["sums"]), state["added"]
+
+
+@torch.no_grad()
+def interpolate(module: nn.Module, start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> None:
+    """Make the module's parameters (1 - share) * start + share * end, both by the names of these parameters.
+
+    A share above 1 leads beyond the end: with 1 / a, from a mixture of share a back to what was mixed.
+    """
+    for name, value in module.named_parameters():
+        value.copy_((1 - share) * start[name] + share * end[name])
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:

@@ -65,6 +65,40 @@ class LinearHead(nn.Module):
         return F.linear(image_features, self.weight, self.bias)
 
 
+class ZeroShotHead(LinearHead):
+    """Scores W f + b of unit-norm features f, where W is at first the classes' texts times CLIP's scale, and b is 0.
+
+    Args:
+        text_features: (C, D), unit norm.
+    Source: WiSE-FT (Wortsman et al., CVPR 2022), src/models/zeroshot.py and modeling.py ClassificationHead.
+    """
+
+    unit_norm = True
+
+    def __init__(self, clip: FrozenCLIP, text_features: Tensor):
+        super().__init__(clip, len(text_features))
+        with torch.no_grad():
+            self.weight.copy_(clip.scale * text_features)
+
+
+class EnsembleHead(CosineHead):
+    """Cosines with the mean over sentences of each class's features, normalised again.
+
+    Args:
+        num_sentences: P, of each class.
+    Source: CLIP (Radford et al., ICML 2021), section 3.1.4.
+    """
+
+    def __init__(self, num_sentences: int):
+        super().__init__()
+        self.num_sentences = num_sentences
+
+    def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> tuple[Tensor, dict]:
+        """(B, D) and (P * C, D), sentence by sentence -> (B, C), and the means (C, D)."""
+        means = F.normalize(text_features.unflatten(0, (self.num_sentences, -1)).mean(dim=0), dim=-1)
+        return super().forward(image_features, means, clip), {"text_features": means}
+
+
 class ResidualHead(CosineHead):
     """Cosines with the classes' text features plus a learned residual, which is zero at first.
 

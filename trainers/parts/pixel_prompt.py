@@ -87,6 +87,23 @@ class PixelPrompt(_Frame):
         return self.on_canvas(self.squash(self.program))
 
 
+class UnitGradientPrompt(PixelPrompt):
+    """A border without bounds whose gradient is divided by the norm of the whole canvas's, the image's place included.
+
+    Source: EVP (Wu et al., TMLR 2024), main.py train_with_prompt: g / (||g|| + 1e-10), masked afterwards.
+    """
+
+    def __init__(self, size: int = 224, inner: int = 164):
+        super().__init__(size, inner, squash="none")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, inner, inner) in [0, 1] -> (B, 3, S, S), of which the border may leave that range."""
+        border = self.border()
+        if border.requires_grad:
+            border.register_hook(lambda gradient: gradient / (gradient.norm() + 1e-10))
+        return self.pad(images) + border
+
+
 class FramePrompt(_Frame):
     """A frame of `width` pixels that is added to the normalised image; unbounded.
 

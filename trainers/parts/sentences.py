@@ -1,11 +1,12 @@
-"""Fixed sentences, encoded in every step where something in the text tower learns."""
+"""Fixed sentences, encoded in every step where something in the text tower learns; and captions of images."""
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
-from clip import FrozenCLIP, TextTokens, embed_texts
+from clip import FrozenCLIP, TextTokens, embed_texts, warn_of_long_texts, warn_of_unknown_words
 
 
 class Sentences(nn.Module):
@@ -27,7 +28,6 @@ class Sentences(nn.Module):
         self.register_buffer("read_at", (tokens.eot + p).to(tokens.embeddings.device), persistent=False)    # (C,)
 
     def forward(self) -> TextTokens:
-        words, prefix = self.embeddings, self.prefix
-        if self._embed is not None:
-            words, prefix = self._embed(words), None if prefix is None else self._embed(prefix)
-        return TextTokens(words, self.eot, prefix, self.read_at)
+from collections.abc import Callable
+
+import torch

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from clip import FrozenCLIP, InputError, embed_texts
+from clip import FrozenCLIP, InputError, embed_texts, encode_texts
 from trainers.parts.classes import Classes
 
 
@@ -33,6 +33,16 @@ def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[s
         tokens = embed_texts(clip, classes.sentences(template), share=True, words=() if i else classes.names)
         sums = sums + clip.encode_text(tokens, unit_norm=normalise_each)
     return F.normalize(sums, dim=-1) if unit_norm else sums / len(templates)
+
+
+@torch.no_grad()
+def context_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str]) -> Tensor:
+    """(K, D), unit norm: what each sentence says beside the class, its features' mean over classes.
+
+    Source: CAR-FT (Mao et al., IJCV 2024), context prompts.
+    """
+    each = [encode_texts(clip, classes.sentences(template)).mean(dim=0) for template in templates]
+    return F.normalize(torch.stack(each), dim=-1)
 
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:
