@@ -10,10 +10,11 @@ missed:
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers.incremental import IncrementalTrainer, add_options, on_class_token
+from trainers.headed import add_head_options, head_of, on_class_token
+from trainers.incremental import IncrementalTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import Output, PromptedModel
-from trainers.parts.queried import ComposedPrefixes
+from trainers.parts.queried import ComposedPrefixes, QueriedModel
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -22,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.COMPONENTS = 100                  # of all tasks together; at least TRAIN.TASKS
     c.LENGTH = 8                        # of a component: half of it keys, half values
     c.ORTHO = 0.0                       # weight of what is not orthonormal among keys, attentions and components
-    add_options(c)
+    add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
@@ -32,7 +33,8 @@ class CODAPrompt(IncrementalTrainer):
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
-        return on_class_token(clip, classes, ComposedPrefixes(clip, c.BLOCKS, c.COMPONENTS, c.LENGTH), c.HEAD)
+        prompts = ComposedPrefixes(clip, c.BLOCKS, c.COMPONENTS, c.LENGTH)
+        return on_class_token(clip, classes, prompts, c.HEAD, QueriedModel)
 
     def loss(self, out: Output, batch: dict) -> dict:
         ortho = {"ortho": self.options.ORTHO * out.aux["overlap"]} if self.options.ORTHO else {}
@@ -43,4 +45,4 @@ class CODAPrompt(IncrementalTrainer):
         if not {"visual.components", "visual.keys", "visual.attention"} <= weights.keys():
             return None                 # which blocks these are is not in the file
         _, count, length, _ = weights["visual.components"].shape
-        return {"COMPONENTS": count, "LENGTH": length, "HEAD": "linear" if "head.weight" in weights else "texts"}
+        return {"COMPONENTS": count, "LENGTH": length, "HEAD": head_of(weights)}

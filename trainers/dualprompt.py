@@ -10,10 +10,11 @@ Here a test asks the keys of the tasks so far alone; those of later tasks were n
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers.incremental import IncrementalTrainer, add_options, on_class_token
+from trainers.headed import add_head_options, head_of, on_class_token
+from trainers.incremental import IncrementalTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import Output, PromptedModel
-from trainers.parts.queried import DualPrefixes
+from trainers.parts.queried import DualPrefixes, QueriedModel
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -24,7 +25,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.EXPERT_LENGTH = 20
     c.POOL = 10                         # tasks that have prompts of their own; at least TRAIN.TASKS
     c.PULL = 1.0                        # weight of the distance between queries and the task's keys
-    add_options(c)
+    add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
@@ -36,7 +37,7 @@ class DualPrompt(IncrementalTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
         prompts = DualPrefixes(clip, c.SHARED_BLOCKS, c.EXPERT_BLOCKS, c.POOL, (c.SHARED_LENGTH, c.EXPERT_LENGTH))
-        return on_class_token(clip, classes, prompts, c.HEAD)
+        return on_class_token(clip, classes, prompts, c.HEAD, QueriedModel)
 
     def loss(self, out: Output, batch: dict) -> dict:
         return {**super().loss(out, batch), "keys": self.options.PULL * out.aux["distance"]}
@@ -46,4 +47,4 @@ class DualPrompt(IncrementalTrainer):
         if not {"visual.shared", "visual.expert", "visual.keys"} <= weights.keys():
             return None                 # which blocks these are is not in the file
         return {"SHARED_LENGTH": weights["visual.shared"].shape[1], "EXPERT_LENGTH": weights["visual.expert"].shape[2],
-                "POOL": weights["visual.expert"].shape[1], "HEAD": "linear" if "head.weight" in weights else "texts"}
+                "POOL": weights["visual.expert"].shape[1], "HEAD": head_of(weights)}

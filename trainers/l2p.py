@@ -12,7 +12,8 @@ from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, distributed
-from trainers.incremental import IncrementalTrainer, add_options
+from trainers.headed import add_head_options, head_of
+from trainers.incremental import IncrementalTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import Output
 from trainers.parts.queried import MeanTokenHead, PromptPool, QueriedModel
@@ -29,7 +30,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.BATCHWISE = False                 # whether a batch votes for the prompts of all its images, at test time too: the
                                         # authors' way, by which an answer depends on the images tested beside it
     c.CLIP_NORM = 1.0                   # gradients are scaled down to this norm; 0: never
-    add_options(c)
+    add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
@@ -64,7 +65,7 @@ class L2P(IncrementalTrainer):
         if not set(cls.saved_as.values()) <= weights.keys():
             return None                 # how many prompts an image takes is not in the file
         size, length, _ = weights["prompt.prompt"].shape
-        return {"SIZE": size, "LENGTH": length, "HEAD": "linear" if "head.weight" in weights else "texts"}
+        return {"SIZE": size, "LENGTH": length, "HEAD": head_of(weights)}
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), **({"leaks": LEAK} if self.options.BATCHWISE else {})}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dassl.utils import UserError
 
-from .style import BODY, HEADING, SMALL, THEMES, Theme, context, drawable, readable_on, widest
+from .style import HEADING, SMALL, THEMES, Theme, context, drawable, readable_on, widest
 
 CELL, SMALLEST, NUMBERS = 0.46, 0.14, 0.26      # side of a cell, of one among many, of one that has its number: inches
 SIDE = 6.0                                      # a matrix of many cells is squeezed into this: inches

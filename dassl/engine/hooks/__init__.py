@@ -23,4 +23,5 @@ class Hook:
         pass
 
     before_train = before_epochs = before_epoch = before_batches = before_step = after_step = safe_point = ignore
-    after_batches = after_train = before_writing = before_test = before_answer = answered = tested = untested = finished = ignore
+    after_batches = after_train = before_writing = before_test = before_answer = answered = tested = ignore
+    untested = finished = ignore
