@@ -9,6 +9,7 @@ from dassl.config import CfgNode
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tests.parts.five_steps import follow
+from tests.parts.timm_vit import vit_of
 from trainers.l2p import L2P
 from trainers.parts.classes import Classes
 from trainers.parts.queried import ComposedPrefixes, DualPrefixes, PromptPool
