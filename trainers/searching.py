@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import yaml
 
 from dassl.engine.streams import random_streams, set_random_streams
@@ -16,6 +17,7 @@ from trainers.parts.evolution import Evolution, Genes
 from trainers.parts.subnet import PARTS, Dims
 
 FILE, RECIPE = "search.json", "found.yaml"
+Fitness = tuple[float, float]           # accuracy, percent, and cross-entropy
 _SHOWN = 5                              # of each generation, in the log
 
 logger = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ def drawn(evolution: Evolution) -> Genes:
 def search(trainer, evolution: Evolution, generations: int) -> Genes:
     """The best candidate of the last generation, by accuracy on the validation split with the weights as they are.
 
-    The smaller one of equals. Every candidate is compared once. What was compared is kept in search.json of the run
-    folder, from which an interrupted search resumes.
+    Of equals, the one with the smaller cross-entropy there. Every candidate is compared once. What was compared is kept
+    in search.json of the run folder, from which an interrupted search resumes.
     """
     streams, path = random_streams(), Path(trainer.output_dir, FILE)
     key = _key(trainer, evolution, generations)
@@ -49,13 +51,13 @@ def search(trainer, evolution: Evolution, generations: int) -> Genes:
             found = evolution.population(generation, former)
             for genes in found:
                 if genes not in seen:
-                    seen[genes] = _accuracy(trainer, genes)
+                    seen[genes] = _fitness(trainer, genes)
                 if stop.requested():
                     _write(path, key, evolution, generation, found, seen)
                 stop.check()
-            former = sorted(found, key=lambda genes: (-seen[genes], evolution.cost(genes), genes))
+            former = sorted(found, key=lambda genes: (-seen[genes][0], seen[genes][1], genes))
             _write(path, key, evolution, generation, former, seen)
-            best = "".join(f"\n  {seen[genes]:5.1f} %  {evolution.cost(genes):9,d}  {_words(genes)}"
+            best = "".join(f"\n  {seen[genes][0]:5.1f} %  {evolution.cost(genes):9,d}  {_words(genes)}"
                            for genes in former[:_SHOWN])
             logger.info("Search, generation %d of %d: accuracy on validation images, parameters of at most %s, "
                         "dimensions%s", generation + 1, generations, f"{evolution.limit:,}", best)
@@ -83,14 +85,15 @@ def as_recipe(trainer, dims: Dims) -> None:
     logger.info("The found network is the recipe %s", path)
 
 
-def _accuracy(trainer, genes: Genes) -> float:
-    """Percent, on the validation split."""
+def _fitness(trainer, genes: Genes) -> Fitness:
+    """On the validation split."""
     trainer.parts.choose(rows(genes))
-    right = images = 0
+    right = images = loss = 0
     for _, scores, label in trainer.answers(trainer.val_loader, "val"):
         right += int((scores.argmax(dim=1) == label).sum())
+        loss += float(F.cross_entropy(scores.float(), label, reduction="sum"))
         images += len(label)
-    return 100.0 * right / images
+    return 100.0 * right / images, loss / images
 
 
 def _words(genes: Genes) -> str:
@@ -109,13 +112,13 @@ def _key(trainer, evolution: Evolution, generations: int) -> str:
     return digest.hexdigest()
 
 
-def _former(path: Path, key: str) -> dict[Genes, float]:
+def _former(path: Path, key: str) -> dict[Genes, Fitness]:
     """What an interrupted search of the same key has compared."""
     try:
         stored = json.loads(path.read_text())
         if stored["key"] != key:
             return {}
-        seen = {tuple(one["genes"]): one["accuracy"] for one in stored["compared"]}
+        seen = {tuple(one["genes"]): (one["accuracy"], one["loss"]) for one in stored["compared"]}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
@@ -126,9 +129,10 @@ def _former(path: Path, key: str) -> dict[Genes, float]:
 
 
 def _write(path: Path, key: str, evolution: Evolution, generation: int, population: list[Genes],
-           seen: dict[Genes, float]) -> None:
+           seen: dict[Genes, Fitness]) -> None:
     def shown(genes: Genes) -> dict:
-        return {"genes": list(genes), "accuracy": seen[genes], "parameters": evolution.cost(genes)}
+        return {"genes": list(genes), "accuracy": seen[genes][0], "loss": seen[genes][1],
+                "parameters": evolution.cost(genes)}
 
     content = {"key": key, "limit": evolution.limit, "choices": list(evolution.choices), "generation": generation,
                "genes": f"{', '.join(PARTS)}: the dimensions of all blocks one after the other",

@@ -141,7 +141,7 @@ def run(make_cfg, folder, resume="", stop_at=None, monkeypatch=None):
     cfg = make_cfg("NOAH", *SMALL, "OPTIM.MAX_EPOCH", 2, "TRAINER.NOAH.SHARE", 0.5, output=folder)
     cfg.defrost()
     cfg.RESUME = resume
-    trainer, count, accuracy = build_trainer(cfg), [], searching._accuracy
+    trainer, count, accuracy = build_trainer(cfg), [], searching._fitness
 
     def counted(trainer, genes):
         count.append(genes)
@@ -149,13 +149,13 @@ def run(make_cfg, folder, resume="", stop_at=None, monkeypatch=None):
             signal.raise_signal(signal.SIGTERM)
         return accuracy(trainer, genes)
 
-    monkeypatch.setattr(searching, "_accuracy", counted)
+    monkeypatch.setattr(searching, "_fitness", counted)
     try:
         with stop.on_signals():
             trainer.train()
     except SystemExit:
         trainer.close_loaders()
-    monkeypatch.setattr(searching, "_accuracy", accuracy)
+    monkeypatch.setattr(searching, "_fitness", accuracy)
     return trainer, count
 
 
@@ -174,7 +174,7 @@ def test_a_search_resumes_with_what_it_compared_and_its_result_is_a_recipe(make_
     found = [record["found"][part] for part in ("prompt", "lora", "adapter")]
     assert record["found_parameters"] == parameters_of(found, 64) <= record["limit"] == 900
     search = json.loads((tmp_path / "cut" / "search.json").read_text())
-    best = max(search["population"], key=lambda one: (one["accuracy"], -one["parameters"]))
+    best = max(search["population"], key=lambda one: (one["accuracy"], -one["loss"]))
     assert searching.rows(best["genes"]) == found and all(one["parameters"] <= 900 for one in search["compared"])
     recipe = load_recipe(str(tmp_path / "cut" / "found.yaml"))
     cfg = train.setup_cfg(train.parser().parse_args(recipe.cell("digits", 4, 1).arguments("data", "output")))
