@@ -179,6 +179,8 @@ def test_a_search_resumes_with_what_it_compared_and_its_result_is_a_recipe(make_
     recipe = load_recipe(str(tmp_path / "cut" / "found.yaml"))
     cfg = train.setup_cfg(train.parser().parse_args(recipe.cell("digits", 4, 1).arguments("data", "output")))
     c = cfg.TRAINER.SUBNET
+    assert recipe.cell("digits", 4, 1).folder.parts[2].startswith("cut-subnet_")
+    assert (cfg.OPTIM.LR, cfg.MODEL.BACKBONE.NAME) == (again.cfg.OPTIM.LR, again.cfg.MODEL.BACKBONE.NAME)
     assert cfg.TRAINER.NAME == "SubNet" and [list(c.PROMPT), list(c.LORA), list(c.ADAPTER)] == found
     assert yaml.safe_load((tmp_path / "cut" / "found.yaml").read_text())["epochs"] == 1
 
