@@ -84,6 +84,13 @@ class Attention(nn.Module):
         y = self.out_proj(x)
         return y if project is None else project("out", x, y)
 
+    def behind(self, prefix: tuple[Tensor, Tensor] | None, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (N, h, L, d) behind the keys and values (N, p, W) of a prefix, if there is one."""
+        if prefix is None:
+            return k, v
+        keys, values = (self._split(part.to(k.dtype))[0] for part in prefix)
+        return torch.cat([keys, k], dim=-2), torch.cat([values, v], dim=-2)
+
     def after_prefix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """Attention of a causal prefix, and of rows of tokens that stand behind it and do not see each other.
 
@@ -134,18 +141,25 @@ class Block(nn.Module):
         fc = self.mlp.gelu(project("fc", h, self.mlp.c_fc(h)))
         return x + self.ls_2(project("proj", fc, self.mlp.c_proj(fc)))
 
-    def forward(self, x: Tensor, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
-        """(..., L, W) -> (..., L, W)."""
+    def forward(self, x: Tensor, causal: bool = False, project: AfterProduct | None = None,
+                prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(..., L, W) -> (..., L, W).
+
+        Args:
+            prefix: keys and values (N, p, W) in front of those of x (N, L, W); with `causal` off.
+        """
         q, k, v = self.attn.qkv(self.ln_1(x), project)
+        k, v = self.attn.behind(prefix, k, v)
         return self._finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=causal), project)
 
-    def read(self, x: Tensor, index: Places, causal: bool = False, project: AfterProduct | None = None) -> Tensor:
+    def read(self, x: Tensor, index: Places, causal: bool = False, project: AfterProduct | None = None,
+             prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The block's output at some tokens of each sequence; nothing else of it is computed.
 
         Args:
             x: (N, L, W).
             index: tokens to read, (N, k) or the same ones of every row. causal: each sees only itself and its past;
-                otherwise all.
+                otherwise all. prefix: as in `forward`.
         Returns:
             (N, k, W).
         """
@@ -155,6 +169,7 @@ class Block(nn.Module):
         else:
             q, k, v = self.attn.qkv(h, project)
             q = take(q.transpose(-3, -2), index).transpose(-3, -2)                             # (N, h, k, d)
+        k, v = self.attn.behind(prefix, k, v)
         mask = None
         if causal:
             every = torch.arange(x.shape[1], device=x.device)                                  # (L,)

@@ -222,6 +222,8 @@ class FrozenCLIP(nn.Module):
         """
         check_want(want)
         tuners = Tuners(tuner)
+        if tuners.has_prefix:
+            raise InputError("Learned keys and values act in the image tower alone, and this tuner has some.")
         p, L = 0 if tokens.prefix is None else tokens.prefix.shape[-2], tokens.embeddings.shape[1]
         if p + L > self.context_length:
             raise InputError(f"A prompt holds at most {self.context_length} tokens, got {p + L}. "

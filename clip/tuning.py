@@ -11,7 +11,7 @@ from torch import Tensor
 from .blocks import Block
 
 SITES = ("qkv", "out", "attended", "fc", "proj")        # of a block, in their order: products, but "attended"
-PARTS = ("enter", "project", "leave", "readers")        # of a tuner
+PARTS = ("enter", "project", "leave", "readers", "prefix")        # of a tuner
 
 
 class Tuner(Protocol):
@@ -58,6 +58,13 @@ class Tuner(Protocol):
         """
         ...
 
+    def prefix(self, block: int, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (N, p, W) that the tokens x (N, L, W) of `block` attend to in front of their own; or None.
+
+        In the image tower alone. They are taken as they are, after the projection of keys and values.
+        """
+        ...
+
     def select(self, rows: slice) -> Tuner:
         """The same for some of the N text sequences; needed where `enter` differs between sequences."""
         ...
@@ -76,11 +83,15 @@ class Tuners:
         elif any(hasattr(tuners, part) for part in PARTS):
             tuners = (tuners,)
         self.tuners = tuple(tuners)
-        self._enter, self._project, self._leave, self._readers = (
+        self._enter, self._project, self._leave, self._readers, self._prefix = (
             [getattr(t, part) for t in self.tuners if hasattr(t, part)] for part in PARTS)
 
     def __bool__(self) -> bool:
         return bool(self.tuners)
+
+    @property
+    def has_prefix(self) -> bool:
+        return bool(self._prefix)
 
     @property
     def whole_sequence(self) -> bool:
@@ -112,6 +123,13 @@ class Tuners:
         for part in self._readers:
             left = part(block, x, left)
         return left
+
+    def prefix(self, block: int, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        found = [pair for part in self._prefix if (pair := part(block, x)) is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        keys, values = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        return keys, values
 
     def read_only(self, block: int, module: Block, x: Tensor, left: Tensor | None,
                   last: Tensor | None = None) -> Tensor | None:

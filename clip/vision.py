@@ -70,7 +70,7 @@ class VisionTransformer(nn.Module):
         for i, block in enumerate(blocks):
             x = tuners.enter(i, x)
             readers = tuners.read_only(i, block, x, readers)
-            x = tuners.leave(i, x, block(x, project=tuners.project(i)))
+            x = tuners.leave(i, x, block(x, project=tuners.project(i), prefix=tuners.prefix(i, x)))
             class_tokens.append(x[:, :1])
         i, x = len(blocks), tuners.enter(len(blocks), x)
         readers = tuners.readers(i + 1, x, tuners.read_only(i, last, x, readers))
@@ -78,7 +78,7 @@ class VisionTransformer(nn.Module):
             x = required(readers)
         else:
             index = places(want, x)                                                          # (1, k)
-            y = last.read(x, index, project=tuners.project(i))
+            y = last.read(x, index, project=tuners.project(i), prefix=tuners.prefix(i, x))
             x = tuners.leave(i, take(x, index), y)                                            # (B, k, W)
         if want == "class_tokens":
             return torch.cat([*class_tokens, x], dim=1)                                       # (B, depth, W)

@@ -8,7 +8,7 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
              digits_lowcontrast, shapes, oxford_pets, dtd, imagenet; or --dataset-dir PATH for images of your own
              (a folder with one folder per class, or a CSV or JSON), with --config tiny for the embedded model
   --protocol fewshot (all classes), base2new (train on half of them, test on both halves), cross or dg (train on
-             the dataset, test on --targets A B ...), ablation (dapt: without either loss, with one, with both)
+             the dataset, test on --targets A B ...), incremental (classes arrive in --tasks N), ablation (dapt: without either loss, with one, with both)
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
   --jobs N   runs side by side (default: as many as the CPU cores or GPUs carry)

@@ -128,7 +128,7 @@ def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     trainer.forward_backward = recorded
     trainer.train()
     first, last = (sum(s["loss"] for s in part) for part in (losses[:4], losses[-4:]))
-    assert 0 < last < 0.9 * first
+    assert 0 < first and last < 0.9 * first         # a term that pulls may take it below zero
     now = trainer.model.clip.state_dict()
     assert all(torch.equal(v, now[k]) for k, v in frozen.items())
     learned = {id(p) for p in trainer.model.prompt_learner.parameters() if p.requires_grad}
@@ -145,7 +145,7 @@ def test_a_term_called_ce_is_the_cross_entropy_of_its_logits(name, make_cfg):
     shares = out.logits.double().exp() / out.logits.double().exp().sum(1, keepdim=True)
     literal = -shares[range(len(label)), label].log().mean().item()
     assert terms.get("ce", torch.tensor(literal)).item() == pytest.approx(literal, rel=1e-5)
-    assert terms and all(term.item() >= 0 for term in terms.values())
+    assert terms and all(term.item() >= 0 for name, term in terms.items() if name != "pull")
 
 
 _RUNS = {}

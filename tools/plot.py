@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> Path | None:
 
         return write_report(args.source, path, args.runs, not args.no_test, args.title, args.root, args.plugin)
     source = args.source if args.figure == "curves" else \
-        Run(args.source, args.epoch, getattr(args, "root", ""), args.plugin)
+        Run(args.source, getattr(args, "epoch", None), getattr(args, "root", ""), args.plugin)
     theme = THEMES[args.style]
     if args.figure == "words":
         return _words(source, args, path, theme)

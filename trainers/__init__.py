@@ -10,6 +10,9 @@ def extend_cfg(cfg) -> None:
     if "MAX_TOKENS" not in cfg.TRAIN:
         cfg.TRAIN.MAX_TOKENS = MAX_TOKENS   # text tokens encoded at once; more go in pieces, which are computed again
                                             # for the gradient: less memory, more time, the same result; 0: no limit
+    if "TASKS" not in cfg.TRAIN:
+        cfg.TRAIN.TASKS = 1                 # groups of classes that are learned one after the other, each for
+                                            # OPTIM.MAX_EPOCH epochs on its own images; 1: all classes at once
     if "ON_NAN" not in cfg.TRAIN:
         cfg.TRAIN.ON_NAN = "stop"           # at a step that is not finite: stop; skip leaves it out, and stops after
                                             # more than ten in a row

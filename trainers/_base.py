@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from clip.templates import DEFAULT
 from dassl.config import CfgNode
 from dassl.engine import TrainerX
+from dassl.engine.hooks.stages import refuse_all_images
 from dassl.engine.once import training_images
 from dassl.utils import UserError, count_num_param
 from dassl.utils.classes_file import read_classes
@@ -22,6 +23,7 @@ from trainers.parts.classes import Classes
 from trainers.parts.descriptions import load_descriptions
 from trainers.parts.pairs import consistency
 from trainers.parts.prompted_model import Output
+from trainers.parts.tasks import only_classes
 from trainers.seen import say_which_were_seen
 
 logger = logging.getLogger(__name__)
@@ -111,10 +113,17 @@ class PromptTrainer(Method, TrainerX):
         self.step_left_out()
         return values
 
+    def output_for_loss(self, batch: dict) -> Output:
+        """Of a training batch; where tasks follow each other, the classes of the other ones do not compete."""
+        out = self.output(batch)
+        if self.stages:
+            out.logits = only_classes(out.logits, self.stages.mask(self.device))
+        return out
+
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
         """Sets the gradients of a batch; returns its output, loss terms and their sum, all detached."""
         with self.mixed.autocast():
-            out = self.output(batch)
+            out = self.output_for_loss(batch)
         terms = {**self.loss(out, batch), **self.consistency(out, batch)}
         loss = sum(terms.values())
         self.model_zero_grad()
@@ -154,6 +163,8 @@ class PromptTrainer(Method, TrainerX):
         `key` is what it depends on besides towers, precision, training images, their transform and the seed; "images",
         "labels" and "seed" in it take the place of these.
         """
+        if "images" not in key:
+            refuse_all_images(self)
         cfg, clip, items = self.cfg, self.model.clip, self.dm.dataset.train_x
         key = {"weights": clip.sha256, "backbone": clip.name, "seed": cfg.SEED, "input": str(cfg.INPUT),
                "precision": self.precision, "labels": [item.label for item in items], **key}

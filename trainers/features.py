@@ -11,6 +11,7 @@ from torch import Tensor
 from dassl.config import CfgNode
 from dassl.data.sharing import share_of
 from dassl.data.transforms import build_transform
+from dassl.engine.hooks.stages import refuse_all_images
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.cached_features import CachedFeatures
@@ -35,6 +36,7 @@ class FeatureTrainer(PromptTrainer):
 
     def every_view(self) -> tuple[Tensor, Tensor]:
         """(v * N, D) features of all views, as the head takes them, and their labels."""
+        refuse_all_images(self)
         views = self.train_features.views(range(self.options.VIEWS)).flatten(0, 1)
         labels = self.train_features.labels.repeat(self.options.VIEWS)
         return F.normalize(views, dim=-1) if self.model.unit_norm else views, labels
@@ -56,7 +58,7 @@ class FeatureTrainer(PromptTrainer):
         for number, indices in enumerate(self.train_loader_x.batch_sampler, first):
             self.autosave.begin_step()
             self.share = share_of(self.train_loader_x, number)
-            rows = torch.tensor([int(i) for i in indices], device=labels.device)
+            rows = torch.tensor(self.stages.places(indices), device=labels.device)
             yield {"img": features[rows], "label": labels[rows]}
 
     def output(self, batch: dict) -> Output:

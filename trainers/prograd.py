@@ -76,7 +76,7 @@ class ProGrad(PromptTrainer):
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:
         with self.mixed.autocast():
-            out = self.output(batch)
+            out = self.output_for_loss(batch)
         terms = self.loss(out, batch)
         guides = self.gradients_of(terms["teacher"], retain_graph=True)
         for parameter, own in self.gradients_of(terms["ce"]).items():

@@ -11,6 +11,8 @@ from dassl.utils import UserError
 class TwoStages:
     """For a `PromptTrainer`, in front of it; `first_share` and `enter_stage` are the method's own."""
 
+    one_task_only = "it trains in two stages of its own"
+
     def first_share(self, options: CfgNode) -> float:
         """Of the epochs that the first stage has, from 0 to 1."""
         raise NotImplementedError

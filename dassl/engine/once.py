@@ -11,6 +11,7 @@ from dassl.data.sharing import in_turns
 from dassl.data.transforms import build_transform
 
 from .hooks import progress
+from .hooks.stages import refuse_all_images
 
 
 def training_images(trainer, view: str = "train", shared: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -20,6 +21,7 @@ def training_images(trainer, view: str = "train", shared: bool = False) -> Itera
         view: "train" for the training transform (random crops), "test" for the test transform.
         shared: each of several processes sees its part of the batches; otherwise every one sees all.
     """
+    refuse_all_images(trainer)
     cfg = trainer.cfg
     loader = build_data_loader(cfg, sampler_type="SequentialSampler", data_source=trainer.dm.dataset.train_x,
                                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,

@@ -32,6 +32,7 @@ from dassl.utils.torchtools import load_initial_weights
 from . import answering, plan, selection
 from .hooks import parallel
 from .hooks.record import dataset_of
+from .hooks.stages import tasks_of
 from .simple_net import SimpleNet
 from .trainer_base import TrainerBase
 
@@ -65,12 +66,13 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         check_values(cfg)
         self.check_cfg(cfg)
         self.device = distributed.device(cfg.USE_CUDA)
-        self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH, cfg.OUTPUT_DIR, cfg
+        self.max_epoch, self.output_dir, self.cfg = cfg.OPTIM.MAX_EPOCH * tasks_of(cfg), cfg.OUTPUT_DIR, cfg
         self.time_start, self._started = time.time(), time.monotonic()
         selection.check_choices(self, SimpleTrainer)
         self.on_nan.policy(self)
         with distributed.first_then_others():
             self.build_data_loader()
+            self.stages.divide(self)
             self.build_model()
         dataset = dataset_of(self)
         self.evaluator = build_evaluator(cfg, dataset.task.evaluator if dataset else "", lab2cname=self.lab2cname)

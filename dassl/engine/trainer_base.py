@@ -13,6 +13,7 @@ from .hooks.on_nan import OnNaN
 from .hooks.progress import Progress
 from .hooks.record import Record
 from .hooks.scalars import Curves, Scalars
+from .hooks.stages import Stages
 from .step import StepMethods
 from .streams import random_streams, set_random_streams
 
@@ -31,8 +32,8 @@ class TrainerBase(StepMethods):
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
         best_result: of the validation split, percent.
         adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
-        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains: three
-            of them.
+        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains,
+            stages: four of them.
         recorded: what else results.json shall say, of whoever started the run.
         share: this process's part of the training batch; None in a run of one process.
     """
@@ -45,9 +46,9 @@ class TrainerBase(StepMethods):
     def __init__(self):
         super().__init__()
         self._writer, self.recorded = None, {}
-        self.on_nan, self.autosave, self.domains = OnNaN(), Autosave(), Domains()
+        self.on_nan, self.autosave, self.domains, self.stages = OnNaN(), Autosave(), Domains(), Stages()
         self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), self.domains,
-                                  Record()]
+                                  self.stages, Record()]
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
@@ -56,6 +57,7 @@ class TrainerBase(StepMethods):
         self.call_hooks("before_epochs")
         for epoch in range(self.start_epoch, self.max_epoch):
             self.epoch = epoch
+            self.call_hooks("before_epoch")
             self.before_epoch()
             self.run_epoch()
             self.call_hooks("after_batches")
@@ -87,12 +89,17 @@ class TrainerBase(StepMethods):
 
     def training_state(self) -> dict:
         """What a resumed run needs beside models, optimisers and schedules. Plain data only."""
-        return {**random_streams(), "best_result": float(self.best_result), "on_nan": self.on_nan.state()}
+        return {**random_streams(), "best_result": float(self.best_result), "on_nan": self.on_nan.state(),
+                "stages": self.stages.state()}
 
     def load_training_state(self, state: dict) -> None:
         set_random_streams(state)
         self.best_result = state.get("best_result", self.best_result)
         self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
+        self.stages.load_state(state.get("stages", []))
+
+    def before_task(self, task: int, tasks: int) -> None:
+        """Called once as the classes of a task arrive, the first being 0; not where a run resumes within it."""
 
     def test_state(self) -> dict:
         """What was learned from the test images so far. Plain data and tensors only."""

@@ -7,6 +7,7 @@ import pytest
 
 from tools import table, train
 from tools.runs import protocols
+from tools.runs.cell import Cell
 from tools.runs.protocols import expand, zeroshot
 from tools.runs.recipe import RecipeError, load_recipe
 from tools.runs.record import Record
@@ -14,9 +15,9 @@ from tools.runs.record import Record
 EMBEDDED = {"coop", "vpt", "dapt", "cocoop", "clip_lora"}
 
 
-def runs(recipe, dataset, protocol, targets=None, shots=16, **options):
+def runs(recipe, dataset, protocol, targets=None, shots=16, tasks=None, **options):
     recipe = load_recipe(recipe)
-    return expand(recipe, recipe.cell(dataset, shots, 1, **options), protocol, targets)
+    return expand(recipe, recipe.cell(dataset, shots, 1, **options), protocol, targets, tasks)
 
 
 def cfg_of(cell):
@@ -227,3 +228,27 @@ def test_the_corruptions_of_the_protocols_are_those_that_there_are():
 def test_a_corruption_that_there_is_none_of_is_refused_before_anything_runs(dataset):
     with pytest.raises(RecipeError, match=dataset.partition(":")[2]):
         load_recipe("zeroshot").cell(dataset, None, 1)
+
+
+def test_incremental_runs_the_method_in_tasks_beside_its_bounds():
+    joint, naive, staged = runs("l2p", "digits", "incremental", tasks=3)
+    assert [cell.trainer for cell in (joint, naive, staged)] == ["L2P", "CoOp", "L2P"]
+    assert [cfg_of(cell).TRAIN.TASKS for cell in (joint, naive, staged)] == [1, 3, 3]
+    assert joint == runs("l2p", "digits", "fewshot")[0] and zeroshot(joint).folder.parts[2] == "tiny"
+    assert [cell.folder.parts[2] for cell in (naive, staged, zeroshot(staged))] == [
+        "tiny_16shots@tasks3", "tiny_16shots@tasks3", "tiny@tasks3"]
+    assert cfg_of(zeroshot(staged)).TRAIN.TASKS == 3 and staged.published is None
+    assert Cell.from_dict(staged.as_dict()).tag == "@tasks3"
+    assert [cell.trainer for cell in runs("coop", "digits", "incremental")] == ["CoOp", "CoOp"]
+    assert cfg_of(runs("coop", "digits", "incremental")[1]).TRAIN.TASKS == 5
+    assert [cfg_of(cell).TRAIN.TASKS for cell in runs("zeroshot", "digits", "incremental", shots=None, tasks=4)] == [4]
+    own = {"TRAINER.L2P.TOP": "2", "DATALOADER.TEST.BATCH_SIZE": "9"}
+    _, naive, _ = runs("l2p", "digits", "incremental", user_opts=own)
+    assert naive.user_opts == {"DATALOADER.TEST.BATCH_SIZE": "9"}
+
+
+def test_tasks_belong_to_the_incremental_protocol_alone():
+    with pytest.raises(RecipeError, match="--tasks 3 .* --protocol fewshot"):
+        runs("l2p", "digits", "fewshot", tasks=3)
+    with pytest.raises(RecipeError, match="--tasks 4, not an option TRAIN.TASKS"):
+        runs("l2p", "digits", "incremental", user_opts={"TRAIN.TASKS": "4"})

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add_checkpoint(f)
     add_data(f)
     add_checkpoint(add("reliability", "whether confidences are the share of right answers, from predictions.csv"))
+    add("tasks", "accuracy on each task after each, of a run whose classes arrived one after the other")
     f = add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots",
             "FOLDER")
     f.add_argument("--published", choices=("own", "all", "none"), default="own",

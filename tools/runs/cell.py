@@ -18,7 +18,7 @@ CONFIGS = ROOT / "configs"
 ZEROSHOT = "ZeroshotCLIP"
 HALVES = ("base", "new")
 SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
-CORRUPTIONS = "DATASET.CORRUPTIONS"
+CORRUPTIONS, TASKS = "DATASET.CORRUPTIONS", "TRAIN.TASKS"
 NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
                                         # of datasets.corruptions, in its order; it is slow to import
@@ -48,7 +48,8 @@ class Cell:
         load_epoch: epoch of that cell's checkpoint.
         published: percent, or None where unknown; published_from says where it was read and with what reserve.
         recipe, protocol: names of those that it was made by; "" for a run made by hand.
-        tag: what the protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes".
+        tag: what the protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes",
+            "@tasks5".
         variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
         code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.

@@ -5,6 +5,7 @@ base2new: trained on the first half of the classes, tested on them and on the ot
 cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
 ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; nothing need be trained.
 continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
+incremental: classes arrive in tasks, one after the other; as bounds, all classes at once, CoOp in tasks, zero-shot.
 ablation: as fewshot, once for each variant of the method that the recipe names.
 
 Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
@@ -14,10 +15,21 @@ from __future__ import annotations
 from dataclasses import replace
 from hashlib import sha256
 
-from tools.runs.cell import CLASSES, CORRUPTIONS, HALVES, NAMES, ZEROSHOT, Cell, RecipeError, corrupted, plain
-from tools.runs.recipe import Recipe, load_recipe, zeroshot_cell
+from tools.runs.cell import (
+    CLASSES,
+    CORRUPTIONS,
+    HALVES,
+    NAMES,
+    TASKS,
+    ZEROSHOT,
+    Cell,
+    RecipeError,
+    corrupted,
+    plain,
+)
+from tools.runs.recipe import TRAINING_ONLY, Recipe, is_ours, load_recipe, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "ablation")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "incremental", "ablation")
 
 _IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
              "dtd", "eurosat", "ucf101")
@@ -39,13 +51,19 @@ def targets_of(protocol: str, source: str) -> tuple[str, ...]:
     return TARGETS[protocol][source]
 
 
-def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None) -> list[Cell]:
+def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None = None,
+           tasks: int | None = None) -> list[Cell]:
     """The runs of one cell, trained ones before those that test them.
 
     Args:
         cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
         targets: of cross, dg, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
+        tasks: of incremental; None takes 5.
     """
+    if tasks is not None and protocol != "incremental":
+        raise RecipeError(f"--tasks {tasks} belongs to --protocol incremental, got --protocol {protocol}.")
+    if protocol == "incremental":
+        return _incremental(recipe, cell, 5 if tasks is None else tasks)
     if protocol == "fewshot":
         return [cell.train_on, cell] if cell.train_on else [cell]
     if protocol == "base2new":
@@ -78,9 +96,31 @@ def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
     return found
 
 
+def _incremental(recipe: Recipe, cell: Cell, tasks: int) -> list[Cell]:
+    """Training on all classes at once, then on tasks: CoOp, which does nothing against forgetting, and the method."""
+    recipe.protocol("incremental")                              # refuses a method that has no answer here
+    if TASKS in cell.user_opts:
+        raise RecipeError(f"The number of tasks is --tasks {cell.user_opts[TASKS]}, not an option {TASKS}.")
+    staged = _in_tasks(cell, tasks)
+    if cell.trainer == ZEROSHOT:
+        return [staged]
+    if cell.trainer == "CoOp" or not is_ours(cell.config_file):
+        return [cell, staged]
+    opts = {key: value for key, value in cell.user_opts.items() if not key.startswith(TRAINING_ONLY)}
+    return [cell, _in_tasks(load_recipe("coop").cell(cell.dataset, cell.shots, cell.seed, opts, cell.config, cell.own),
+                            tasks), staged]
+
+
+def _in_tasks(cell: Cell, tasks: int) -> Cell:
+    return replace(cell, protocol="incremental", tag=f"@tasks{tasks}", published=None, published_from="",
+                   opts={**cell.opts, TASKS: str(tasks)})
+
+
 def zeroshot(cell: Cell) -> Cell:
     """The zero-shot run beside a cell of any protocol: over the same classes."""
     zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
+    if TASKS in cell.opts:
+        return _in_tasks(zero, int(cell.opts[TASKS]))
     if cell.tag.startswith("@continual") and zero is not cell:
         kinds = {CORRUPTIONS: cell.opts[CORRUPTIONS]} if CORRUPTIONS in cell.opts else {}
         return replace(zero, tag=cell.tag.removesuffix("_reset"), opts={**zero.opts, **kinds})

@@ -19,11 +19,12 @@ _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epoch
                 "datasets", "protocols"}
 _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
                   "continual": {"reset"},
+                  "incremental": set(),
                   "transfer": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
-_TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
+TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
 _YAML = (".yaml", ".yml")
 
 
@@ -231,7 +232,7 @@ def _mapping(path: Path, where: str, content) -> dict:
 
 def zeroshot_cell(cell: Cell) -> Cell:
     """The zero-shot run that stands above `cell` in the table: same dataset, backbone and images, nothing learned."""
-    user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(_TRAINING_ONLY)}
+    user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(TRAINING_ONLY)}
     config = cell.config_file.stem
     if is_ours(cell.config_file) and (CONFIGS / "trainers" / ZEROSHOT / f"{config}.yaml").is_file():
         return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, config, cell.own)

@@ -28,6 +28,37 @@ class Sentences(nn.Module):
         self.register_buffer("read_at", (tokens.eot + p).to(tokens.embeddings.device), persistent=False)    # (C,)
 
     def forward(self) -> TextTokens:
-from collections.abc import Callable
+        words, prefix = self.embeddings, self.prefix
+        if self._embed is not None:
+            words, prefix = self._embed(words), None if prefix is None else self._embed(prefix)
+        return TextTokens(words, self.eot, prefix, self.read_at)
 
-import torch
+
+class TunedSentences(nn.Module):
+    """Without parameters of its own, for a text tower whose token embeddings learn too: they are looked up each time.
+
+    Args:
+        sentences: P lists of C each; what is longer than the context is cut.
+    """
+
+    def __init__(self, clip: FrozenCLIP, sentences: list[list[str]]):
+        super().__init__()
+        self._clip, self.sentences = [clip], sentences          # in a list: the towers are no part of this brick
+        for own in sentences:
+            warn_of_captions(clip, own)
+
+    def forward(self) -> list[TextTokens]:
+        return [embed_texts(self._clip[0], own, share=True, words=(), truncate=True) for own in self.sentences]
+
+
+def warn_of_captions(clip: FrozenCLIP, captions: list[str]) -> None:
+    """Of those that are too long, and of words that the towers do not know."""
+    warn_of_long_texts(clip, captions)
+    warn_of_unknown_words(clip, captions)
+
+
+def encode_captions(clip: FrozenCLIP, captions: list[str]) -> Tensor:
+    """(B, D), unit norm; equal captions pass the tower once, and what is longer than the context is cut."""
+    distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
+    features = clip.encode_text(embed_texts(clip, list(distinct), words=(), truncate=True))
+    return features[torch.tensor([distinct[caption] for caption in captions], device=features.device)]

@@ -7,7 +7,8 @@ class Hook:
 
     before_train(trainer): the run folder exists, and an interrupted run has its state back.
     before_epochs(trainer): whatever trainers do before training is done.
-    before_batches(trainer, first): an epoch begins, from its batch `first`.
+    before_epoch(trainer): an epoch is prepared, before what the trainer does. before_batches(trainer, first): it
+        begins, from its batch `first`.
     before_step(trainer): a batch has come from the loader. after_step(trainer, losses): it was learned; a MetricMeter.
     safe_point(trainer, epoch, batch): between two steps, after `epoch` epochs and `batch` batches of the next.
     after_batches(trainer): an epoch was learned; it is tested and saved next.
@@ -21,5 +22,6 @@ class Hook:
     def ignore(self, trainer, *values) -> None:
         pass
 
-    before_train = before_epochs = before_batches = before_step = after_step = safe_point = after_batches = ignore
-    after_train = before_writing = before_test = before_answer = answered = tested = untested = finished = ignore
+    before_train = before_epochs = before_epoch = before_batches = before_step = after_step = safe_point = ignore
+    after_batches = after_train = before_writing = before_test = before_answer = answered = tested = ignore
+    untested = finished = ignore

@@ -71,7 +71,7 @@ class Autosave(Hook):
         due = _seconds(trainer) > 0 and time.monotonic() >= self._next
         if (due or stop.requested()) and hasattr(trainer, "output_dir") \
                 and (not batch or self._resumes_within(trainer, epoch)):
-            self._save(trainer, epoch, batch)
+            self.save(trainer, epoch, batch)
         stop.check()
 
     def finished(self, trainer) -> None:
@@ -82,7 +82,8 @@ class Autosave(Hook):
         return trainer.resumes_within_epoch and self._streams_of == epoch \
             and isinstance(getattr(batches, "sampler", None), SeededSampler)
 
-    def _save(self, trainer, epoch: int, batch: int) -> None:
+    def save(self, trainer, epoch: int, batch: int) -> None:
+        """Now; see `safe_point`."""
         start, file = time.monotonic(), io.BytesIO()
         trainer.on_nan.after_batches(trainer)
         models = {learner.name: learner.state() for learner in trainer.registered()}

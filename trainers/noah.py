@@ -1,0 +1,90 @@
+"""NOAH: a network of all prompts, low-rank updates and adapters is trained, searched, and the best part trained again.
+
+Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, on CLIP's image tower. As there:
+- Every step draws a dimension for every part of every block, each as likely as the others.
+- The search compares sub-networks with the shared weights, on validation images; the found one starts from scratch.
+- The limit counts prompts, updates and adapters, without the classifier. See `SubNet` for the parts themselves.
+The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
+"""
+from clip import FrozenCLIP
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers._checks import as_user_error
+from trainers.headed import HeadedTrainer, add_head_options, on_class_token
+from trainers.parts.classes import Classes
+from trainers.parts.evolution import Evolution
+from trainers.parts.prompted_model import Output, PromptedModel
+from trainers.parts.subnet import PARTS, BlockParts, parameters_of
+from trainers.searching import as_recipe, drawn, rows, search
+from trainers.two_stages import TwoStages
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    c = cfg.TRAINER.NOAH = CfgNode()
+    c.CHOICES = (0, 1, 5, 10, 50, 100)  # dimensions that a part of a block may have, ascending
+    c.LIMIT = 500000                    # numbers that the found one may learn, without the classifier
+    c.SHARE = 0.5                       # of the epochs that train the whole network; the others train the found one
+    c.GENERATIONS = 20                  # of the search
+    c.POPULATION = 50                   # sub-networks compared in a generation
+    c.PARENTS = 10                      # the best of it, which live on
+    c.MUTATED = 20                      # changed copies of them in the next
+    c.CROSSED = 20                      # mixtures of two of them
+    c.MUTATION = 0.2                    # probability that a dimension of a changed copy is drawn again
+    add_head_options(c)
+
+
+@TRAINER_REGISTRY.register()
+class NOAH(TwoStages, HeadedTrainer):
+    section, one_process_only = "NOAH", "the search runs in one process"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.TRAINER.NOAH
+        if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1:
+            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, got "
+                            f"{c.SHARE}, {c.GENERATIONS} and {c.LIMIT}.")
+        if not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
+            raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
+                            f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
+
+    @classmethod
+    def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
+        return on_class_token(clip, classes, BlockParts(clip, [max(options.CHOICES)] * len(PARTS)), options.HEAD)
+
+    def build_model(self) -> None:
+        if self.val_loader is None or self.val_is_test:
+            raise UserError(f"NOAH compares networks on validation images; {self.cfg.DATASET.NAME} has none beside its "
+                            "test images. Take SubNet with dimensions of your own, or another dataset.")
+        super().build_model()
+        c, self.parts = self.options, self.model.brick("visual")
+        self.first_weights = {k: v.clone() for k, v in self.model.prompt_learner.state_dict().items()}
+        depth = self.model.clip.depth
+        with as_user_error():
+            self.evolution = Evolution(
+                tuple(c.CHOICES), len(PARTS) * depth, lambda genes: parameters_of(rows(genes), self.parts.width),
+                c.LIMIT, c.POPULATION, c.PARENTS, c.MUTATED, c.CROSSED, c.MUTATION, max(self.cfg.SEED, 0))
+
+    def first_share(self, options: CfgNode) -> float:
+        return options.SHARE
+
+    def enter_stage(self, first: bool) -> None:
+        learns = set(map(id, self.parts.parameters() if first else self.parts.in_use()))
+        for parameter in self.parts.parameters():
+            parameter.requires_grad_(id(parameter) in learns)
+            parameter.grad = parameter.grad if id(parameter) in learns else None
+
+    def output(self, batch: dict) -> Output:
+        if self.epoch < self.first_epochs and self.is_training:
+            self.parts.choose(rows(drawn(self.evolution)))
+        return super().output(batch)
+
+    def before_second_stage(self) -> None:
+        found = search(self, self.evolution, self.options.GENERATIONS)
+        self.model.prompt_learner.load_state_dict(self.first_weights)
+        self.parts.choose(rows(found))
+        as_recipe(self, self.parts.dims)
+
+    def run_record_fields(self) -> dict:
+        return {**super().run_record_fields(), "found": dict(zip(PARTS, self.parts.dims, strict=True)),
+                "found_parameters": self.parts.count(), "limit": self.options.LIMIT}
