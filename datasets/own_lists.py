@@ -1,4 +1,4 @@
-"""What people have of their own: folders, CSV and JSON lists, files of class names; told apart and checked."""
+"""Images of your own: folders, CSV and JSON lists, files of class names, recognised and checked."""
 from __future__ import annotations
 
 import csv

@@ -14,7 +14,7 @@ _DRAWS = {
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of convolutions and linear layers anew; biases become 0, normalisations the identity.
+    """Redraw the weights of convolutions and linear layers; biases become 0, normalisations the identity.
 
     Args:
         init_type: "normal" (deviation `gain`), "xavier", "kaiming" or "orthogonal".

@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_there_is(make, server, monkeypatch, tmp_path):
 
     monkeypatch.setattr(chat.Chat, "ask", ask)
     code, printed, _ = make()
-    assert code == 130 and "goes on" in printed
+    assert code == 130 and "resumes" in printed
     assert len(json.loads((tmp_path / "descriptions" / "mine_cse_1.json.part").read_text())) == 2
 
 

@@ -108,7 +108,7 @@ class Classifier:
                     if place in ready:
                         yield Prediction(name, self._top(next(logits), topk))
                     else:
-                        yield Unreadable(name, _told(future))
+                        yield Unreadable(name, _reason(future))
 
     def prepare(self, images) -> Tensor:
         """Images as `predict` takes them -> (B, 3, H, W) float32 on the CPU, transformed as in the run's test.
@@ -195,7 +195,7 @@ class Classifier:
         return tuple((self.classnames[c], confidence[c].item()) for c in order.tolist())
 
 
-def _told(future: Future) -> str:
+def _reason(future: Future) -> str:
     """The reason why an image could not be read; whatever else went wrong is raised."""
     if not isinstance(error := future.exception(), UserError):
         raise error

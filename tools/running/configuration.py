@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import command
 from tools.runs import inputs
 from tools.runs.cell import ROOT
 from tools.runs.checkout import default_folder, register
@@ -43,6 +44,8 @@ def setup_cfg(args: argparse.Namespace):
         extend(cfg, theirs, args.extend_cfg)
     declare(cfg, args.new_key)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
+    if hint := next(filter(None, map(command.pair_hint, args.opts[::2])), ""):
+        raise UserError(hint)
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
     try:

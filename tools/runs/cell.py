@@ -107,7 +107,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
+        """Relative to OUTPUT; it names every option of the user, so no result replaces another one."""
         shots = "" if self.shots is None else f"_{self.shots}shots"
         variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
         return Path(self.dataset.replace(":", "_"), self.trainer, variant, f"seed{self.seed}")

@@ -207,7 +207,7 @@ class RunFolder:
 
     @property
     def has_state(self) -> bool:
-        """Whether a training or a test here could go on."""
+        """Whether a training or a test here could resume."""
         return any((self.folder / name).exists() for name in (STATE, TEST)) or any(self.folder.glob("*/checkpoint"))
 
     def checkpoint_file(self, model: str = LEARNER, epoch: int | None = None) -> Path:

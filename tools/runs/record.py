@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "shots": (int, "training images per class; less than 1: all"),
     "seed": (int, "less than 0: unseeded"),
     "classes": (str, "`all`, or the half: `base`, `new`"),
-    "num_classes": (int, "how many classes were told apart"),
+    "num_classes": (int, "number of candidate classes"),
     "split": (str, "which was tested: `test` or `val`"),
     "num_test": (int, "images tested"),
     "metrics": (dict, "name -> number, percent but for an evaluator of one's own; `accuracy` first"),

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, planned: list, todo: list) -> Outcome | None:
     if not todo:
         return Outcome()
     try:
-        import submitit  # noqa: F401 - told here that it is missing, before anything is written
+        import submitit  # noqa: F401 - reported here if it is missing, before anything is written
     except ImportError as error:
         raise RecipeError(f"--launcher {args.launcher} starts its jobs through submitit, which is not installed here. "
                           "`pip install submitit` (the extra `cluster` of setup.py) adds it; without --launcher the "
@@ -112,7 +112,7 @@ def executor(launcher: str, folder: Path):
     try:
         return AutoExecutor(folder, cluster=launcher, **{f"{launcher}_max_num_timeout": MOST_TIMEOUTS})
     except RuntimeError as error:
-        raise RecipeError(f"--launcher {launcher} is not possible here: {error}") from error
+        raise RecipeError(f"--launcher {launcher} cannot be used here: {error}") from error
 
 
 @dataclass
