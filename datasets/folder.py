@@ -117,7 +117,7 @@ def _relabelled(items: list[Datum] | None, classes: Sequence[str]) -> list[Datum
 def checked_template(template: str) -> str:
     """Raises UserError unless there is exactly one place for the class name."""
     if template.count("{}") != 1 or template.replace("{}", "").count("{") + template.replace("{}", "").count("}"):
-        raise UserError("A template has one {} where the class name goes, as in \"a photo of a {}.\"; got "
+        raise UserError("A template must have one {} for the class name, as in \"a photo of a {}.\", got "
                         f"{template!r}.")
     return template
 

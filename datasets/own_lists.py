@@ -134,7 +134,7 @@ def _json(file: Path) -> list[dict]:
                 item = dict(zip(("path", "label", "classname"), item, strict=False))
             if not isinstance(item, dict):
                 raise UserError(f"{file}: a list of images, or such lists named train, val and test, is expected; each "
-                                f"image as {{path, label, classname}} or [path, label, classname]; got {item!r}.")
+                                f"image as {{path, label, classname}} or [path, label, classname], got {item!r}.")
             rows.append({**item, "split": split} if split else item)
     return _with_known_columns(file, rows)
 

@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--temperature", type=float, default=1.0)
     make.add_argument("--price-per-million", type=float, nargs="+", metavar="PRICE",
                       help="of tokens, or of prompt and answer tokens; then the estimate has a price")
-    make.add_argument("--dry-run", action="store_true", help="show the estimate and the first question, ask nobody")
+    make.add_argument("--dry-run", action="store_true", help="show the estimate and the first question, send nothing")
     make.add_argument("--yes", action="store_true", help="do not ask before spending")
     return p
 

@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from tools.predict import classifier_of
 
     if args.file.suffix != ".onnx":
-        raise UserError(f"The file to write ends in .onnx; got {args.file}.")
+        raise UserError(f"The file to write must end in .onnx, got {args.file}.")
     need_packages()
     args.device = "cpu"
     status.say(f"reading {args.run or args.backbone}")

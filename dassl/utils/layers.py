@@ -20,7 +20,7 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
         init_type: "normal" (deviation `gain`), "xavier", "kaiming" or "orthogonal".
     """
     if init_type not in _DRAWS:
-        raise UserError(f"init_type is one of {', '.join(_DRAWS)}; got {init_type!r}.")
+        raise UserError(f"init_type must be one of {', '.join(_DRAWS)}, got {init_type!r}.")
     for module in model.modules():
         kind = type(module).__name__
         if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:

@@ -143,7 +143,7 @@ def test_names_may_be_given_in_order_or_by_folder(tree, tmp_path):
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}", "{name}", "{} {x}"])
 def test_a_template_needs_one_place_for_the_name(tree, template):
-    with pytest.raises(UserError, match="has one {} where the class name goes"):
+    with pytest.raises(UserError, match="must have one {} for the class name"):
         build(tree, TEMPLATE=template)
 
 

@@ -56,7 +56,7 @@ def test_fewer_than_one_shot_takes_everything(shots):
 
 
 def test_a_datum_refuses_what_is_no_path_and_survives_pickle():
-    with pytest.raises(TypeError, match="impath as str; got int"):
+    with pytest.raises(TypeError, match="impath as str, got int"):
         Datum(3)
     item = pickle.loads(pickle.dumps(Datum("a.png", 2, 1, "cat")))
     assert (item.impath, item.label, item.domain, item.classname) == ("a.png", 2, 1, "cat")

@@ -34,18 +34,18 @@ def test_a_run_without_a_dataset_or_trainer_says_which_flag_names_one(words, sai
     assert said in err and "''" not in err and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (["OPTIM.LR", "fast"], "OPTIM.LR"), (["OPTIM.LR=0.01"], "OPTIM.LR 0.01"), (["OPTIM.LR="], "OPTIM.LR VALUE"),
-    (["OPTIM.LRR", "1"], "Did you mean OPTIM.LR?"),
-    (["DATALOADER.TRAIN_X.BATCH_SIZE", "0"], "must be at least 1, got 0"),
-    (["TRAINER.COOP.N_CTXX", "4"], "TRAINER.COOP.N_CTX"),
-])
 def test_train_py_takes_pairs_with_a_space(tmp_path, capsys):
     words = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
              "configs/datasets/digits.yaml", "--output-dir", str(tmp_path / "run"), "OPTIM.LR=0.01"]
     assert train.cli(words) == 2 and "OPTIM.LR 0.01" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    (["OPTIM.LR", "fast"], "OPTIM.LR"), (["OPTIM.LR=0.01"], "OPTIM.LR 0.01"), (["OPTIM.LR="], "OPTIM.LR VALUE"),
+    (["OPTIM.LRR", "1"], "Did you mean OPTIM.LR?"),
+    (["DATALOADER.TRAIN_X.BATCH_SIZE", "0"], "must be at least 1, got 0"),
+    (["TRAINER.COOP.N_CTXX", "4"], "TRAINER.COOP.N_CTX"),
+])
 def test_a_sweep_checks_its_options_before_the_first_run(options, said, tmp_path, capsys):
     code = sweep.main(["--recipe", "coop", "--datasets", "digits", "--shots", "1", "--seeds", "1", "--data",
                        str(tmp_path / "data"), "--output", str(tmp_path / "output"), *options])

@@ -88,7 +88,7 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
 @pytest.mark.parametrize(("argv", "told"), [
     ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
     (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' is there twice"),
-    (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty; got 'a', '', 'b'"),
+    (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty, got 'a', '', 'b'"),
     (["--backbone", "tiny", "--classes", "gone.txt", "IMAGE"], "gone.txt cannot be read"),
     (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "1 or more"),
     (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),

@@ -84,7 +84,7 @@ class Cell:
         """OPTIM.MAX_EPOCH; None where the options leave it to the yaml."""
         value = self.opts.get(EPOCHS)
         if value is not None and not re.fullmatch(r"\d+", str(value)):
-            raise RecipeError(f"{EPOCHS} is a whole number of epochs; got {value!r} for {self.trainer} on "
+            raise RecipeError(f"{EPOCHS} must be a whole number of epochs, got {value!r} for {self.trainer} on "
                               f"{self.dataset}. Give one, e.g. {EPOCHS} 50.")
         return None if value is None else int(value)
 

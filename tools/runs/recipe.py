@@ -140,7 +140,7 @@ class Recipe:
         if config.endswith(_YAML):
             found = [path for path in (inputs.existing(config), self.folder / config) if path.is_file()]
             if not found:
-                raise RecipeError(f"There is no trainer yaml {config}, neither from here nor beside the recipe "
+                raise RecipeError(f"There is no trainer yaml {config}, neither here nor next to the recipe "
                                   f"{self.name}. A name without .yaml is one of configs/trainers/{self.trainer}.")
             return found[0]
         folder = CONFIGS / "trainers" / self.trainer
@@ -217,7 +217,7 @@ def read_yaml(path: Path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""
-        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Mend it "
+        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Fix it "
                           "there.") from error
 
 

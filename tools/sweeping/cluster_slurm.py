@@ -186,7 +186,7 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
 def _options(args) -> dict[str, str]:
     """Of --slurm."""
     if bad := [word for word in args.slurm if not word.partition("=")[2]]:
-        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END; got {bad[0]!r}.")
+        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END, got {bad[0]!r}.")
     return dict(word.partition("=")[::2] for word in args.slurm)
 
 

@@ -32,7 +32,7 @@ class Outcome:
 def exit_words(code: int) -> str:
     if code == 0:
         return "it ended without a results.json"
-    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+    return f"killed by signal {-code}, perhaps for lack of memory" if code < 0 else f"exit code {code}"
 
 
 def report(outcome: Outcome) -> str:

@@ -131,7 +131,7 @@ def _threads(environ: Mapping[str, str]) -> int | None:
     if not value:
         return None
     if not value.isdigit() or value == "0":
-        raise RecipeError(f"{THREADS} is a number of threads, 1 or more; got {environ[THREADS]!r}. Unset it, or set 1.")
+        raise RecipeError(f"{THREADS} must be at least 1 thread, got {environ[THREADS]!r}. Unset it, or set 1.")
     return int(value)
 
 

@@ -35,7 +35,7 @@ class ParallelAdapter(nn.Module):
         clip.require_tokens("An adapter beside the blocks of both towers")
         deepest = min(clip.depth, clip.text_depth)
         if not 1 <= first <= last <= deepest:
-            raise InputError(f"Adapters are beside blocks 1 to {deepest} of both towers, the first one first; got "
+            raise InputError(f"Adapters must be next to blocks 1 to {deepest} of both towers, the first one first, got "
                              f"{first} to {last}.")
         if dim < 1:
             raise InputError(f"An adapter's bottleneck must be at least 1 wide, got {dim}.")

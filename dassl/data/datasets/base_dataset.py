@@ -28,7 +28,7 @@ class Datum:
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
-            raise TypeError(f"Datum takes impath as str; got {type(impath).__name__}.")
+            raise TypeError(f"Datum takes impath as str, got {type(impath).__name__}.")
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
     impath, label, domain, classname = (property(attrgetter(f"_{name}"))
