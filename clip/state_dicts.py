@@ -183,7 +183,7 @@ def _alike(weights: Weights) -> Iterator[tuple[str, bool]]:
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> tuple:
-    """Depths, widths, patches, grid, joint width, context and vocabulary. Raises KeyError for what is no CLIP."""
+    """Depths, widths, patches, grid, joint width, context and vocabulary. Raises KeyError for what is not a CLIP."""
     def depth(stem: str) -> int:
         return len({name[len(stem):].split(".")[0] for name in weights if name.startswith(stem)})
 

@@ -59,7 +59,7 @@ def _staged(model: nn.Module, optim_cfg) -> list[dict]:
     children = [name for name, _ in model.named_children()]
     for name in new_layers:
         if name not in children:
-            raise UserError(f"OPTIM.NEW_LAYERS names {name!r}, which is no layer of the model."
+            raise UserError(f"OPTIM.NEW_LAYERS names {name!r}, which is not a layer of the model."
                             f"{nearest(name, children)} There are {', '.join(children)}.")
     base, new = [], []
     for name, module in model.named_children():

@@ -85,7 +85,7 @@ def read_image(path: str) -> Image.Image:
     """RGB image, 8 bits per channel, upright as the camera noted it; transparency is dropped and 16 bits are scaled.
 
     Raises:
-        UserError: no such file, or one that is no readable image; names it.
+        UserError: no such file, or one that is not a readable image; names it.
     """
     try:
         with Image.open(path) as image:

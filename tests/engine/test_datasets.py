@@ -93,7 +93,7 @@ def test_domains_are_checked_by_name():
     base.domains = ["art", "photo"]
     base.check_input_domains(["art"], ["photo"])
     base.is_input_domain_valid(["photo"])
-    with pytest.raises(UserError, match="'sketch' is no domain of this dataset; it has art, photo"):
+    with pytest.raises(UserError, match="'sketch' is not a domain of this dataset; it has art, photo"):
         base.check_input_domains(["art"], ["sketch"])
     with pytest.raises(UserError, match="SOURCE_DOMAINS is empty"):
         base.check_input_domains([], ["art"])

@@ -69,7 +69,7 @@ def declare(cfg, pairs: list[list[str]]) -> None:
     """Add keys that no extend_cfg makes, of --new-key KEY VALUE; the value tells the type.
 
     Raises:
-        UserError: a key exists, or lies below one that is no section.
+        UserError: a key exists, or lies below one that is not a section.
     """
     from dassl.config import CfgNode
     from dassl.utils import UserError

@@ -24,7 +24,7 @@ def explain(error: OSError, folder: str) -> str:
     if error.errno in _FORBIDDEN and path:
         return f"{path} cannot be written ({reason}). Name another --output-dir, or have the rights there changed."
     if error.errno in _NO_FOLDER and path:
-        return (f"{folder} cannot be a run folder ({reason}: {path}): a part of that path is no folder, or no file "
+        return (f"{folder} cannot be a run folder ({reason}: {path}): a part of that path is not a folder, or no file "
                 "system takes the name. Name another one with --output-dir.")
     if error.errno in _AWAY and path:
         return f"{path} is out of reach ({reason}). See whether its disk or network folder is there, and {again}."

@@ -53,7 +53,7 @@ class Cell:
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
         code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
     Raises:
-        RecipeError: OPTIM.MAX_EPOCH is no whole number.
+        RecipeError: OPTIM.MAX_EPOCH is not a whole number.
     """
 
     trainer: str

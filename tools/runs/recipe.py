@@ -178,7 +178,7 @@ def load_recipe(name: str) -> Recipe:
     """The recipe of that name in configs/recipes, or at that path.
 
     Raises:
-        RecipeError: there is none, it is no yaml, or it has an unknown or a missing key.
+        RecipeError: there is none, it is not valid YAML, or it has an unknown or a missing key.
     """
     path = Path(name) if name.endswith(_YAML) else CONFIGS / "recipes" / f"{name}.yaml"
     if not path.is_file():

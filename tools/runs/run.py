@@ -35,7 +35,7 @@ class Run(RunFolder):
         root: folder of the datasets, where they have moved since; "" is the run's own.
         plugins: files or modules that define the run's trainer or dataset, where these are none of this checkout.
     Raises:
-        UserError: it is no run folder.
+        UserError: it is not a run folder.
     """
 
     def __init__(self, folder: str | Path, epoch: int | None = None, root: str = "", plugins: Sequence[str] = ()):

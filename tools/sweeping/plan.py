@@ -28,7 +28,7 @@ def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
     flags, options, words = [], {}, list(words)
     while words:
         word = words.pop(0)
-        if word == "--new-key":                                  # its KEY VALUE is no option of the runs
+        if word == "--new-key":                                  # its KEY VALUE is not an option of the runs
             flags += [word, *words[:2]]
             del words[:2]
         elif hint := command.pair_hint(word):
