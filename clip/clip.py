@@ -40,7 +40,7 @@ class _Models(dict):
     def __missing__(self, name: str) -> str:
         if isinstance(resolve(name), Path):
             return name
-        raise InputError(f"{name!r} is open_clip's; its activation and heads are not told by a state dict, so OpenAI's "
+        raise InputError(f"{name!r} is open_clip's; a state dict does not say its activation and heads, so OpenAI's "
                          f"layout cannot hold it. Take one of {', '.join(self)}, a file in that layout, or a trainer "
                          "of this project, which read open_clip's names.")
 

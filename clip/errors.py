@@ -1,4 +1,4 @@
-"""The one error that frozen CLIP and the bricks raise for something a user can mend."""
+"""The one error that frozen CLIP and the bricks raise for user errors."""
 
 
 class InputError(ValueError):

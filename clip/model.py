@@ -295,7 +295,7 @@ def build_model(state_dict: Mapping[str, Tensor], design_details: Mapping | None
             take them as arguments. Any other trainer: `visual.VPT` and `...resblocks.<i>.VPT_shallow` for the blocks
             1 to depth - 1 are learned; the text tower's first tokens are the trainer's. None: no prompts.
     Raises:
-        InputError: the state dict is no CLIP of this layout, or lacks weights.
+        InputError: the state dict is not a CLIP of this layout, or lacks weights.
     """
     design = {**PLAIN, **(design_details or {})}
     weights = {k: v for k, v in state_dict.items() if k.split(".")[-1] not in _NO_WEIGHTS}
@@ -309,7 +309,7 @@ def build_model(state_dict: Mapping[str, Tensor], design_details: Mapping | None
     except RuntimeError as error:
         raise InputError(f"The CLIP state dict does not fit together: {error}") from error
     if lacking := [k for k in missing if "VPT" not in k] + unexpected:
-        raise InputError(f"This is no CLIP state dict in OpenAI's layout with the prompts of {dict(design)}: "
+        raise InputError(f"This is not a CLIP state dict in OpenAI's layout with the prompts of {dict(design)}: "
                          f"{', '.join(lacking[:5])} {'are' if len(lacking) > 1 else 'is'} missing or unexpected.")
     convert_weights(model)
     model._unrounded = {k: weights[k] for k, p in model.named_parameters()

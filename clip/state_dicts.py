@@ -161,7 +161,7 @@ def _without_prefix(weights: Weights, path: Path) -> Weights:
                          "one that is meant.")
     prefix = prefixes[0] if prefixes else ""
     if beside := [name for name in weights if not name.startswith(prefix)]:
-        logger.warning("%s: %d weights beside the CLIP in it are left out: %s", path, len(beside),
+        logger.warning("%s: %d weights besides the CLIP in it are ignored: %s", path, len(beside),
                        ", ".join(beside[:5]))
     # All classes get the same logit_bias, so softmax does not see it.
     return {name.removeprefix(prefix): value for name, value in weights.items()
@@ -183,7 +183,7 @@ def _alike(weights: Weights) -> Iterator[tuple[str, bool]]:
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> tuple:
-    """Depths, widths, patches, grid, joint width, context and vocabulary. Raises KeyError for what is no CLIP."""
+    """Depths, widths, patches, grid, joint width, context and vocabulary. Raises KeyError for what is not a CLIP."""
     def depth(stem: str) -> int:
         return len({name[len(stem):].split(".")[0] for name in weights if name.startswith(stem)})
 

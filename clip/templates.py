@@ -56,5 +56,5 @@ def fill(template: str, classnames: list[str], underscores: bool = False) -> lis
         InputError: not exactly one {} in the template.
     """
     if template.count("{}") != 1:
-        raise InputError(f'A template has one {{}} where the class name goes, as in "{DEFAULT}"; got {template!r}.')
+        raise InputError(f'A template must have one {{}} for the class name, as in "{DEFAULT}", got {template!r}.')
     return [template.replace("{}", name if underscores else name.replace("_", " ")) for name in classnames]

@@ -148,7 +148,7 @@ def build_resnet(weights: dict[str, Tensor], heads: int) -> nn.Module:
             """(B, 3, H, W) -> (B, D), or its attention pool at the mean and at every position, (B, 1+P, D)."""
             if want not in ("pooled", "tokens") or not joint:
                 raise InputError("A ResNet gives pooled features, or its attention pool at every position ('tokens'), "
-                                 f"in the joint space; got {want!r}. Use a ViT for the rest.")
+                                 f"in the joint space, got {want!r}. Use a ViT for the rest.")
             if want == "pooled":
                 return super().forward(images)
             x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))         # (B, W, h, w)

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 15
 _kept: dict[tuple[str, int, int], tuple[dict[str, Tensor], frozenset[int] | None]] = {}
 
-_OFFLINE_HINT = "Meanwhile `bash scripts/dapt.sh digits 16` runs with the embedded model and needs no download."
+_OFFLINE_HINT = ("the embedded model needs no download: --config tiny with your own images, or "
+                 "bash scripts/dapt.sh digits 16")
 
 
 class WeightsNotFound(InputError):
@@ -179,12 +180,13 @@ def _alone(lock: Path):
 
 
 def missing_weights(backbone: Backbone, reason: str = "") -> str:
-    """One paragraph: what is missing, where it was looked for, how to get it, and what runs meanwhile."""
+    """What is missing, where it was looked for, how to get it, and what runs meanwhile: one item a line."""
     looked = " and ".join(str(folder / backbone.file) for folder in cache_folders())
-    failed = f" Downloading it failed ({reason})." if reason else ""
-    return (f"The weights of {backbone.name} are not on this machine: no {looked}.{failed} Download {backbone.url} on "
-            f"any machine and place it at {cache_folders()[0] / backbone.file}, or set CLIP_CACHE to a folder that "
-            f"holds {backbone.file}. {_OFFLINE_HINT}")
+    failed = f"  download: failed ({reason})\n" if reason else ""
+    return (f"The weights of {backbone.name} are not on this machine.\n  looked for: {looked}\n{failed}"
+            f"  get: {backbone.url}, on any machine\n"
+            f"  place it: at {cache_folders()[0] / backbone.file}, or set CLIP_CACHE to its folder\n"
+            f"  meanwhile: {_OFFLINE_HINT}")
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset's folder, each told in one paragraph with the way out."""
+"""What can be wrong with a dataset's folder, and how to fix it."""
 from __future__ import annotations
 
 import os
@@ -14,7 +14,7 @@ from dassl.utils import UserError
 from .cards import CARDS, DatasetCard
 from .kept_lists import cache_of
 
-MEANWHILE = "Meanwhile `bash scripts/dapt.sh digits 16` runs with embedded data and needs no download."
+MEANWHILE = "`bash scripts/dapt.sh digits 16` runs with embedded data and needs no download"
 
 
 class DatasetNotFound(UserError, FileNotFoundError):
@@ -87,23 +87,21 @@ def _loose_images(place: Path) -> str:
 
 
 def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str = "") -> DatasetNotFound:
-    """The paragraph for an absent or incomplete dataset.
+    """What is absent or incomplete, and how to get it, one item a line.
 
     Args:
         reason: a sentence on why, e.g. that the download failed.
     """
-    state = "is incomplete" if os.path.isdir(folder) else "was not found"
-    entries = [*card.needs, *card.lists]
-    tree = ", ".join(f"{card.folder}/{entry}" for entry in entries)
-    split = (f" For the published split place {card.split} ({card.published[0].url}) in {card.folder}/"
-             f"{'; only the images are needed then' if card.lists else ''}." if card.split else "")
-    urls = " and ".join(archive.url for archive in card.archives)
-    source = f"To place it by hand, get {urls} ({card.home})" if urls else f"Place it by hand ({card.home})"
-    by_hand = f" {card.by_hand}" if card.by_hand else ""
-    return DatasetNotFound(
-        f"{card.name} {state}: looked in {folder} for {', '.join(lacking)}.{f' {reason}' if reason else ''} "
-        f"{source} and unpack it so that {folder.parent} holds {tree}.{by_hand}{split} If you "
-        f"have it elsewhere, name the folder that holds {card.folder}/ with DATA=... or --root. {MEANWHILE}")
+    state = f"{'is incomplete' if os.path.isdir(folder) else 'was not found'}: looked in {folder} for"
+    tree = ", ".join(f"{card.folder}/{entry}" for entry in (*card.needs, *card.lists))
+    urls = " and ".join(archive.url for archive in card.archives) or card.home
+    items = {"why": reason,
+             "get": f"{urls}; unpack it so that {folder.parent} holds {tree}. {card.by_hand}".rstrip(" ."),
+             "split": f"{card.published[0].url}, placed in {card.folder}/ as {card.split}" if card.split else "",
+             "elsewhere": f"name the folder that holds {card.folder}/ with DATA=... or --root",
+             "meanwhile": MEANWHILE}
+    return DatasetNotFound("\n".join([f"{card.name} {state} {', '.join(lacking)}.",
+                                      *(f"  {name}: {text}" for name, text in items.items() if text)]))
 
 
 def check_files(card: DatasetCard, folder: Path, splits) -> None:
@@ -116,7 +114,8 @@ def check_files(card: DatasetCard, folder: Path, splits) -> None:
         why = misplaced(card, folder) or _spelt_otherwise(Path(absent[0]))
         raise DatasetNotFound(
             f"{card.name}: {len(absent):,} of {len(files):,} images of the split are missing, first "
-            f"{', '.join(absent[:5])}. {why or f'Unpack the dataset again, whole, from {card.home}.'} {MEANWHILE}")
+            f"{', '.join(absent[:5])}.\n  fix: {why or f'unpack the whole dataset again, from {card.home}'}\n"
+            f"  meanwhile: {MEANWHILE}")
 
 
 def _spelt_otherwise(path: Path) -> str:

@@ -68,7 +68,7 @@ def _parsed(text: str) -> tuple[str, int]:
     if name not in NAMES:
         raise UserError(f"There is no corruption {name!r}.{nearest(name, NAMES)} There are {', '.join(NAMES)}.")
     if severity not in list("12345"):
-        raise UserError(f"A corruption is written NAME:SEVERITY, with a severity from 1 to 5, as in {name}:3; got "
+        raise UserError(f"A corruption must be written NAME:SEVERITY, with a severity from 1 to 5, as in {name}:3, got "
                         f"{text!r}.")
     return name, int(severity)
 

@@ -162,7 +162,7 @@ def fetch_member(url: str, member: str, path: Path, digest: str) -> None:
     try:
         part.write_bytes(read_member(url, member, _TIMEOUT_SECONDS))
     except (KeyError, ValueError, *_DAMAGED) as error:
-        raise DownloadError(f"{url} is no zip with {member} ({' '.join(str(error).split())})") from error
+        raise DownloadError(f"{url} is not a zip with {member} ({' '.join(str(error).split())})") from error
     _check_digest(part, digest, url)
     part.replace(path)
 

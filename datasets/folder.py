@@ -117,7 +117,7 @@ def _relabelled(items: list[Datum] | None, classes: Sequence[str]) -> list[Datum
 def checked_template(template: str) -> str:
     """Raises UserError unless there is exactly one place for the class name."""
     if template.count("{}") != 1 or template.replace("{}", "").count("{") + template.replace("{}", "").count("}"):
-        raise UserError("A template has one {} where the class name goes, as in \"a photo of a {}.\"; got "
+        raise UserError("A template must have one {} for the class name, as in \"a photo of a {}.\", got "
                         f"{template!r}.")
     return template
 
@@ -186,5 +186,5 @@ def _check_names(names: list[str], path: Path, known: int) -> None:
     if meaningless := [name for name in names if re.fullmatch(r"n\d{8}|[\d_.-]+", name)]:
         logger.warning("Names such as %r say nothing to CLIP: give the words with --classnames FILE", meaningless[0])
     if len(set(names)) < len(names):
-        logger.warning("Several classes are called %r: their sentences are the same, so they cannot be told apart",
+        logger.warning("Several classes are called %r: their sentences are the same, so they cannot be distinguished",
                        next(name for name in names if names.count(name) > 1))

@@ -131,7 +131,7 @@ def _count(card: DatasetCard, splits: readers.Splits, report: Report) -> None:
     wrong += [f"{len(by_label):,} classes instead of {card.classes:,}"] * (len(by_label) != card.classes)
     if wrong:
         report.problems.append(f"{card.name} has {', '.join(wrong)}: it was not unpacked whole, or it is another "
-                               f"version. Accuracies on it compare with nobody's. Get it again from {card.home}.")
+                               f"version. Do not compare accuracies on it with others. Get it again from {card.home}.")
 
 
 def _decode(items: list[Datum], report: Report) -> None:

@@ -45,7 +45,7 @@ class KeptList:
         return rows_digest([*self.train, *(self.val or [])], self.folder)
 
     def read(self) -> Drawn | None:
-        """Raises UserError for a file that is no list, or lists images that its split does not have."""
+        """Raises UserError for a file that is not a list, or lists images that its split does not have."""
         own = self.folder / "split_fewshot"
         places = [(own / f"{self.name}.pkl", read_coop_pickle), (own / f"{self.name}_train.jsonl", _read_lines),
                   *((path, self._read_json) for path in self.jsons)]

@@ -1,8 +1,8 @@
 """What is said of the classes of the embedded datasets, in the words that the embedded CLIP was trained on.
 
 A kind of sentences is a few frames, each filled with every word of MEDIA. Half of the sentences on a shape name the
-whole class, the others leave one attribute unsaid, as people do; none leaves out two: what is as true of many classes
-tells nothing of one.
+whole class, the others leave one attribute unsaid, as people do; none leaves out two: a sentence
+that is true of many classes does not describe one.
 """
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def read_tree(folder: Path, test_only: bool = False) -> Iterator[Row]:
         raise UserError(f"{folder} has {' and '.join(tops)} but no train: there is nothing to learn from. {LAYOUT} "
                         "To test a trained run on it, add --eval-only --model-dir RUN.")
     if others := [place.name for place in _folders(folder) if tops and place not in tops.values()]:
-        logger.warning("Left out beside train, val and test: %s", ", ".join(others))
+        logger.warning("Ignored next to train, val and test: %s", ", ".join(others))
     layout = [(split, top, _folders(top)) for split, top in tops.items() or [("", folder)]]
     names = {place.name for *_, places in layout for place in places}
     numbered = all(map(str.isdecimal, names)) and len(set(map(int, names))) == len(names)    # 2 comes before 10
@@ -62,7 +62,7 @@ def read_tree(folder: Path, test_only: bool = False) -> Iterator[Row]:
     for split, top, places in layout:
         if loose := next((entry.name for entry in top.iterdir()
                           if entry.suffix.lower() in SUFFIXES and not is_hidden(entry.name)), None):
-            raise UserError(f"{loose} lies in {top} itself, not in the folder of a class: nobody could tell its label. "
+            raise UserError(f"{loose} lies in {top} itself, not in the folder of a class: its label is unknown. "
                             f"{LAYOUT}")
         hidden.update(entry.name for entry in top.iterdir() if is_hidden(entry.name) and _holds_images(entry))
         for place in places:

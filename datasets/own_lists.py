@@ -1,4 +1,4 @@
-"""What people have of their own: folders, CSV and JSON lists, files of class names; told apart and checked."""
+"""Images of your own: folders, CSV and JSON lists, files of class names, recognised and checked."""
 from __future__ import annotations
 
 import csv
@@ -37,7 +37,7 @@ def read_own(path: Path, test_only: bool = False) -> list[Row]:
     elif path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt", ".json"):
         rows = list(_list(path))
     elif path.exists():
-        raise UserError(f"{path} is no folder and no .csv or .json file. {LAYOUT}")
+        raise UserError(f"{path} is neither a folder nor a .csv or .json file. {LAYOUT}")
     else:
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
         raise UserError(f"There is nothing at {path}.{nearest(path.name, siblings)} {LAYOUT}")
@@ -60,7 +60,7 @@ def _list(file: Path) -> Iterator[Row]:
             raise UserError(f"{where} lacks its path, or both label and classname: {record}.")
         if not (isinstance(record["path"], str) and isinstance(label, (str, int, type(None)))
                 and isinstance(record.get("classname"), (str, int, type(None)))):
-            raise UserError(f"{where} has a path, label or classname that is no text and no whole number: {record}.")
+            raise UserError(f"{where} has a path, label or classname that is neither text nor a number: {record}.")
         key = int(float(label)) if by_number else name or str(label)
         if names.setdefault(key, name) != name:
             raise UserError(f"{where}: label {key} is {name!r} here and {names[key]!r} before. Each label stands for "
@@ -113,7 +113,7 @@ def _csv(file: Path) -> list[dict]:
                 if cells:
                     rows.append(dict(zip(columns, cells, strict=False)))
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no CSV in UTF-8 ({error}). Save it again as one.") from error
+        raise UserError(f"{file} is not a UTF-8 CSV ({error}). Save it again as one.") from error
     except csv.Error as error:
         raise UserError(f"{file}, line {start} opens a double quote that does not end where its field does ({error}). "
                         'Close it, or write "" for a quote within a text.') from error
@@ -127,7 +127,7 @@ def _json(file: Path) -> list[dict]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({error}).") from error
+        raise UserError(f"{file} is not valid JSON ({error}).") from error
     parts = content if isinstance(content, dict) else {"": content}
     rows = []
     for split, items in parts.items():
@@ -136,7 +136,7 @@ def _json(file: Path) -> list[dict]:
                 item = dict(zip(("path", "label", "classname"), item, strict=False))
             if not isinstance(item, dict):
                 raise UserError(f"{file}: a list of images, or such lists named train, val and test, is expected; each "
-                                f"image as {{path, label, classname}} or [path, label, classname]; got {item!r}.")
+                                f"image as {{path, label, classname}} or [path, label, classname], got {item!r}.")
             rows.append({**item, "split": split} if split else item)
     return rows
 
@@ -223,7 +223,7 @@ def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
     except FileNotFoundError as error:
         raise UserError(f"There is no file of class names at {file}.") from error
     except ValueError as error:
-        raise UserError(f"{file} is no readable text or JSON ({error}).") from error
+        raise UserError(f"{file} is not a readable text or JSON ({error}).") from error
     values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [None]
     if wrong := [value for value in values if not isinstance(value, str) or not value.strip()]:
         raise UserError(f"{file} holds a list of names, or an object of them; a name is text that is not empty, and it "

@@ -1,4 +1,4 @@
-"""Which split and which few-shot lists are the published ones, told by SHA-256.
+"""Which split and which few-shot lists are the published ones, recognised by SHA-256.
 
 Source: the SHA-256 of CoOp's split files is on the cards. The lists are CoOp's draws with seeds 1 to 3, as published by
 cross_modal_adaptation (linzhiqiu, ac9077e, indices/) and 2SFS, with the same images in the same order.

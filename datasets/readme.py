@@ -9,7 +9,7 @@ Written from `datasets/cards.py` by `python tools/data.py readme`; a test checks
 
 ```bash
 python tools/data.py list                  # every dataset, and whether it is here
-python tools/data.py get dtd eurosat       # download and unpack, in CoOp's layout; goes on after a cut
+python tools/data.py get dtd eurosat       # download and unpack, in CoOp's layout; resumes if interrupted
 python tools/data.py check oxford_pets     # tree, counts, every file of the split, some images, names and labels
 ```
 

@@ -42,7 +42,7 @@ _make_venv() {
     [ ! -x "$(_python_of "$_venv")" ] || return 0                               # whatever else it has stays
     if [ -e "$_venv" ]; then
         _say "$_venv has no interpreter that starts here: the Python that it was made from is gone, or belongs to another" \
-             "machine. Remove the folder to have it made anew, or set DASSL_PYTHON to an interpreter with the packages."
+             "machine. Remove the folder to have it created again, or set DASSL_PYTHON to an interpreter with the packages."
         return 1
     fi
     if _has_uv; then

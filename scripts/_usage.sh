@@ -22,6 +22,12 @@ Example: bash scripts/$1.sh $3
 TEXT
 }
 
+_refuse() {                         # _refuse <script> <what is wrong> <arguments of an example>
+    printf '%s.sh: %s.\nExample: bash scripts/%s.sh %s\nbash scripts/%s.sh --help shows all options.\n' \
+        "$1" "$2" "$1" "$3" "$1" >&2
+    exit 2
+}
+
 _start() {                          # _start <arguments of sweep.py>: same process, so Ctrl-C and the exit code are its own
     source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
     exec "$PYTHON" "$ROOT/tools/sweep.py" "$@"
@@ -35,7 +41,9 @@ few_shot() {                        # few_shot <recipe> <dataset> <shots> [optio
         case $argument in -h|--help) usage "$script" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
     done
     if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
-    case ${2:-none} in *[!0-9]*) usage "$script" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
+    if [ $# -lt 1 ]; then _refuse "$script" "no dataset was named" "digits 16"; fi
+    if [ $# -lt 2 ]; then _refuse "$script" "the number of shots is missing" "$1 16"; fi
+    case $2 in ""|*[!0-9]*|0*) _refuse "$script" "shots must be a whole number of at least 1, got '$2'" "$1 16" ;; esac
     _start --recipe "$recipe" "$named" "$1" --shots "$2" "${@:3}"
 }
 
@@ -47,7 +55,7 @@ no_shots() {                        # no_shots <recipe> <dataset> [options]: not
         case $argument in -h|--help) usage "$script" "<dataset>" "digits"; exit 0 ;; esac
     done
     if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
-    if [ $# -lt 1 ]; then usage "$script" "<dataset>" "digits" >&2; exit 2; fi
+    if [ $# -lt 1 ]; then _refuse "$script" "no dataset was named" "digits"; fi
     case ${2:-none} in *[!0-9]*) ;; *) set -- "$1" "${@:3}" ;; esac      # a number of shots changes nothing here
     _start --recipe "$recipe" "$named" "$1" "${@:2}"
 }

@@ -16,5 +16,5 @@ while [ $# -gt 0 ]; do
 done
 case $variant in
     cse|cls) few_shot "dvp_$variant" ${words[@]+"${words[@]}"} ;;
-    *) printf "%s\n" "--variant is cls (prompts by clusters of descriptions) or cse (by causes); got '$variant'." >&2; exit 2 ;;
+    *) printf "%s\n" "--variant must be cls (prompts by clusters of descriptions) or cse (by causes), got '$variant'." >&2; exit 2 ;;
 esac

@@ -238,8 +238,8 @@ def test_the_papers_spellings_are_understood_and_recorded_as_one(make_cfg, alias
     ("VP", ("INPUT.TRANSFORMS", ["random_flip"]), 'add "normalize" to INPUT.TRANSFORMS'),
     ("AttrVR", ("INPUT.SIZE", (32, 32)), r'INPUT.SIZE is \(32, 32\).*INPUT.SIZE "\(27, 27\)"'),
     ("DVPcls", ("INPUT.SIZE", (24, 20)), "a smaller square image"),
-    ("VP", ("TRAINER.VP.WIDTH", 17), "1 to 16 pixels wide; got 17"),
-    ("DVPcls", ("TRAINER.DVPCLS.TOP_K", 21), "1 to 20; got TOP_K 21"),
+    ("VP", ("TRAINER.VP.WIDTH", 17), "1 to 16 pixels wide, got 17"),
+    ("DVPcls", ("TRAINER.DVPCLS.TOP_K", 21), "1 to 20, got TOP_K 21"),
     ("DVPcls", ("TRAINER.DVPCLS.NUM_CLUSTERS", 0), "At least 1 pixel prompt")])
 def test_settings_that_do_not_fit_are_told(make_cfg, trainer, opts, words):
     with pytest.raises(UserError, match=words):

@@ -71,7 +71,7 @@ def _check_writable(file: Path) -> None:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     args = parser().parse_args(argv)
     logging.disable(logging.WARNING)                # open_clip warns that weights are random: they are meant to be
     try:

@@ -91,7 +91,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     args = parser().parse_args(argv)
     return command.ended(lambda: (show if args.action == "show" else convert)(args))
 

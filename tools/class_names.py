@@ -7,7 +7,7 @@ from dassl.utils import UserError
 
 
 def read_class_names(file: Path) -> list[str]:
-    """The lines that are not empty, without the space around them; a byte order mark is no part of the first.
+    """The lines that are not empty, without the space around them; a byte order mark is not a part of the first.
 
     Raises:
         UserError: the file cannot be read, or is not UTF-8.
@@ -18,6 +18,6 @@ def read_class_names(file: Path) -> list[str]:
         raise UserError(f"{file} cannot be read ({error.strerror}). It should hold class names, one per "
                         "line.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text in UTF-8 ({error.reason} at byte {error.start}). It should hold class "
+        raise UserError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}). It should hold class "
                         "names, one per line; save it again with that encoding.") from error
     return [line.strip() for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""What commands share: parsers, numbers as flags, and how they end: a code, and a paragraph for what its user can mend.
+"""What commands share: parsers, numbers as flags, and how they end: a code, and a paragraph for what its user can fix.
 
 Imports nothing heavy.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dassl.names import nearest
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
@@ -24,17 +25,40 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno,
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
+class Parser(argparse.ArgumentParser):
+    """Adds to argparse's errors what was probably meant: the nearest flag or choice, or KEY VALUE for KEY=VALUE."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(message + self._hint(message))
+
+    def _hint(self, message: str) -> str:
+        if hint := pair_hint(message):
+            return f"\n{hint}"
+        if found := re.search(r"invalid choice: '([^']*)'", message):
+            known = [str(choice) for action in self._actions for choice in action.choices or ()]
+            return nearest(found[1], known)
+        if message.startswith("unrecognized arguments:"):
+            flags = [word.partition("=")[0] for word in message.partition(":")[2].split() if word.startswith("--")]
+            return "".join(nearest(flag, self._option_string_actions) for flag in flags[:1])
+        return ""
+
+
 def parser(name: str, description: str, **options) -> argparse.ArgumentParser:
     """The parser of a command; the text below its flags is tools/help/<name>.txt."""
-    return argparse.ArgumentParser(prog=called.format(name), description=description, epilog=epilog(name),
-                                   **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False,
-                                      **options})
+    return Parser(prog=called.format(name), description=description, epilog=epilog(name),
+                  **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
 
 
 def epilog(name: str) -> str:
     """tools/help/<name>.txt; "" where there is none."""
     path = HELP / f"{name}.txt"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def pair_hint(text: str) -> str:
+    """How OPTIM.LR=0.01 is written, if `text` has such a pair; else ""."""
+    pair = re.search(r"(?<!\S)[\"']?([A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+)=([^\s'\"]*)", text)
+    return f"Config options are KEY VALUE with a space: {pair[1]} {pair[2] or 'VALUE'}" if pair else ""
 
 
 def script(main: Callable[[], int | None]) -> NoReturn:
@@ -77,10 +101,10 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
     except Exception as error:
-        if not (story := _story(error)):
+        if not (message := _message(error)):
             raise
         with console.escaping():
-            print(f"\n{story}", file=sys.stderr)
+            print(f"\n{message}", file=sys.stderr)
         return 2
 
 
@@ -88,14 +112,15 @@ def number(least: int, kind: type = int) -> Callable[[str], int | float]:
     """A type of flags: a number, a whole one unless `kind` is float, not under `least`."""
     def read(text: str) -> int | float:
         if not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d*)?", text) or kind(text) < least:
-            raise argparse.ArgumentTypeError(f"a {'whole ' * (kind is int)}number, {least} or more; got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a {'whole ' * (kind is int)}number of at least {least}, "
+                                             f"got {text!r}")
         return kind(text)
 
     return read
 
 
-def _story(error: Exception) -> str:
-    """The paragraph of what a user can mend; "" for anything else, which deserves its traceback."""
+def _message(error: Exception) -> str:
+    """The message for what a user can fix; "" for anything else, which deserves its traceback."""
     from dassl.utils import UserError
 
     if isinstance(error, UserError):

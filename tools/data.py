@@ -25,7 +25,7 @@ OWN = "ImageDir"                  # images of a user's own; pairs of their own a
 def parser() -> argparse.ArgumentParser:
     p = command.parser("data", __doc__.splitlines()[0])
     p.add_argument("action", choices=("get", "check", "list", "readme"),
-                   help="readme writes datasets/README.md anew from the cards")
+                   help="readme rewrites datasets/README.md from the cards")
     p.add_argument("names", nargs="*", metavar="NAME",
                    help="oxford_pets or OxfordPets; for check also a folder or list of your own images")
     p.add_argument("--root", default=default_folder("data"),
@@ -34,11 +34,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for what the user can mend, or 130 when interrupted."""
+    """The command line. Returns 0, or 2 for user errors, or 130 when interrupted."""
     args = parser().parse_args(argv)
     train.register()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return command.ended(lambda: act(args), "Interrupted; the same command goes on where it stopped.")
+    return command.ended(lambda: act(args), "Interrupted; the same command resumes.")
 
 
 def act(args: argparse.Namespace) -> int:

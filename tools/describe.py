@@ -20,7 +20,7 @@ from tools.runs.checkout import default_folder  # noqa: E402
 def parser() -> argparse.ArgumentParser:
     p = command.parser("describe", __doc__)
     actions = p.add_subparsers(dest="action", required=True)
-    make = actions.add_parser("make", help="ask a language model; goes on where an interrupted run stopped")
+    make = actions.add_parser("make", help="ask a language model; resumes if interrupted")
     check = actions.add_parser("check", help="tell what is wrong with files")
     here = actions.add_parser("list", help="which descriptions are on this machine")
     for sub in (make, check):
@@ -46,19 +46,19 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--temperature", type=float, default=1.0)
     make.add_argument("--price-per-million", type=float, nargs="+", metavar="PRICE",
                       help="of tokens, or of prompt and answer tokens; then the estimate has a price")
-    make.add_argument("--dry-run", action="store_true", help="show the estimate and the first question, ask nobody")
+    make.add_argument("--dry-run", action="store_true", help="show the estimate and the first question, send nothing")
     make.add_argument("--yes", action="store_true", help="do not ask before spending")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for what the user can mend, or 130 when interrupted."""
+    """The command line. Returns 0, 2 for user errors, or 130 when interrupted."""
     args = parser().parse_args(argv)
     train.register()
     from tools.labs.describe.actions import check, make, show
 
     return command.run({"make": make, "check": check, "list": show}[args.action], args,
-                       "Interrupted; the same command goes on where it stopped.")
+                       "Interrupted; the same command resumes.")
 
 
 if __name__ == "__main__":

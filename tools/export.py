@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from tools.predict import classifier_of
 
     if args.file.suffix != ".onnx":
-        raise UserError(f"The file to write ends in .onnx; got {args.file}.")
+        raise UserError(f"The file to write must end in .onnx, got {args.file}.")
     need_packages()
     args.device = "cpu"
     status.say(f"reading {args.run or args.backbone}")
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     return command.run(main, parser().parse_args(argv))
 
 

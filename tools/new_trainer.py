@@ -75,7 +75,7 @@ def check(name: str, like: str, source: str) -> None:
         raise UserError("The name of a trainer is that of a Python class: 2 to 40 letters and digits, a letter first; "
                         f"got {name!r}.")
     if '"""' in source or "\\" in source or "\n" in source or not source.strip():
-        raise UserError(f"--source is one line of text for a docstring, without backslashes; got {source!r}.")
+        raise UserError(f"--source must be one line of text for a docstring, without backslashes, got {source!r}.")
     code = (TEMPLATES / f"{like}.py.txt").read_text().replace("@", "_") if like in LIKE else \
         copied_trainer.copied("_", like, "")[Path("trainers", "_.py")]
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
@@ -147,7 +147,7 @@ Make it yours: build says what is learned, loss what is minimised. trainers/READ
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     args = parser().parse_args(argv)
     return command.ended(lambda: make(args))
 

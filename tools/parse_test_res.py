@@ -38,7 +38,7 @@ def value_in(log: str, keyword: str, signals: tuple[str, ...]) -> float | None:
     """The last "* keyword: 93.1%" below a line that is one of `signals`; None where there is none.
 
     Raises:
-        NothingFound: the keyword is no regular expression.
+        NothingFound: the keyword is not a regular expression.
     """
     try:
         line_of = re.compile(rf"\* {keyword}: ([\.\deE+-]+)%")

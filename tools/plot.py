@@ -46,7 +46,7 @@ def target(args: argparse.Namespace) -> Path | None:
 
 
 def main(args: argparse.Namespace) -> Path | None:
-    """Draw one figure and write it; returns its file. Raises UserError for what the user can mend."""
+    """Draw one figure and write it; returns its file. Raises UserError."""
     from dassl.utils import UserError
     from tools import train
 
@@ -93,7 +93,7 @@ def _words(run, args: argparse.Namespace, path: Path | None, theme) -> Path | No
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for what the user can mend, or 130 for Ctrl-C."""
+    """The command line. Returns 0, 2 for a user error, or 130 for Ctrl-C."""
     args = parser().parse_args(argv)
 
     def work() -> None:

@@ -116,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 1 (some images could not be read), 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 1 (some images could not be read), 2 (user error) or 130."""
     return command.run(main, parser().parse_args(argv))
 
 

@@ -78,7 +78,7 @@ def files_of(out: Path) -> tuple[Path, Path, Path]:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     args = parser().parse_args(argv)
     return command.ended(lambda: main(args), f"Interrupted; {args.out} is as it was before.")
 

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (yours to mend) or 130."""
+    """The command line. Returns 0, 2 (user error) or 130."""
     return command.run(main, parser().parse_args(argv))
 
 

@@ -27,7 +27,7 @@ from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
-from tools.sweeping.plan import other_settings, outline, plan, rows, split_options  # noqa: E402
+from tools.sweeping.plan import other_settings, outline, plan, rows, settings_error, split_options  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
 
 __all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
@@ -83,7 +83,7 @@ def _jobs(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of runs side by side, 1 or more, or auto; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be auto or a number of at least 1, got {text!r}")
     return int(text)
 
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     """The sweep.
 
     Returns:
-        0 when every run has finished; 2 where all that is missing is the user's to mend; 1 if a run failed otherwise or
+        0 when every run has finished; 2 if all failures are user errors; 1 if a run failed otherwise or
         is being made by another process; 130 when interrupted, 128 + its number when ended by a signal.
     """
     try:
@@ -106,6 +106,9 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     times = Times.below(output, planned if todo else [])
+    if not args.dry_run and options and todo and (wrong := settings_error(todo)):
+        print(wrong, file=sys.stderr)
+        return 2
     if args.dry_run:
         print(outline(planned, todo, places, times, output), file=sys.stderr, flush=True)
         print("\n".join(p.command_line() for p in planned))
@@ -128,11 +131,11 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-    if outcome is None:                             # the runs go on elsewhere
+    if outcome is None:                             # the runs continue elsewhere
         return 0
     if outcome.stopped_by:
         finished = sum(p.record is not None for p in planned)
-        print(f"Interrupted; {finished} of {len(planned)} runs are finished. The same command goes on from here.")
+        print(f"Interrupted; {finished} of {len(planned)} runs are finished. The same command resumes from here.")
         return outcome.stopped_by
     if any(p.record for p in planned):
         print("\n" * bool(todo) + table.render(rows(planned)), flush=True)
@@ -142,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
-    """What is not finished, and what tests a run that is made anew."""
+    """What is not finished, and what tests a run that is rerun."""
     todo, anew = [], set()
     for p in planned:
         if force or p.state != "finished" or (p.cell.train_on and p.cell.train_on.folder in anew):

@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-from tools.runs.checkout import default_folder  # noqa: E402
+from tools.runs.checkout import IS_CHECKOUT  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
@@ -34,7 +34,7 @@ ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "t
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("table", __doc__)
-    p.add_argument("output", nargs="*", default=[default_folder("output")],
+    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
@@ -54,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _default_output() -> str:
+    """Where runs go that were not told where, named as short as can be from here."""
+    return "output" if Path.cwd() == ROOT or not IS_CHECKOUT else str(ROOT / "output")
+
+
 def render(rows: list[Row]) -> str:
     """The long table of a sweep, and its ablation where it has one."""
     grids = layouts.build(rows, ("ablation",)) if any(row.variant for row in rows) else []
@@ -61,7 +66,7 @@ def render(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for what the user can mend."""
+    """The command line. Returns 0, or 2 for a user error."""
     args = parser().parse_args(argv)
     try:
         args.format = args.format or _format_of(args.file)

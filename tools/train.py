@@ -41,7 +41,7 @@ def cli(argv: list[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        0, 1 (a fault: traceback, or a loss that is not finite), 2 (yours to mend), 75 (in a sweep: another process
+        0, 1 (a fault: traceback, or a loss that is not finite), 2 (user error), 75 (in a sweep: another process
         writes in the run folder; try again later), 130 (Ctrl-C), 143 or 129 (SIGTERM, SIGHUP: the state is saved).
     """
     leash.hold()
@@ -52,10 +52,10 @@ def cli(argv: list[str] | None = None) -> int:
         distributed.quiet()
     args = parser().parse_args(argv)
     with console.patient():
-        return _told(args)
+        return _explained(args)
 
 
-def _told(args: argparse.Namespace) -> int:
+def _explained(args: argparse.Namespace) -> int:
     """The run or the list; what ends it otherwise in words and as an exit code."""
     try:
         if args.list:
@@ -75,11 +75,11 @@ def _told(args: argparse.Namespace) -> int:
         from dassl.utils import UserError
         from dassl.utils.run_lock import FolderInUse
 
-        story = endings.whole_story(error, args) if isinstance(error, UserError) else \
-            faults.story(error, args.output_dir or "output") if isinstance(error, OSError) else ""
-        if not story:
+        message = endings.explain(error, args) if isinstance(error, UserError) else \
+            faults.explain(error, args.output_dir or "output") if isinstance(error, OSError) else ""
+        if not message:
             raise
-        print(f"\n{story}", file=sys.stderr)
+        print(f"\n{message}", file=sys.stderr)
         if isinstance(error, FolderInUse) and SWEEP in os.environ:
             return IN_USE
         return 1 if isinstance(error, FloatingPointError) else USER_ERROR

@@ -6,7 +6,7 @@ MAX_TOKENS = 16384
 def extend_cfg(cfg) -> None:
     if "CHECKPOINT_SECONDS" not in cfg.TRAIN:
         cfg.TRAIN.CHECKPOINT_SECONDS = 60.0 # between savings of a run's state, in resume.pth.tar of its folder, from
-                                            # which an interrupted run goes on; 0: only when it is asked to end
+                                            # which an interrupted run resumes; 0: only when it is asked to end
     if "MAX_TOKENS" not in cfg.TRAIN:
         cfg.TRAIN.MAX_TOKENS = MAX_TOKENS   # text tokens encoded at once; more go in pieces, which are computed again
                                             # for the gradient: less memory, more time, the same result; 0: no limit

@@ -5,7 +5,7 @@ trainers/coop_atp.py and maple_atp.py; numbers in configs/recipes/atprompt.yaml 
 What is easily missed:
 - Attributes are fixed for each dataset, by a search that is done before; the recipe has them.
 - The code takes every attribute for one token. "playfulness" of its own choice for pets is two: "energy" is lost there,
-  and a literal X stands in its place. As published by default; WHOLE_WORDS keeps the words, as the paper means it.
+  and a literal X is put in its place. As published by default; WHOLE_WORDS keeps the words, as the paper means it.
 - Learned words before attributes start smaller (0.01) than the context (0.02); initial words are ignored.
 - On MaPLe, deeper blocks exchange the context alone: attributes and the words before them travel on.
 - A third attribute's words are saved even where there is none; such files are read, and say nothing of the attributes.

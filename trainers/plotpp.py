@@ -6,7 +6,7 @@ configs/recipes/plotpp.yaml. As in the authors' code:
 - First the visual prompts learn alone, with the logit of the pooled features added; then both, without it, from a fresh
   optimiser and schedule. Theirs are two runs, and the second ones of all seeds start from the first of seed 1; here
   every seed has its own. VISION_SHARE 0 learns both from the start, 1 the visual prompts alone.
-- Contexts have as many words as the first phrase. A shorter phrase (ImageNet's third) goes on with the end-of-text;
+- Contexts have as many words as the first phrase. A shorter phrase (ImageNet's third) continues with the end-of-text;
   in their code it also cuts the first token of the class name, here the name stays whole.
 """
 from clip import FrozenCLIP

@@ -3,7 +3,7 @@
 Source: Prompt Distribution Learning (Lu et al., CVPR 2022), sections 3.2 to 3.4. Its authors publish no code; details
 are those of ml-stat-Sustech/CLIP_Calibration 5b68fb1, trainers/classification/proda.py; numbers in
 configs/recipes/proda.yaml. What is easily missed:
-- A step sees N_PROMPT / PROMPT_BS of the prompts, in an order that is drawn anew when all were seen.
+- A step sees N_PROMPT / PROMPT_BS of the prompts, in an order that is redrawn when all were seen.
 - The classifier is the mean of unit-norm features, itself not of unit norm; the covariance is divided by n + 1.
 - The second-order term, an upper bound of the expected loss, counts in training alone.
 - The diversity counts all prompts in every step, as sentences without a class name.

@@ -2,7 +2,7 @@
 
 Source: PromptKD: Unsupervised Prompt Distillation (Li et al., CVPR 2024), trainers/promptkd.py; numbers in
 configs/recipes/promptkd.yaml. Its training images have no labels, and may be those of any class that a test asks for:
-that is transductive, and stands in a table of its own.
+that is transductive, and is listed in a table of its own.
 - The student has no text side: it is compared with the teacher's class features, which are saved with it.
 - KL of the teacher to the student is a mean over images *and* classes, hence the weight of 1000.
 - The teacher sees the same augmented images, in evaluation mode.

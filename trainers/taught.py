@@ -40,8 +40,8 @@ def teacher_of(folder: str, clip: FrozenCLIP, classes: Classes, device: torch.de
     """
     settings = read_settings(folder)
     if not settings:
-        raise UserError(f"The teacher {folder or '(empty)'} is no run folder: it has no config.yaml. Give the folder "
-                        "of a finished run of tools/train.py.")
+        raise UserError(f"The teacher {folder or '(empty)'} is not a run folder: it has no config.yaml. "
+                        "Give the folder of a finished run of tools/train.py.")
     cfg = CfgNode(settings)
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, Method):

@@ -54,10 +54,10 @@ def cuda_of_others(on_cpu: bool) -> Iterator[None]:
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         if isinstance(error, UserError) or not _SAYS_NO_CUDA.search(str(error)):
             raise
-        raise UserError(_story(error, on_cpu)) from error
+        raise UserError(_message(error, on_cpu)) from error
 
 
-def _story(error: BaseException, on_cpu: bool) -> str:
+def _message(error: BaseException, on_cpu: bool) -> str:
     own = [frame for frame in traceback.extract_tb(error.__traceback__)
            if not osp.abspath(frame.filename).startswith(_TORCH) and osp.abspath(frame.filename) != __file__]
     frame, reason = own[-1], str(error).strip().splitlines()[0].rstrip(".")

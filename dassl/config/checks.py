@@ -29,7 +29,7 @@ def _whole(low: int, high: float = math.inf) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-LARGEST_SIDE = 8192                      # pixels; far beyond any tower, and a batch of such images is no typing error
+LARGEST_SIDE = 8192                      # pixels; far beyond any tower, and larger is a typing error
 
 RULES = (                                # what keys take, in words and as a test; the section and its keys
     ("at least 1", _whole(1), "DATALOADER", "TRAIN_X.BATCH_SIZE TRAIN_X.N_INS TRAIN_U.BATCH_SIZE TRAIN_U.N_INS "

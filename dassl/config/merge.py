@@ -79,7 +79,7 @@ def _fit(key: str, old, new, where: str):
         return float(new)
     if isinstance(old, (tuple, list)) and isinstance(new, (tuple, list)):
         return type(old)(new)
-    raise UserError(f"{where}{key} takes {_word(old)} such as {old!r}; got {new!r}, {_word(new)}.")
+    raise UserError(f"{where}{key} takes {_word(old)} such as {old!r}, got {new!r}, {_word(new)}.")
 
 
 def _word(value) -> str:

@@ -21,7 +21,7 @@ def check_dataset(dataset, name: str, decode: bool = True) -> None:
     """Raises UserError for labels without names, missing files and unreadable images, naming the first few.
 
     Args:
-        decode: False only looks whether some files are missing: another dataset_wrapper may read what is no image,
+        decode: False only looks whether some files are missing: another dataset_wrapper may read what is not an image,
             and where no path is a file, names of something else.
     """
     check_labels(dataset, name)

@@ -73,10 +73,10 @@ def _each(batches: Iterator) -> Iterator:
 def _state(dataset) -> tuple[dict, int]:
     """Its attributes, and a number that changes with its list of images, their labels included."""
     items = getattr(dataset, "data_source", None)
-    return dict(getattr(dataset, "__dict__", {})), hash(tuple(map(_told, items if isinstance(items, list) else ())))
+    return dict(getattr(dataset, "__dict__", {})), hash(tuple(map(_mark, items if isinstance(items, list) else ())))
 
 
-def _told(item) -> tuple | int:
+def _mark(item) -> tuple | int:
     return (item.impath, item.label, item.domain) if isinstance(item, Datum) else id(item)
 
 

@@ -91,7 +91,7 @@ def read_weights(path: str) -> dict:
     if isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
         state = {"state_dict": state, "epoch": None}
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
-        raise UserError(f"{path} is no checkpoint: it has no state_dict.")
+        raise UserError(f"{path} is not a checkpoint: it has no state_dict.")
     if odd := [name for name in state["state_dict"] if not isinstance(name, str)]:
-        raise UserError(f"{path} is no checkpoint: its state_dict names a weight {odd[0]!r}, which is no text.")
+        raise UserError(f"{path} is not a checkpoint: its state_dict names a weight {odd[0]!r}, which is not a string.")
     return state

@@ -71,7 +71,7 @@ def _load_module(plugin: str, replace: bool) -> ModuleType:
             with _names_of(entry.module, replace):
                 return _module_of(entry)
         raise UserError(f"--plugin takes a path ending in .py, a module that can be imported, or the name of an "
-                        f"installed plugin; got {plugin!r}.") from error
+                        f"installed plugin, got {plugin!r}.") from error
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ from torch import Tensor
 def compute_distance_matrix(input1: Tensor, input2: Tensor, metric: str = "euclidean") -> Tensor:
     """(M, D), (N, D) -> (M, N). `metric` is "euclidean" (squared, as in Dassl) or "cosine"."""
     if input1.ndim != 2 or input2.ndim != 2 or input1.shape[1] != input2.shape[1]:
-        raise ValueError(f"Distances need (M, D) and (N, D); got {tuple(input1.shape)} and {tuple(input2.shape)}.")
+        raise ValueError(f"Distances need (M, D) and (N, D), got {tuple(input1.shape)} and {tuple(input2.shape)}.")
     if metric == "euclidean":
         return euclidean_squared_distance(input1, input2)
     if metric == "cosine":
         return cosine_distance(input1, input2)
-    raise ValueError(f'metric is "euclidean" or "cosine"; got {metric!r}.')
+    raise ValueError(f'metric must be "euclidean" or "cosine", got {metric!r}.')
 
 
 def euclidean_squared_distance(input1: Tensor, input2: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
     name, max_epoch = optim_cfg.LR_SCHEDULER, optim_cfg.MAX_EPOCH * steps_per_epoch
     warmup, stepsize = optim_cfg.WARMUP_EPOCH * steps_per_epoch, optim_cfg.STEPSIZE
     if name not in AVAI_SCHEDS:
-        raise UserError(f"OPTIM.LR_SCHEDULER is one of {', '.join(AVAI_SCHEDS)}; got {name!r}."
+        raise UserError(f"OPTIM.LR_SCHEDULER must be one of {', '.join(AVAI_SCHEDS)}, got {name!r}."
                         f"{nearest(name, AVAI_SCHEDS)}")
     if optim_cfg.get("WARMUP_STEPS", 0):
         return _after_rising(optimizer, optim_cfg, max_epoch)
@@ -96,7 +96,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
         scheduler = StepLR(optimizer, step * steps_per_epoch if step > 0 else max_epoch, gamma=optim_cfg.GAMMA)
     elif name == "multi_step":
         if not isinstance(stepsize, (list, tuple)):
-            raise UserError(f"OPTIM.STEPSIZE lists epochs for multi_step, e.g. (30, 60); got {stepsize!r}.")
+            raise UserError(f"OPTIM.STEPSIZE must list epochs for multi_step, e.g. (30, 60), got {stepsize!r}.")
         scheduler = MultiStepLR(optimizer, milestones=[epoch * steps_per_epoch for epoch in stepsize],
                                 gamma=optim_cfg.GAMMA)
     else:
@@ -109,7 +109,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
         return ConstantWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_CONS_LR)
     if optim_cfg.WARMUP_TYPE == "linear":
         return LinearWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR)
-    raise UserError(f'OPTIM.WARMUP_TYPE is "constant" or "linear"; got {optim_cfg.WARMUP_TYPE!r}.')
+    raise UserError(f'OPTIM.WARMUP_TYPE must be "constant" or "linear", got {optim_cfg.WARMUP_TYPE!r}.')
 
 
 def _after_rising(optimizer: Optimizer, optim_cfg, steps: int) -> LRScheduler:

@@ -26,7 +26,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
     """
     name, lr, decay = optim_cfg.NAME, optim_cfg.LR, optim_cfg.WEIGHT_DECAY
     if name not in AVAI_OPTIMS:
-        raise UserError(f"OPTIM.NAME is one of {', '.join(AVAI_OPTIMS)}; got {name!r}.{nearest(name, AVAI_OPTIMS)}")
+        raise UserError(f"OPTIM.NAME must be one of {', '.join(AVAI_OPTIMS)}, got {name!r}."
+                        f"{nearest(name, AVAI_OPTIMS)}")
     if param_groups is None:
         param_groups = _staged(model, optim_cfg) if optim_cfg.STAGED_LR else _parameters(model)
     if not (param_groups := list(param_groups)):
@@ -58,7 +59,7 @@ def _staged(model: nn.Module, optim_cfg) -> list[dict]:
     children = [name for name, _ in model.named_children()]
     for name in new_layers:
         if name not in children:
-            raise UserError(f"OPTIM.NEW_LAYERS names {name!r}, which is no layer of the model."
+            raise UserError(f"OPTIM.NEW_LAYERS names {name!r}, which is not a layer of the model."
                             f"{nearest(name, children)} There are {', '.join(children)}.")
     base, new = [], []
     for name, module in model.named_children():

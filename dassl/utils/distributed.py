@@ -25,7 +25,7 @@ _PATIENCE = datetime.timedelta(hours=1)     # for the others; the end of a proce
 _TIME_TO_SPEAK = 2.0                        # seconds, for the one that tells
 _TIME_TO_NOTICE = 0.1                       # seconds, until the closed connection of a process that is gone is seen
 _NO_MESSAGE = 2 ** 20                       # a tag that nothing is sent with
-_TOLD, _STORY = "dassl/told", "dassl/story"
+_REPORTED, _ERROR = "dassl/reported", "dassl/error"
 
 _started = _alone = False
 
@@ -104,7 +104,7 @@ def processes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_apart() -> Iterator[None]:
+def ended_together() -> Iterator[None]:
     """Inside, a SIGTERM that comes because another process is gone is told as that: torchrun then ends the rest.
 
     An error that ends this process is told to its end, whatever torchrun sends meanwhile.
@@ -206,9 +206,9 @@ def _unless_another_ended() -> Iterator[None]:
 
 
 def _other_process_ended() -> OtherProcessEnded:
-    return OtherProcessEnded(_story() or "Another process of this run ended without a word, perhaps killed for want of "
+    return OtherProcessEnded(_first_error() or "Another process of this run ended silently, perhaps killed for lack of "
                              f"memory; so process {rank() + 1} of {world_size()} ends, too. --resume with the same "
-                             "command goes on from the last checkpoint.")
+                             "command resumes from the last checkpoint.")
 
 
 def _another_is_gone() -> bool:
@@ -232,16 +232,16 @@ def _store():
 
 def _first_to_tell(error: BaseException) -> bool:
     try:
-        if _store().add(_TOLD, 1) > 1:
+        if _store().add(_REPORTED, 1) > 1:
             return False
-        _store().set(_STORY, f"Process {rank() + 1} of {world_size()} ended: {error or type(error).__name__}")
+        _store().set(_ERROR, f"Process {rank() + 1} of {world_size()} ended: {error or type(error).__name__}")
     except RuntimeError:                # torchrun itself is gone, and the store with it
         pass
     return True
 
 
-def _story() -> str:
+def _first_error() -> str:
     with contextlib.suppress(RuntimeError):
-        if _store().check([_STORY]):
-            return _store().get(_STORY).decode()
+        if _store().check([_ERROR]):
+            return _store().get(_ERROR).decode()
     return ""

@@ -1,4 +1,4 @@
-"""What a user can mend, told in one paragraph; programs print it without a traceback and exit with code 2."""
+"""User errors: programs print their message without a traceback and exit with code 2."""
 
 
 class UserError(Exception):

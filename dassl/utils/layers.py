@@ -14,13 +14,13 @@ _DRAWS = {
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of convolutions and linear layers anew; biases become 0, normalisations the identity.
+    """Redraw the weights of convolutions and linear layers; biases become 0, normalisations the identity.
 
     Args:
         init_type: "normal" (deviation `gain`), "xavier", "kaiming" or "orthogonal".
     """
     if init_type not in _DRAWS:
-        raise UserError(f"init_type is one of {', '.join(_DRAWS)}; got {init_type!r}.")
+        raise UserError(f"init_type must be one of {', '.join(_DRAWS)}, got {init_type!r}.")
     for module in model.modules():
         kind = type(module).__name__
         if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:

@@ -63,12 +63,12 @@ class Logger:
 
 
 class _LogFile:
-    """A text file that is written at once. A disk that is full loses lines, told once, but not the run; a folder that
-    is removed is made anew.
+    """A text file that is written at once. A full disk loses lines, with one message, but not the run; a removed
+    folder is created again.
     """
 
     def __init__(self, path: str):
-        self.path, self._told = path, False
+        self.path, self._warned = path, False
         self._open()
 
     def write(self, text: str) -> int:
@@ -83,9 +83,9 @@ class _LogFile:
             while data:
                 data = data[os.write(self._number, data):]
         except OSError as error:
-            if not self._told:
-                self._told = True
-                print(f"{self.path} cannot be written ({error.strerror}); the run goes on without these lines",
+            if not self._warned:
+                self._warned = True
+                print(f"{self.path} cannot be written ({error.strerror}); the run continues without these lines",
                       file=sys.stderr)
         return len(text)
 

@@ -41,7 +41,7 @@ class MetricMeter:
         if input_dict is None:
             return
         if not isinstance(input_dict, dict):
-            raise TypeError(f"A MetricMeter is updated with a dict of names and numbers; got "
+            raise TypeError(f"A MetricMeter is updated with a dict of names and numbers, got "
                             f"{type(input_dict).__name__}.")
         for name, value in input_dict.items():
             self.meters[name].update(value)

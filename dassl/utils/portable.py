@@ -64,11 +64,11 @@ def read_portable(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{path} and {beside.name} cannot be read as tensors and JSON ({error}). Fetch them again."
                         ) from error
     if not isinstance(facts, dict):
-        raise UserError(f"{beside} describes the tensors beside it as a JSON object; it holds a "
+        raise UserError(f"{beside} describes the tensors next to it as a JSON object; it holds a "
                         f"{type(facts).__name__}. Fetch it again.")
-    if (told := facts.get("sha256")) and told != (found := hashlib.sha256(content).hexdigest()):
-        raise UserError(f"{path} has sha256 {found[:12]}..., and {beside.name} beside it says {str(told)[:12]}...: one "
-                        "of the two was changed or cut. Fetch both again.")
+    if (said := facts.get("sha256")) and said != (found := hashlib.sha256(content).hexdigest()):
+        raise UserError(f"{path} has sha256 {found[:12]}..., and {beside.name} next to it says {str(said)[:12]}...: "
+                        "one of the two was changed or cut. Fetch both again.")
     order = facts.get("tensors")            # the file has them by size and name
     return {name: tensors[name] for name in order} if isinstance(order, dict) and order.keys() == tensors.keys() \
         else tensors, facts

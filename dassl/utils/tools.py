@@ -24,7 +24,7 @@ from .errors import UserError
 logger = logging.getLogger(__name__)
 
 _ORIENTATION = 0x0112                           # EXIF's tag
-_told: list[str] = []                           # an image that is drawn in its transparency
+_warned_of: list[str] = []                           # an image that is drawn in its transparency
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -85,7 +85,7 @@ def read_image(path: str) -> Image.Image:
     """RGB image, 8 bits per channel, upright as the camera noted it; transparency is dropped and 16 bits are scaled.
 
     Raises:
-        UserError: no such file, or one that is no readable image; names it.
+        UserError: no such file, or one that is not a readable image; names it.
     """
     try:
         with Image.open(path) as image:
@@ -137,8 +137,8 @@ def _is_drawn_in_transparency(image: Image.Image, rgb: Image.Image) -> bool:
 
 def _tell_of_transparency(name: str) -> None:
     """Once in a process: such images come in hundreds."""
-    if not _told:
-        _told.append(name)
+    if not _warned_of:
+        _warned_of.append(name)
         logger.warning("%s is of one colour once its transparency is dropped, as CLIP drops it: what is drawn there is "
                        "not seen. Put such images on a white ground", name)
 

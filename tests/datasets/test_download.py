@@ -249,7 +249,7 @@ def test_of_a_zip_on_a_server_one_member_is_fetched_without_the_rest_and_only_if
 
     with pytest.raises(DownloadError, match="its SHA-256 is not 0000"):
         get([archive("0" * 64)], tmp_path)
-    with pytest.raises(DownloadError, match="is no zip with other.json"):
+    with pytest.raises(DownloadError, match="is not a zip with other.json"):
         get([archive("0" * 64, "other.json")], tmp_path)
     assert tree(tmp_path) == []
     get([archive(hashlib.sha256(split).hexdigest())], tmp_path)

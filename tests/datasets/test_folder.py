@@ -143,7 +143,7 @@ def test_names_may_be_given_in_order_or_by_folder(tree, tmp_path):
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}", "{name}", "{} {x}"])
 def test_a_template_needs_one_place_for_the_name(tree, template):
-    with pytest.raises(UserError, match="has one {} where the class name goes"):
+    with pytest.raises(UserError, match="must have one {} for the class name"):
         build(tree, TEMPLATE=template)
 
 
@@ -180,7 +180,7 @@ def break_case(folder):
     ("one", lambda f: images(f.parent / "one" / "cat", 5), "holds one class, 'cat'"),
     ("few", lambda f: [images(f.parent / "few" / c, 1) for c in "ab"], "none can be spared for a test"),
     ("none", lambda f: (f.parent / "none" / "x").mkdir(parents=True), "holds no images of a known kind"),
-    ("a.zip", lambda f: (f.parent / "a.zip").touch(), "is no folder and no .csv"),
+    ("a.zip", lambda f: (f.parent / "a.zip").touch(), "is neither a folder nor a .csv"),
 ])
 def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, change, words):
     change(tree)
@@ -197,7 +197,7 @@ def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, cha
     ("l.csv", "path,class,split\nx.png,cat,train\ny.png,dog,exam\n", "'exam' is none of train, val and test"),
     ("l.csv", "path,class\nx.png,cat\nnone.png,dog\n", "1 of 2 images that are not there.*count from"),
     ("l.csv", "path,class\nx.png,\n", "lacks its path, or both label and classname"),
-    ("l.json", "{", "is no JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "holds no images"),
+    ("l.json", "{", "is not valid JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "holds no images"),
 ])
 def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content, words):
     for image in ("x.png", "y.png"):

@@ -93,12 +93,12 @@ def test_words_become_values_in_the_type_of_the_default(key, text, value):
     (["optim.lr", "3"], "unknown config key optim.lr. Did you mean OPTIM.LR?"),
     (["NUM_SHOTS", "3"], "Did you mean DATASET.NUM_SHOTS?"),
     (["OPTIM.LR.X", "3"], "unknown config key OPTIM.LR.X."),
-    (["OPTIM.LR", "fast"], "OPTIM.LR takes a number such as 0.0003; got 'fast', text."),
-    (["OPTIM.MAX_EPOCH", "2.5"], "OPTIM.MAX_EPOCH takes a whole number such as 10; got 2.5, a number."),
+    (["OPTIM.LR", "fast"], "OPTIM.LR takes a number such as 0.0003, got 'fast', text."),
+    (["OPTIM.MAX_EPOCH", "2.5"], "OPTIM.MAX_EPOCH takes a whole number such as 10, got 2.5, a number."),
     (["OPTIM.MAX_EPOCH", "True"], "got True, True or False"),
     (["OPTIM.LR", "True"], "OPTIM.LR takes a number"),
-    (["USE_CUDA", "1"], "USE_CUDA takes True or False such as True; got 1, a whole number."),
-    (["INPUT.SIZE", "224"], "INPUT.SIZE takes a list such as (224, 224); got 224"),
+    (["USE_CUDA", "1"], "USE_CUDA takes True or False such as True, got 1, a whole number."),
+    (["INPUT.SIZE", "224"], "INPUT.SIZE takes a list such as (224, 224), got 224"),
     (["OPTIM", "3"], "OPTIM is a section, not a value; set one of its keys: OPTIM.NAME"),
 ])
 def test_wrong_options_are_named_with_the_way_out(opts, told):
@@ -112,7 +112,7 @@ def test_wrong_options_are_named_with_the_way_out(opts, told):
 @pytest.mark.parametrize("text, told", [
     ("OPTIM:\n  LRR: 1", "unknown config key OPTIM.LRR. Did you mean OPTIM.LR?"),
     ("OPTIMS:\n  LR: 1", "unknown config key OPTIMS.LR. Did you mean OPTIM.LR?"),
-    ("OPTIM:\n  LR: fast", "OPTIM.LR takes a number such as 0.0003; got 'fast', text."),
+    ("OPTIM:\n  LR: fast", "OPTIM.LR takes a number such as 0.0003, got 'fast', text."),
     ("OPTIM: 3", "OPTIM is a section"),
     ("INPUT:\n  SIZE:\n    H: 3", "INPUT.SIZE takes a list"),
     ("- 1\n- 2", "holds list, not KEY: value pairs"),

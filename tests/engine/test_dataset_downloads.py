@@ -64,7 +64,7 @@ def _page(url, dst, quiet):
 @pytest.mark.parametrize(("effect", "message"), [
     (_offline, "cannot be fetched .ConnectionError: no route to host.*by hand.*set.zip"),
     (lambda url, dst, quiet: None, "did not arrive at .*set.zip"),
-    (_page, "no whole zip or tar archive.*Delete")])
+    (_page, "not a complete zip or tar archive.*Delete")])
 def test_a_download_that_fails_says_what_to_do(base, tmp_path, drive, effect, message):
     drive(effect)
     with pytest.raises(UserError, match=message):

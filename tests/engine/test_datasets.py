@@ -56,7 +56,7 @@ def test_fewer_than_one_shot_takes_everything(shots):
 
 
 def test_a_datum_refuses_what_is_no_path_and_survives_pickle():
-    with pytest.raises(TypeError, match="impath as str; got int"):
+    with pytest.raises(TypeError, match="impath as str, got int"):
         Datum(3)
     item = pickle.loads(pickle.dumps(Datum("a.png", 2, 1, "cat")))
     assert (item.impath, item.label, item.domain, item.classname) == ("a.png", 2, 1, "cat")
@@ -93,7 +93,7 @@ def test_domains_are_checked_by_name():
     base.domains = ["art", "photo"]
     base.check_input_domains(["art"], ["photo"])
     base.is_input_domain_valid(["photo"])
-    with pytest.raises(UserError, match="'sketch' is no domain of this dataset; it has art, photo"):
+    with pytest.raises(UserError, match="'sketch' is not a domain of this dataset; it has art, photo"):
         base.check_input_domains(["art"], ["sketch"])
     with pytest.raises(UserError, match="SOURCE_DOMAINS is empty"):
         base.check_input_domains([], ["art"])

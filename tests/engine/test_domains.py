@@ -126,7 +126,7 @@ def test_what_is_missing_is_named(dataset, touch, tmp_path):
     touch("office31/amazon/bike/a.png")
     with pytest.raises(UserError, match="no folder .*dslr"):
         dataset("Office31", ["amazon"], ["dslr"])
-    with pytest.raises(UserError, match="'webcm' is no domain"):
+    with pytest.raises(UserError, match="'webcm' is not a domain"):
         dataset("Office31", ["webcm"], ["dslr"])
     touch("domainnet/a")
     with pytest.raises(UserError, match="no list .*real_train.txt"):

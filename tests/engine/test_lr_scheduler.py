@@ -165,8 +165,8 @@ def test_training_with_a_schedule_warns_of_nothing():
 
 @pytest.mark.parametrize("change, told", [
     ({"LR_SCHEDULER": "cosin"}, "got 'cosin'. Did you mean cosine?"),
-    ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "slow"}, '"constant" or "linear"; got \'slow\''),
-    ({"LR_SCHEDULER": "multi_step", "STEPSIZE": 3}, "lists epochs for multi_step, e.g. (30, 60); got 3"),
+    ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "slow"}, '"constant" or "linear", got \'slow\''),
+    ({"LR_SCHEDULER": "multi_step", "STEPSIZE": 3}, "list epochs for multi_step, e.g. (30, 60), got 3"),
 ])
 def test_an_unknown_schedule_is_told_with_the_known_ones(change, told):
     with pytest.raises(UserError) as error:

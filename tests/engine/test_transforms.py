@@ -125,7 +125,7 @@ def test_an_image_smaller_than_the_crop_gets_a_frame(engine_cfg):
 def test_an_unknown_transform_is_told_with_the_nearest(engine_cfg):
     with pytest.raises(UserError, match="Unknown transform 'random_flop'.*Did you mean random_flip"):
         build_transform(engine_cfg(), choices=["random_flop"])
-    with pytest.raises(UserError, match="INPUT.INTERPOLATION is one of bilinear, bicubic, nearest; got 'cubic'"):
+    with pytest.raises(UserError, match="INPUT.INTERPOLATION must be one of bilinear, bicubic, nearest, got 'cubic'"):
         build_transform(engine_cfg(INPUT__INTERPOLATION="cubic"))
     with pytest.raises(UserError, match="0..30"):
         build_transform(engine_cfg(INPUT__TRANSFORMS=("randaugment",), INPUT__RANDAUGMENT_M=31))

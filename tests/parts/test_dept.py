@@ -84,7 +84,7 @@ def test_new_classes_have_the_cosine_alone(tiny_clip):
 def test_what_was_seen_must_be_known_and_fit(tiny_clip):
     model, images = build(tiny_clip, seen=None), torch.randn(1, 3, 32, 32)
     model.train()(images)
-    with pytest.raises(InputError, match="of these 3 classes nobody says"):
+    with pytest.raises(InputError, match="of these 3 classes it is unknown"):
         model.eval()(images)
     model.saw([True, False, False])
     with pytest.raises(InputError, match="saw 1 of these 3 classes.*knows 3"):

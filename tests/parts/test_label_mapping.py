@@ -143,9 +143,9 @@ def test_descriptions_are_drawn_and_encoded_once(tiny_clip):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda clip: ReweightingMatrix(2, 3, 4), "1 to 3; got TOP_K 4"),
-    (lambda clip: TopKMean(3, 0), "1 to 3; got TOP_K 0"),
-    (lambda clip: cluster(torch.randn(2, 3, 4), 7), "1 to 6 clusters; got 7"),
+    (lambda clip: ReweightingMatrix(2, 3, 4), "1 to 3, got TOP_K 4"),
+    (lambda clip: TopKMean(3, 0), "1 to 3, got TOP_K 0"),
+    (lambda clip: cluster(torch.randn(2, 3, 4), 7), "1 to 6 clusters, got 7"),
     (lambda clip: bank(clip, draw=lambda: [["one"], ["two", "three"]]).fill(), "2 classes need 3 descriptions each")])
 def test_what_cannot_be_is_told(tiny_clip, make, words):
     with pytest.raises(InputError, match=words):

@@ -28,7 +28,7 @@ def test_inter_dispersion_is_smaller_when_classes_move_apart(C, scale):
 
 
 def test_one_class_cannot_be_spread_apart():
-    with pytest.raises(InputError, match="at least 2; got 1"):
+    with pytest.raises(InputError, match="at least 2, got 1"):
         inter_dispersion(torch.ones(1, 4))
 
 

@@ -55,5 +55,5 @@ def test_a_merged_file_gives_the_same_logits_here_and_in_open_clip(learned, tmp_
 
 def test_learned_words_cannot_be_merged(learned):
     model = learned(CoOp, {"N_CTX": 2, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end"})
-    with pytest.raises(InputError, match="TextPrompt learned is no weight"):
+    with pytest.raises(InputError, match="TextPrompt learned is not a weight"):
         merged_weights(model)

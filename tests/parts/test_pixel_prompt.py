@@ -104,9 +104,9 @@ def test_the_views_of_all_prompts_pass_the_tower_as_one_batch(tiny_clip):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: PixelPrompt(8, 8), "smaller than the canvas; got an image of 8"),
-    (lambda: PixelPrompt(8, 4, "tanh"), "sigmoid, none; got 'tanh'"),
-    (lambda: FramePrompt(8, 5), "1 to 4 pixels wide; got 5"),
+    (lambda: PixelPrompt(8, 8), "smaller than the canvas, got an image of 8"),
+    (lambda: PixelPrompt(8, 4, "tanh"), "sigmoid, none, got 'tanh'"),
+    (lambda: FramePrompt(8, 5), "1 to 4 pixels wide, got 5"),
     (lambda: PixelPrompts(0), "At least 1 pixel prompt"),
     (lambda: PixelPrompt(8, 4)(torch.zeros(1, 3, 8, 8)), r"INPUT.SIZE \(4, 4\)")])
 def test_sizes_that_do_not_fit_are_told(make, words):

@@ -172,7 +172,7 @@ def test_prompts_of_the_two_towers_are_independent(tiny_clip):
 @pytest.mark.parametrize(("depths", "message"), [
     ({"text": 0}, "1 to 3 blocks of the text tower, got 0"), ({"text": 4}, "text tower, got 4"),
     ({"vision": 4}, "1 to 3 blocks.*got 4"), ({"vision": -1}, "1 to 3 blocks.*got -1"),
-    ({"n_vision": 0}, "tokens; got 0"), ({"n_text": 5, "init": ""}, None)])
+    ({"n_vision": 0}, "tokens, got 0"), ({"n_text": 5, "init": ""}, None)])
 def test_depths_that_the_towers_do_not_have_are_refused(tiny_clip, depths, message):
     if message is None:
         assert IVLP.build(tiny_clip, Classes(NAMES), options(**depths)).brick("text").ctx.shape == (5, 64)

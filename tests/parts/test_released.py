@@ -46,7 +46,7 @@ def test_the_head_is_texts_first_and_its_own_classifier_for_seen_classes_afterwa
     torch.testing.assert_close(theirs[:, 1], cosines[:, 1])
     torch.testing.assert_close(theirs[:, [0, 2]], -cosines[:, [0, 2]])
     head.seen = None
-    with pytest.raises(InputError, match="of these 3 classes nobody says"):
+    with pytest.raises(InputError, match="of these 3 classes it is unknown"):
         head(images, texts, tiny_clip)
 
 

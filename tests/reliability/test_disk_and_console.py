@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_paragraph_and_the_same_command_ends_the_run(name, fu
     assert train.cli(words(tmp_path)) == 2
     last = told(capsys)
     assert last.startswith(f"The disk of {tmp_path} is full (No space left on device). Free some space and run ")
-    assert ("goes on" in last) is (name != "config.yaml")
+    assert ("resumes" in last) is (name != "config.yaml")
     assert not (tmp_path / "results.json").exists()
     files_are_whole(tmp_path)
     full_disk("")
@@ -110,14 +110,14 @@ def test_curves_that_cannot_be_written_are_told_once(tmp_path, caplog, capsys):
     (OSError(errno.ESTALE, "Stale file handle", "/out/run/x"), "out of reach.*same command"),
     (OSError(errno.ENOSPC, "No space left on device"), "is full.*same command")])
 def test_faults_of_the_run_folder_are_told_with_the_way_out(error, words):
-    assert re.search(words, faults.story(error, "/out/run"))
+    assert re.search(words, faults.explain(error, "/out/run"))
 
 
 @pytest.mark.parametrize("error", [
     FileNotFoundError(errno.ENOENT, "No such file", "/elsewhere/x"), ConnectionResetError(errno.ECONNRESET, "reset"),
     PermissionError(errno.EACCES, "Permission denied", "/out/runner/x"), OSError("no number")])
 def test_other_faults_keep_their_traceback(error):
-    assert faults.story(error, "/out/run") == ""
+    assert faults.explain(error, "/out/run") == ""
 
 
 def test_a_file_where_the_run_folder_should_be_is_told(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A run that is killed or asked to end goes on by the same command and ends as if nothing had been, to the bit."""
+"""A run that is killed or asked to end resumes by the same command and ends as if nothing had been, to the bit."""
 import json
 import os
 import random
@@ -104,15 +104,15 @@ def test_the_same_command_goes_on_and_any_other_starts_anew(tmp_path, cut_after,
         return caplog.text
 
     taken = cut_after(3)
-    assert "which goes on" not in begin()
+    assert "which resumes" not in begin()
     assert (folder / FILE).exists()
     taken.clear()
-    assert "which goes on; --anew" in begin()
+    assert "which resumes; --anew" in begin()
     assert torch.load(folder / FILE, weights_only=True)["epoch"] == 1          # 3 + 3 steps of 5 an epoch
     taken.clear()
-    assert "cannot go on: OPTIM.LR not set, now 0.1" in begin(opts=(*FEW, "OPTIM.LR", "0.1"))
+    assert "cannot resume: OPTIM.LR not set, now 0.1" in begin(opts=(*FEW, "OPTIM.LR", "0.1"))
     taken.clear()
-    assert "which goes on" not in begin("--anew", opts=(*FEW, "OPTIM.LR", "0.1"))
+    assert "which resumes" not in begin("--anew", opts=(*FEW, "OPTIM.LR", "0.1"))
     taken.clear()
     monkeypatch.setattr(restart, "_CODE", ("clip",))
     assert "the program has changed since" in begin(opts=(*FEW, "OPTIM.LR", "0.1"))
@@ -144,7 +144,7 @@ def test_sigterm_saves_within_the_epoch_and_the_same_command_ends_alike(tmp_path
         patch.setattr(PromptTrainer, "forward_backward", asked_to_end)
         assert train.cli(words(tmp_path / "cut")) == 143
     err = capsys.readouterr().err
-    assert "Ended by SIGTERM. The same command goes on" in err and "Traceback" not in err
+    assert "Ended by SIGTERM. The same command resumes" in err and "Traceback" not in err
     assert signal.getsignal(signal.SIGTERM) is before and len(taken) == 7
     state = torch.load(tmp_path / "cut" / FILE, weights_only=True)
     assert (state["epoch"], state["batch"]) == (1, 2)

@@ -269,7 +269,8 @@ def test_the_waiting_for_data_is_not_held_against_the_floor():
 
 @pytest.mark.parametrize(("words", "told"), [
     (["--trainers", "CoOpp"], "Did you mean CoOp?"), (["--backbones", "VIT-B16"], "Did you mean ViT-B/16?"),
-    (["--classes", "1"], "2 to 1,000 classes; --classes has 1"), (["--batch", "0"], "--batch is at least 1; got 0"),
+    (["--classes", "1"], "2 to 1,000 classes; --classes has 1"),
+    (["--batch", "0"], "--batch must be at least 1, got 0"),
     (["--device", "cpu", "--precision", "fp16"], "A CPU runs fp32 or bf16"),
     (["--backbones", "RN50", "--trainers", "VPT"], "RN50 has none")])
 def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsys):

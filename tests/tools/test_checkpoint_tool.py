@@ -199,7 +199,7 @@ def test_a_place_that_refuses_the_file_and_ctrl_c_are_words_too(theirs, tmp_path
 
 @pytest.mark.parametrize(("words", "message"), [
     (["show", "nowhere"], "nothing at"), (["show", "empty"], "No checkpoint at"), (["show", "text"], "cannot be read"),
-    (["convert", "nowhere", "x.safetensors"], "nothing at"), (["show", "numbers"], "weight 3, which is no text"),
+    (["convert", "nowhere", "x.safetensors"], "nothing at"), (["show", "numbers"], "weight 3, which is not a string"),
     (["show", "run", "--epoch", "7"], "were saved there: 50")])
 def test_mistakes_are_one_paragraph(words, message, theirs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -114,7 +114,7 @@ def test_flags_that_would_do_nothing_are_refused(words, tmp_path, capsys):
 def test_negative_sizes_of_a_job_are_refused(words, tmp_path, capsys):
     with pytest.raises(SystemExit):
         _sweep(tmp_path, "--launcher", "slurm", *words)
-    assert f"or more; got '{words[1]}'" in capsys.readouterr().err
+    assert f", got '{words[1]}'" in capsys.readouterr().err
 
 
 def test_without_slurm_nothing_is_written_and_the_way_out_is_told(tmp_path, monkeypatch, capsys):

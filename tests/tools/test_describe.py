@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_there_is(make, server, monkeypatch, tmp_path):
 
     monkeypatch.setattr(chat.Chat, "ask", ask)
     code, printed, _ = make()
-    assert code == 130 and "goes on" in printed
+    assert code == 130 and "resumes" in printed
     assert len(json.loads((tmp_path / "descriptions" / "mine_cse_1.json.part").read_text())) == 2
 
 
@@ -233,7 +233,7 @@ def test_a_good_file_is_fine_and_its_row_counts(tmp_path):
 @pytest.mark.parametrize(("change", "found"), [
     ({"cat": None}, r"1 class is missing: 'cat'\. Add"),
     ({"cat": None, "catt": [sentence(i) for i in range(4)]}, r"missing: 'cat' \(nearest: 'catt'\)"),
-    ({"big dgo": [sentence(0)]}, r"1 key is no class: 'big dgo' \(nearest: 'big dog'\)"),
+    ({"big dgo": [sentence(0)]}, r"1 key is not a class: 'big dgo' \(nearest: 'big dog'\)"),
     ({"cat": [sentence(0)]}, r"1 class is short of the 3 .*: 'cat' \(1\)"),
     ({"cat": ["short"] * 5}, r"1 class is short of the 3 .*: 'cat' \(0\)"),
     ({"cat": [*(sentence(i) for i in range(4)), "word " * 90]}, r"1 class is described by a sentence of more than")])
@@ -285,7 +285,7 @@ def test_a_key_that_leaves_the_machine_without_encryption_is_warned_of(url, key,
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "it is empty"), (b"cat\ncat", "'cat' stands there twice"), (None, "cannot be read"),
-    (b"caf\xe9\n", "is no text in UTF-8"), ("cat\ndog".encode("utf-16"), "is no text in UTF-8")])
+    (b"caf\xe9\n", "is not UTF-8 text"), ("cat\ndog".encode("utf-16"), "is not a text in UTF-8")])
 def test_a_wrong_file_of_class_names_is_told(tmp_path, capsys, content, message):
     path = tmp_path / "names.txt"
     if content is not None:

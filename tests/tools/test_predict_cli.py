@@ -88,7 +88,7 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
 @pytest.mark.parametrize(("argv", "told"), [
     ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
     (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' is there twice"),
-    (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty; got 'a', '', 'b'"),
+    (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty, got 'a', '', 'b'"),
     (["--backbone", "tiny", "--classes", "gone.txt", "IMAGE"], "gone.txt cannot be read"),
     (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "1 or more"),
     (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),
@@ -137,7 +137,7 @@ def test_class_names_come_from_a_file_too(photos, capsys, tmp_path):
 def test_a_file_of_class_names_in_another_encoding_is_told(photos, capsys, tmp_path):
     (tmp_path / "names.txt").write_bytes(b"caf\xe9\nchat\n")
     code, _, err = run(["--backbone", "tiny", "--classes", tmp_path / "names.txt", photos / "b.png"], capsys)
-    assert code == 2 and "names.txt is no text in UTF-8" in err
+    assert code == 2 and "names.txt is not UTF-8 text" in err
 
 
 def test_a_run_that_only_tested_predicts_with_the_prompts_it_tested(make_cfg, tmp_path, capsys):

@@ -50,8 +50,9 @@ def test_a_damaged_result_is_a_missing_seed(tmp_path, content):
 
 
 @pytest.mark.parametrize("name, content, said", [
-    ("results.json", "{", "is damaged"), ("config.yaml", "[1, 2", "is no yaml"), ("config.yaml", "words", "is damaged"),
-    ("config.yaml", "A: !!python/object/apply:os.system ['exit 1']", "is no yaml")])
+    ("results.json", "{", "is damaged"), ("config.yaml", "[1, 2", "is not valid YAML"),
+    ("config.yaml", "words", "is damaged"),
+    ("config.yaml", "A: !!python/object/apply:os.system ['exit 1']", "is not valid YAML")])
 def test_a_damaged_run_is_not_compared_and_nothing_in_it_is_executed(tmp_path, capsys, name, content, said):
     one, other = write(tmp_path / "a"), write(tmp_path / "b")
     (other / name).write_text(content)

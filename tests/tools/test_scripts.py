@@ -86,12 +86,18 @@ def test_scripts_take_a_folder_of_ones_own_and_a_protocol(tmp_path):
     assert shifts.stdout.splitlines()[-1].count("shapes") == 2 and "--eval-only" in shifts.stdout
 
 
-@pytest.mark.parametrize(("words", "code"), [
-    ([], 2), (["digits"], 2), (["digits", "--dry-run"], 2), (["digits", "1", "--help"], 0)])
-def test_missing_arguments_show_the_usage(words, code):
+@pytest.mark.parametrize(("words", "named"), [
+    ([], "no dataset was named"), (["digits"], "shots is missing"), (["digits", "sixteen"], "got 'sixteen'"),
+    (["digits", "0"], "got '0'"), (["digits", "--dry-run"], "got '--dry-run'")])
+def test_a_missing_or_wrong_argument_is_named_with_an_example(words, named):
     reply = bash("scripts/dapt.sh", *words)
-    assert reply.returncode == code
-    assert "Usage: bash scripts/dapt.sh <dataset> <shots>" in (reply.stdout if code == 0 else reply.stderr)
+    assert reply.returncode == 2 and named in reply.stderr and "Example: bash scripts/dapt.sh digits 16" in reply.stderr
+    assert len(reply.stderr.splitlines()) <= 4
+
+
+def test_help_shows_the_usage():
+    reply = bash("scripts/dapt.sh", "digits", "1", "--help")
+    assert reply.returncode == 0 and "Usage: bash scripts/dapt.sh <dataset> <shots>" in reply.stdout
 
 
 def test_an_unknown_dataset_is_told_with_the_nearest():

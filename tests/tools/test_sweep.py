@@ -189,14 +189,14 @@ def test_wrong_words_are_told_without_a_traceback(run):
     assert "Did you mean digits" in run("--datasets", "digit")[2]
     assert "OPTIM.LR has no value" in run("OPTIM.LR")[2]
     code, _, err, runs = run("OPTIM.MAX_EPOCH", "abc", "--protocol", "base2new")
-    assert code == 2 and runs == [] and "OPTIM.MAX_EPOCH is a whole number of epochs; got 'abc'" in err
+    assert code == 2 and runs == [] and "OPTIM.MAX_EPOCH must be a whole number of epochs, got 'abc'" in err
 
 
 @pytest.mark.parametrize("words", [("--shots", "16", "0"), ("--shots", "-4"), ("--seeds", "1", "-1"), ("--shots", "x")])
 def test_shots_under_one_and_seeds_under_zero_are_refused(words, run, capsys):
     with pytest.raises(SystemExit) as end:
         run(*words)
-    assert end.value.code == 2 and f"or more; got '{words[-1]}'" in capsys.readouterr().err
+    assert end.value.code == 2 and f", got '{words[-1]}'" in capsys.readouterr().err
     assert run("--seeds", "0")[3] == [ZERO, "DAPT/tiny_16shots/seed0"]
 
 

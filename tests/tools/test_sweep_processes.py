@@ -119,7 +119,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on_later(sweep, kind, numbe
     sweep.until(lambda: len(sweep.facts()) == 3)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)     # as a terminal does
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == code and "1 of 4 runs are finished" in out and "goes on from here" in out, out
+    assert process.returncode == code and "1 of 4 runs are finished" in out and "resumes from here" in out, out
     assert sweep.gone(run["pid"] for run in sweep.facts())
     assert sorted(sweep.run(*kind)[2]) == SEEDS
 

@@ -125,7 +125,7 @@ def test_ctrl_c_ends_a_table_and_a_comparison_in_one_word(script, module, name, 
 def test_digits_below_zero_are_refused_in_words(runs, capsys):
     with pytest.raises(SystemExit) as end:
         runs.table("--digits", "-1")
-    assert end.value.code == 2 and "a whole number, 0 or more; got '-1'" in capsys.readouterr().err
+    assert end.value.code == 2 and "a whole number of at least 0, got '-1'" in capsys.readouterr().err
 
 
 def test_without_a_folder_the_checkouts_output_is_shown_from_anywhere(runs, tmp_path, monkeypatch):

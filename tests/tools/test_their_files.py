@@ -64,7 +64,7 @@ def test_relative_files_of_a_plugin_are_found_in_its_repository_after_the_curren
         assert text == 1 and tensor.shape == (2,) and array.shape == (3,)
         assert torch.equal(module.checkpoint()["w"], torch.ones(1))
         assert module.there("gpt/a.json") == (True, True) and module.there("gpt/no.json") == (False, False)
-        with pytest.raises(RuntimeError):                       # it is read, and is no archive
+        with pytest.raises(RuntimeError):                       # it is read, and is not an archive
             (tmp_path / "theirs/gpt/script.pt").write_bytes(b"no archive")
             module.archive()
         os.mkdir("gpt")

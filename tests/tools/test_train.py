@@ -62,8 +62,10 @@ def test_later_sources_win_dataset_yaml_trainer_yaml_flags_options(tmp_path):
     assert cfg_of(*both, "--seed", 3, "SEED", "4").SEED == 4
 
 
-def test_the_root_is_the_flag_then_data_then_the_folder_data(monkeypatch):
-    assert cfg_of(*COOP).DATASET.ROOT == "./data"
+def test_the_root_is_the_flag_then_data_then_the_checkouts_folder(monkeypatch, tmp_path):
+    assert cfg_of(*COOP).DATASET.ROOT in ("data", str(ROOT / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert cfg_of(*COOP).DATASET.ROOT == str(ROOT / "data")
     monkeypatch.setenv("DATA", "/of/the/environment")
     assert cfg_of(*COOP).DATASET.ROOT == "/of/the/environment"
     assert cfg_of(*COOP, "--root", "flag").DATASET.ROOT == "flag"
@@ -115,7 +117,7 @@ def test_a_missing_dataset_also_tells_that_the_weights_are_missing(tmp_path, cap
     words = [*COOP, *PETS, "--root", str(tmp_path / "nowhere"), "--output-dir", str(tmp_path / "out")]
     assert train.cli(words) == 2
     err = capsys.readouterr().err.strip()
-    assert "ViT-B-16.pt in " in err and "oxford_pets" in err and len(err.splitlines()) == 1
+    assert "ViT-B-16.pt" in err and "oxford_pets" in err and len(err.splitlines()) <= 7
     assert train.cli([*words, "MODEL.BACKBONE.NAME", "tiny"]) == 2
     assert "ViT-B-16" not in capsys.readouterr().err
 
@@ -198,7 +200,7 @@ def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys, tmp_path):
     (tmp_path / "prompt_learner").mkdir()
     (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1")
     assert train.cli([*COOP, "--output-dir", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == f"Interrupted. The same command goes on from what {tmp_path} holds.\n"
+    assert capsys.readouterr().err == f"Interrupted. The same command resumes from what {tmp_path} holds.\n"
 
 
 def test_inputs_tell_runs_apart_by_what_makes_a_result_and_by_nothing_else(tmp_path):

@@ -94,7 +94,7 @@ class Classifier:
     def stream(self, images, topk: int = 5, batch_size: int | None = None) -> Iterator[Prediction | Unreadable]:
         """Like `predict`, image by image as they are done; those that cannot be read do not stop the others."""
         if topk < 1 or (batch_size is not None and batch_size < 1):
-            raise UserError(f"The number of classes to name and of images at once are 1 or more; got {topk} and "
+            raise UserError(f"topk and batch_size must be at least 1, got {topk} and "
                             f"{batch_size or self.batch_size}.")
         named = ((image, sources.name_of(image, place)) for place, image in enumerate(sources.as_list(images)))
         with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as readers:
@@ -108,7 +108,7 @@ class Classifier:
                     if place in ready:
                         yield Prediction(name, self._top(next(logits), topk))
                     else:
-                        yield Unreadable(name, _told(future))
+                        yield Unreadable(name, _reason(future))
 
     def prepare(self, images) -> Tensor:
         """Images as `predict` takes them -> (B, 3, H, W) float32 on the CPU, transformed as in the run's test.
@@ -195,7 +195,7 @@ class Classifier:
         return tuple((self.classnames[c], confidence[c].item()) for c in order.tolist())
 
 
-def _told(future: Future) -> str:
+def _reason(future: Future) -> str:
     """The reason why an image could not be read; whatever else went wrong is raised."""
     if not isinstance(error := future.exception(), UserError):
         raise error

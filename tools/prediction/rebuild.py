@@ -206,15 +206,15 @@ def _bound(run: Run, what: str) -> str:
 
 
 def _check_weights(run: Run, learned: Run, clip) -> None:
-    found, told = getattr(clip, "sha256", None), run.weights | learned.weights
+    found, recorded = getattr(clip, "sha256", None), run.weights | learned.weights
     if not found:                       # a CLIP of the trainer's own, of which nothing was recorded
         return
-    if "random" in (found, *told):
+    if "random" in (found, *recorded):
         raise UserError(f"{run.folder} was made with untrained random weights ({clip.name}), which were not kept: "
                         "nothing can be predicted with it.")
-    if not told:
+    if not recorded:
         logger.warning("%s does not say which weights it used; those of %s are taken", run.folder, clip.name)
-    elif wrong := told - {found}:
+    elif wrong := recorded - {found}:
         raise UserError(f"{run.folder} used weights with sha256 {wrong.pop()[:12]}..., and {clip.name} is "
                         f"{found[:12]}...: what was learned with one CLIP means nothing to another. Give the right "
                         "file with --backbone FILE.")

@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--root", default="", help="folder of the datasets (default: $DATA, else data/ of the checkout)")
     p.add_argument("--output-dir", default="", help="run folder: log.txt, checkpoints, results.json")
     p.add_argument("--resume", default="", metavar="DIR",
-                   help="continue from what is saved in this run folder; not needed to go on with an interrupted run: "
+                   help="continue from what is saved in this run folder; not needed for an interrupted run: "
                         "the same command does")
     p.add_argument("--anew", action="store_true",
                    help="start from scratch where an interrupted run would resume, and replace another run's result in "

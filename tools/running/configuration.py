@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import command
 from tools.runs import inputs
 from tools.runs.cell import ROOT
 from tools.runs.checkout import default_folder, register
@@ -43,6 +44,8 @@ def setup_cfg(args: argparse.Namespace):
         extend(cfg, theirs, args.extend_cfg)
     declare(cfg, args.new_key)
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
+    if hint := next(filter(None, map(command.pair_hint, args.opts[::2])), ""):
+        raise UserError(hint)
     if flags := [word for word in args.opts if word.startswith("--")]:
         raise UserError(f"Flags come before the KEY VALUE options; move {flags[0]} in front of {args.opts[0]}.")
     try:
@@ -66,7 +69,7 @@ def declare(cfg, pairs: list[list[str]]) -> None:
     """Add keys that no extend_cfg makes, of --new-key KEY VALUE; the value tells the type.
 
     Raises:
-        UserError: a key exists, or lies below one that is no section.
+        UserError: a key exists, or lies below one that is not a section.
     """
     from dassl.config import CfgNode
     from dassl.utils import UserError

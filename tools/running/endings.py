@@ -14,11 +14,11 @@ from tools.runs import inputs
 from tools.runs.folder import RunFolder
 
 PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
-USER_ERROR, IN_USE = 2, 75                  # exit codes: yours to mend; another process writes in the run folder
+USER_ERROR, IN_USE = 2, 75                  # exit codes: a user error; another process writes in the run folder
 
 
-def whole_story(error: Exception, args: argparse.Namespace) -> str:
-    """The error's paragraph; where the dataset is missing it also says whether OpenAI's weights are."""
+def explain(error: Exception, args: argparse.Namespace) -> str:
+    """The error's message; where the dataset is missing it also says whether OpenAI's weights are."""
     from clip.backbones import Backbone, resolve
     from clip.errors import InputError
     from clip.weights import cache_folders, find
@@ -32,16 +32,15 @@ def whole_story(error: Exception, args: argparse.Namespace) -> str:
         return str(error)
     if not isinstance(backbone, Backbone) or find(backbone):
         return str(error)
-    return (f"{error} The weights of {backbone.name} are not on this machine either: there is no {backbone.file} in "
-            f"{' or '.join(map(str, cache_folders()))}. The first run fetches it from {backbone.url}; "
-            "without network place it there by hand.")
+    return (f"{error}\n  weights: {backbone.name} is missing too; the first run fetches {backbone.url}, or place it at "
+            f"{cache_folders()[0] / backbone.file}")
 
 
 def interrupted(how: str, code: int, args: argparse.Namespace) -> int:
     """Say how a run ended and what to do, except to a sweep, which has words of its own; returns the code."""
     folder = args.output_dir
     if SWEEP not in os.environ:
-        on = f" The same command goes on from what {folder} holds." if folder and RunFolder(folder).has_state else \
+        on = f" The same command resumes from what {folder} holds." if folder and RunFolder(folder).has_state else \
             f" Log: {folder}/log.txt" if folder and Path(folder, "log.txt").exists() else ""
         print(f"{how}.{on}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""What the file system refuses a run, in one paragraph with the way out. Imports nothing heavy."""
+"""What the file system refuses a run, and what to do. Imports nothing heavy."""
 from __future__ import annotations
 
 import errno
@@ -12,19 +12,19 @@ _NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, err
 _AWAY = {errno.EIO, errno.ENOENT, getattr(errno, "ESTALE", errno.EIO), getattr(errno, "EHOSTDOWN", errno.EIO)}
 
 
-def story(error: OSError, folder: str) -> str:
-    """A paragraph for a fault of writing in a run folder; "" for any other, which deserves its traceback."""
+def explain(error: OSError, folder: str) -> str:
+    """The message for a failed write in a run folder; "" for anything else, which deserves its traceback."""
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     if path and not (_within(path, folder) or _within(folder, path)):
         return ""
     reason = error.strerror or str(error)
-    again = "run the same command again" + (": it goes on from what was saved" if RunFolder(folder).has_state else "")
+    again = "run the same command again" + (": it resumes from what was saved" if RunFolder(folder).has_state else "")
     if error.errno in _FULL:
         return f"The disk of {folder} is full ({reason}). Free some space and {again}."
     if error.errno in _FORBIDDEN and path:
         return f"{path} cannot be written ({reason}). Name another --output-dir, or have the rights there changed."
     if error.errno in _NO_FOLDER and path:
-        return (f"{folder} cannot be a run folder ({reason}: {path}): a part of that path is no folder, or no file "
+        return (f"{folder} cannot be a run folder ({reason}: {path}): a part of that path is not a folder, or no file "
                 "system takes the name. Name another one with --output-dir.")
     if error.errno in _AWAY and path:
         return f"{path} is out of reach ({reason}). See whether its disk or network folder is there, and {again}."

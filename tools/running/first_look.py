@@ -1,6 +1,6 @@
 """What is said of images of one's own before training: three images with their sentences, CLIP's accuracy, how long.
 
-On a CPU the time that the look and the test will take is told from the first batch.
+On a CPU the time of the look and the test is estimated from the first batch.
 """
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def first_look(trainer) -> None:
     tested = 0 if trainer.cfg.TEST.NO_TEST else len(dataset.test)
     batches = _batches(trainer, sentences)
     right, size, seconds = next(batches)
-    if trainer.device.type == "cpu" and (told := forecast(seconds / size, (n - size) * looks, tested)):
-        logger.info(told, extra=CONSOLE)
+    if trainer.device.type == "cpu" and (estimate := forecast(seconds / size, (n - size) * looks, tested)):
+        logger.info(estimate, extra=CONSOLE)
     if not looks:
         batches.close()
         return

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def code_of_others(cuda_on_cpu: bool) -> Iterator[None]:
-    """Around whatever may run a plugin: what CLIP refuses, and calls for CUDA where there is none, are told as ours.
+    """Around whatever may run a plugin: CLIP's errors, and calls for CUDA without a GPU, become user errors.
 
     Its files are found in its repository, and the few-shot lists of ours under the names of CoOp's pickles.
 

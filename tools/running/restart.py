@@ -1,4 +1,4 @@
-"""The same command again: an interrupted training goes on where it was, anything else starts anew.
+"""The same command again: an interrupted training resumes, anything else starts from scratch.
 
 A training counts as the same if its inputs are (tools/runs/inputs.py), and the code and packages that make a result.
 """
@@ -18,10 +18,10 @@ from tools.runs.cell import Cell
 from tools.runs.folder import STATE, TEST, RunFolder
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
-ANEW = "anew"                               # with this value they start anew, whatever lies in the folder
+ANEW = "anew"                               # with this value they start from scratch
 RESULTS = ("results.json", "predictions.csv", "cmat.pt", "plots/*.*")
 LEARNED = (STATE, TEST, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*",
-           "classes.json", "descriptions.json")     # the pointers before the checkpoints that a run would go on from
+           "classes.json", "descriptions.json")     # the pointers before the checkpoints that a run would resume from
 _CODE = ("clip", "dassl", "datasets", "trainers")
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch")
 
@@ -40,7 +40,7 @@ class Beginning:
         config: of the run, as config.yaml shall hold it.
         resume: RESUME of the config, which the user has given; "" for none.
     Attributes:
-        resume: a run folder for RESUME; "" to start anew.
+        resume: a run folder for RESUME; "" to start from scratch.
     """
 
     def __init__(self, folder: Path, args: argparse.Namespace, cell: Cell, config: str, resume: str):
@@ -59,8 +59,7 @@ class Beginning:
     def replace(self) -> None:
         """Before the run writes what it learns or finds: a former one's result goes, then this one is described.
 
-        Where the training starts anew, all that the former one learned goes too, so that it is never taken for this
-        one's.
+        If the training starts from scratch, everything that the former one learned is removed too.
         """
         if self._replaced:
             return
@@ -83,11 +82,11 @@ class Beginning:
             return ""
         reason = _why_anew(self._folder, self._args, self._program)
         if reason is None:
-            logger.info("%s holds an interrupted run of this command, which goes on; --anew starts it anew",
+            logger.info("%s holds an interrupted run of this command, which resumes; --anew starts from scratch",
                         self._folder, extra=CONSOLE)
             return str(self._folder)
         if reason:
-            logger.warning("%s holds an interrupted run, which cannot go on: %s. This one starts anew", self._folder,
+            logger.warning("%s holds an interrupted run, which cannot resume: %s. Starting from scratch", self._folder,
                            reason)
         return ""
 
@@ -107,7 +106,7 @@ class Beginning:
 
 
 def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | None:
-    """Why the run in a folder cannot go on: "" for one that is complete; None if it can."""
+    """Why the run in a folder cannot resume: "" for one that is complete; None if it can."""
     then = inputs.read(folder)
     if RunFolder(folder).finished:
         return ""
@@ -116,7 +115,7 @@ def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | Non
     if changes := inputs.differences(then, inputs.describe(args)):
         return "; ".join(changes)
     if then.get("program") != program:
-        return f"the program has changed since; --resume {folder} goes on all the same"
+        return f"the program has changed since; --resume {folder} resumes it nevertheless"
     return None
 
 

@@ -36,7 +36,13 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     if threads := threads_of(cfg.MODEL.BACKBONE.NAME):
         torch.set_num_threads(threads)
-    TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is told before a folder is made
+    if not cfg.TRAINER.NAME:
+        raise UserError("No trainer was named.\n  --trainer NAME chooses one; --list shows them.")
+    if not cfg.DATASET.NAME:
+        raise UserError("No dataset was named.\n"
+                        "  --dataset-config-file configs/datasets/NAME.yaml chooses one; --list shows them.\n"
+                        "  --dataset-dir PATH takes your own images.")
+    TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is refused before a folder is made
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
         cfg = in_own_folder(cfg, args)
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if cpu_shim.is_on():
                     logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
                 logger.info("%s\n%s", cfg, collect_env_info())
-                with distributed.told_apart():
+                with distributed.ended_together():
                     _train_or_test(cfg, args, run, meant)
                 run.complete()
             except BaseException as error:

@@ -45,7 +45,7 @@ def with_learned_classes(cfg, model_dir: str):
     cfg.defrost()
     cfg.DATASET.CLASSES = tuple(learned)
     cfg.freeze()
-    logger.warning("%s has %d of the %d classes that %s learned; they are matched by name, and all %d are told apart",
+    logger.warning("%s has %d of the %d classes that %s learned; they are matched by name, and all %d are candidates",
                    cfg.DATASET.DIR, len(given), len(learned), model_dir, len(learned))
     return cfg
 

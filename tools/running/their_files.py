@@ -28,7 +28,7 @@ def files_of_repositories(made: Callable[[Path], bytes | None]) -> Iterator[None
     Nothing changes for our own code, for files that exist, and for writing.
 
     Args:
-        made: the content of a file that is not there and stands in another format; None for any other.
+        made: the content of a missing file that exists in another format; None for any other.
     """
     real_open, real_load = builtins.open, torch.jit.load
 

@@ -54,7 +54,7 @@ class Cell:
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
         code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
     Raises:
-        RecipeError: OPTIM.MAX_EPOCH is no whole number.
+        RecipeError: OPTIM.MAX_EPOCH is not a whole number.
     """
 
     trainer: str
@@ -85,7 +85,7 @@ class Cell:
         """OPTIM.MAX_EPOCH; None where the options leave it to the yaml."""
         value = self.opts.get(EPOCHS)
         if value is not None and not re.fullmatch(r"\d+", str(value)):
-            raise RecipeError(f"{EPOCHS} is a whole number of epochs; got {value!r} for {self.trainer} on "
+            raise RecipeError(f"{EPOCHS} must be a whole number of epochs, got {value!r} for {self.trainer} on "
                               f"{self.dataset}. Give one, e.g. {EPOCHS} 50.")
         return None if value is None else int(value)
 
@@ -108,7 +108,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Relative to OUTPUT; every option of the user stands in it, so no result replaces one made otherwise."""
+        """Relative to OUTPUT; it names every option of the user, so no result replaces another one."""
         shots = "" if self.shots is None else f"_{self.shots}shots"
         variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
         return Path(self.dataset.replace(":", "_"), self.trainer, variant, f"seed{self.seed}")

@@ -131,7 +131,7 @@ class RunFolder:
         """config.yaml, plain; {} where there is none.
 
         Raises:
-            Damaged: it is no run's.
+            Damaged: it is not a run's.
         """
         import yaml
 
@@ -140,7 +140,7 @@ class RunFolder:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             content = yaml.load(path.read_text(encoding="utf-8"), loader) if path.is_file() else {}   # noqa: S506
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise Damaged(f"{path} is no yaml: {' '.join(str(error).split())}") from error
+            raise Damaged(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content or {}, dict):
             raise Damaged(f"{path} is damaged: a run writes sections of settings there.")
         return content or {}
@@ -207,7 +207,7 @@ class RunFolder:
 
     @property
     def has_state(self) -> bool:
-        """Whether a training or a test here could go on."""
+        """Whether a training or a test here could resume."""
         return any((self.folder / name).exists() for name in (STATE, TEST)) or any(self.folder.glob("*/checkpoint"))
 
     def checkpoint_file(self, model: str = LEARNER, epoch: int | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""All runs below some folders as one pandas DataFrame, for notebooks and for whatever is no table of a paper.
+"""All runs below some folders as one pandas DataFrame, for notebooks and for whatever is not a table of a paper.
 
 Imports nothing heavy until it is called.
 """

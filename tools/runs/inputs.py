@@ -45,11 +45,11 @@ def differences(then: dict, now: dict) -> list[str]:
                 found.append(f"{key} {old.get(key, 'not set')}, now {new.get(key, 'not set')}")
     old, new = then.get("files", {}), now.get("files", {})
     found += [f"{name} has changed" for name in new if old.get(name) not in (None, new[name])]
-    return found + [f"{name} was not used" for name in new if name not in old]
+    return found + [f"{name} was not read by that run" for name in new if name not in old]
 
 
 def write(folder: str | Path, args: argparse.Namespace, **more: str | dict) -> None:
-    """inputs.json, whole or not at all; `more` stands in it beside what `differences` compares."""
+    """inputs.json, whole or not at all; `more` is kept next to what `differences` compares."""
     from dassl.files.whole import write_whole
 
     write_whole(Path(folder, FILE), json.dumps({**describe(args), **more}, indent=2) + "\n")

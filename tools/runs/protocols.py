@@ -164,7 +164,7 @@ def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
         return recipe.cell(name, None, source.seed, source.user_opts, str(source.config_file))
     if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
         return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
-    recipe.row(name)                                            # told here if there is no such dataset
+    recipe.row(name)                                            # refused here if there is no such dataset
     cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
                    load_epoch=source.max_epoch, published=None, published_from="",
                    opts={**source.opts, **corrupted([name] if ":" in name else [])})

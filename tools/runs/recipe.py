@@ -141,7 +141,7 @@ class Recipe:
         if config.endswith(_YAML):
             found = [path for path in (inputs.existing(config), self.folder / config) if path.is_file()]
             if not found:
-                raise RecipeError(f"There is no trainer yaml {config}, neither from here nor beside the recipe "
+                raise RecipeError(f"There is no trainer yaml {config}, neither here nor next to the recipe "
                                   f"{self.name}. A name without .yaml is one of configs/trainers/{self.trainer}.")
             return found[0]
         folder = CONFIGS / "trainers" / self.trainer
@@ -179,7 +179,7 @@ def load_recipe(name: str) -> Recipe:
     """The recipe of that name in configs/recipes, or at that path.
 
     Raises:
-        RecipeError: there is none, it is no yaml, or it has an unknown or a missing key.
+        RecipeError: there is none, it is not valid YAML, or it has an unknown or a missing key.
     """
     path = Path(name) if name.endswith(_YAML) else CONFIGS / "recipes" / f"{name}.yaml"
     if not path.is_file():
@@ -218,7 +218,7 @@ def read_yaml(path: Path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""
-        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Mend it "
+        raise RecipeError(f"{path}{line} is not yaml: {getattr(error, 'problem', None) or error}. Fix it "
                           "there.") from error
 
 

@@ -2,7 +2,7 @@
 
 `FIELDS` is the schema, docs/runs.md the same for people. Files of version 1 are those without "version": they lack the
 cell, which then follows from inputs.json beside them (`tools.runs.folder`). A run that is cut, damaged or somebody
-else's is no record. Imports nothing heavy.
+else's is not a record. Imports nothing heavy.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "shots": (int, "training images per class; less than 1: all"),
     "seed": (int, "less than 0: unseeded"),
     "classes": (str, "`all`, or the half: `base`, `new`"),
-    "num_classes": (int, "how many classes were told apart"),
+    "num_classes": (int, "number of candidate classes"),
     "split": (str, "which was tested: `test` or `val`"),
     "num_test": (int, "images tested"),
     "metrics": (dict, "name -> number, percent but for an evaluator of one's own; `accuracy` first"),
@@ -61,7 +61,7 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "date": (str, "UTC, ISO 8601"),
 }
 _NEEDED = {"finished", "mode", "trainer", "dataset", "classes", "split", "shots", "seed", "num_classes", "seconds",
-           "metrics", "learned_parameters", "versions", "backbone", "best_test_epoch"}      # else the file is no run's
+           "metrics", "learned_parameters", "versions", "backbone", "best_test_epoch"}      # else it is no run's file
 _OF_NUMBERS = ("metrics", "seconds", "best_test_epoch")
 _newer: set[int] = set()                # versions of which a warning was given
 

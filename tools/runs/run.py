@@ -35,7 +35,7 @@ class Run(RunFolder):
         root: folder of the datasets, where they have moved since; "" is the run's own.
         plugins: files or modules that define the run's trainer or dataset, where these are none of this checkout.
     Raises:
-        UserError: it is no run folder.
+        UserError: it is not a run folder.
     """
 
     def __init__(self, folder: str | Path, epoch: int | None = None, root: str = "", plugins: Sequence[str] = ()):
@@ -97,7 +97,7 @@ class Run(RunFolder):
         if self.record.get("mode") != "eval-only" or not named or (self.folder / LEARNER).is_dir():
             return self
         if not (tested := self.tests):
-            raise UserError(f"{self.folder} tested what the run .../{named} had learned, and that run is not beside "
+            raise UserError(f"{self.folder} tested what the run .../{named} had learned, and that run is not next to "
                             "it. Name its folder instead.")
         epoch = self.epoch if self.epoch is not None else self.flags.get("load_epoch")
         return Run(tested.folder, epoch, self.root, self.plugins)

@@ -87,7 +87,7 @@ class Planned:
     def launch(self) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment of the run that is to be made now.
 
-        An interrupted one goes on, as the same command would. Otherwise it replaces what a former run left, once it
+        An interrupted one resumes, as the same command would. Otherwise it replaces what a former run left, once it
         writes something itself (`restart.Beginning`): one that is refused costs no result.
         """
         return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW,

@@ -41,7 +41,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     g.add_argument("--launcher", choices=["slurm"],
                    help="every run as a job of an array of Slurm, at most --jobs at once")
     g.add_argument("--no-wait", action="store_true",
-                   help="return at once; the same command shows how the runs stand, and submits what has none")
+                   help="return at once; the same command shows the state of the runs, and submits what is missing")
     g.add_argument("--time", metavar="[D-]H:MM:SS|MIN", type=_minutes,
                    help="of one run before it is put back into the queue (default: 4:00:00)")
     g.add_argument("--mem", type=number(0, float), metavar="GB", help="memory of one run")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, planned: list, todo: list) -> Outcome | None:
     if not todo:
         return Outcome()
     try:
-        import submitit  # noqa: F401 - told here that it is missing, before anything is written
+        import submitit  # noqa: F401 - reported here if it is missing, before anything is written
     except ImportError as error:
         raise RecipeError(f"--launcher {args.launcher} starts its jobs through submitit, which is not installed here. "
                           "`pip install submitit` (the extra `cluster` of setup.py) adds it; without --launcher the "
@@ -112,7 +112,7 @@ def executor(launcher: str, folder: Path):
     try:
         return AutoExecutor(folder, cluster=launcher, **{f"{launcher}_max_num_timeout": MOST_TIMEOUTS})
     except RuntimeError as error:
-        raise RecipeError(f"--launcher {launcher} is not possible here: {error}") from error
+        raise RecipeError(f"--launcher {launcher} cannot be used here: {error}") from error
 
 
 @dataclass
@@ -258,6 +258,6 @@ def _minutes(text: str) -> int:
     """Minutes of "90", "1:30:00" or "1-12:00:00", at least 1."""
     found = re.fullmatch(r"(?:(?:(?P<d>\d+)-)?(?P<h>\d+):(?P<m>[0-5]\d):(?P<s>[0-5]\d)|(?P<min>\d+))", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"a time such as 90 (minutes), 4:00:00 or 1-12:00:00; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a time such as 90 (minutes), 4:00:00 or 1-12:00:00, got {text!r}")
     d, h, m, s, whole = (int(found[name] or 0) for name in ("d", "h", "m", "s", "min"))
     return max(1, whole + 60 * (24 * d + h) + m + (s > 0))

@@ -175,7 +175,7 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
     for p in part:
         notes.path(p, "code").unlink(missing_ok=True)
     try:
-        with executor.batch():          # a finished run among them tests a training that is made anew
+        with executor.batch():          # a finished run among them tests a training that is rerun
             jobs = [executor.submit(cluster.Job(p, max(gpus, 1), {}, args.force or p.state == "finished",
                                                 notes.path(p, "code"))) for p in part]
         return [str(job.job_id) for job in jobs]
@@ -186,7 +186,7 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
 def _options(args) -> dict[str, str]:
     """Of --slurm."""
     if bad := [word for word in args.slurm if not word.partition("=")[2]]:
-        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END; got {bad[0]!r}.")
+        raise RecipeError(f"--slurm takes options of sbatch as KEY=VALUE, e.g. mail-type=END, got {bad[0]!r}.")
     return dict(word.partition("=")[::2] for word in args.slurm)
 
 

@@ -26,7 +26,7 @@ _READERS_SECONDS = 5                        # for a run's last lines to arrive a
 
 @dataclass
 class Active:
-    """A run that goes on: its process, its place, what it shows and the last lines of its stderr."""
+    """A running run: its process, its place, what it shows and the last lines of its stderr."""
 
     planned: Planned
     run: launch.PlainRun | launch.WarmRun
@@ -41,7 +41,7 @@ class Conductor:
     Args:
         todo: runs to make, in the order of the plan. done: those that had finished before.
         times: what is known about how long runs take; grows.
-        force: make runs anew, whatever lies in their folders.
+        force: rerun them, whatever is in their folders.
         fresh: a fresh process for every run.
     """
 
@@ -83,7 +83,7 @@ class Conductor:
         acted = False
         while self.free and (p := self.schedule.next()):
             acted = True
-            if self.force or p.state == "finished":     # as it tests a training that is made anew
+            if self.force or p.state == "finished":     # as it tests a training that is rerun
                 p.state = "new"
             else:
                 p.look()
@@ -162,11 +162,11 @@ class Conductor:
         p, by_user = active.planned, code == train.USER_ERROR
         lines = active.errors if by_user else p.run.log_tail(TAIL) or active.errors
         self.outcome.failed.append((p, code, lines))
-        self.overview.say(f"{active.status.label}: {'not possible' if by_user else f'FAILED ({exit_words(code)})'}")
+        self.overview.say(f"{active.status.label}: {'cannot run' if by_user else f'FAILED ({exit_words(code)})'}")
         left = self.schedule.failed(p, by_user)
         self.outcome.left_out += [other for other, _ in left]
         for reason, names in _grouped(left).items():
-            self.overview.say(f"  left out, for {reason}: {names[0]}" +
+            self.overview.say(f"  skipped, because {reason}: {names[0]}" +
                               (f" and {len(names) - 1} more" if len(names) > 1 else ""))
 
     def _lost_server(self, server: launch.WarmServer) -> None:

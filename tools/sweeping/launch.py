@@ -24,7 +24,7 @@ def server_command() -> list[str]:
 
 
 def can_fork() -> bool:
-    """Whether the warm server works here: Linux, where a child can be told of its parent's death."""
+    """Whether the warm server works here: Linux, where a child is signalled when its parent dies."""
     return sys.platform == "linux"
 
 

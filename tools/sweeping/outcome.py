@@ -23,7 +23,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Of the command: 0; 2 where all that failed is the user's to mend; 1 where something else did."""
+        """Of the command: 0; 2 where all failures are user errors; 1 otherwise."""
         if self.stopped_by or not (self.failed or self.elsewhere):
             return self.stopped_by
         return 2 if self.failed and all(code == train.USER_ERROR for _, code, _ in self.failed) else 1
@@ -32,16 +32,16 @@ class Outcome:
 def exit_words(code: int) -> str:
     if code == 0:
         return "it ended without a results.json"
-    return f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+    return f"killed by signal {-code}, perhaps for lack of memory" if code < 0 else f"exit code {code}"
 
 
 def report(outcome: Outcome) -> str:
-    """Every failure with its last lines and its log; what several runs say alike is told once."""
+    """Every failure with its last lines and its log; what several runs have in common is printed once."""
     words: list[str] = []
     told: dict[tuple[str, ...], str] = {}
     for p, code, lines in outcome.failed:
         log = table.short(p.folder / "log.txt")
-        how = "is not possible" if code == train.USER_ERROR else f"failed; its log is {log}"
+        how = "cannot run" if code == train.USER_ERROR else f"failed; its log is {log}"
         if first := told.get(tuple(lines)):
             words.append(f"\n{p.name} {how}; it ended as {first} did.")
             continue

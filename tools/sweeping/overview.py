@@ -37,7 +37,7 @@ class Status:
     moved: bool = False
 
     def read(self, line: str) -> bool:
-        """Take in a line of the run's stderr; whether it told of progress."""
+        """Take in a line of the run's stderr; whether it showed progress."""
         if found := _TRAINING.match(line):
             self.doing, self.values = f"epoch {found['epoch']}", found["values"]
             self.eta, self.moved = _seconds(found["eta"]), True

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tools import table
+from tools import command, table, train
 from tools.runs import inputs, protocols
 from tools.runs.published import shipped
 from tools.runs.recipe import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe
@@ -23,14 +23,16 @@ def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
     """Separate KEY VALUE pairs, wherever they stand, from the flags.
 
     Raises:
-        RecipeError: the last key has no value.
+        RecipeError: the last key has no value; KEY=VALUE in one word.
     """
     flags, options, words = [], {}, list(words)
     while words:
         word = words.pop(0)
-        if word == "--new-key":                                  # its KEY VALUE is no option of the runs
+        if word == "--new-key":                                  # its KEY VALUE is not an option of the runs
             flags += [word, *words[:2]]
             del words[:2]
+        elif hint := command.pair_hint(word):
+            raise RecipeError(hint)
         elif not _KEY.fullmatch(word):
             flags.append(word)
         elif not words:
@@ -95,7 +97,7 @@ def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:
         return args.seeds
     words = os.environ.get("SEEDS", "").replace(",", " ").split()
     if not all(re.fullmatch(r"\d+", word) for word in words):
-        raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3"; got {os.environ["SEEDS"]!r}.')
+        raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3", got {os.environ["SEEDS"]!r}.')
     return [int(word) for word in words] or recipe.table["seeds"]
 
 
@@ -128,6 +130,30 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
 
 
 def other_settings(other: list[cells.Planned]) -> str:
-    changes = "; ".join(dict.fromkeys(change for p in other for change in p.changes))
-    return (f"{len(other)} finished runs, {table.short(other[0].folder)} first, were made with other settings than "
-            f"would be used now: {changes}. --force runs them again in the same folders; another OUTPUT keeps both.")
+    """The message for finished runs whose settings were not those of this command."""
+    changes = dict.fromkeys(change for p in other for change in p.changes)
+    which = f"{table.short(other[0].folder)}{f' and {len(other) - 1} more' if other[1:] else ''}"
+    return "\n".join([f"{'Finished runs' if other[1:] else 'A finished run'} used different settings: {which}",
+                      *(f"  {change}" for change in changes),
+                      "--force runs them again in the same folders; another OUTPUT keeps both."])
+
+
+def settings_error(planned: list[cells.Planned]) -> str:
+    """What is wrong with the options of the first run that cannot start with them; "" if all can.
+
+    Looked at before the first run, each trainer and yaml once. Imports PyTorch.
+    """
+    from dassl.config.checks import check_values
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.utils import UserError
+
+    kinds = {(p.cell.trainer, p.cell.config, p.cell.code, tuple(p.cell.opts.items())): p for p in reversed(planned)}
+    for p in reversed(kinds.values()):
+        try:
+            cfg = train.setup_cfg(train.parser().parse_args(p.arguments))
+            check_values(cfg)
+            method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+            method.check_cfg(object.__new__(method), cfg)       # it looks at the config alone
+        except UserError as error:
+            return f"{p.name} cannot run:\n  {error}"
+    return ""

@@ -1,7 +1,7 @@
 """Which run of a sweep may start next, and which need not start at all.
 
 A run that tests learned prompts waits for the one that learns them. The first run on a dataset, or with a backbone,
-goes alone until it shows progress: what is missing is told once, and what must be fetched or drawn is so once.
+goes alone until it shows progress: what is missing is reported once, and what must be fetched is fetched once.
 """
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ class Schedule:
         """Runs that need not start any more, each with the reason.
 
         Args:
-            by_user: it is the user's to mend, and would be told again by every other seed, and by every run on this
-                dataset unless one has shown progress.
+            by_user: a user error, which every other seed would repeat, and every run on this dataset unless one has
+                shown progress.
         """
         self.running.remove(p)
         unproved = by_user and f"data {p.cell.dataset}" not in self._proved
         left, reasons = [], {p.cell.folder: "its training failed"}
         for other in list(self.waiting):
             if _source(other) in reasons:
-                reason = "its training failed" if _source(other) == p.cell.folder else "its training was left out"
+                reason = "its training failed" if _source(other) == p.cell.folder else "its training was skipped"
             elif by_user and other.folder.parent == p.folder.parent:
                 reason = "its settings are the same"
             elif unproved and other.cell.dataset == p.cell.dataset:
-                reason = f"nothing has run on {p.cell.dataset} yet"
+                reason = f"no run on {p.cell.dataset} has succeeded yet"
             else:
                 continue
             reasons[other.cell.folder] = reason

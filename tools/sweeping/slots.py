@@ -56,7 +56,7 @@ def slots(cells: list[Cell], jobs: int | None = None, per_gpu: int | None = None
         jobs: side by side; None chooses: on CPUs as many as have cores, on GPUs `per_gpu` on each.
         per_gpu: most of them on one GPU; None is 4 for runs of the embedded model, else 1 (and what `jobs` asks for).
     Raises:
-        RecipeError: OMP_NUM_THREADS is no number.
+        RecipeError: OMP_NUM_THREADS is not a number.
     """
     small = all(backbone_of(cell) == TINY for cell in cells)
     found = [] if any(str(cell.user_opts.get(USE_CUDA)).lower() == "false" for cell in cells) else gpus(environ)
@@ -131,7 +131,7 @@ def _threads(environ: Mapping[str, str]) -> int | None:
     if not value:
         return None
     if not value.isdigit() or value == "0":
-        raise RecipeError(f"{THREADS} is a number of threads, 1 or more; got {environ[THREADS]!r}. Unset it, or set 1.")
+        raise RecipeError(f"{THREADS} must be at least 1 thread, got {environ[THREADS]!r}. Unset it, or set 1.")
     return int(value)
 
 

@@ -62,7 +62,7 @@ class DescriptionBank(nn.Module):
             return
         sentences, (C, m) = self.draw(), self.prompt_of.shape
         if {len(own) for own in sentences} != {m} or len(sentences) != C:
-            raise InputError(f"{C} classes need {m} descriptions each; got {sorted({len(own) for own in sentences})} "
+            raise InputError(f"{C} classes need {m} descriptions each, got {sorted({len(own) for own in sentences})} "
                              f"for {len(sentences)} classes.")
         self._encode(sentences)
         if self.assign is not None:

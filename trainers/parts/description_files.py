@@ -202,5 +202,5 @@ def _parse(content: bytes) -> dict[str, list[str]]:
         raise ValueError(f"it holds {type(found).__name__}, not classes")
     for name, sentences in found.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
-            raise ValueError(f"what stands for {name!r} is no list of sentences")
+            raise ValueError(f"the value of {name!r} is not a list of sentences")
     return found

@@ -43,7 +43,7 @@ def load_descriptions(kind: str, classnames: Sequence[str], *, stem: str = "", r
         InputError: nothing is found, a file is damaged, or a class has no such sentence.
     """
     if not KINDS.fullmatch(kind):
-        raise InputError(f"Kinds of descriptions are des, dist and cse_1, cse_2, ...; got {kind!r}.")
+        raise InputError(f"Kinds of descriptions must be des, dist and cse_1, cse_2, ..., got {kind!r}.")
     if not path and own and kind in own:
         content, where = own[kind], "the dataset"
     else:

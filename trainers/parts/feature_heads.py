@@ -102,7 +102,7 @@ class ProjectionHead(CosineHead):
     Attributes:
         weight: (W, D). start: the tower's.
     Raises:
-        InputError: the tower is no vision transformer.
+        InputError: the tower is not a vision transformer.
     Source: ProLIP (Fahes et al., arXiv 2410.05270), authors' code methods/ProLIP.py.
     """
 

@@ -52,7 +52,7 @@ def cluster(features: Tensor, n_clusters: int, n_init: int = 1) -> Tensor:
 
     C, m, _ = features.shape
     if not 1 <= n_clusters <= C * m:
-        raise InputError(f"{C * m} descriptions fall into 1 to {C * m} clusters; got {n_clusters}.")
+        raise InputError(f"{C * m} descriptions must fall into 1 to {C * m} clusters, got {n_clusters}.")
     means = KMeans(n_clusters, random_state=0, n_init=n_init).fit(features.flatten(0, 1).cpu().numpy())
     return torch.from_numpy(means.labels_).long().view(C, m).to(features.device)
 
@@ -114,4 +114,4 @@ class ReweightingMatrix(nn.Module):
 
 def _check_k(k: int, m: int) -> None:
     if not 1 <= k <= m:
-        raise InputError(f"The best of {m} descriptions are 1 to {m}; got TOP_K {k}.")
+        raise InputError(f"The number of best descriptions of {m} must be 1 to {m}, got TOP_K {k}.")

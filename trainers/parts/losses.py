@@ -22,7 +22,7 @@ def inter_dispersion(text_features: Tensor, t: float = 2.0) -> Tensor:
     without the logarithm of Wang and Isola's uniformity.
     """
     if len(text_features) < 2:
-        raise InputError("The inter-dispersion loss spreads classes apart and needs at least 2; got "
+        raise InputError("The inter-dispersion loss spreads classes apart and needs at least 2, got "
                          f"{len(text_features)}.")
     w, C = text_features.float(), len(text_features)
     norms = w.square().sum(dim=1)                                                   # (C,)

@@ -17,12 +17,12 @@ def merged_weights(model: PromptedModel) -> dict[str, Tensor]:
     Its logits are the model's for the sentences with which the model was trained.
 
     Raises:
-        InputError: something learned that is no weight of the towers, such as words, tokens or a classifier.
+        InputError: something learned that is not a weight of the towers, such as words, tokens or a classifier.
     """
     towers = model.clip.frozen_copy()
     for name, brick in model.prompt_learner.items():
         if name != "tower" and not hasattr(brick, "merge_into") and any(True for _ in brick.parameters()):
-            raise InputError(f"What a {type(brick).__name__} learned is no weight of the towers, so it cannot be "
+            raise InputError(f"What a {type(brick).__name__} learned is not a weight of the towers, so it cannot be "
                              "merged into them.")
     for name, tower in (("visual", towers.visual), ("text_tuner", towers)):
         if (tuner := model.brick(name)) is not None:

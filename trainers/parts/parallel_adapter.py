@@ -38,7 +38,7 @@ class ParallelAdapter(nn.Module):
         deepest = min(clip.depth, clip.text_depth)
         if not 0 <= first <= last <= deepest:
             raise InputError(f"Adapters can be on the embeddings (0) and on blocks 1 to {deepest} of both towers, "
-                             f"the first one first; got {first} to {last}.")
+                             f"the first one first, got {first} to {last}.")
         if dim < 1:
             raise InputError(f"An adapter's bottleneck must be at least 1 wide, got {dim}.")
         tower, W = (clip.visual, clip.vision_width) if beside is None else (clip, clip.text_width)

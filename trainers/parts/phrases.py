@@ -15,7 +15,7 @@ from trainers.parts.text_prompt import TextPrompt
 class PhrasePrompt(TextPrompt):
     """P contexts of n words, shared by all classes and before their names, each from a phrase of its own.
 
-    Words of a phrase behind the n-th are fixed; one that is shorter goes on with the end-of-text, as in the authors'
+    Words of a phrase behind the n-th are fixed; one that is shorter continues with the end-of-text, as in the authors'
     code, but class names stay whole.
 
     Args:

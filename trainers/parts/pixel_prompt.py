@@ -29,7 +29,7 @@ class _Frame(nn.Module):
     def __init__(self, size: int, inner: int):
         super().__init__()
         if not 0 <= inner < size:
-            raise InputError(f"A frame surrounds an image that is smaller than the canvas; got an image of {inner} "
+            raise InputError(f"A frame surrounds an image that is smaller than the canvas, got an image of {inner} "
                              f"pixels on a canvas of {size}.")
         self.size, self.inner = size, inner
         self.before, self.after = (size - inner + 1) // 2, (size - inner) // 2
@@ -68,7 +68,7 @@ class PixelPrompt(_Frame):
     def __init__(self, size: int = 224, inner: int = 192, squash: str = "sigmoid"):
         super().__init__(size, inner)
         if squash not in SQUASHES:
-            raise InputError(f"A pixel prompt's values are squashed by one of {', '.join(SQUASHES)}; got {squash!r}.")
+            raise InputError(f"A pixel prompt must be squashed by one of {', '.join(SQUASHES)}, got {squash!r}.")
         self.squash = SQUASHES[squash]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class FramePrompt(_Frame):
 
     def __init__(self, size: int = 224, width: int = 30):
         if not 1 <= width <= size // 2:
-            raise InputError(f"A frame on an image of {size} pixels is 1 to {size // 2} pixels wide; got {width}.")
+            raise InputError(f"A frame on an image of {size} pixels must be 1 to {size // 2} pixels wide, got {width}.")
         super().__init__(size, size - 2 * width)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class PixelPrompts(nn.ModuleList):
 
     def __init__(self, v: int, size: int = 224, inner: int = 192):
         if v < 1:
-            raise InputError(f"At least 1 pixel prompt is needed; got {v}.")
+            raise InputError(f"At least 1 pixel prompt is needed, got {v}.")
         super().__init__(PixelPrompt(size, inner) for _ in range(v))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ def release(clip: FrozenCLIP, which: str, towers: str = "both") -> nn.ParameterD
     """Release the parameters of one or both towers whose names match `which`, see `FrozenCLIP.trainable`.
 
     Raises:
-        InputError: an image tower that is no vision transformer.
+        InputError: an image tower that is not a vision transformer.
     """
     if towers != "text":
         clip.require_tokens("What tunes the blocks of the image tower")

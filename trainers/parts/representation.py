@@ -54,7 +54,7 @@ class Representation(nn.Module):
 
     @property
     def text(self) -> RepresentationText:
-        return self._text[0]                            # in a tuple it is no part of this module
+        return self._text[0]                            # in a tuple it is not a part of this module
 
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): with K tokens more at the first one, others at the next ones."""

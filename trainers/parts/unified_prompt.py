@@ -19,7 +19,7 @@ from trainers.parts.visual_prompt import behind_first
 class UnifiedText(TextPrompt):
     """A text prompt whose context words are changed by the `UnifiedPrompt` that was built on it."""
 
-    mixer: tuple[UnifiedPrompt, ...] = ()               # in a tuple it is no part of this module
+    mixer: tuple[UnifiedPrompt, ...] = ()               # in a tuple it is not a part of this module
 
     def context(self) -> Tensor:
         return self.mixer[0].mixed()[0]

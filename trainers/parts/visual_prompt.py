@@ -46,7 +46,7 @@ class VisualPrompt(nn.Module):
             raise InputError(f"Visual prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}; "
                              f"got {depth}.")
         if not 1 <= n_tokens <= MOST_TOKENS:
-            raise InputError(f"A visual prompt learns 1 to {MOST_TOKENS} tokens; got {n_tokens}.")
+            raise InputError(f"A visual prompt must learn 1 to {MOST_TOKENS} tokens, got {n_tokens}.")
         self.n_tokens, self.depth, self.placement = n_tokens, depth, placement
         self.dropout = nn.Dropout(dropout)
         self.tokens = nn.Parameter(torch.empty(depth, n_tokens, clip.vision_width, device=clip.logit_scale.device))

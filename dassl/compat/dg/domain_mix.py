@@ -13,7 +13,7 @@ from .vanilla import Vanilla
 
 @TRAINER_REGISTRY.register()
 class DomainMix(Vanilla):
-    """TRAINER.DOMAINMIX.TYPE is "crossdomain" or "random"; each batch's share comes from Beta(ALPHA, BETA)."""
+    """TRAINER.DOMAINMIX.TYPE must be "crossdomain" or "random"; each batch's share comes from Beta(ALPHA, BETA)."""
 
     one_process_only = "it mixes the images of a batch with each other"
 
@@ -24,7 +24,7 @@ class DomainMix(Vanilla):
 
     def check_cfg(self, cfg) -> None:
         if cfg.TRAINER.DOMAINMIX.TYPE not in ("crossdomain", "random"):
-            raise UserError('TRAINER.DOMAINMIX.TYPE is "crossdomain" or "random"; got '
+            raise UserError('TRAINER.DOMAINMIX.TYPE must be "crossdomain" or "random", got '
                             f"{cfg.TRAINER.DOMAINMIX.TYPE!r}.")
 
     def forward_backward(self, batch: dict) -> dict:

@@ -32,7 +32,7 @@ class ReverseGrad(nn.Module):
 
     def forward(self, x: Tensor, grad_scaling: float = 1.0) -> Tensor:
         if grad_scaling < 0:
-            raise UserError(f"The scale of a reversed gradient is at least 0; got {grad_scaling}.")
+            raise UserError(f"The scale of a reversed gradient must be at least 0, got {grad_scaling}.")
         return _ReverseGrad.apply(x, grad_scaling)
 
 
@@ -51,7 +51,7 @@ class _DSBN(nn.Module):
 
     def select_bn(self, domain_idx: int = 0) -> None:
         if domain_idx not in range(self.n_domain):
-            raise UserError(f"There are domains 0 to {self.n_domain - 1}; got domain_idx={domain_idx}.")
+            raise UserError(f"There are domains 0 to {self.n_domain - 1}, got domain_idx={domain_idx}.")
         self.domain_idx = domain_idx
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class _TransNorm(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C) or (B, C, H, W), as the class says; B even in training."""
         if input.dim() != self.dims:
-            raise UserError(f"{type(self).__name__} takes tensors of {self.dims} dimensions; got {input.dim()}.")
+            raise UserError(f"{type(self).__name__} takes tensors of {self.dims} dimensions, got {input.dim()}.")
         if not self.training:
             statistics = [(self.running_mean_s, self.running_var_s), (self.running_mean_t, self.running_var_t)]
             output = self._normalised(input, *statistics[1])

@@ -49,7 +49,7 @@ class StyleMixer(nn.Module):
         if self.mix == "random":
             return torch.randperm(B)
         if self.mix != "crossdomain":
-            raise UserError(f"Styles are mixed by one of {', '.join(MIXES)}; got mix={self.mix!r}.")
+            raise UserError(f"mix must be one of {', '.join(MIXES)}, got mix={self.mix!r}.")
         second, first = torch.arange(B - 1, -1, -1).chunk(2)
         return torch.cat([half[torch.randperm(len(half))] for half in (second, first)])
 

@@ -39,7 +39,7 @@ def sigmoid_rampup(current: float, rampup_length: float) -> float:
 def linear_rampup(current: float, rampup_length: float) -> float:
     """current / rampup_length, held within [0, 1]."""
     if rampup_length <= 0:
-        raise UserError(f"A ramp-up takes more than 0 steps; got {rampup_length}.")
+        raise UserError(f"A ramp-up must take more than 0 steps, got {rampup_length}.")
     return min(max(current / rampup_length, 0.0), 1.0)
 
 

@@ -28,7 +28,7 @@ class Datum:
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
-            raise TypeError(f"Datum takes impath as str; got {type(impath).__name__}.")
+            raise TypeError(f"Datum takes impath as str, got {type(impath).__name__}.")
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
     impath, label, domain, classname = (property(attrgetter(f"_{name}"))
@@ -100,16 +100,16 @@ class DatasetBase:
         self.is_input_domain_valid([*source_domains, *target_domains])
 
     def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
-        """Raises UserError for a name that is no domain of this dataset."""
+        """Raises UserError for a name that is not a domain of this dataset."""
         for domain in input_domains:
             if domain not in self.domains:
-                raise UserError(f"{domain!r} is no domain of this dataset; it has {', '.join(self.domains)}.")
+                raise UserError(f"{domain!r} is not a domain of this dataset; it has {', '.join(self.domains)}.")
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused).
 
         Raises:
-            UserError: it cannot be fetched, or what came is no archive.
+            UserError: it cannot be fetched, or what came is not an archive.
         """
         folder, by_hand = osp.dirname(dst), f"Download it by hand and place it at {dst}."
         if from_gdrive:
@@ -136,8 +136,8 @@ class DatasetBase:
                 with tarfile.open(dst) as archive:
                     archive.extractall(folder, filter="data")
         except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{dst} is no whole zip or tar archive ({' '.join(str(error).split())}); Google Drive may "
-                            "have sent a page instead. Delete it, then fetch it again.") from error
+            raise UserError(f"{dst} is not a complete zip or tar archive ({' '.join(str(error).split())}); "
+                            "Google Drive may have sent a page instead. Delete it, then fetch it again.") from error
 
     def generate_fewshot_dataset(self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False):
         """Draw `num_shots` images per class from Python's global random stream, as Dassl does.

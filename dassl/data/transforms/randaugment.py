@@ -89,7 +89,7 @@ class RandAugment:
 
     def __init__(self, n: int = 2, m: float = 10):
         if n < 1 or not 0 <= m <= 30:
-            raise UserError(f"RandAugment takes n >= 1 operations of strength m in 0..30; got n={n}, m={m}. "
+            raise UserError(f"RandAugment takes n >= 1 operations of strength m in 0..30, got n={n}, m={m}. "
                             "Check INPUT.RANDAUGMENT_N and INPUT.RANDAUGMENT_M.")
         self.n, self.m = n, m
 

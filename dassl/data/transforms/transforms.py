@@ -113,7 +113,7 @@ def build_transform(cfg, is_train: bool = True, choices=None):
             raise UserError(f"Unknown transform {name!r} in INPUT.TRANSFORMS.{nearest(name, AVAI_CHOICES)} There are "
                             f"{', '.join(AVAI_CHOICES)}.")
     if cfg.INPUT.INTERPOLATION not in _MODES:
-        raise UserError(f"INPUT.INTERPOLATION is one of {', '.join(_MODES)}; got {cfg.INPUT.INTERPOLATION!r}.")
+        raise UserError(f"INPUT.INTERPOLATION must be one of {', '.join(_MODES)}, got {cfg.INPUT.INTERPOLATION!r}.")
     c, T, size = cfg.INPUT, _torchvision(), tuple(cfg.INPUT.SIZE)
     last = {"cutout": lambda: Cutout(c.CUTOUT_N, c.CUTOUT_LEN),
             "normalize": lambda: T.Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD)),

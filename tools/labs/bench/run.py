@@ -26,7 +26,7 @@ def plan(args: argparse.Namespace) -> list[Row]:
         raise UserError(f"The benchmark names 2 to {known.MOST_CLASSES:,} classes; --classes has {wrong[0]}.")
     for flag in ("batch", "test_batch", "rounds", "threads"):
         if (value := getattr(args, flag)) is not None and value < 1:
-            raise UserError(f"--{flag.replace('_', '-')} is at least 1; got {value}.")
+            raise UserError(f"--{flag.replace('_', '-')} must be at least 1, got {value}.")
     classes = sorted(set(args.classes))
     rows = []
     for trainer in (name for name in trainers if name != known.PRM):
@@ -54,7 +54,7 @@ def setup(args: argparse.Namespace) -> Settings:
         raise UserError("PyTorch sees no GPU here, and --device is cuda. Leave the flag out, or install a PyTorch that "
                         "fits the driver.")
     if device == "cpu" and args.precision == "fp16":
-        raise UserError("A CPU runs fp32 or bf16; got --precision fp16. Use --device cuda, or one of these.")
+        raise UserError("A CPU runs fp32 or bf16, got --precision fp16. Use --device cuda, or one of these.")
     threads = args.threads or physical_cores()
     torch.set_num_threads(threads)
     return Settings(device, args.precision, threads, args.seed, args.onednn)

@@ -84,12 +84,12 @@ def _check_options(args: argparse.Namespace) -> None:
     from trainers.parts.description_files import KINDS
 
     if wrong := [kind for kind in args.kind if not KINDS.fullmatch(kind)]:
-        raise UserError(f"Kinds of descriptions are des, dist and cse_1, cse_2, ...; got {wrong[0]!r}.")
+        raise UserError(f"Kinds of descriptions must be des, dist and cse_1, cse_2, ..., got {wrong[0]!r}.")
     if args.out and len(args.kind) > 1:
         raise UserError(f"--out names one file, and there are {len(args.kind)} kinds: leave it out, or make one "
                         "kind at a time.")
     if args.per_class < 1 or args.m < 1:
-        raise UserError(f"--per-class and --m are at least 1; got {args.per_class} and {args.m}.")
+        raise UserError(f"--per-class and --m must be at least 1, got {args.per_class} and {args.m}.")
     if len(args.price_per_million or [0]) > 2:
         raise UserError("--price-per-million takes one price for all tokens, or two: of prompt and of answer tokens.")
 

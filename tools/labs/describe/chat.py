@@ -49,7 +49,7 @@ class Chat:
         if address.scheme not in ("http", "https"):
             raise ChatError(f"an endpoint begins with http:// or https://, and {self.url!r} does not")
         if address.scheme == "http" and os.environ.get(KEY) and not is_loopback(address.hostname or ""):
-            logger.warning("Warning: %s goes to %s without encryption: whoever is on the way can read it. Name an "
+            logger.warning("Warning: %s goes to %s without encryption: anyone on the way can read it. Name an "
                            "https:// endpoint, or unset the key if the server needs none.", KEY, address.hostname)
         if not self.url.rstrip("/").endswith("/chat/completions"):
             self.url = f"{self.url.rstrip('/')}/chat/completions"

@@ -32,7 +32,7 @@ class Report:
 
     def row(self) -> list:
         spread = f"{min(self.counts)} - {max(self.counts)}" if self.counts else "-"
-        verdict = f"{len(self.problems)} to mend" if self.problems else "fine"
+        verdict = f"{len(self.problems)} to fix" if self.problems else "fine"
         return [self.path, self.classes, self.sentences, spread, self.different, verdict]
 
 

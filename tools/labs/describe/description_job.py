@@ -81,7 +81,7 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
                 reason = str(error)
             except ChatError as error:
                 raise UserError(f"{job.out.name} was stopped at {name!r}: {error}. All answers so far were kept; the "
-                                "same command goes on with the rest.") from error
+                                "same command asks for the rest.") from error
             if not job.lacks(name):
                 break
         else:
@@ -90,5 +90,5 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
         few = ", ".join(f"{name!r} ({reason})" for name, reason in list(failed.items())[:5])
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise UserError(f"{len(failed)} of {len(todo)} classes could not be described in {_ATTEMPTS} attempts each: "
-                        f"{few}{more}. All other answers were kept; the same command goes on with the rest, and "
+                        f"{few}{more}. All other answers were kept; the same command asks for the rest, and "
                         "--prompt or --model may help.")

@@ -77,5 +77,5 @@ def read_answer(text: str) -> list[str]:
     found = re.search(r"\[.*\]", text, re.DOTALL)
     sentences = json.loads(found[0]) if found else None
     if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
-        raise ValueError("the answer is no JSON array of sentences")
+        raise ValueError("the answer is not a JSON array of sentences")
     return list(dict.fromkeys(" ".join(s.split()) for s in sentences if s.strip()))

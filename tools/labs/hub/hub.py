@@ -27,8 +27,8 @@ def push(run, target: str, *, public: bool = False, licence: str = "") -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pack(run, Path(temporary, "shared"), target, licence)
         api = hub.HfApi()
-        address = _told(lambda: api.create_repo(target, private=not public, exist_ok=True))
-        _told(lambda: api.upload_folder(repo_id=target, folder_path=folder,
+        address = _as_user_error(lambda: api.create_repo(target, private=not public, exist_ok=True))
+        _as_user_error(lambda: api.upload_folder(repo_id=target, folder_path=folder,
                                         commit_message=f"{run.trainer} on {run.dataset}"))
     return str(address)
 
@@ -40,7 +40,7 @@ def pull(source: str, folder: Path, revision: str | None = None) -> Path:
     if not is_repository(source):
         return unpack(Path(source).expanduser(), folder)
     hub = _hub()
-    shared = _told(lambda: hub.snapshot_download(source, revision=revision, allow_patterns=list(FILES)))
+    shared = _as_user_error(lambda: hub.snapshot_download(source, revision=revision, allow_patterns=list(FILES)))
     return unpack(Path(shared), folder)
 
 
@@ -63,7 +63,7 @@ def _hub():
     return huggingface_hub
 
 
-def _told(call):
+def _as_user_error(call):
     """What the hub's client gives; what it raises becomes a paragraph without secrets."""
     from dassl.utils import UserError
 

@@ -68,7 +68,7 @@ def as_graph(classifier):
     """The classifier as a module of images alone, its text features computed once.
 
     Raises:
-        UserError: a method whose answer is no fixed function of image features.
+        UserError: a method whose answer is not a fixed function of image features.
     """
     from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import UserError

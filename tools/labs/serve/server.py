@@ -132,7 +132,7 @@ def serve(make_classifier: Callable, args) -> int:
     if args.images:
         raise UserError(f"--serve takes its images from the page; leave {args.images[0]} out.")
     if args.topk < 1:
-        raise UserError(f"--topk, the number of classes to name, is 1 or more; got {args.topk}.")
+        raise UserError(f"--topk, the number of classes to name, must be at least 1, got {args.topk}.")
     import uvicorn
 
     place = bound(args.host, args.port)
@@ -155,7 +155,7 @@ def serve(make_classifier: Callable, args) -> int:
 def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Raises UserError for an address that cannot be had."""
     if not 0 <= port < 2 ** 16:
-        raise UserError(f"A port is 0 (any free one) to 65535; got {port}.")
+        raise UserError(f"The port must be 0 (any free one) to 65535, got {port}.")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
