@@ -1,11 +1,41 @@
 #!/usr/bin/env bash
-# The tests, in the environment that the other scripts use. Usage: bash scripts/test.sh [pytest arguments]
-# `-m slow` runs the tests that start many processes or repeat in numbers, `-m slurm tests/cluster` a real Slurm.
+# The tests, in the environment that the other scripts use. Usage: bash scripts/test.sh [--quick] [pytest arguments]
 set -euo pipefail
+QUICK=(tests/test_layers.py tests/clip/test_prompted_towers.py tests/parts/test_parity.py tests/engine/test_resume.py
+       tests/tools/test_sweep.py tests/test_every_trainer.py)
+
+usage() {
+    cat <<'TEXT'
+Usage: bash scripts/test.sh [--quick] [pytest arguments]
+
+  (nothing)  all tests but the slow ones: 5 minutes on two cores with nothing else to do
+  --quick    a minute: the matrix of trainers for one method of each kind, golden numbers, layers, resuming, sweeps
+  -m slow    tests that start many processes or repeat in numbers: half an hour
+  -m slurm tests/cluster
+             on a real Slurm, as root on Debian: some minutes
+  FILE ...   these tests alone, e.g. tests/test_every_trainer.py -k CoOp
+
+Environment: JOBS (processes, default 2; 0: none beside pytest's own), DASSL_PYTHON (interpreter to use; default: the
+active environment, else .venv, which is made when missing).
+TEXT
+}
+
+words=() takes="about 5 minutes on two cores; --quick takes one, --help says more"
+for word in "$@"; do
+    case $word in
+        -h|--help) usage; exit 0 ;;
+        --quick) words=(-m "not slow and not slurm and not sibling" "${QUICK[@]}"); takes="about a minute" ;;
+    esac
+done
+for word in "$@"; do [ "$word" = --quick ] || words+=("$word"); done
+case " $* " in *" -m slow "*) takes="about half an hour" ;; *" -m "*|*" -k "*|*tests/*|*" --last-failed "*) takes= ;; esac
+
 ENV_EXTRA=test
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 cd "$ROOT"
+[ -z "$takes" ] || _say "These tests take $takes."
 # Two processes of one thread each: on two cores, more threads only wait for one another. Files in their own order:
 # xdist would leave the files with few tests to the end, which are the longest.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-exec "$PYTHON" -m pytest -n "${JOBS:-2}" --dist loadfile --no-loadscope-reorder "$@"
+unset PYTHONDONTWRITEBYTECODE       # programs that the tests start would compile this project each time
+exec "$PYTHON" -m pytest -n "${JOBS:-2}" --dist loadfile --no-loadscope-reorder ${words[@]+"${words[@]}"}

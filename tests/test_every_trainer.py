@@ -44,6 +44,15 @@ def is_bound(name):
 
 train.register()
 GENERIC = [name for name in LEARNING if not is_bound(name)]
+FIRST = {}                          # of the methods with the same facts
+for _name in OURS:
+    FIRST.setdefault((METHODS[_name].learns, METHODS[_name].adapts, METHODS[_name].needs_vit, _name in GENERIC), _name)
+
+
+def each(names):
+    """Parametrises a test; what has the facts of another one is left out of the quick tests."""
+    return pytest.mark.parametrize("name", [name if name in FIRST.values() else
+                                            pytest.param(name, marks=pytest.mark.sibling) for name in names])
 
 
 def test_the_matrix_sees_the_trainers():
@@ -63,7 +72,7 @@ def built_without_data(name, make_cfg, classes=("one", "two words", "three"), op
     return model.eval(), lambda: infer(method, model, mixed, images, options_of(name, cfg))
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_it_builds_and_answers_without_data(name, make_cfg):
     model, answer = built_without_data(name, make_cfg)
     logits = answer()
@@ -71,7 +80,7 @@ def test_it_builds_and_answers_without_data(name, make_cfg):
     assert all(not p.requires_grad for p in model.clip.parameters()) or model.brick("tower") is not None
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
     """Each learned number may act on the text side: what was kept before it changed is never served afterwards."""
     model, answer = built_without_data(name, make_cfg)
@@ -85,7 +94,7 @@ def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
         assert torch.equal(kept, answer())
 
 
-@pytest.mark.parametrize("name", RECOGNISED)
+@each(RECOGNISED)
 def test_its_own_checkpoints_are_known_as_its_and_fit_the_options_that_are_told(name, make_cfg):
     model, answer = built_without_data(name, make_cfg)
     answer()                                    # descriptions are drawn on first use
@@ -100,7 +109,7 @@ def test_its_own_checkpoints_are_known_as_its_and_fit_the_options_that_are_told(
     load_weights(again.prompt_learner, saved, name)             # every shape fits
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_it_scores_a_batch_in_float32_and_close_to_it_in_bfloat16(name, make_cfg):
     method, scores = METHODS[name], []
     for precision in ("fp32", "bf16"):
@@ -113,7 +122,7 @@ def test_it_scores_a_batch_in_float32_and_close_to_it_in_bfloat16(name, make_cfg
     assert (scores[0] - scores[1]).abs().max() < 0.05 * scores[0].abs().max().clamp(min=1)
 
 
-@pytest.mark.parametrize("name", BY_GRADIENT)
+@each(BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     pixels = built_without_data(name, make_cfg)[0].brick("pixel") is not None
     rate = 10.0 if pixels else 0.02             # of pixels, whose gradients are small
@@ -135,7 +144,7 @@ def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
     assert {id(p) for p in trainer.model.parameters() if p.grad is not None} == learned
 
 
-@pytest.mark.parametrize("name", BY_GRADIENT)
+@each(BY_GRADIENT)
 def test_a_term_called_ce_is_the_cross_entropy_of_its_logits(name, make_cfg):
     """A method that minimises something else calls it otherwise, and tests its formula itself."""
     trainer = build_trainer(make_cfg(name))
@@ -180,7 +189,7 @@ def scores_of(trainer):
         return trainer.model_inference(next(iter(trainer.test_loader))["img"])
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, run_of):
     folder, _, scores = run_of(name)
     loaded = build_trainer(make_cfg(name, seed=1 if METHODS[name].adapts else 2))   # which draws order and views
@@ -188,7 +197,7 @@ def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, run_of
     assert torch.equal(scores_of(loaded), scores)
 
 
-@pytest.mark.parametrize("name", GENERIC)
+@each(GENERIC)
 def test_a_saved_prompt_serves_other_class_names(name, make_cfg, run_of):
     other = build_trainer(make_cfg(name, dataset="ToyOther"))
     other.load_model(str(run_of(name)[0]))
@@ -200,7 +209,7 @@ def answers_of(folder):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(name, run_of):
     folder = run_of(name)[0]
     rows = answers_of(folder)
@@ -213,7 +222,7 @@ def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(name, run_of
     assert [a.confidence for a in found] == pytest.approx([float(row["confidence"]) for row in rows], abs=2e-5)
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_a_moved_run_serves_or_refuses_other_classes_as_the_method_says(name, run_of, make_cfg):
     folder, path = run_of(name)[0], answers_of(run_of(name)[0])[0]["path"]
     bound = METHODS[name].bound_to_classes(options_of(name, make_cfg(name)))
@@ -227,7 +236,7 @@ def test_a_moved_run_serves_or_refuses_other_classes_as_the_method_says(name, ru
             assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_its_features_are_drawn_or_it_is_said_why_not(name, run_of, make_cfg, tmp_path):
     folder = shutil.copytree(run_of(name)[0], tmp_path / "run")
     (folder / "config.yaml").write_text(make_cfg(name, output=folder).dump())               # where the dataset is there
@@ -245,7 +254,7 @@ def test_its_features_are_drawn_or_it_is_said_why_not(name, run_of, make_cfg, tm
             torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(name, make_cfg, tmp_path, run_of):
     def learned(seed):
         trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, seed=seed, output=tmp_path / str(seed)))
@@ -257,7 +266,7 @@ def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(name, make
     assert not all(torch.equal(a, b) for a, b in zip(one, two))
 
 
-@pytest.mark.parametrize("name", OURS)
+@each(OURS)
 def test_its_file_stays_under_80_lines_of_code_or_says_why(name):
     path = Path(__import__("inspect").getfile(TRAINER_REGISTRY.get(name)))
     lines = code_lines(path.read_text())

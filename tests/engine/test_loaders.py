@@ -14,6 +14,7 @@ from dassl.utils import UserError, read_image, set_random_seed
 
 PLAIN, DRAWING = ("random_resized_crop", "random_flip", "normalize"), ("random_resized_crop", "randaugment")
 WORKERS = [0, 2]
+BATCH_AND_SINGLE = [(PLAIN, 2), (DRAWING, 0)]       # images made a batch at a time, and one by one
 
 
 @pytest.fixture
@@ -47,8 +48,7 @@ def test_a_loader_of_ones_own_over_dataset_and_sampler_gives_every_image(loader,
             assert all(torch.equal(batch[key], expected[key]) for key in ("img", "label", "domain", "index"))
 
 
-@pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("transforms", [PLAIN, DRAWING])
+@pytest.mark.parametrize(("transforms", "workers"), BATCH_AND_SINGLE)
 def test_a_loader_that_was_iterated_can_be_copied(loader, transforms, workers):
     ours = loader(transforms, workers)
     next(iter(ours))
@@ -56,8 +56,7 @@ def test_a_loader_that_was_iterated_can_be_copied(loader, transforms, workers):
     assert twin.dataset is not ours.dataset and len(pixels(twin)) == len(pixels(ours)) == 16
 
 
-@pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("before", [PLAIN, DRAWING])
+@pytest.mark.parametrize(("before", "workers"), BATCH_AND_SINGLE)
 def test_a_transform_exchanged_between_epochs_is_the_one_that_is_used(loader, before, workers):
     ours = loader(before, workers)
     pixels(ours)
@@ -85,8 +84,7 @@ def test_a_subset_and_plain_indices_give_single_images(loader):
     assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
 
 
-@pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("transforms", [PLAIN, DRAWING])
+@pytest.mark.parametrize(("transforms", "workers"), BATCH_AND_SINGLE)
 def test_a_pass_within_a_pass_leaves_the_outer_one_alone(loader, transforms, workers):
     ours = loader(transforms, workers, DATALOADER__TRAIN_X__SAMPLER="SequentialSampler")
     seen, inner = [], []
@@ -140,8 +138,7 @@ def test_a_subclass_finds_the_plain_transform_of_its_base(engine_cfg):
     assert wrapper.transform is not None and wrapper.cfg is not None
 
 
-@pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("transforms", [PLAIN, DRAWING])
+@pytest.mark.parametrize(("transforms", "workers"), BATCH_AND_SINGLE)
 def test_images_taken_out_and_labels_given_between_epochs_are_seen(loader, transforms, workers):
     ours = loader(transforms, workers, DATALOADER__TRAIN_X__BATCH_SIZE=3)
     assert len({path for batch in ours for path in batch["impath"]}) == 18

@@ -112,8 +112,14 @@ def test_a_fork_is_a_run_of_its_own(sweep):
     assert forked[0]["parent"] != plain[0]["parent"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def crossed(*cases):
+    """Each case with one kind of run, in turn; with the other kind it is slow."""
+    return [pytest.param(*case, *kind.values, id=f"{case[0]}-{kind.id}",
+                         marks=[*kind.marks, *([] if (i + j) % 2 == 0 else [pytest.mark.slow])])
+            for i, case in enumerate(cases) for j, kind in enumerate(KINDS)]
+
+
+@pytest.mark.parametrize(("number", "code", "kind"), crossed((signal.SIGINT, 130), (signal.SIGTERM, 143)))
 def test_an_interrupted_sweep_ends_its_runs_and_goes_on_later(sweep, kind, number, code):
     process = sweep.start(*kind, "--jobs", "2", FAKE_FAIL="/DAPT", FAKE_HOW="hang")
     sweep.until(lambda: len(sweep.facts()) == 3)
@@ -149,8 +155,7 @@ def test_a_server_that_cannot_start_is_told_with_its_last_words(sweep, tmp_path)
     assert code == 0 and len(calls) == 4 and "no such thing here" in out, out
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("how", "words"), [("crash", "exit code 1"), ("kill", "killed by signal 9")])
+@pytest.mark.parametrize(("how", "words", "kind"), crossed(("crash", "exit code 1"), ("kill", "killed by signal 9")))
 def test_one_failure_costs_one_run(sweep, kind, how, words):
     code, out, calls = sweep.run(*kind, "--jobs", "2", FAKE_FAIL="seed2", FAKE_HOW=how)
     assert code == 1 and sorted(calls) == sorted([ZERO, *SEEDS]), out
