@@ -44,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
-                        "all of them in one test; ablation: every variant that the recipe names "
-                        "(default: fewshot)")
+                        "all of them in one test; robust: as cross, also under an attack (TEST.ATTACK); "
+                        "ablation: every variant that the recipe names (default: fewshot)")
     p.add_argument("--targets", nargs="+",
-                   help="what cross, dg, ood and continual test on (default: those of the papers)")
+                   help="what cross, dg, robust, ood and continual test on (default: those of the papers)")
     p.add_argument("--shots", nargs="+", type=number(1),
                    help="training images per class (default: all of the recipe's)")
     p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")
