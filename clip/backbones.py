@@ -1,4 +1,4 @@
-"""Names of backbones: OpenAI's, any of open_clip's with a pretrained tag, a local file, or `tiny`.
+"""Names of backbones: OpenAI's, any of open_clip's with a pretrained tag, one of the hub's, a local file, or `tiny`.
 
 Source of the table: CLIP (openai/CLIP), clip/clip.py `_MODELS`; the folder in each address is the file's sha256.
 """
@@ -12,6 +12,7 @@ from .errors import InputError
 
 TINY, TINY_SIZE = "tiny", 32
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_HUB = "hf-hub"
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
 
 
@@ -80,13 +81,32 @@ class OpenCLIPName:
     file: Path | None = None
 
 
-def resolve(name: str) -> Backbone | OpenCLIPName | Path | str:
+@dataclass(frozen=True)
+class HubName:
+    """`hf-hub:owner/model`: a model of open_clip's that somebody published, such as hf-hub:chs20/fare2-clip."""
+
+    repo: str
+
+
+@dataclass(frozen=True)
+class TunedTower:
+    """`tiny:path`: towers of another name, with the image tower of a file in place of their own.
+
+    The same stands behind a name of OpenAI's, `ViT-B/32:path`, where the file holds an image tower alone.
+    """
+
+    base: str
+    file: Path
+
+
+def resolve(name: str) -> Backbone | OpenCLIPName | HubName | TunedTower | Path | str:
     """What MODEL.BACKBONE.NAME stands for.
 
     Args:
-        name: "tiny", a name of OpenAI's, "arch:tag" of open_clip's (or "arch:path"), or the path of a file.
+        name: "tiny", a name of OpenAI's, "arch:tag" of open_clip's (or "arch:path"), "tiny:path", "hf-hub:owner/model",
+            or the path of a file.
     Returns:
-        TINY, a `Backbone`, an `OpenCLIPName` or a `Path`, in that order of precedence.
+        TINY, a `Backbone`, a `Path`, a `TunedTower`, a `HubName` or an `OpenCLIPName`, in that order of precedence.
     Raises:
         InputError: none of these; names the nearest known one.
     """
@@ -97,6 +117,16 @@ def resolve(name: str) -> Backbone | OpenCLIPName | Path | str:
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
     arch, colon, tag = name.partition(":")
+    if arch == TINY and colon:
+        if not (path := Path(tag).expanduser()).is_file():
+            raise InputError(f"No weight file at {path.absolute()}. {TINY}: takes the path of an existing file, which "
+                             "holds another image tower.")
+        return TunedTower(TINY, path)
+    if arch == _HUB and colon:
+        if len([part for part in tag.split("/") if part]) != 2:
+            raise InputError(f"A model of the hub is named {_HUB}:OWNER/MODEL, as in {_HUB}:chs20/fare2-clip, got "
+                             f"{name!r}.")
+        return HubName(tag)
     if colon and len(arch) > 1:                         # one letter is a drive of Windows'
         return _open_clip_name(arch, tag)
     if Path(name).suffix in _WEIGHT_FILES:
@@ -134,7 +164,7 @@ def _open_clip_name(arch: str, tag: str) -> OpenCLIPName:
 
 
 def image_facts(name: str) -> ImageFacts | None:
-    """Of the backbone `name`, without loading it; None for a file, which says them when it is read.
+    """Of the backbone `name`, without loading it; None for a file or the hub's, which say them when they are read.
 
     Raises:
         InputError: as `resolve`.
@@ -147,7 +177,9 @@ def image_facts(name: str) -> ImageFacts | None:
         size = open_clip.get_model_config(found.arch)["vision_cfg"]["image_size"]
         return ImageFacts(size[0] if isinstance(size, (list, tuple)) else size, tuple(tags.get("mean") or PIXEL_MEAN),
                           tuple(tags.get("std") or PIXEL_STD), tags.get("interpolation") or "bicubic")
-    return ImageFacts(TINY_SIZE if found == TINY else found.image_size) if not isinstance(found, Path) else None
+    if isinstance(found, (HubName, Path)):
+        return None
+    return ImageFacts(TINY_SIZE if found == TINY or isinstance(found, TunedTower) else found.image_size)
 
 
 def _known() -> str:

@@ -105,6 +105,19 @@ def check_complete(weights: Weights, path: Path) -> None:
             raise InputError(f"{name} in {path} has numbers that are NaN or infinite. Take an earlier file.")
 
 
+def image_tower(weights: Weights) -> Weights | None:
+    """Those of an image tower alone, in OpenAI's names without "visual."; None of a whole CLIP or something else.
+
+    As robust image towers are published (TeCoA, FARE), or as a run of ours saves the tower that it learned.
+    """
+    names = {name: name.removeprefix("tower.").replace("/", ".").removeprefix("visual.") for name in weights}
+    whole = any(name.endswith(("token_embedding.weight", "logit_scale")) for name in names)
+    if whole or "conv1.weight" not in names.values() \
+            or not {"class_embedding", "attnpool.positional_embedding"} & set(names.values()):
+        return None
+    return {names[name]: value.float() for name, value in weights.items()}
+
+
 def to_open_clip(weights: Weights, model: torch.nn.Module) -> Weights:
     """The same under the names that this model of open_clip's has for them."""
     from open_clip.model import convert_to_custom_text_state_dict

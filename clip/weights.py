@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .backbones import TINY, Backbone, ImageFacts, OpenCLIPName, image_facts, resolve
+from .backbones import BACKBONES, TINY, Backbone, HubName, ImageFacts, OpenCLIPName, TunedTower, image_facts, resolve
 from .errors import InputError
-from .state_dicts import check_complete, check_openais, read_state_dict, to_open_clip
+from .state_dicts import check_complete, check_openais, image_tower, read_state_dict, to_open_clip
 from .tiny import TINY_FILE, read_tiny
 from .towers import FrozenCLIP
 
@@ -36,8 +36,10 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
 
     Args:
         name: "tiny", a name of OpenAI's ("ViT-B/16"), "arch:tag" of open_clip's ("ViT-B-16:laion2b_s34b_b88k", or
-            the tag `random`), "arch:path" for a file of such an architecture's weights, or the path of a file in
-            OpenAI's layout (its .pt archive, a state dict .pt or .safetensors), read as OpenAI's models compute.
+            the tag `random`), "arch:path" for a file of such an architecture's weights, "hf-hub:owner/model" of the
+            hub's, or the path of a file in OpenAI's layout (its .pt archive, a state dict .pt or .safetensors), read as
+            OpenAI's models compute. A file of an image tower alone takes the place of that of "tiny:path" or, of a
+            name of OpenAI's, "ViT-B/32:path".
         device: where the towers live.
     Returns:
         FrozenCLIP in float32, its `name` and `sha256` set.
@@ -47,6 +49,10 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> FrozenCLIP:
     found = resolve(name)
     if isinstance(found, OpenCLIPName):
         clip, sha256 = _load_open_clip(found)
+    elif isinstance(found, HubName):
+        clip, sha256 = _load_from_hub(found)
+    elif isinstance(found, TunedTower):
+        clip, sha256 = _with_tower(found)
     else:
         path = TINY_FILE if found == TINY else fetch(found) if isinstance(found, Backbone) else found
         clip, sha256 = load_file(path), file_sha256(path)
@@ -233,6 +239,8 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
         return from_open_clip(open_clip.create_model(arch, pretrained=None), name), "random"
     row = {} if found.file else open_clip.get_pretrained_cfg(arch, found.tag)
     path = found.file or _published(found, row)
+    if found.file and image_tower(read_state_dict(found.file)) is not None:
+        return _with_tower(TunedTower(_openais_name(found), found.file))
     weights = _of_architecture(path) if found.file else None
     model = open_clip.create_model(arch, pretrained=None, force_quick_gelu=bool(row.get("quick_gelu")))
     try:
@@ -246,6 +254,57 @@ def _load_open_clip(found: OpenCLIPName) -> tuple[FrozenCLIP, str]:
     clip = from_open_clip(model, name)
     clip.mean, clip.std = tuple(row.get("mean") or clip.mean), tuple(row.get("std") or clip.std)
     return clip, file_sha256(path)
+
+
+def _with_tower(found: TunedTower) -> tuple[FrozenCLIP, str]:
+    """Towers of the base's name, with the file's image tower.
+
+    Raises:
+        InputError: a file that holds no image tower alone, or one of another shape.
+    """
+    if (weights := image_tower(read_state_dict(found.file))) is None:
+        raise InputError(f"{found.file} does not hold an image tower alone, which {found.base}: takes in place of its "
+                         "own. Give the path of a whole CLIP by itself.")
+    clip = load_clip(found.base)
+    try:
+        clip.visual.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"The image tower in {found.file} does not fit {found.base} ({' '.join(str(error).split())})."
+                         ) from error
+    logger.info("Loaded the image tower of %s from %s", found.base, found.file)
+    return clip, hashlib.sha256(f"{clip.sha256} {file_sha256(found.file)}".encode()).hexdigest()
+
+
+def _openais_name(found: OpenCLIPName) -> str:
+    """OpenAI's name of that architecture, whose text tower goes with an image tower alone."""
+    arch = found.arch.removesuffix("-quickgelu")
+    if (name := next((row.name for row in BACKBONES.values() if row.arch == arch), None)) is None:
+        raise InputError(f"{found.file} holds an image tower alone, and the texts that go with it are known for "
+                         f"OpenAI's models: {', '.join(BACKBONES)}, got {found.arch}.")
+    return name
+
+
+def _load_from_hub(found: HubName) -> tuple[FrozenCLIP, str]:
+    import open_clip
+
+    from .open_clip_models import from_open_clip
+
+    name = f"hf-hub:{found.repo}"
+    try:
+        if os.environ.get("DASSL_OFFLINE") == "1":
+            _stay_offline({"hf_hub": found.repo})
+        model = open_clip.create_model(name, cache_dir=str(cache_folders()[0]), weights_only=True)
+    except Exception as error:  # the hub's client raises many types; each means that there is no such model
+        reason = f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"
+        raise WeightsNotFound(f"The model {name} is not in {cache_folders()[0]} and could not be fetched ({reason}). "
+                              "Check its name, or set CLIP_CACHE to a folder that has it. "
+                              f"{_OFFLINE_HINT}") from error
+    clip = from_open_clip(model, name)
+    digest = hashlib.sha256()
+    for key, value in clip.state_dict().items():
+        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    logger.info("Loaded %s, sha256 of its weights %s", name, digest.hexdigest()[:8])
+    return clip, digest.hexdigest()
 
 
 def _published(found: OpenCLIPName, row: dict) -> Path:

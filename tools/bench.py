@@ -38,22 +38,41 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=1, help="of weights, prompts and images (default: 1)")
     p.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which needs more processes")
     p.add_argument("--no-data", action="store_true", help="do not measure loaders")
+    p.add_argument("--attack", metavar="KIND:EPS:STEPS", default="",
+                   help="measure an attack beside the passes of the image tower that it takes, e.g. pgd:1/255:10, on "
+                        "each backbone, in place of training steps")
     p.add_argument("--json", metavar="FILE", help="also write everything there; - prints it instead of the table")
     return p
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
-    from tools.labs.bench import report
+    from tools.labs.bench import attacked, report
 
     file = Path(args.json) if args.json not in (None, "-") else None
     if file:
         _check_writable(file)
-    result = run(args)
+    result = attacks(args) if args.attack else run(args)
     text = json.dumps(result, indent=1)
-    print(report.table(result) if args.json != "-" else text)
+    print(text if args.json == "-" else "\n".join(map(attacked.table, result["attacks"])) if args.attack
+          else report.table(result))
     if file:
         file.write_text(text + "\n", encoding="utf-8")
+
+
+def attacks(args: argparse.Namespace) -> dict:
+    """An attack on each backbone. Raises UserError for what cannot be measured."""
+    from tools.labs.bench import attacked
+    from tools.labs.bench.run import plan, setup
+    from trainers._checks import refusal_as_user_error
+    from trainers.parts.attack_names import Attack
+
+    plan(args)                          # which refuses backbones and numbers that are none
+    settings = setup(args)
+    with refusal_as_user_error():
+        attack = Attack.parse(args.attack)
+        return {"attacks": [attacked.measure(backbone, max(args.classes), args.test_batch, attack, args.rounds,
+                                             settings.device, args.seed) for backbone in args.backbones]}
 
 
 def _check_writable(file: Path) -> None:

@@ -49,7 +49,7 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
     from tools.evaluating import corrupting, measure, record
     from tools.plotting.tested import rebuild, split_of
     from tools.runs.run import Run
-    from trainers.attackable import Attackable
+    from trainers.under_attack import Attackable
 
     attacks, occlusions, kinds = asked(args)
     run = Run(folder, args.epoch, args.root, args.plugin)
@@ -79,10 +79,10 @@ def asked(args: argparse.Namespace) -> tuple[dict, list, list[str]]:
     """Attacks by their words, kinds of occlusion with their shares, and corruptions, checked before anything runs."""
     from dassl.utils import UserError
     from tools.evaluating import corrupting
-    from trainers._checks import as_user_error
+    from trainers._checks import refusal_as_user_error
     from trainers.parts.attack_names import Attack
 
-    with as_user_error():
+    with refusal_as_user_error():
         attacks = {text: Attack.parse(text) for text in args.attack}
     occlusions = []
     for kind, *shares in args.occlude:

@@ -45,10 +45,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
-                        "all of them in one test; incremental: classes arrive in --tasks; ablation: every variant "
-                        "that the recipe names (default: fewshot)")
+                        "all of them in one test; robust: as cross, also under an attack (TEST.ATTACK); "
+                        "incremental: classes arrive in --tasks; ablation: every variant that the recipe names "
+                        "(default: fewshot)")
     p.add_argument("--targets", nargs="+",
-                   help="what cross, dg, ood and continual test on (default: those of the papers)")
+                   help="what cross, dg, robust, ood and continual test on (default: those of the papers)")
     p.add_argument("--tasks", type=number(2), metavar="N",
                    help="groups of classes that incremental trains one after the other (default: 5)")
     p.add_argument("--shots", nargs="+", type=number(1),

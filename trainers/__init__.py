@@ -30,6 +30,9 @@ def extend_cfg(cfg) -> None:
     if "SEEN_CLASSES" not in cfg.TEST:
         cfg.TEST.SEEN_CLASSES = "auto"      # classes that training saw, where a method answers new ones otherwise: auto
                                             # asks the run that is tested; all or none where it does not say
+    if "ATTACK" not in cfg.TEST:
+        cfg.TEST.ATTACK = ""                # under which a finished model is tested, e.g. "pgd:1/255:10": the kind, the
+                                            # largest change of a pixel, and steps; see tools/evaluate.py --help
     if "RESET" not in cfg.TEST:
         cfg.TEST.RESET = False              # what is learned from test images is forgotten at each new domain of them
     if "FEATURES_MB" not in cfg.TRAIN:

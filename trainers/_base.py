@@ -25,6 +25,7 @@ from trainers.parts.pairs import consistency
 from trainers.parts.prompted_model import Output
 from trainers.parts.tasks import only_classes
 from trainers.seen import say_which_were_seen
+from trainers.under_attack import attacked, check_attack
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class PromptTrainer(Method, TrainerX):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
+        check_attack(type(self), cfg)
 
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
@@ -143,7 +145,13 @@ class PromptTrainer(Method, TrainerX):
             self.update_lr()
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
-        return self.parse_batch_test(batch)
+        return super().parse_batch_test(batch)
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """On the device; attacked as TEST.ATTACK says, unless a training is under way."""
+        images, labels = super().parse_batch_test(batch)
+        attack = "" if self.is_training else self.cfg.TEST.get("ATTACK", "")
+        return (attacked(self, attack, images, labels) if attack else images), labels
 
     def training_state(self) -> dict:
         return {**super().training_state(), "scaler": self.mixed.scaler.state_dict(), "onednn": self.mixed.onednn}
@@ -175,6 +183,7 @@ class PromptTrainer(Method, TrainerX):
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
+                **({"attack": attack} if (attack := self.cfg.TEST.get("ATTACK", "")) else {}),
                 **self.classifier_fields(), "precision": self.precision, "onednn_products": self.mixed.onednn}
 
     def classifier_fields(self) -> dict:

@@ -22,12 +22,20 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def as_user_error() -> Iterator[None]:
-    """Converts InputError to UserError inside, and running out of memory too."""
+def refusal_as_user_error() -> Iterator[None]:
+    """Converts InputError to UserError inside."""
     try:
         yield
     except InputError as error:
         raise UserError(str(error)) from error
+
+
+@contextlib.contextmanager
+def as_user_error() -> Iterator[None]:
+    """Converts InputError to UserError inside, and running out of memory too."""
+    try:
+        with refusal_as_user_error():
+            yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -9,6 +9,7 @@ from dassl.config import CfgNode
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from trainers._base import PromptTrainer
+from trainers._checks import refusal_as_user_error
 from trainers.parts.attacks import LogitsOf, pgd
 from trainers.parts.attacks_pyramid import other_labels, pyramid, same_draws
 from trainers.parts.prompted_model import Output
@@ -61,7 +62,8 @@ class AttackedTrainer(PromptTrainer):
         return lambda images: self.model.compare(self.model.image_features(images, self.model.unit_norm), text).logits
 
     def inputs(self, batch: dict) -> Tensor:
-        return batch["img"] + self.perturbation(batch["img"], batch["label"])
+        with refusal_as_user_error():
+            return batch["img"] + self.perturbation(batch["img"], batch["label"])
 
     def perturbation(self, images: Tensor, labels: Tensor) -> Tensor:
         """(B, 3, H, W) of the attack on a training batch."""
@@ -73,7 +75,8 @@ class AttackedTrainer(PromptTrainer):
             return super().output(batch)
         targets, forward = other_labels(batch["label"], len(self.classes)), same_draws(self.model)
         attacked = same_draws(self.attacked_model())
-        delta = pyramid(attacked, batch["img"], batch["label"], *self.sizes, targets=targets)
+        with refusal_as_user_error():
+            delta = pyramid(attacked, batch["img"], batch["label"], *self.sizes, targets=targets)
         clean, out = forward(batch["img"]), forward(batch["img"] + delta)
         out.aux["clean"] = clean.logits
         return out

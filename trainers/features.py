@@ -73,6 +73,7 @@ class FeatureTrainer(PromptTrainer):
     def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
         features, images = CachedFeatures(self, split, joint=self.model.joint), loader.dataset
         if getattr(images, "data_source", None) is not features.items \
+                or self.cfg.TEST.get("ATTACK", "") \
                 or str(images.transform) != str(build_transform(self.cfg, is_train=False)):     # of others' making
             yield from super().answers(loader, split)
             return

@@ -311,3 +311,13 @@ def test_resnet_images_are_counted_on_the_tower_itself(folder):
     clip = type("Clip", (), {"visual": visual, "vision_width": None, "image_size": 4, "logit_scale": torch.zeros(())})
     assert floor.image_operations(clip).total == 2 * 16 * 3 * 2 + 2 * 32 * 4
     assert ours.build(Row("DVP-PRM", "", 3, 2), None, {}, "cpu").scores.shape == (2, 3, 60)
+
+
+def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):
+    from tools.labs.bench import attacked
+    from trainers.parts.attack_names import Attack
+
+    found = attacked.measure("tiny", 3, 2, Attack.parse("pgd:1/255:2"), rounds=1)
+    assert found["ratio"] == pytest.approx(found["seconds"] / found["passes_alone"]) and found["passes_alone"] > 0
+    assert "PGD, eps 1/255, 2 steps" in attacked.table(found) and "3 classes, batch 2" in attacked.table(found)
+    assert bench.cli(["--attack", "pgd:4", "--backbones", "tiny"]) == 2 and "got 4" in capsys.readouterr().err

@@ -11,6 +11,8 @@ from tools.runs.cell import Cell
 from tools.runs.protocols import expand, zeroshot
 from tools.runs.recipe import RecipeError, load_recipe
 from tools.runs.record import Record
+from tools.tables import layouts
+from tools.tables.found import scan
 
 EMBEDDED = {"coop", "vpt", "dapt", "cocoop", "clip_lora"}
 
@@ -253,3 +255,32 @@ def test_tasks_belong_to_the_incremental_protocol_alone():
         runs("l2p", "digits", "fewshot", tasks=3)
     with pytest.raises(RecipeError, match="--tasks 4, not an option TRAIN.TASKS"):
         runs("l2p", "digits", "incremental", user_opts={"TRAIN.TASKS": "4"})
+
+
+def test_robust_tests_every_dataset_clean_and_under_an_attack():
+    found = runs("tecoa", "digits", "robust", ["shapes"])
+    assert [(cell.dataset, "TEST.ATTACK" in cell.opts) for cell in found] == [
+        ("digits", False), ("digits", True), ("shapes", False), ("shapes", True)]
+    trained = found[0]
+    assert all(cell.train_on is trained and cell.load_epoch == 10 for cell in found[1:]) and trained.train_on is None
+    assert found[1].folder.parts[2] == "tiny_16shots@under_pgd-1-255-10" and len({c.folder for c in found}) == 4
+    assert [cfg_of(cell).TEST.ATTACK for cell in found] == ["", "pgd:1/255:10"] * 2
+    assert zeroshot(found[3]).opts["TEST.ATTACK"] == "pgd:1/255:10" and zeroshot(found[2]).tag == ""
+    stronger = runs("coop", "digits", "robust", ["shapes"], user_opts={"TEST.ATTACK": "cw:4/255:20"})
+    assert [cfg_of(cell).TEST.ATTACK for cell in stronger] == ["", "cw:4/255:20"] * 2
+    alone = runs("zeroshot", "imagenet", "robust", None, None)
+    assert len(alone) == 30 and all(cell.train_on is None for cell in alone)
+
+
+def test_the_robust_table_has_a_line_for_clean_images_and_one_for_each_attack(tmp_path):
+    for cell, accuracy in zip(runs("tecoa", "digits", "robust", ["shapes"]), (80.0, 40.0, 60.0, 30.0), strict=True):
+        folder = tmp_path / cell.folder
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({
+            "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1, "split": "test", "finished": True,
+            "metrics": {"accuracy": accuracy}, "cell": cell.as_dict()}))
+    grids = {grid.name: grid for grid in layouts.build(scan(tmp_path))}
+    lines = [(line.labels, [value.number for value in line.values]) for line in grids["robust"].lines]
+    assert lines == [(["TeCoA", "clean"], [80.0, 60.0, 70.0]),
+                     (["TeCoA", "under pgd-1-255-10"], [40.0, 30.0, 35.0])]
+    assert [v.number for v in grids["cross"].lines[-1].values][:2] == [80.0, 60.0]

@@ -15,8 +15,8 @@ from dassl.data import DataManager
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from datasets.corruptions import NAMES
-from trainers.attackable import Attackable
 from trainers.parts.prompted_model import PromptedModel
+from trainers.under_attack import Attackable
 
 from .measure import Images
 

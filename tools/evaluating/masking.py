@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainers.attackable import Attackable
 from trainers.parts.attack_names import Attack, in_255
 from trainers.parts.attacks import ascent, cross_entropies
+from trainers.under_attack import Attackable
 
 MOST_IMAGES, SLACK = 64, 0.02           # images that are looked at; share of them that may differ by chance
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from dassl.utils import UserError
-from trainers._checks import as_user_error
-from trainers.attackable import Attackable
+from trainers._base import PromptTrainer
+from trainers._checks import refusal_as_user_error
 from trainers.parts.attack_names import Attack, in_255
 from trainers.parts.attacks import pgd
+from trainers.under_attack import Attackable
 
 from . import masking, patches
 
@@ -52,7 +53,10 @@ class Images:
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
         start, trainer = 0, self.model.trainer
-        for images, labels in map(trainer.parse_batch_test, self.loader):
+        # Of ours as the loader gives them, whatever TEST.ATTACK the run was tested under.
+        parse = super(PromptTrainer, trainer).parse_batch_test if isinstance(trainer, PromptTrainer) \
+            else trainer.parse_batch_test
+        for images, labels in map(parse, self.loader):
             rows = [row for row in range(len(labels)) if start + row in self._chosen]
             start += len(labels)
             if rows:
@@ -75,7 +79,7 @@ def attacked(images: Images, attack: Attack, seed: int) -> dict:
     def change(pixels: Tensor, labels: Tensor, number: int) -> Tensor:
         return pixels + attack(model, pixels, labels, seed + number)
 
-    with as_user_error(), model.frozen():
+    with refusal_as_user_error(), model.frozen():
         found = {"accuracy": images.accuracy(change), "what": attack.words, "kind": attack.kind, "norm": attack.norm,
                  "eps": in_255(attack.eps) if attack.norm == "linf" else attack.eps, "steps": attack.steps,
                  "seed": seed}
@@ -109,7 +113,7 @@ def patched(images: Images, shares: list[float], seed: int) -> dict[str, float]:
         return pixels + pgd(images.model, pixels, labels, *PATCH, where=patches.square(pixels, share, seed + number),
                             generator=generator)
 
-    with as_user_error(), images.model.frozen():
+    with refusal_as_user_error(), images.model.frozen():
         return {f"{share:g}": images.accuracy(lambda *a, share=share: change(*a, share)) for share in shares}
 
 

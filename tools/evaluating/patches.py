@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainers.attackable import Attackable
+from trainers.under_attack import Attackable
 
 
 def occlude(images: Tensor, order: Tensor, share: float) -> Tensor:

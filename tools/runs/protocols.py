@@ -4,6 +4,7 @@ fewshot: trained and tested on all classes of one dataset.
 base2new: trained on the first half of the classes, tested on them and on the other half, which it has not seen.
 cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
 ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; nothing need be trained.
+robust: as cross, each test also under ATTACK, which sees the whole model; without training for a zero-shot recipe.
 continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
 incremental: classes arrive in tasks, one after the other; as bounds, all classes at once, CoOp in tasks, zero-shot.
 ablation: as fewshot, once for each variant of the method that the recipe names.
@@ -12,6 +13,7 @@ Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507
 """
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from hashlib import sha256
 
@@ -29,7 +31,9 @@ from tools.runs.cell import (
 )
 from tools.runs.recipe import TRAINING_ONLY, Recipe, is_ours, load_recipe, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "incremental", "ablation")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "robust", "incremental", "ablation")
+ATTACK = "TEST.ATTACK"
+ATTACKS = ("pgd:1/255:10",)             # of robust, unless the user's options name one
 
 _IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
              "dtd", "eurosat", "ucf101")
@@ -38,6 +42,10 @@ TARGETS = {
     "cross": {"imagenet": _IMAGENET, "digits": ("shapes",), "shapes": ("digits",)},
     "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"), "shapes": _SHIFTS,
            "digits": ("digits_lowcontrast",)},
+    # With its source fifteen. TeCoA's fifteen have CIFAR-10, CIFAR-100, STL-10, PCAM and Caltech-256 in place of UCF101
+    # and ImageNet's shifts; no dataset of these names is known here.
+    "robust": {"imagenet": (*_IMAGENET, "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+               "digits": ("shapes",), "shapes": ("digits",)},
 }
 
 
@@ -57,7 +65,7 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
 
     Args:
         cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
-        targets: of cross, dg, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
+        targets: of cross, dg, robust, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
         tasks: of incremental; None takes 5.
     """
     if tasks is not None and protocol != "incremental":
@@ -70,8 +78,15 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
         return _halves(recipe, cell)
     if protocol == "ablation":
         return _variants(recipe, cell)
+    if protocol == "robust":
+        return _robust(recipe, cell, targets)
     if protocol == "continual":
         return _continual(recipe, cell, list(targets or targets_of(protocol, cell.dataset)))
+    return _transfer(recipe, cell, protocol, targets)
+
+
+def _transfer(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None) -> list[Cell]:
+    """The source, then its targets."""
     settings = {} if protocol == "ood" else recipe.protocol("transfer")
     source = _with(cell, settings, "@transfer" if settings.get("opts") else "", cell.dataset)
     source = replace(source, protocol=protocol)
@@ -121,11 +136,33 @@ def zeroshot(cell: Cell) -> Cell:
     zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
     if TASKS in cell.opts:
         return _in_tasks(zero, int(cell.opts[TASKS]))
+    if ATTACK in cell.opts and zero is not cell:
+        return replace(zero, tag=attack_tag(cell.opts[ATTACK]), opts={**zero.opts, ATTACK: cell.opts[ATTACK]})
     if cell.tag.startswith("@continual") and zero is not cell:
         kinds = {CORRUPTIONS: cell.opts[CORRUPTIONS]} if CORRUPTIONS in cell.opts else {}
         return replace(zero, tag=cell.tag.removesuffix("_reset"), opts={**zero.opts, **kinds})
     halved = zero is not cell and cell.tag and cell.classes
     return _half(load_recipe("zeroshot"), zero, cell.classes) if halved else zero
+
+
+def _robust(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
+    """The runs of cross, each followed by one that only tests the same weights under each attack."""
+    attacks = [cell.user_opts[ATTACK]] if ATTACK in cell.user_opts else ATTACKS
+    options = {key: value for key, value in cell.user_opts.items() if key != ATTACK}
+    cell, found = recipe.cell(cell.dataset, cell.shots, cell.seed, options, str(cell.config_file), cell.own), []
+    for one in _transfer(recipe, cell, "robust", targets):
+        trained = one.train_on or (one if one.shots is not None else None)
+        found.append(one)
+        for attack in attacks:
+            made = replace(one, tag=one.tag + attack_tag(attack), opts={**one.opts, ATTACK: attack}, published=None,
+                           published_from="")
+            found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+    return found
+
+
+def attack_tag(attack: str) -> str:
+    """What an attack adds to the name of a run that is tested under it."""
+    return "@under_" + re.sub("[^a-zA-Z0-9.=-]+", "-", str(attack))
 
 
 def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:

@@ -31,6 +31,7 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "num_classes": (int, "number of candidate classes"),
     "split": (str, "which was tested: `test` or `val`"),
     "num_test": (int, "images tested"),
+    "attack": (str, "under which they were, TEST.ATTACK"),
     "metrics": (dict, "name -> number, percent but for an evaluator of one's own; `accuracy` first"),
     "epochs": (int, "of the training; 0 without one"),
     "left_out_of_each_epoch": (int, "training images that no batch of an epoch had"),

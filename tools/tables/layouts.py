@@ -3,6 +3,7 @@
 fewshot: one table per method, datasets x shots.          methods: one table per number of shots, methods x datasets.
 base2new: base, new and H of every dataset and method; H is the harmonic mean of the two means, and that of the average
 is the harmonic mean of the averages, as in CoCoOp (Zhou et al., CVPR 2022), Table 1.
+robust: clean and attacked accuracies of each method x datasets.
 cross, dg: one method per line, the source and its targets; the average is over the targets, without the source.
 ablation: variants of one method x datasets; a recipe names them, or else their options do.
 """
@@ -17,18 +18,22 @@ from tools.runs.published import variant_options
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
-NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
+NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "robust", "ablation")
+UNDER = "@under_"                       # of tools.runs.protocols.attack_tag
 
 
 def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
     """The tables of these names, or those that the rows make a table of."""
     makers: dict[str, Callable[[list[Row], bool], list[Grid]]] = {
-        "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "ablation": ablation}
+        "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "robust": robust,
+        "ablation": ablation}
     return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
 
 
 def protocol_of(row: Row) -> str:
     """The protocol a row belongs to: one of NAMES but "methods"."""
+    if UNDER in row.tag:
+        return "robust"
     if row.classes:
         return "base2new"
     if row.source:
@@ -129,6 +134,27 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
             trained.sort(key=lambda r: r.tag != "@transfer")
             add(grid, [names[key]], [trained[0] if trained else None, *(of.get(d) for d in columns)])
         add_column_of_averages(grid, 2, "average of targets")
+        found.append(grid)
+    return found
+
+
+def robust(rows: list[Row], asked: bool = True) -> list[Grid]:
+    """Methods, clean and under each attack, x datasets; where no run was tested under an attack there is no table."""
+    attacked, found = [row for row in rows if UNDER in row.tag], []
+    names = method_names(attacked)
+    for shots, here in _by(attacked, lambda row: row.shots).items():
+        datasets = _order(here)
+        what = "without training" if shots is None else f"at {_shots(shots)} per class"
+        grid = Grid("robust", f"Clean and attacked accuracy {what}{_yamls(here)}", ["method", "images", *datasets])
+        for key, own in _by(here, method).items():
+            clean = {r.dataset: r for r in rows if UNDER not in r.tag and method(r) == key and r.shots == shots
+                     and (r.dataset, r.source, r.tag) in {(o.dataset, o.source, o.tag.split(UNDER)[0]) for o in own}}
+            add(grid, [names[key], "clean"], [clean.get(d) for d in datasets], rule=bool(grid.lines))
+            for tag in dict.fromkeys(row.tag.split(UNDER)[1] for row in own):
+                of = {row.dataset: row for row in own if row.tag.endswith(UNDER + tag)}
+                add(grid, [names[key], f"under {tag}"], [of.get(d) for d in datasets])
+        add_column_of_averages(grid, 1)
+        grid.notes.append("under pgd-1-255-10: PGD of 10 steps on the whole model, within 1/255 of each pixel")
         found.append(grid)
     return found
 

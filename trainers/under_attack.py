@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dassl.config import CfgNode
 from dassl.engine.trainer import SimpleTrainer
 from dassl.utils import UserError
-from trainers._base import PromptTrainer
-from trainers._checks import as_user_error
+from trainers._checks import refusal_as_user_error
 from trainers.parts.attack_names import Attack
 from trainers.parts.attacks import frozen
 
@@ -23,10 +23,7 @@ class Attackable:
     """
 
     def __init__(self, trainer: SimpleTrainer):
-        if trainer.adapts:
-            raise UserError(f"{type(trainer).__name__} learns while it is tested, so that its answers have no gradient "
-                            "to its images, and changed images would change what it learns. Attack the method that it "
-                            "begins from.")
+        check_learns_before(type(trainer))
         c = trainer.cfg.INPUT
         self.trainer, self.normalised = trainer, "normalize" in c.TRANSFORMS and not c.NO_TRANSFORM
         self.mean, self.std = (torch.tensor(list(v), device=trainer.device).view(-1, 1, 1)
@@ -43,9 +40,8 @@ class Attackable:
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> logits (B, C), with a gradient to the pixels where gradients are on."""
         trainer, images = self.trainer, self.from_pixels(pixels)
-        with as_user_error():
-            if isinstance(trainer, PromptTrainer) \
-                    and type(trainer).model_inference is PromptTrainer.model_inference:
+        with refusal_as_user_error():
+            if hasattr(type(trainer), "predict"):               # one of ours, whose inference records no gradient
                 with trainer.mixed.autocast(enabled=trainer.half_towers):
                     return type(trainer).predict(trainer.model, images, trainer.options).float()
             out = trainer.model_inference(images)
@@ -59,13 +55,32 @@ class Attackable:
                 stack.enter_context(frozen(learner.model))
             yield
 
-    def attacked(self, attack: Attack, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-        """Images as the loader gives them, attacked; given back as the loader would give them.
 
-        Raises:
-            UserError: no gradient to the images, or images that are not in [0, 1].
-        """
-        # A test runs without gradients, in inference mode at times, whose tensors autograd does not take.
-        with as_user_error(), torch.inference_mode(False), torch.enable_grad(), self.frozen():
-            pixels = self.pixels(images.clone())
-            return self.from_pixels(pixels + attack(self, pixels, labels.clone(), seed)).detach()
+def check_learns_before(method: type) -> None:
+    """Raises UserError for a method whose answers have no gradient to its images."""
+    if method.adapts:
+        raise UserError(f"{method.__name__} learns while it is tested, so that its answers have no gradient to its "
+                        "images, and changed images would change what it learns. Attack the method that it begins "
+                        "from.")
+
+
+def check_attack(method: type, cfg: CfgNode) -> None:
+    """Raises UserError for a TEST.ATTACK that is none, or of a method that cannot be attacked."""
+    if text := cfg.TEST.get("ATTACK", ""):
+        with refusal_as_user_error():
+            Attack.parse(text)
+        check_learns_before(method)
+
+
+def attacked(trainer: SimpleTrainer, attack: str, images: Tensor, labels: Tensor) -> Tensor:
+    """A test batch as the loader gives it, with its images attacked; draws are those of the run's seed, for each batch.
+
+    Raises:
+        UserError: no gradient to the images, or images that are not in [0, 1].
+    """
+    model = Attackable(trainer)
+    # A test records no gradient, and its tensors may be those of inference mode, which autograd does not take.
+    with refusal_as_user_error(), torch.inference_mode(False), torch.enable_grad(), model.frozen():
+        pixels, labels = model.pixels(images.clone()), labels.clone()
+        delta = Attack.parse(attack)(model, pixels, labels, max(trainer.cfg.SEED, 0))
+        return model.from_pixels(pixels + delta).detach()
