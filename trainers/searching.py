@@ -66,7 +66,7 @@ def search(trainer, evolution: Evolution, generations: int) -> Genes:
 
 
 def as_recipe(trainer, dims: Dims) -> None:
-    """Write found.yaml, a recipe by which a sweep trains the network of these dimensions, and its trainer yaml beside it.
+    """Write found.yaml, a recipe by which a sweep trains the network of these dimensions, and its trainer yaml.
 
     That yaml is named after the dimensions, so that runs of different networks have folders of their own.
     """
