@@ -65,7 +65,8 @@ def facts_of_images(name: str) -> ImageFacts:
     """Side and statistics of the images that `load_clip(name)` takes; a file is read once for them. Raises as that."""
     if (known := image_facts(name)) is not None:
         return known
-    return _facts_in(name, _stamp(Path(resolve(name))))
+    found = resolve(name)
+    return _facts_in(name, _stamp(found) if isinstance(found, Path) else (name, 0, 0))
 
 
 @lru_cache(maxsize=16)
