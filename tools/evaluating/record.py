@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from dassl.utils.tools import write_json
-from tools.plotting.style import MARGIN, SMALL, Page, Theme, header_height
+from tools.plotting.style import Theme, header, sheet
 from tools.runs.run import Run
 
 FILE = "robustness.json"
 PANELS = ("attacks", "corruptions", "occlusion", "shuffle", "patches")
-WIDTH, PANEL, GAP = 8.5, 1.9, 0.75                  # of the page, height of a panel, between panels: inches
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +27,7 @@ def merged(folder: Path, found: dict) -> dict:
         old = {}
     if not isinstance(old, dict) or old.get("of") != found["of"]:
         if old:
-            logger.warning("%s is of other weights or images and is written anew", path)
+            logger.warning("%s is of other weights or images and is replaced", path)
         old = {}
     parts = {name: {**old.get(name, {}), **found[name]} for name in ("attacks", "occlusion", "shuffle", "patches")
              if old.get(name) or found.get(name)}
@@ -104,16 +103,14 @@ def curves(record: dict) -> dict[str, dict[str, list[tuple[float, float]]]]:
 def draw(run: Run, record: dict, theme: Theme) -> Figure:
     """A panel for each kind of change."""
     panels = curves(record)
-    title = ("What breaks it", [run.summary, f"{record['of']['images']:,} images; a dashed line is the clean accuracy"])
-    start = header_height(*title, WIDTH)
-    page = Page(WIDTH, start + len(panels) * (PANEL + GAP) + 0.2, theme)
-    page.header(*title)
-    for number, (panel, lines) in enumerate(panels.items()):
-        ax = page.axes(MARGIN + 0.5, start + number * (PANEL + GAP), WIDTH - 2 * MARGIN - 2.6, PANEL)
-        for (name, points), colour in zip(lines.items(), theme.colours(len(lines)), strict=True):
-            ax.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.2, label=name)
+    figure = sheet(theme, 6.5, 2.3 * len(panels))
+    for ax, (panel, lines) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+        colours = theme.colours(len(lines))
+        for i, (name, points) in enumerate(lines.items()):
+            ax.plot(*zip(*points, strict=True), label=name, **{**theme.look(i), "color": colours[i]})
         ax.axhline(record["clean"], color=theme.muted, linewidth=0.8, linestyle="--")
         ax.set(xlabel=panel, ylabel="accuracy, %", ylim=(0, 102))
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False,
-                  ncols=2 if len(lines) > 8 else 1)
-    return page.figure
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=theme.small, ncols=2 if len(lines) > 8 else 1)
+    header(figure, theme, "Accuracy under attacks and corruptions",
+           [run.summary, f"{record['of']['images']:,} images; a dashed line is the clean accuracy"])
+    return figure

@@ -23,4 +23,4 @@ def draw(run: Run, theme: Theme) -> Figure:
     T = len(found["accuracy"])
     values = [[before, *row] for before, row in zip(found["untrained"], found["accuracy"], strict=True)]
     return draw_matrix(values, [f"task {i + 1}" for i in range(T)], ["none", *map(str, range(1, T + 1))],
-                       f"{run.trainer} on {run.dataset}", rows="tested", columns="after task", theme=theme)
+                       f"{run.trainer} on {run.dataset_name}", rows="tested", columns="after task", theme=theme)
