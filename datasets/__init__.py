@@ -8,3 +8,6 @@ def extend_cfg(cfg) -> None:
     if "CORRUPTIONS" not in cfg.DATASET:
         cfg.DATASET.CORRUPTIONS = ()              # of validation and test images, e.g. ("fog:3", "snow:5"): one domain
                                                   # after the other, each with all of the images; () leaves them alone
+    if "SELECT_ON" not in cfg.DATASET:
+        cfg.DATASET.SELECT_ON = "training"        # of several domains, those whose 20 % are validation images:
+                                                  # "training" ones, or the "target" left out (DomainBed's oracle)

@@ -44,12 +44,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
-                        "all of them in one test; ablation: every variant that the recipe names "
+                        "all of them in one test; lodo: each domain left out of training, then tested; ablation: "
+                        "every variant that the recipe names "
                         "(default: fewshot)")
     p.add_argument("--targets", nargs="+",
-                   help="what cross, dg, ood and continual test on (default: those of the papers)")
-    p.add_argument("--shots", nargs="+", type=number(1),
-                   help="training images per class (default: all of the recipe's)")
+                   help="what cross, dg, ood and continual test on (default: those of the papers); which domains lodo "
+                        "leaves out (default: each)")
+    p.add_argument("--shots", nargs="+", type=_shots, metavar="N|full",
+                   help="training images per class, or full for all of them (default: all numbers of the recipe; lodo: "
+                        "full, else a number for each class and domain)")
     p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
@@ -82,6 +85,11 @@ def _jobs(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of runs side by side, 1 or more, or auto; got {text!r}")
     return int(text)
+
+
+def _shots(text: str) -> int:
+    """A number of images per class; 0 for all of them."""
+    return 0 if text == "full" else number(1)(text)
 
 
 def main(argv: list[str] | None = None) -> int:

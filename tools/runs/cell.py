@@ -19,6 +19,7 @@ ZEROSHOT = "ZeroshotCLIP"
 HALVES = ("base", "new")
 SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
 CORRUPTIONS = "DATASET.CORRUPTIONS"
+SOURCES, LEFT_OUT, FINAL = "DATASET.SOURCE_DOMAINS", "DATASET.TARGET_DOMAINS", "TEST.FINAL_MODEL"
 NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
                                         # of datasets.corruptions, in its order; it is slow to import
@@ -38,7 +39,7 @@ class Cell:
 
     Attributes:
         dataset: of configs/datasets, or one with its test images under a corruption, "digits:fog:5".
-        shots: None where nothing is drawn (zero-shot).
+        shots: None where nothing is drawn: zero-shot, or trained on all images.
         config: name of the trainer yaml; "" where nobody knows it.
         config_file: the yaml; None for a cell that was read from a run.
         opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
@@ -220,6 +221,16 @@ def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
         if path.parts[-2:-1] == ("datasets",):
             return path.stem
     return next((stem for stem, name in dataset_names().items() if name == registered), registered)
+
+
+@lru_cache
+def domains_of(dataset: str) -> tuple[str, ...]:
+    """The domains of a dataset, as its yaml lists them; () where it has none."""
+    import yaml
+
+    path = CONFIGS / "datasets" / f"{plain(dataset)}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return tuple((content.get("DATASET") or {}).get("SOURCE_DOMAINS") or ())
 
 
 @lru_cache

@@ -19,12 +19,14 @@ _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epoch
                 "datasets", "protocols"}
 _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
                   "continual": {"reset"},
+                  "lodo": {"opts"},
                   "transfer": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
 _TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
 _YAML = (".yaml", ".yml")
+_LIKE = {"shapes_domains": "shapes"}        # datasets that are run with another's settings, unless a recipe has a row
 
 
 def nearest(name: str, known) -> str:
@@ -57,6 +59,8 @@ class Recipe:
             RecipeError: neither the recipe nor configs/datasets knows the name.
         """
         dataset = plain(dataset)
+        if dataset not in self.table["datasets"]:
+            dataset = _LIKE.get(dataset, dataset)
         if dataset in self.table["datasets"]:
             return self.table["datasets"][dataset] or {}
         known = [path.stem for path in (CONFIGS / "datasets").glob("*.yaml")]
@@ -71,8 +75,8 @@ class Recipe:
         return [d for d in rows if "config" not in (rows[d] or {})
                 and (shots is None or shots in (rows[d] or {}).get("shots", self.table["shots"]))]
 
-    def epochs(self, row: dict, shots: int) -> int | None:
-        """Epochs of the row at `shots`."""
+    def epochs(self, row: dict, shots: int | None) -> int | None:
+        """Epochs of the row at `shots`; None, all images, counts as the most."""
         return _at(row.get("epochs", self.table.get("epochs")), shots)
 
     def protocol(self, name: str) -> dict:
@@ -118,7 +122,7 @@ class Recipe:
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {key: _at(value, shots) for key, value in {**self.table.get("opts", {}), **row.get("opts", {})}.items()}
         opts |= corrupted([dataset] if ":" in dataset else [])
-        if shots is not None and (epochs := self.epochs(row, shots)) is not None:
+        if self.table["shots"] and (epochs := self.epochs(row, shots)) is not None:
             opts[EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})
 

@@ -45,7 +45,8 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
     wanted: list[Cell] = []
     for recipe in map(load_recipe, args.recipe):
         trains = recipe.table["shots"]                       # without shots nothing is trained
-        for shots in args.shots or trains if trains else [None]:
+        usual = [None] if args.protocol == "lodo" else trains
+        for shots in (n or None for n in (args.shots or usual if trains else [None])):
             for dataset, own in _datasets(args, recipe, shots):
                 for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
                     cell = recipe.cell(dataset, shots, seed, options, args.config, own)

@@ -4,6 +4,7 @@ fewshot: one table per method, datasets x shots.          methods: one table per
 base2new: base, new and H of every dataset and method; H is the harmonic mean of the two means, and that of the average
 is the harmonic mean of the averages, as in CoCoOp (Zhou et al., CVPR 2022), Table 1.
 cross, dg: one method per line, the source and its targets; the average is over the targets, without the source.
+lodo: methods x domains of one dataset, each left out of training and tested.
 ablation: variants of one method x datasets; a recipe names them, or else their options do.
 """
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tools.runs.cell import ZEROSHOT
-from tools.runs.protocols import TARGETS
+from tools.runs.protocols import LODO, TARGETS
 from tools.runs.published import variant_options
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
-NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "ablation")
+NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "lodo", "ablation")
 
 
 def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
     """The tables of these names, or those that the rows make a table of."""
     makers: dict[str, Callable[[list[Row], bool], list[Grid]]] = {
-        "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "ablation": ablation}
+        "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "lodo": lodo,
+        "ablation": ablation}
     return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
 
 
@@ -31,6 +33,8 @@ def protocol_of(row: Row) -> str:
     """The protocol a row belongs to: one of NAMES but "methods"."""
     if row.classes:
         return "base2new"
+    if row.tag.startswith(LODO):
+        return "lodo"
     if row.source:
         return kind_of_transfer(row)
     return "ablation" if variant_options(row) else "fewshot"
@@ -129,6 +133,24 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
             trained.sort(key=lambda r: r.tag != "@transfer")
             add(grid, [names[key]], [trained[0] if trained else None, *(of.get(d) for d in columns)])
         add_column_of_averages(grid, 2, "average of targets")
+        found.append(grid)
+    return found
+
+
+def lodo(rows: list[Row], asked: bool = True) -> list[Grid]:
+    """Per dataset and number of shots: methods x the domains that were left out."""
+    found, own = [], [row for row in rows if row.tag.startswith(LODO) and not row.classes]
+    names = method_names(own)
+    learned = [row for row in own if row.trainer != ZEROSHOT]
+    for (dataset, shots), here in _by(learned, lambda row: (row.dataset, row.shots)).items():
+        domains = list(dict.fromkeys(row.tag for row in here))
+        title = f"Each domain of {dataset} left out of training, {'all images' if shots is None else _shots(shots)}"
+        grid = Grid("lodo", title + _yamls(here), ["method", *(tag.removeprefix(LODO) for tag in domains)])
+        zero = [row for row in own if row.dataset == dataset and row.is_zero_shot_of(here[0])]
+        for key, line in _by([*zero, *here], method).items():
+            of = {row.tag: row for row in line}
+            add(grid, [names[key]], [of.get(tag) for tag in domains])
+        add_column_of_averages(grid, 1)
         found.append(grid)
     return found
 
