@@ -112,6 +112,13 @@ class DomainFolders(LeftOutDomain):
         self._names = self._class_names()
         super().__init__(cfg)
 
+    @classmethod
+    def listed(cls, root: Path) -> list:
+        """Classes, no sizes of splits, which depend on the domain left out, and what lies below `root`."""
+        found = len(place_of_domains(cls.card, root))
+        return [cls.card.classes, "-", "-", "-", "complete" if found == len(cls.card.domains) else
+                f"{found} of {len(cls.card.domains)} domains" if found else "not here"]
+
     def _find(self) -> dict[str, Path]:
         """The folder of each domain."""
         found = place_of_domains(self.card, self.root)

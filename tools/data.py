@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
-from tools.runs.cell import dataset_names  # noqa: E402
+from tools.runs.cell import dataset_names, domains_of  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
 OWN = "ImageDir"
@@ -89,6 +89,8 @@ def build(name: str, root: Path):
     extend_all(cfg, train.register())
     known = name in DATASET_REGISTRY
     cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN, "" if known else name
+    if domains := next((domains_of(stem) for stem, other in yaml_names().items() if other == name), ()):
+        cfg.DATASET.TARGET_DOMAINS = domains[-1:]
     cfg.freeze()
     return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
 
@@ -161,10 +163,12 @@ def table(root: Path) -> str:
 
 
 def _drawn(name: str, root: Path) -> list:
-    """Sizes and state of a dataset that comes with the project."""
+    """Sizes and state of a dataset that comes with the project, or whose class tells them."""
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.embedded import DRAWING
 
+    if hasattr(DATASET_REGISTRY.get(name), "listed"):
+        return DATASET_REGISTRY.get(name).listed(root)
     if not (root / f"{DATASET_REGISTRY.get(name).dataset_dir}-v{DRAWING}").is_dir():
         return ["-"] * 4 + ["comes with the project, drawn at first use"]
     dataset = build(name, root)
