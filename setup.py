@@ -28,12 +28,15 @@ REQUIRES = [
 ]
 SERVE = ["starlette>=1.3.1", "uvicorn>=0.30"]
 ONNX = ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"]
+TUNE = ["optuna>=4.0"]
 CLUSTER = ["submitit>=1.5.4"]
 EXTRAS = {
-    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.17,<0.18", *SERVE, *ONNX, *CLUSTER],
+    "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.17,<0.18", *SERVE, *ONNX, *CLUSTER,
+             *TUNE],
     "serve": SERVE,                                 # tools/predict.py --serve
     "onnx": ONNX,                                   # tools/export.py
     "share": ["huggingface_hub>=0.24"],             # tools/share.py with the hub
+    "tune": TUNE,                                   # tools/tune.py
     "cluster": CLUSTER,                             # tools/sweep.py --launcher
 }
 
