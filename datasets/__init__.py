@@ -11,3 +11,6 @@ def extend_cfg(cfg) -> None:
     if "SELECT_ON" not in cfg.DATASET:
         cfg.DATASET.SELECT_ON = "training"        # of several domains, those whose 20 % are validation images:
                                                   # "training" ones, or the "target" left out (DomainBed's oracle)
+    if "TASKS" not in cfg.DATASET:
+        cfg.DATASET.TASKS = ()                    # registered names of datasets that are learned together, for Tasks
+        cfg.DATASET.SAME_NAMES = "refuse"         # a class name in several tasks: "refuse", or "keep" both classes

@@ -18,7 +18,7 @@ from tools import command, train  # noqa: E402
 from tools.runs.cell import dataset_names, domains_of  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
-OWN = "ImageDir"
+OWN, TOGETHER = "ImageDir", "Tasks"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,8 +59,8 @@ def act(args: argparse.Namespace) -> int:
 
 
 def yaml_names() -> dict[str, str]:
-    """{file name in configs/datasets: registered name}, but for your own images."""
-    return {stem: name for stem, name in dataset_names().items() if name != OWN}
+    """{file name in configs/datasets: registered name}, but for your own images and tasks learned together."""
+    return {stem: name for stem, name in dataset_names().items() if name not in (OWN, TOGETHER)}
 
 
 def registered(name: str) -> str:

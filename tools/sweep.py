@@ -37,16 +37,17 @@ def parser() -> argparse.ArgumentParser:
                        "--dataset-dir PATH) [options] [KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
     p.add_argument("--datasets", nargs="+", default=[],
-                   help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images')
+                   help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images, '
+                        "A+B trains on both together")
     p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
     p.add_argument("--template", help="sentence for their class names")
     p.add_argument("--classnames", metavar="FILE", help="file of their class names")
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
-                        "all of them in one test; lodo: each domain left out of training, then tested; ablation: "
-                        "every variant that the recipe names "
-                        "(default: fewshot)")
+                        "all of them in one test; lodo: each domain left out of training, then tested; matrix: trained "
+                        "on each dataset, then on each target starting from it; ablation: every variant that the "
+                        "recipe names (default: fewshot)")
     p.add_argument("--targets", nargs="+",
                    help="what cross, dg, ood and continual test on (default: those of the papers); which domains lodo "
                         "leaves out (default: each)")
@@ -150,7 +151,8 @@ def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     """What is not finished, and what tests a run that is made anew."""
     todo, anew = [], set()
     for p in planned:
-        if force or p.state != "finished" or (p.cell.train_on and p.cell.train_on.folder in anew):
+        before = p.cell.train_on or p.cell.start_from
+        if force or p.state != "finished" or (before and before.folder in anew):
             todo.append(p)
             anew.add(p.cell.folder)
     return todo

@@ -5,6 +5,7 @@ base2new: trained on the first half of the classes, tested on them and on the ot
 cross, dg: trained once on a source, tested as it is on other datasets (cross) or on the source under a shift (dg).
 ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; nothing need be trained.
 continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
+matrix: trained on each dataset, then once more on each target, starting from what was learned there.
 lodo: once for each domain of a dataset, trained on the others and tested on it; with all images unless shots are given.
 ablation: as fewshot, once for each variant of the method that the recipe names.
 
@@ -32,7 +33,8 @@ from tools.runs.cell import (
 )
 from tools.runs.recipe import Recipe, load_recipe, nearest, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "lodo", "ablation")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "lodo", "matrix", "ablation")
+MATRIX = "@starting_from_"              # the beginning of the tag of a run that starts from another dataset's
 LODO = "@without_"                      # the beginning of the tag of a run that leaves out a domain
 SELECT_ON = "DATASET.SELECT_ON"
 
@@ -61,8 +63,8 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
 
     Args:
         cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
-        targets: of cross, dg, ood and continual, or the domains that lodo leaves out; None takes those of TARGETS, all
-            corruptions at severity 5, or each domain.
+        targets: of cross, dg, ood, continual and matrix, or the domains that lodo leaves out; None takes those of
+            TARGETS, all corruptions at severity 5, the dataset itself, or each domain.
     """
     if protocol == "fewshot":
         return [cell.train_on, cell] if cell.train_on else [cell]
@@ -70,6 +72,8 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None)
         return _halves(recipe, cell)
     if protocol == "ablation":
         return _variants(recipe, cell)
+    if protocol == "matrix":
+        return _starting_from(recipe, cell, list(targets or [cell.dataset]))
     if protocol == "lodo":
         return _without_each(recipe, cell, targets)
     if protocol == "continual":
@@ -95,6 +99,23 @@ def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
                        published_from="", opts={**cell.opts, **corrupted(targets),
                                                 **({"TEST.RESET": "True"} if reset else {})})
         found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+    return found
+
+
+def _starting_from(recipe: Recipe, source: Cell, targets: list[str]) -> list[Cell]:
+    """The source's run, and one on each other target that starts from it.
+
+    Source: MVLPT (Shen et al., WACV 2024), whose matrix has every pair of datasets.
+    """
+    if not recipe.table["shots"]:
+        raise RecipeError(f"{recipe.trainer} learns nothing that another run could start from, as --protocol matrix "
+                          "asks. Name a recipe that trains.")
+    found = [source]
+    for name in targets:
+        if name != source.dataset:
+            cell = recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
+            found.append(replace(cell, protocol="matrix", tag=f"{MATRIX}{source.dataset}", start_from=source,
+                                 published=None, published_from=""))
     return found
 
 

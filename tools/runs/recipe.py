@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tools.runs import inputs
-from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain
+from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain, together
 
 __all__ = ["CONFIGS", "ROOT", "ZEROSHOT", "Cell", "Recipe", "RecipeError", "is_ours", "load_recipe", "nearest",
            "read_yaml", "zeroshot_cell"]
@@ -115,13 +115,13 @@ class Recipe:
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
                   "config_file": config_file, "user_opts": user_opts, "own": own, "recipe": self.name,
                   "protocol": "fewshot",
-                  "published": None if user_opts or ":" in dataset else self._published(row, shots, used),
+                  "published": None if user_opts or set(":+") & set(dataset) else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {key: _at(value, shots) for key, value in {**self.table.get("opts", {}), **row.get("opts", {})}.items()}
-        opts |= corrupted([dataset] if ":" in dataset else [])
+        opts |= corrupted([dataset] if ":" in dataset else []) | together(dataset)
         if self.table["shots"] and (epochs := self.epochs(row, shots)) is not None:
             opts[EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})

@@ -50,7 +50,8 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
             for dataset, own in _datasets(args, recipe, shots):
                 for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
                     cell = recipe.cell(dataset, shots, seed, options, args.config, own)
-                    wanted += protocols.expand(recipe, cell, args.protocol, args.targets)
+                    wanted += protocols.expand(recipe, cell, args.protocol,
+                                               args.targets or (args.datasets if args.protocol == "matrix" else None))
     first = [protocols.zeroshot(cell) for cell in wanted]
     return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
 

@@ -4,6 +4,7 @@ fewshot: one table per method, datasets x shots.          methods: one table per
 base2new: base, new and H of every dataset and method; H is the harmonic mean of the two means, and that of the average
 is the harmonic mean of the averages, as in CoCoOp (Zhou et al., CVPR 2022), Table 1.
 cross, dg: one method per line, the source and its targets; the average is over the targets, without the source.
+matrix: the dataset whose prompts training starts from x the dataset that is trained on.
 lodo: methods x domains of one dataset, each left out of training and tested.
 ablation: variants of one method x datasets; a recipe names them, or else their options do.
 """
@@ -12,20 +13,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tools.runs.cell import ZEROSHOT
-from tools.runs.protocols import LODO, TARGETS
+from tools.runs.protocols import LODO, MATRIX, TARGETS
 from tools.runs.published import variant_options
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
-NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "lodo", "ablation")
+NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "lodo", "matrix", "ablation")
 
 
 def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
     """The tables of these names, or those that the rows make a table of."""
     makers: dict[str, Callable[[list[Row], bool], list[Grid]]] = {
         "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "lodo": lodo,
-        "ablation": ablation}
+        "matrix": matrix, "ablation": ablation}
     return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
 
 
@@ -35,6 +36,8 @@ def protocol_of(row: Row) -> str:
         return "base2new"
     if row.tag.startswith(LODO):
         return "lodo"
+    if row.tag.startswith(MATRIX):
+        return "matrix"
     if row.source:
         return kind_of_transfer(row)
     return "ablation" if variant_options(row) else "fewshot"
@@ -150,6 +153,27 @@ def lodo(rows: list[Row], asked: bool = True) -> list[Grid]:
         for key, line in _by([*zero, *here], method).items():
             of = {row.tag: row for row in line}
             add(grid, [names[key]], [of.get(tag) for tag in domains])
+        add_column_of_averages(grid, 1)
+        found.append(grid)
+    return found
+
+
+def matrix(rows: list[Row], asked: bool = True) -> list[Grid]:
+    """Per method and number of shots: sources x targets; a target that starts from itself is its own run."""
+    found, own = [], [row for row in rows if row.tag.startswith(MATRIX) and not row.classes]
+    names = method_names(own)
+    for (key, shots), here in _by(own, lambda row: (method(row), row.shots)).items():
+        plain = {row.dataset: row for row in rows if not row.tag and not row.classes and not row.source
+                 and row.shots == shots and method(row) == key}
+        targets, sources = _order(here), list(dict.fromkeys(row.tag.removeprefix(MATRIX) for row in here))
+        of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
+        amount = "all images" if shots is None else _shots(shots)
+        grid = Grid("matrix", f"{names[key]} trained on a target, from another dataset's prompts, {amount}"
+                    f"{_yamls(here)}", ["started from", *targets])
+        add(grid, ["nothing"], [plain.get(target) for target in targets])
+        for source in sources:
+            add(grid, [source], [plain.get(target) if source == target else of.get((source, target))
+                                 for target in targets])
         add_column_of_averages(grid, 1)
         found.append(grid)
     return found

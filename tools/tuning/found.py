@@ -1,6 +1,8 @@
 """What a search found: the best settings as a recipe and as a config, a table of all trials, and their history."""
 from __future__ import annotations
 
+import ast
+import contextlib
 import csv
 from pathlib import Path
 
@@ -57,7 +59,8 @@ def recipe(cell: Cell, best: dict, seeds: list[int]) -> dict:
     path = cell.config_file.absolute()
     ours = path.parent == CONFIGS / "trainers" / cell.trainer
     return {"trainer": cell.trainer, "config": path.stem if ours else str(path), "seeds": seeds,
-            "shots": [cell.shots or 16], "default": row, "datasets": {} if cell.own else {cell.dataset: row}}
+            "shots": [cell.shots or 16], "default": row,
+            "datasets": {} if cell.own else {cell.dataset: {**row, "opts": dict(opts)}}}
 
 
 def config(cell: Cell, best: dict) -> dict:
@@ -69,8 +72,17 @@ def config(cell: Cell, best: dict) -> dict:
         node, (*sections, name) = content, key.split(".")
         for section in sections:
             node = node.setdefault(section, {})
-        node[name] = value
+        node[name] = _decoded(value)
     return content
+
+
+def _decoded(value):
+    """An option's text as the config takes it: a number, a tuple ..., or a word."""
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_number(value) -> bool:

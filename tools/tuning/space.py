@@ -103,10 +103,10 @@ def check(ranges: list[Range], arguments: list[str]) -> None:
     for each in ranges:
         for text in each.ends:
             merged = train.setup_cfg(parse_args([*arguments, each.key, text]))
-            value, usual = _value(merged, each.key), _value(cfg, each.key)
-            if isinstance(value, float) and isinstance(usual, bool) or isinstance(usual, int) and value != int(value):
-                raise UserError(f"{each.key} is {usual!r} by default and takes no {text}. Use {each.key}=int:... or "
-                                "choice:...")
+            usual = _value(cfg, each.key)
+            if _value(merged, each.key) is None or each.kind in ("log", "uniform") and isinstance(usual, int):
+                raise UserError(f"{each.key} takes whole numbers, got {each.kind}:{':'.join(each.ends)}. Use "
+                                f"{each.key}=int:... or choice:...")
 
 
 def _value(cfg, key: str):

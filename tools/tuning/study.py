@@ -43,8 +43,10 @@ def open_study(name: str, folder: Path, storage: str | None, of: dict[str, str],
         if storage is None:
             folder.mkdir(parents=True, exist_ok=True)
         place = storage or JournalStorage(JournalFileBackend(str(folder / FILE)))
-        study = optuna.create_study(study_name=name, storage=place, direction="maximize", load_if_exists=True,
-                                    pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1))
+        try:
+            study = optuna.load_study(study_name=name, storage=place)
+        except KeyError:
+            study = optuna.create_study(study_name=name, storage=place, direction="maximize", load_if_exists=True)
     except (OSError, ValueError, ImportError, optuna.exceptions.OptunaError) as error:
         raise RecipeError(f"The study {name} cannot be kept in {storage or folder}: {error}.") from error
     except Exception as error:              # of the library below Optuna's database
@@ -56,7 +58,9 @@ def open_study(name: str, folder: Path, storage: str | None, of: dict[str, str],
         words = "; ".join(f"its {key} is {found}, not {asked}" for key, (found, asked) in other.items())
         raise RecipeError(f"The study {name} in {storage or folder} is of something else: {words}. It is left as it "
                           "is; name another with --study.")
-    study.set_user_attr(_OF, of)
+    if _OF not in study.user_attrs:
+        study.set_user_attr(_OF, of)
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
     here = zlib.crc32(f"{socket.gethostname()} {os.getpid()}".encode()) if study.trials else 0
     study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials) + here) % 2 ** 31, multivariate=False,
                                                constant_liar=True)
