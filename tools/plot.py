@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> Path | None:
         from tools.plotting.report import write_report
 
         return write_report(args.source, path, args.runs, not args.no_test, args.title, args.root, args.plugin)
-    source = args.source if args.figure in ("curves", "transfer") else \
+    source = args.source if args.figure == "curves" else \
         Run(args.source, args.epoch, getattr(args, "root", ""), args.plugin)
     theme = THEMES[args.style]
     if args.figure == "words":

@@ -59,9 +59,6 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("--published", choices=("own", "all", "none"), default="own",
                    help="of a folder of results: published values of its methods, of every method that a recipe of the "
                         "same config knows, or none (default: own)")
-    f = add("transfer", "how well a target is learned from each other dataset's prompts (--protocol matrix)", "OUTPUT")
-    f.add_argument("--trainer", default="", metavar="NAME", help="whose matrix (default: the first that is found)")
-    f.add_argument("--shots", type=int, metavar="N", help="at this number of shots (default: the first)")
     f = add("embeddings", "images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
             "compactness")
     f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
