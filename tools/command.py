@@ -24,11 +24,25 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno,
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
+class Parser(argparse.ArgumentParser):
+    """One whose complaints about an unknown flag or choice name the nearest known one."""
+
+    def error(self, message: str) -> NoReturn:
+        from dassl.names import nearest
+
+        if unknown := re.match(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            sub = next((a for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
+            chosen = next((own for name, own in (sub.choices if sub else {}).items() if name in sys.argv), self)
+            message += nearest(unknown[1], chosen._option_string_actions)
+        elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        super().error(message)
+
+
 def parser(name: str, description: str, **options) -> argparse.ArgumentParser:
     """The parser of a command; the text below its flags is tools/help/<name>.txt."""
-    return argparse.ArgumentParser(prog=called.format(name), description=description, epilog=epilog(name),
-                                   **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False,
-                                      **options})
+    return Parser(prog=called.format(name), description=description, epilog=epilog(name),
+                  **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
 
 
 def epilog(name: str) -> str:

@@ -46,19 +46,28 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> list[B
                                      mean.tolist())]
 
 
-def ece(confidence: Tensor, correct: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error over bins of equal width, in [0, 1]; see `reliability`."""
-    found = reliability(confidence, correct, bins)
-    return sum(b.count * abs(b.accuracy - b.confidence) for b in found) / len(confidence)
-
-
-def adaptive_ece(confidence: Tensor, correct: Tensor, bins: int = BINS) -> float:
-    """The same over bins of as equally many answers as can be, by confidence; of equal ones, wrong answers first."""
+def adaptive_reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> list[Bin]:
+    """Bins of as equally many answers as can be, by confidence; of equal ones, wrong answers first."""
     confidence, correct = confidence.double(), correct.double()
     wrong_first = correct.argsort(stable=True)
     order = wrong_first[confidence[wrong_first].argsort(stable=True)]
     pairs = zip(confidence[order].tensor_split(bins), correct[order].tensor_split(bins), strict=True)
-    return sum((own.sum() - right.sum()).abs().item() for own, right in pairs) / len(confidence)
+    return [Bin(own[0].item(), own[-1].item(), len(own), right.mean().item(), own.mean().item())
+            for own, right in pairs if len(own)]
+
+
+def ece(confidence: Tensor, correct: Tensor, bins: int = BINS) -> float:
+    """Expected calibration error over bins of equal width, in [0, 1]; see `reliability`."""
+    return _error(reliability(confidence, correct, bins), len(confidence))
+
+
+def adaptive_ece(confidence: Tensor, correct: Tensor, bins: int = BINS) -> float:
+    """The same over the bins of `adaptive_reliability`."""
+    return _error(adaptive_reliability(confidence, correct, bins), len(confidence))
+
+
+def _error(bins: list[Bin], total: int) -> float:
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / total
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:

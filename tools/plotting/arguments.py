@@ -6,80 +6,78 @@ from pathlib import Path
 
 from tools import command
 
-DESCRIPTION = "Figures of what a run learned and how it went. The name of the file is printed."
 FORMATS = ("png", "svg", "pdf")
+OF_A_RUN, OF_MANY = "run folder, or folder of results with flags that choose one run", "folder of results"
+FIGURES = {
+    "curves": ("training curves of a run; of a folder of results, accuracy against shots", f"run folder, or {OF_MANY}"),
+    "confusion": ("confusion matrix, in images, and the most frequent mistakes", OF_A_RUN),
+    "reliability": ("reliability diagram and calibration error, from predictions.csv", OF_A_RUN),
+    "embeddings": ("images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
+                   "compactness", OF_A_RUN),
+    "words": ("vocabulary words nearest to a learned context (CoOp, CoCoOp, DAPT); also prints the table", OF_A_RUN),
+    "prm": ("which prompt and which descriptions decide each class (DVPcse, DVPcls)", OF_A_RUN),
+    "prompts": ("learned pixels, what training changed, and images under them (VP, AR, AttrVR, DVP)", OF_A_RUN),
+    "report": ("one HTML page of a folder of results: tables, curves, chosen runs, settings, environment", OF_MANY),
+}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = command.parser("plot", DESCRIPTION)
+    p = command.parser("plot", "Figures of what a run learned and how it went. Prints the name of the file it wrote.")
     figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
-
-    def add(name: str, shows: str, source: str = "RUN", formats: tuple = FORMATS,
-            out: str = "where the figure goes (default: into the run folder)") -> argparse.ArgumentParser:
-        f = figures.add_parser(name, help=shows, description=shows[0].upper() + shows[1:] + ".", allow_abbrev=False,
-                               epilog=command.epilog(f"plot-{name}"),
-                               formatter_class=argparse.RawDescriptionHelpFormatter)
-        f.add_argument("source", metavar=source, type=Path, help={"RUN": "folder of a run", "OUTPUT":
-                       "folder of all results"}.get(source, "folder of a run, or of all results"))
-        f.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
-        if len(formats) > 1:
-            f.add_argument("--format", choices=formats, help="default: that of --out, else png")
-            f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
-        f.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                       help="what defines the run's trainer, as tools/train.py was given it; repeatable")
-        f.set_defaults(formats=formats)
-        return f
-
-    def add_checkpoint(f: argparse.ArgumentParser) -> None:
-        f.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-
-    def add_data(f: argparse.ArgumentParser) -> None:
-        f.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-
-    f = add("prm", "which prompt and which descriptions decide each class (DVPcse, DVPcls)")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose descriptions are shown (default: up to 8, those that lean most on each prompt)")
-    f.add_argument("--top", type=int, default=5, metavar="N", help="descriptions of each of these classes (default: 5)")
-    add_checkpoint(f)
-    f = add("prompts", "the learned pixels, what training changed, and images under them (VP, AR, AttrVR, DVP)")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose first test image is shown (default: three classes)")
-    f.add_argument("--image", nargs="+", default=(), metavar="FILE", dest="files",
-                   help="images of your own instead; the dataset is then not needed")
-    add_checkpoint(f)
-    add_data(f)
-    f = add("confusion", "which class is taken for which, and the most frequent mistakes")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="only these rows and columns")
-    f.add_argument("--top", type=int, default=12, metavar="N", help="mistakes in the list (default: 12)")
-    add_checkpoint(f)
-    add_data(f)
-    add_checkpoint(add("reliability", "whether confidences are the share of right answers, from predictions.csv"))
-    f = add("curves", "loss, accuracy and learning rate of a run; of a folder of results, accuracy against shots",
-            "FOLDER")
-    f.add_argument("--published", choices=("own", "all", "none"), default="own",
-                   help="of a folder of results: published values of its methods, of every method that a recipe of the "
-                        "same config knows, or none (default: own)")
-    f = add("embeddings", "images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
-            "compactness")
-    f.add_argument("--classes", nargs="+", default=(), metavar="NAME",
-                   help="whose images are drawn, up to 24 (default: all, or 24 evenly among them)")
+    added = {name: _add(figures, name, *about) for name, about in FIGURES.items()}
+    for name, what in (("prm", "whose descriptions are shown (default: up to 8, those that lean most on each prompt)"),
+                       ("prompts", "whose first test image is shown (default: three classes)"),
+                       ("confusion", "only these rows and columns"),
+                       ("embeddings", "whose images are drawn, up to 24 (default: all, or 24 evenly among them)"),
+                       ("words", "whose context, where every class has its own (default: three classes)")):
+        added[name].add_argument("--classes", "--class", nargs="+", default=(), metavar="NAME", help=what)
+    for name, count, what in (("prm", 5, "descriptions of each of these classes"), ("confusion", 12, "mistakes listed"),
+                              ("words", 5, "words for each context word")):
+        added[name].add_argument("--top", type=int, default=count, metavar="N", help=f"{what} (default: {count})")
+    added["prompts"].add_argument("--image", nargs="+", default=(), metavar="FILE", dest="files",
+                                  help="images of your own instead; the dataset is then not needed")
+    added["curves"].add_argument(
+        "--published", choices=("own", "all", "none"), default="own", help="of a folder of results: published values "
+        "of its methods, of every method that a recipe of the same config knows, or none (default: own)")
+    f = added["embeddings"]
     f.add_argument("--images", type=int, default=50, metavar="N", help="of each class at most (default: 50)")
     f.add_argument("--keep-gap", action="store_true",
                    help="leave images and texts apart as CLIP has them; by default their means are laid together")
-    add_checkpoint(f)
-    add_data(f)
-    f = add("words", "the vocabulary's words nearest to a learned context (CoOp, CoCoOp, DAPT); prints a table",
-            formats=(*FORMATS, "csv"), out="write a figure or, as .csv, the rows (default: only the console)")
-    f.add_argument("--class", nargs="+", default=(), metavar="NAME", dest="classes",
-                   help="whose context, where every class has its own (default: three classes)")
-    f.add_argument("--top", type=int, default=5, metavar="N", help="words for each context word (default: 5)")
-    add_checkpoint(f)
-    f = add("report", "one HTML page of a folder of results: tables, curves, chosen runs, config, environment, what is "
-            "missing", "OUTPUT", ("html",), "the page (default: OUTPUT/report.html)")
-    f.add_argument("--runs", nargs="+", type=Path, default=(), metavar="RUN",
-                   help="run folders to look into (default: of each trained method its most shots, up to 6 runs)")
+    f = added["report"]
+    f.add_argument("--runs", nargs="+", type=Path, default=(), metavar="RUN", help="run folders that the page opens "
+                   "with (default: at its end, of each trained method its most shots, up to 6 runs)")
     f.add_argument("--no-test", action="store_true",
                    help="leave out what has to load the model and the dataset (embeddings, confusion); fast")
     f.add_argument("--title", default="", help="of the page (default: names the folder)")
-    add_data(f)
     return p
+
+
+def _add(figures, name: str, shows: str, source: str) -> argparse.ArgumentParser:
+    f = figures.add_parser(name, help=shows, description=f"{shows[0].upper()}{shows[1:]}.", allow_abbrev=False,
+                           epilog=command.epilog(f"plot-{name}"), formatter_class=argparse.RawDescriptionHelpFormatter)
+    formats = ("html",) if name == "report" else (*FORMATS, "csv") if name == "words" else FORMATS
+    f.add_argument("source", metavar="FOLDER", type=Path, help=source)
+    f.add_argument("-o", "--out", type=Path, metavar="FILE",
+                   help="default: FOLDER/report.html" if name == "report" else f"default: FOLDER/plots/{name}.png")
+    f.set_defaults(formats=formats, format=None, style="light")
+    only = f.add_argument_group("only these runs, as in tools/table.py")
+    only.add_argument("--trainers", "--trainer", nargs="+", metavar="NAME", help="methods")
+    only.add_argument("--datasets", "--dataset", nargs="+", metavar="NAME", help="datasets, in this order")
+    only.add_argument("--configs", "--config", nargs="+", metavar="TEXT", help="whose config contains one of these")
+    only.add_argument("--shots", nargs="+", type=int, metavar="K", help="what needs no shots stays")
+    only.add_argument("--seeds", "--seed", nargs="+", type=int, metavar="S")
+    f.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    if name != "report":
+        f.add_argument("--format", choices=formats, help="default: that of --out, else png")
+        f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
+        paper = f.add_argument_group("for a paper")
+        paper.add_argument("--paper", action="store_true", help="no title and no explanations, letters of 8 pt, "
+                           "methods that can be told apart in grey")
+        paper.add_argument("--width", metavar="column|text|INCHES", help="of the figure as printed: 3.25 or 6.875 "
+                           "inches, or yours (default with --paper: column)")
+        paper.add_argument("--no-band", action="store_true", help="no bands for the spread over seeds")
+        paper.add_argument("--serif", action="store_true", help="letters with serifs, as in most papers")
+        f.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
+    f.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
+    return f

@@ -1,24 +1,20 @@
-"""How a training went: its losses, accuracies and learning rate; of a folder of results, accuracy against shots."""
+"""How a training went: its losses, accuracies and learning rate over the epochs."""
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dassl.utils import UserError
-from tools.runs.folder import is_run
 from tools.runs.run import Run
 
-from . import fewshot
-from .style import BODY, HEADING, MARGIN, SMALL, Page, Theme, header_height, height_of
+from .style import Theme, header, sheet
 
-WIDTH, AXIS, NOTES = 8.5, 0.55, 1.5     # of the page, left of a panel, right of it: inches
-PANEL, GAP = 1.75, 0.62                 # height of a panel; between panels
+WIDTH, PANEL = 7.5, 1.75                # of the figure; height of a panel: inches
 SMALL_TERM = 0.1                        # of the largest term: below it a term has a panel of its own
 _BATCH = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/(\d+)\] (.*) lr (\S+) eta")
 _VALUE = re.compile(r"(\S+) (\S+) \((\S+)\)")
@@ -36,14 +32,9 @@ class Curve:
     batches: list[tuple[float, float]] = field(default_factory=list)
     epochs: list[tuple[float, float]] = field(default_factory=list)
 
-
-def draw(source: Path, theme: Theme, published: str = "own") -> Figure:
-    """Of a run its training, of any other folder the few-shot curves of the results below it.
-
-    Args:
-        published: for few-shot curves, see `fewshot.read`.
-    """
-    return draw_training(Run(source), theme) if is_run(source) else fewshot.draw(source, theme, published)
+    @property
+    def means(self) -> list[tuple[float, float]]:
+        return self.epochs or self.batches
 
 
 def read(run: Run) -> dict[str, Curve]:
@@ -58,62 +49,61 @@ def read(run: Run) -> dict[str, Curve]:
     found = _from_events(events, int(lines[-1][2]) if lines else None, run) if events.is_dir() else {}
     found = found or _from_log(lines)
     if not found:
-        raise UserError(f"{run.folder} tells of no training: it has neither TensorBoard's files nor a log.txt with "
-                        f"epochs. {run.trainer} may not train by gradients, or the run only tested.")
+        raise UserError(f"{run.folder} has no training curves: neither TensorBoard's files nor a log.txt with epochs. "
+                        f"{run.trainer} may not train by gradients, or the run only tested.")
     return found
 
 
-def draw_training(run: Run, theme: Theme) -> Figure:
+def draw(run: Run, theme: Theme) -> Figure:
     """Loss with its terms, accuracies and learning rate, one below the other over the epochs."""
     curves = read(run)
     train = {name.removeprefix("train/"): curve for name, curve in curves.items() if name.startswith("train/")}
-    large, small = _by_size({name: curve for name, curve in train.items() if name not in ("acc", "lr")})
+    large, small = _by_size(_terms({name: curve for name, curve in train.items() if name not in ("acc", "lr")}))
     panels = {"loss": large, "small loss terms": small,
               "accuracy, %": {**({"training batches": train["acc"]} if "acc" in train else {}),
                               **{f"{split} split": curves[f"{split}/accuracy"] for split in ("val", "test")
                                  if f"{split}/accuracy" in curves}},
               "learning rate": {"": train["lr"]} if "lr" in train else {}}
     panels = {name: found for name, found in panels.items() if found}
-    title = ("How the training went", [run.summary, "Pale: single batches; full: means over an epoch."])
-    start = header_height(*title, WIDTH)
-    page = Page(WIDTH, start + 0.3 + len(panels) * (PANEL + GAP) + 0.15, theme)
-    page.header(*title)
+    figure = sheet(theme, WIDTH, len(panels) * PANEL)
     last = max(x for curve in curves.values() for x, _ in curve.batches + curve.epochs)
-    y = start + 0.3
-    for name, found in panels.items():
-        ax = page.axes(MARGIN + AXIS, y, WIDTH - 2 * MARGIN - AXIS - NOTES, PANEL)
-        ax.set_gid(name)
-        page.text(MARGIN, y - 0.25, name, HEADING, weight="bold")
-        _panel(page, ax, found, theme, WIDTH - MARGIN - NOTES + 0.12, y)
-        ax.set_xlim(0, last * 1.01)
-        y += PANEL + GAP
-    ax.set_xlabel("epoch")
-    return page.figure
+    for ax, (name, found) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items()):
+        ax.set(gid=name, ylabel=name, xlabel="epoch", xlim=(0, last * 1.01))
+        _panel(ax, found, theme)
+    header(figure, theme, "Training curves", [run.summary, "Pale: single batches; full: means over an epoch."])
+    return figure
+
+
+def _terms(terms: dict[str, Curve]) -> dict[str, Curve]:
+    """Without a term that is the whole loss, which is then called by both names."""
+    same = [name for name, curve in terms.items() if name != "loss" and "loss" in terms
+            and curve.means == terms["loss"].means]
+    return {f"loss (= {same[0]})" if same and name == "loss" else name: curve for name, curve in terms.items()
+            if name not in same}
 
 
 def _by_size(terms: dict[str, Curve]) -> tuple[dict[str, Curve], dict[str, Curve]]:
     """The terms that show on the scale of the largest, and those that would lie flat on its zero."""
-    sizes = {name: max(abs(value) for _, value in curve.epochs or curve.batches) for name, curve in terms.items()}
+    sizes = {name: max(abs(value) for _, value in curve.means) for name, curve in terms.items()}
     large = {name: curve for name, curve in terms.items() if sizes[name] >= SMALL_TERM * max(sizes.values())}
     return large, {name: curve for name, curve in terms.items() if name not in large}
 
 
-def _panel(page: Page, ax: Axes, found: dict[str, Curve], theme: Theme, x: float, y: float) -> None:
-    """The curves, and beside them their names with their last values."""
+def _panel(ax: Axes, found: dict[str, Curve], theme: Theme) -> None:
+    """The curves; beside them their names with their last values."""
     ax.grid(axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
-    ax.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
-    if ax.get_gid() == "learning rate":
-        ax.yaxis.set_major_formatter(lambda rate, _: f"{rate:.3g}")
-    for (name, curve), colour in zip(found.items(), theme.colours(len(found))):
-        means = curve.epochs or curve.batches
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+    for i, (name, curve) in enumerate(found.items()):
+        look = {**theme.look(i), "marker": "o" if len(curve.means) < 3 else ""}
         if curve.epochs and curve.batches:
-            ax.plot(*zip(*curve.batches), color=colour, alpha=0.35, linewidth=0.8, gid=f"{name} batches")
-        ax.plot(*zip(*means), color=colour, linewidth=1.7, gid=name, marker="o" if len(means) < 3 else "",
-                markersize=4.5, clip_on=False)
-        page.text(x, y, name or "last", BODY, color=colour, weight="bold")
-        page.text(x, y + height_of(1, BODY), f"{means[-1][1]:.4g}", SMALL, color=theme.muted)
-        y += height_of(1, BODY) + height_of(1, SMALL) + 0.05
+            ax.plot(*zip(*curve.batches), color=look["color"], alpha=0.3, linewidth=0.8, gid=f"{name} batches")
+        last = "" if theme.paper else f"\nlast {curve.means[-1][1]:.4g}"
+        ax.plot(*zip(*curve.means), gid=name, clip_on=False, label=name + last, **look)
+    if any(found):
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2} if theme.paper else \
+            {"loc": "upper left", "bbox_to_anchor": (1.01, 1.04)}
+        ax.legend(borderaxespad=0, fontsize=theme.small, **place)
 
 
 def _from_events(folder: Path, batches: int | None, run: Run) -> dict[str, Curve]:

@@ -10,31 +10,20 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dassl.utils import UserError
 from tools.runs.run import Run
 
 from .features import BeforeAndAfter, Features, centred, read
 from .geometry import BANDWIDTH, MEANINGS, measure
-from .style import (
-    BODY,
-    HEADING,
-    MARGIN,
-    SMALL,
-    Page,
-    Theme,
-    flow,
-    header_height,
-    height_of,
-    width_of,
-    wrap,
-)
+from .style import Theme, header, legend, sheet, wrap
 
-MARKS = "os^"                           # shapes of points; with the theme's hues, what tells classes apart
 MOST_CLASSES = 24                       # hues times shapes
 IMAGES = 50                             # of each class
 SEED, PERPLEXITY, SMALL_START = 0, 30.0, 1e-4        # of t-SNE; its start is as small as scikit-learn's from PCA
-WIDTH, GAP = 9.6, 0.4                   # of the page; between the maps: inches
+WIDTH = 9.6                             # of the figure: inches
+MARKS = "os^Dv*"                         # with the theme's hues, what tells classes apart
 NUMBERS = (("text_uniformity", "texts: uniformity", "lower: more spread"),
            ("text_inter_dispersion", "texts: inter-dispersion", "lower: more spread"),
            ("image_within", "images: within a class", "lower: more compact"),
@@ -70,32 +59,30 @@ def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeA
 def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = False, numbers: Path | None = None,
                places: list[np.ndarray] | None = None) -> Figure:
     """The figure; `places` are those of `lay_out`, where they are known already."""
-    sides = [("before", "Before: zero-shot CLIP"), ("after", f"After: {run.trainer}")]
     values = measure_both(found)
     if numbers is not None:
         write_numbers(numbers, found, run, values)
-    looks = {c: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues)]) for i, c in enumerate(found.shown)}
-    names = [found.classnames[c] for c in found.shown]
-    side_length = (WIDTH - 2 * MARGIN - GAP) / 2
-    title = ("Images and class texts, before and after training", [run.summary, *_explain(found, keep_gap)])
-    start = header_height(*title, WIDTH)
-    names = [wrap(name, WIDTH - 2 * MARGIN - 0.3, BODY)[0] for name in names]
-    marks = flow([0.2 + width_of(name, BODY) for name in names], WIDTH - 2 * MARGIN, gap=0.25)
-    top = start + marks[-1][1] + 0.42
-    below = top + 0.28 + side_length + 0.12
-    page = Page(WIDTH, below + height_of(len(NUMBERS), BODY) + MARGIN, theme)
-    page.header(*title)
-    for (x, y), name, look in zip(marks, names, looks.values()):
-        _legend_entry(page, MARGIN + x, start + y, name, *look)
-    for i, ((key, heading), positions) in enumerate(zip(sides, places or lay_out(found, keep_gap))):
-        x = MARGIN + i * (side_length + GAP)
-        page.text(x, top, heading, HEADING, weight="bold")
-        ax = page.axes(x, top + 0.28, side_length, side_length, bare=True)
-        ax.set_gid(key)
-        ax.spines[:].set(visible=True, color=theme.line)
+    looks = {c: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues) % len(MARKS)])
+             for i, c in enumerate(found.shown)}
+    side = theme.wide(WIDTH) / 2
+    figure = sheet(theme, WIDTH, side + (0.5 if theme.paper else 1.7))
+    axes = figure.subplots(1, 2)
+    for ax, key, name, positions in zip(axes, ("before", "after"), ("zero-shot CLIP", run.trainer),
+                                        places or lay_out(found, keep_gap)):
+        ax.set(gid=key, title=name if theme.paper else f"{key.capitalize()}: {name}", xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
         _map(ax, positions, found, looks, theme)
-        _numbers(page, x, below, values[key], side_length)
-    return page.figure
+        if not theme.paper:                         # they stand in the file beside the figure
+            for i, (number, words, note) in enumerate(NUMBERS):
+                for x, text, look in ((0, words, {"color": theme.muted}), (0.54, _number(values[key][number]), {
+                        "ha": "right", "weight": "bold"}), (0.57, note, {"color": theme.muted, "size": theme.small})):
+                    ax.annotate(text, (x, 0), (0, -6 - 13 * i), "axes fraction", "offset points", va="top", **look)
+    legend(figure, [Line2D([], [], linestyle="", color=colour, marker=mark) for colour, mark in looks.values()],
+           [wrap(found.classnames[c], theme.wide(WIDTH) - 0.5, theme.body)[0] for c in found.shown],
+           handletextpad=0.1)
+    header(figure, theme, "Images and class texts, before and after training",
+           [run.summary, *_explain(found, keep_gap)])
+    return figure
 
 
 def measure_both(found: BeforeAndAfter) -> dict[str, dict[str, float | None]]:
@@ -136,7 +123,7 @@ def tsne(side: Features, shown: Sequence[int], start: np.ndarray | None = None) 
 
 def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> None:
     """The measurements and what they mean."""
-    content = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset, "split": found.split,
+    content = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset_name, "split": found.split,
                "epoch": run.epoch, "images": len(found.labels),
                "classes_with_images": [found.classnames[c] for c in found.shown],
                "classes_with_texts": len(found.classnames), "notes": list(found.after.notes),
@@ -165,26 +152,8 @@ def _map(ax: Axes, positions: np.ndarray, found: BeforeAndAfter, looks: dict, th
                    linewidths=1.3, zorder=3, gid=f"text {found.classnames[c]}")
     low, high = positions.min(0), positions.max(0)
     middle, reach = (low + high) / 2, 0.54 * float((high - low).max())
-    ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
+    ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
 
 
-def _numbers(page: Page, x: float, y: float, values: dict[str, float | None], width: float) -> None:
-    """Name, value, and what less or more of it means."""
-    for i, (key, words, note) in enumerate(NUMBERS):
-        value = values[key]
-        at = y + height_of(i, BODY)
-        page.text(x, at, words, BODY, color=page.theme.muted)
-        page.text(x + 0.62 * width, at, "–" if value is None else _signed(value), BODY, ha="right", weight="bold")
-        page.text(x + 0.66 * width, at + 0.01, note, SMALL, color=page.theme.muted)
-
-
-def _signed(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def _legend_entry(page: Page, x: float, y: float, text: str, colour: str, mark: str) -> None:
-    ax = page.axes(x, y + 0.01, 0.14, 0.14, bare=True)
-    ax.plot([0.5], [0.5], mark, color=colour, markersize=6, clip_on=False)
-    ax.set(xlim=(0, 1), ylim=(0, 1))
-    page.text(x + 0.2, y, text, BODY)
-
+def _number(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}".replace("-", "−")

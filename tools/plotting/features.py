@@ -67,8 +67,8 @@ def read(run: Run, classes: Sequence[str], most_classes: int, images: int) -> Be
     chosen = sorted(set(places)) if classes or len(names) > most_classes else list(range(len(names)))
     items = draw_images(loader_source, chosen, images)
     if len(items) < 4:
-        raise UserError(f"A map needs at least 4 images; the {split} split of {run.dataset} gives {len(items)} of the "
-                        "chosen classes. Take --images or --classes larger.")
+        raise UserError(f"A map needs at least 4 images, got {len(items)} of the chosen classes in the {split} split "
+                        f"of {run.dataset_name}. Take --images or --classes larger.")
     after = trained(run, trainer, items)
     return BeforeAndAfter(zero_shot(trainer, items), after, torch.tensor([item.label for item in items]), names,
                           [c for c in chosen if any(item.label == c for item in items)], split)

@@ -4,30 +4,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from dassl.utils import UserError
 
-from .style import BODY, HEADING, SMALL, THEMES, Theme, context, drawable, readable_on, widest
+from .style import THEMES, Theme, context, drawable, sheet
 
-CELL, SMALLEST, NUMBERS = 0.46, 0.14, 0.26      # side of a cell, of one among many, of one that has its number: inches
-SIDE = 6.0                                      # a matrix of many cells is squeezed into this: inches
-AROUND, BAR = 0.15, 0.55                        # margin of the page; colour bar with its gap: inches
+CELL, SIDE = 0.42, (2.6, 9.0)           # of a cell; least and greatest of a matrix on a screen: inches
 
 
 def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str], title: str | None = None,
                 unit: str = "%", rows: str = "", columns: str = "", digits: int = 1, limits: tuple | None = None,
-                theme: Theme = THEMES["light"], cell: float | None = None, size: float = SMALL) -> Figure:
+                theme: Theme = THEMES["light"]) -> Figure:
     """A matrix as colours with the numbers in its cells; NaN leaves a cell empty.
 
     Args:
         values: (R, C) numbers in `unit`. Where some are negative, the colours diverge from zero.
         row_labels, column_labels: R and C names. rows, columns: what they are, beside the axes.
-        title: above the matrix; None for none. digits: decimals of the numbers.
+        title: above the matrix; a figure for a paper has none. digits: decimals of the numbers.
         limits: (lowest, highest) value of the colour scale; None takes 0 to 100 for percentages, else the values' own.
-        cell: side of a cell, inches; None chooses. size: of the letters, points.
     Raises:
         UserError: the labels do not fit the values, or there is no value.
     """
@@ -37,50 +33,47 @@ def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str],
                         f"{len(row_labels)} row and {len(column_labels)} column labels.")
     if not np.isfinite(values).any():
         raise UserError("A matrix needs at least one value, all of its cells are empty.")
-    row_labels, column_labels = ([drawable(str(label)) for label in labels] for labels in (row_labels, column_labels))
     R, C = values.shape
-    cell = cell or min(CELL, max(SMALLEST, SIDE / max(R, C)))
-    texts = [["" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−") for value in row] for row in values]
-    numbered = cell >= NUMBERS
-    if numbered:                                # a cell is as wide as its number
-        cell_width = max(cell, widest([text for row in texts for text in row], size) + 0.1)
-    else:
-        cell_width = cell
-    slanted = widest(column_labels, size) > cell_width
+    texts = np.where(np.isnan(values), "", [[f"{value:.{digits}f}".replace("-", "−") for value in row]
+                                            for row in values])
+    letters = max(len(text) for text in texts.flat)
     with context(theme):
-        left = AROUND + widest(row_labels, size) + 0.08 + (0.25 if rows else 0)
-        above = AROUND + (0.4 if title else 0.2 if unit else 0)
-        below = AROUND + (widest(column_labels, size) if slanted else 0.15) + 0.08 + (0.25 if columns else 0)
-        width, height = left + C * cell_width + BAR + AROUND + 0.35, above + R * cell + below
-        figure = Figure(figsize=(width, height))
-        FigureCanvasAgg(figure)
-        ax = figure.add_axes((left / width, below / height, C * cell_width / width, R * cell / height))
+        wide, high = (min(max(count * max(CELL, 0.09 * letters), SIDE[0]), SIDE[1]) for count in (C, R))
+        longest = max(len(str(name)) for name in row_labels) * theme.small * 0.6 / 72
+        width = theme.wide(wide + longest + 0.9)
+        cell = (width - longest - 0.9) / C                                       # its width, inches
+        height = R * min(cell, CELL) if theme.paper else high
+        figure = sheet(theme, width, height + 0.4 + (max(len(str(name)) for name in column_labels) * theme.small * 0.6
+                                                     / 72 if C > 1 else 0.2))
+        ax = figure.subplots()
         norm, cmap = _scale(values, unit, limits, theme)
-        image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto", interpolation="nearest",
-                          gid="matrix")
-        ax.set_xticks(range(C), column_labels, rotation=90 if slanted else 0, size=size)
-        ax.set_yticks(range(R), row_labels, size=size)
+        image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto", gid="matrix")
+        needed = 1.25 * theme.small / 72                                         # of a line of letters, inches
+        flat = all(len(str(name)) * theme.small * 0.62 / 72 < cell for name in column_labels)
+        _ticks(ax.set_xticks, column_labels, flat or cell >= needed, rotation=0 if flat else 90)
+        _ticks(ax.set_yticks, row_labels, height / R >= needed)
         ax.set(xlabel=columns or None, ylabel=rows or None)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-        ax.hlines(np.arange(R - 1) + 0.5, -0.5, C - 0.5, color=theme.page, linewidth=1.2 if R <= 30 else 0.4)
-        ax.vlines(np.arange(C - 1) + 0.5, -0.5, R - 0.5, color=theme.page, linewidth=1.2 if C <= 30 else 0.4)
-        ax.set(xlim=(-0.5, C - 0.5), ylim=(R - 0.5, -0.5))
-        if numbered:
-            for (r, c), value in np.ndenumerate(values):
-                if not np.isnan(value):
-                    ax.text(c, r, texts[r][c], size=size, ha="center", va="center",
-                            color=readable_on(cmap(norm(value))))
-        tall = min(R * cell, 2.4)
-        bar = figure.add_axes(((left + C * cell_width + 0.15) / width, (below + R * cell - tall) / height, 0.1 / width,
-                               tall / height))
-        figure.colorbar(image, cax=bar).outline.set_visible(False)
-        bar.tick_params(labelsize=size, length=0)
-        if unit:
-            bar.set_title(unit, size=size, loc="center", weight="normal", color=theme.muted)
-        if title:
-            figure.text(AROUND / width, 1 - AROUND / height, drawable(title), size=HEADING, weight="bold", va="top")
+        lines = {"color": theme.page, "linewidth": 1.2 if max(R, C) <= 30 else 0.4}
+        ax.hlines(np.arange(R - 1) + 0.5, -0.5, C - 0.5, **lines)
+        ax.vlines(np.arange(C - 1) + 0.5, -0.5, R - 0.5, **lines)
+        if letters * theme.small * 0.62 / 72 < cell and height / R >= needed:
+            for (r, c), text in np.ndenumerate(texts):
+                if text:
+                    ax.text(c, r, text, size=theme.small, ha="center", va="center")
+        bar = figure.colorbar(image, ax=ax, shrink=0.8, aspect=25, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=0)
+        bar.set_label(unit)
+        if title and not theme.paper:
+            figure.suptitle(drawable(title), size=11, weight="bold", x=0.01, ha="left")
     return figure
+
+
+def _ticks(put, names: Sequence[str], fit: bool, **look) -> None:
+    """A name for each place, or none where they would be drawn over each other."""
+    put(range(len(names)), [drawable(str(name)) for name in names] if fit else [""] * len(names), **look)
 
 
 def _scale(values, unit: str, limits: tuple | None, theme: Theme):
@@ -88,7 +81,7 @@ def _scale(values, unit: str, limits: tuple | None, theme: Theme):
     low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
     if low < 0:
         most = max(-low, high)
-        return Normalize(-most, most), theme.diverging.reversed()         # orange is a loss, blue a gain
+        return Normalize(-most, most), theme.heat(theme.hues[1], theme.hues[0])  # orange is a loss, blue a gain
     if limits is None:
         low, high = 0.0, 100.0 if unit == "%" and high <= 100 else high or 1.0
-    return Normalize(low, high), theme.ramp(theme.hues[0])
+    return Normalize(low, high), theme.heat()

@@ -4,13 +4,16 @@ Above, every class with its weight on each prompt; below, for a few classes, the
 """
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from dassl.config import CfgNode
@@ -19,29 +22,10 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from tools.runs.run import Run, choose
 
-from .style import (
-    BODY,
-    HEADING,
-    LINE,
-    MARGIN,
-    SMALL,
-    TINY,
-    Page,
-    Theme,
-    flow,
-    header_height,
-    height_of,
-    readable_on,
-    widest,
-    width_of,
-    wrap,
-)
+from .style import Theme, drawable, header, legend, sheet, wrap
 
 CLASSES_SHOWN = 8
-WIDTH, GUTTER = (10.0, 20.0), 0.45      # of the page, of one with many classes; between columns; inches
-ROWS, COLUMN = 70, 4.3                  # classes in a column, while the page can grow; least width of descriptions
-ROW, CELL = (0.185, 0.155), (0.32, 1.3)      # height of a class, of one among many; least and greatest width of a cell
-BAR, VALUE, GAP = 1.0, 0.46, 0.055      # longest bar; room for its number; between two descriptions
+WIDTH, DETAILS = 10.0, 4.5              # of the figure; of a column of descriptions: inches
 
 
 @dataclass
@@ -128,132 +112,73 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     """
     found = read(run)
     chosen = choose(found.classnames, classes) or found.telling(CLASSES_SHOWN)
-    colours = theme.colours(len(found.prompts))
-    title = ("Which prompt and which descriptions decide each class", [run.summary])
-    width = _width(found)
-    overview, details = _Overview(found, theme, colours, width), _Details(found, chosen, top, theme, colours, width)
-    start = header_height(*title, width)
-    page = Page(width, start + overview.height + details.height + MARGIN, theme)
-    page.header(*title)
-    overview.draw(page, start)
-    details.draw(page, start + overview.height)
-    return page.figure
+    colours, width = theme.colours(len(found.prompts)), theme.wide(WIDTH)
+    label = max(map(len, found.classnames)) * theme.small * 0.6 / 72
+    blocks = max(1, min(int(width / (label + 0.35 * len(found.prompts) + 0.3)), math.ceil(len(found.classnames) / 5)))
+    rows = math.ceil(len(found.classnames) / blocks)
+    columns = max(1, min(int(width / DETAILS), len(chosen)))
+    tops = [[(weight, p, wrap(text, width / columns - 1.3, theme.small)) for weight, p, text in found.top(c, top)]
+            for c in chosen]
+    lines = [sum(len(text) for *_, text in own) + 2.2 for own in tops]              # of letters, with the class's name
+    lines += [1.0] * (-len(lines) % columns)
+    heights = [max(lines[i:i + columns]) for i in range(0, len(lines), columns)]
+    line = 1.35 * theme.small / 72
+    upper, lower = rows * 1.3 * line + 0.3, sum(heights) * line + 0.3
+    figure = sheet(theme, WIDTH, upper + lower)
+    above, below = figure.subfigures(2, 1, height_ratios=(upper, lower))
+    shares, order = found.shares, found.order()
+    for block, ax in enumerate(above.subplots(1, blocks, squeeze=False)[0]):
+        _shares(ax, [(found.classnames[c], shares[c].tolist()) for c in order[block * rows:(block + 1) * rows]], found,
+                colours, float(shares.max()), theme)
+    axes = below.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat
+    most = max((weight for own in tops for weight, *_ in own), default=1.0)
+    for i, (ax, c, own) in enumerate(zip(axes, chosen, tops)):
+        _descriptions(ax, found.classnames[c], own, colours, most, theme)
+        ax.set_ylim(heights[i // columns] - 2.0, 0)
+    for ax in axes[len(chosen):]:
+        ax.set_axis_off()
+    legend(figure, [Patch(color=colour) for colour in colours], [
+        f"{name} ({100 * mean:.0f} %)" for name, mean in zip(found.prompts, shares.mean(0).tolist())])
+    header(figure, theme, "Which prompt and which descriptions decide each class", [
+        run.summary, "Table: percent of a class's weight that lies on each prompt; in brackets the mean over all "
+        "classes. Bars: the descriptions with most weight, in percent; the colour is that of their prompt."])
+    return figure
 
 
-def _width(found: Decisions) -> float:
-    """Of the page: it grows with many classes, and with a name or prompts that need more."""
-    block = widest(found.classnames, SMALL) + 0.1 + len(found.prompts) * CELL[0]
-    blocks = math.ceil(len(found.classnames) / ROWS)
-    wanted = 2 * MARGIN + blocks * (block + GUTTER) - GUTTER
-    return max(min(max(wanted, WIDTH[0]), WIDTH[1]), 2 * MARGIN + block)
+def _shares(ax: Axes, rows: list[tuple[str, list[float]]], found: Decisions, colours: list[str], most: float,
+            theme: Theme) -> None:
+    """Every class with its weight on each prompt."""
+    ax.set_gid("shares")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    if not rows:
+        ax.set_axis_off()
+        return
+    v = len(found.prompts)
+    cells = [[theme.heat(colours[p])(share / most) for p, share in enumerate(own)] for _, own in rows]
+    ax.imshow(cells, aspect="auto")
+    for (r, (_, own)), p in itertools.product(enumerate(rows), range(v)):
+        ax.text(p, r, f"{100 * own[p]:.0f}", size=theme.small, ha="center", va="center_baseline")
+    ax.set_yticks(range(len(rows)), [drawable(name) for name, _ in rows])
+    ax.set_xticks(range(v), ["".join(filter(str.isdigit, name.split(":")[0])) for name in found.prompts], weight="bold")
+    for tick, colour in zip(ax.get_xticklabels(), colours):
+        tick.set_color(colour)
+    ax.vlines([p + 0.5 for p in range(v - 1)], -0.5, len(rows) - 0.5, color=theme.page, linewidth=2.5)
+    ax.hlines([r + 0.5 for r in range(len(rows) - 1)], -0.5, v - 0.5, color=theme.page, linewidth=1)
 
 
-class _Overview:
-    """Every class with its weight on each prompt, folded into as many columns as the page is wide."""
-
-    def __init__(self, found: Decisions, theme: Theme, colours: list[str], width: float):
-        self.found, self.theme, self.colours, self.order = found, theme, colours, found.order()
-        C, self.v = found.shares.shape
-        self.row = ROW[C > 60]
-        self.keys = ["".join(filter(str.isdigit, name.split(":")[0])) for name in found.prompts]
-        self.label = widest(found.classnames, SMALL) + 0.1
-        room, least = width - 2 * MARGIN, self.label + self.v * CELL[0]
-        self.blocks = max(1, min(int((room + GUTTER) // (least + GUTTER)), math.ceil(C / 5)))
-        self.rows = math.ceil(C / self.blocks)
-        self.step = (room + GUTTER) / self.blocks
-        self.cell = min((self.step - GUTTER - self.label) / self.v, CELL[1])
-        self.legend = [f"{name} ({100 * mean:.0f} %)" for name, mean in
-                       zip(found.prompts, found.shares.mean(0).tolist())]
-        self.places = flow([0.2 + width_of(text, BODY) for text in self.legend], room)
-        self.top = self.places[-1][1] + 0.5
-        self.height = self.top + 0.2 + self.rows * self.row + 0.35
-
-    def draw(self, page: Page, y: float) -> None:
-        for (dx, dy), text, colour in zip(self.places, self.legend, self.colours):
-            page.box(MARGIN + dx, y + dy + 0.02, 0.13, 0.13, colour)
-            page.text(MARGIN + dx + 0.2, y + dy, text, BODY)
-        words = "Cells: percent of a class's weight that lies on the prompt; in brackets: mean over all classes"
-        page.text(MARGIN, y + self.top - 0.28, words, SMALL, color=self.theme.muted)
-        shares = self.found.shares
-        most = float(shares.max())
-        for block in range(self.blocks):
-            rows = self.order[block * self.rows:(block + 1) * self.rows]
-            if rows:
-                self._block(page, MARGIN + block * self.step, y + self.top, shares[rows],
-                            [self.found.classnames[c] for c in rows], most)
-
-    def _block(self, page: Page, x: float, y: float, shares: Tensor, names: list[str], most: float) -> None:
-        left = x + self.label
-        for p, colour in enumerate(self.colours):
-            page.text(left + (p + 0.5) * self.cell, y + 0.02, self.keys[p], SMALL, ha="center", weight="bold",
-                      color=colour)
-        y += 0.2
-        ax = page.axes(left, y, self.v * self.cell, len(names) * self.row, bare=True)
-        ax.set_gid("shares")
-        for p, colour in enumerate(self.colours):
-            ramp = self.theme.ramp(colour)
-            ax.imshow(shares[:, p:p + 1].numpy(), cmap=ramp, vmin=0, vmax=most, aspect="auto",
-                      extent=(p, p + 1, len(names), 0))
-            for r, share in enumerate(shares[:, p].tolist()):
-                ax.text(p + 0.5, r + 0.52, f"{100 * share:.0f}", size=TINY, ha="center", va="center",
-                        color=readable_on(ramp(share / most)) if share else self.theme.muted)
-        ax.set(xlim=(0, self.v), ylim=(len(names), 0))
-        ax.hlines(range(1, len(names)), 0, self.v, color=self.theme.page, linewidth=1)
-        ax.vlines(range(1, self.v), 0, len(names), color=self.theme.page, linewidth=2.5)
-        for r, name in enumerate(names):
-            page.text(left - 0.07, y + (r + 0.5) * self.row, name, SMALL, ha="right", va="center")
-
-
-class _Details:
-    """The heaviest descriptions of the chosen classes, in two columns."""
-
-    def __init__(self, found: Decisions, chosen: list[int], top: int, theme: Theme, colours: list[str],
-                 width: float):
-        self.found, self.theme, self.colours = found, theme, colours
-        self.columns = max(1, min(int((width - 2 * MARGIN + GUTTER) // (COLUMN + GUTTER)), len(chosen)))
-        self.column = (width - 2 * MARGIN + GUTTER) / self.columns - GUTTER
-        self.room = self.column - BAR - VALUE
-        self.panels = [(found.classnames[c], [(w, p, wrap(text, self.room, SMALL)) for w, p, text in found.top(c, top)])
-                       for c in chosen]
-        self.most = max((w for _, rows in self.panels for w, _, _ in rows), default=1.0)
-        self.lines = [self.panels[i:i + self.columns] for i in range(0, len(self.panels), self.columns)]
-        self.height = 0.62 + sum(max(map(self._panel_height, line)) for line in self.lines)
-
-    def _title(self, name: str) -> list[str]:
-        return wrap(name, self.column - width_of("100 % together", SMALL) - 0.2, BODY, "bold")
-
-    def _panel_height(self, panel: tuple) -> float:
-        texts = sum(height_of(len(text), SMALL) + GAP for _, _, text in panel[1])
-        return height_of(len(self._title(panel[0])), BODY) + 0.08 + texts + 0.2
-
-    def draw(self, page: Page, y: float) -> None:
-        page.rule(y)
-        page.text(MARGIN, y + 0.14, "Descriptions that weigh most", HEADING, weight="bold")
-        page.text(MARGIN, y + 0.35, "percent of the class's weight; the colour is that of the prompt that looks for it",
-                  SMALL, color=self.theme.muted)
-        y += 0.62
-        for line in self.lines:
-            for i, panel in enumerate(line):
-                self._panel(page, MARGIN + i * (self.column + GUTTER), y, *panel)
-            y += max(map(self._panel_height, line))
-
-    def _panel(self, page: Page, x: float, y: float, name: str, rows: list) -> None:
-        title = self._title(name)
-        page.text(x, y, title, BODY, weight="bold")
-        rest = f"{100 * sum(w for w, _, _ in rows):.0f} % together"
-        page.text(x + self.column, y, rest, SMALL, ha="right", color=self.theme.muted)
-        y += height_of(len(title), BODY) + 0.08
-        height = sum(height_of(len(text), SMALL) + GAP for _, _, text in rows)
-        if not rows:
-            return
-        ax = page.axes(x, y, BAR, height, bare=True)
-        ax.set_gid(f"top {name}")
-        ax.set(xlim=(0, self.most), ylim=(height, 0))
-        at, thick = 0.0, SMALL * LINE / 72 * 0.78
-        for weight, p, text in rows:
-            first = at + height_of(1, SMALL) / 2
-            ax.barh(first, weight, height=thick, color=self.colours[p])
-            page.text(x + weight / self.most * BAR + 0.05, y + first, f"{100 * weight:.1f}", TINY, va="center",
-                      color=self.theme.muted)
-            page.text(x + BAR + VALUE, y + at, text, SMALL)
-            at += height_of(len(text), SMALL) + GAP
+def _descriptions(ax: Axes, name: str, rows: list[tuple[float, int, list[str]]], colours: list[str], most: float,
+                  theme: Theme) -> None:
+    """A class's heaviest descriptions: bars, and right of them their words."""
+    together = f" ({100 * sum(weight for weight, *_ in rows):.0f} % together)" * bool(rows)
+    ax.set(gid=f"top {name}", title=drawable(name) + together, xticks=[], xlim=(0, 1.35 * most))
+    at = itertools.accumulate((len(text) for *_, text in rows), initial=0)
+    middles = [start + len(text) / 2 for start, (*_, text) in zip(at, rows)]
+    ax.barh(middles, [weight for weight, *_ in rows], 0.7, color=[colours[p] for _, p, _ in rows])
+    for y, (weight, *_) in zip(middles, rows):
+        ax.text(weight + 0.02 * most, y, f"{100 * weight:.1f}", size=theme.small, va="center_baseline",
+                color=theme.muted)
+    ax.set_yticks(middles, ["\n".join(text) for *_, text in rows])
+    ax.yaxis.tick_right()
+    ax.tick_params(length=0, labelcolor=theme.ink)
+    ax.spines[:].set_visible(False)

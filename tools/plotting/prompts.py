@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from dassl.data.transforms import build_transform
@@ -19,10 +19,10 @@ from tools.runs.run import Run, choose
 from trainers.parts.pixel_prompt import FramePrompt, PixelPrompt
 
 from .prm import prompt_names
-from .style import BODY, MARGIN, SMALL, Page, Theme, header_height, height_of, widest, wrap
+from .style import Theme, header, sheet, wrap
 
 IMAGES_SHOWN = 3
-WIDTH, GAP = 10.0, 0.09
+WIDTH, NARROW = 10.0, 5.0               # of the figure; of one without a column for each channel: inches
 SCALE = 0.99                            # share of the learned pixels that the colours tell apart
 CHANNELS = ("red", "green", "blue")
 
@@ -88,119 +88,71 @@ def images_of(run: Run, classes: Sequence[str], files: Sequence[str]) -> list[tu
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), files: Sequence[str] = ()) -> Figure:
-    """The figure.
+    """A row for each prompt: its border, the change in each channel, and the images under it.
 
     Args:
         classes: whose first test image is shown under the prompts; () takes three classes.
         files: images of your own instead.
     """
-    found = read(run)
-    table = _Table(found, images_of(run, classes, files), run.cfg.INPUT, theme)
-    title = ("What the learned pixels look like", [run.summary])
-    start = header_height(*title, WIDTH)
-    page = Page(WIDTH, start + table.height + MARGIN, theme)
-    page.header(*title)
-    table.draw(page, start)
-    return page.figure
+    found, images = read(run), images_of(run, classes, files)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (run.cfg.INPUT.PIXEL_MEAN, run.cfg.INPUT.PIXEL_STD))
+    own = ["learned border"] * found.in_pixel_space
+    channels = CHANNELS if theme.wide(WIDTH) >= NARROW or not own else ()
+    v, fixed = len(found.prompts), len(own) + len(channels)
+    columns = fixed + len(images)
+    changes, size = found.changes(), found.prompts[0].size
+    known = changes[~changes.isnan()].abs()
+    most = float(known.quantile(SCALE)) or 1.0
+    cell = (theme.wide(WIDTH) - 0.8) / columns
+    figure = sheet(theme, WIDTH, (v + 1) * (cell + 0.22) + 0.2)
+    axes = figure.subplots(v + 1, columns)
 
+    def pixels(image: Tensor) -> np.ndarray:
+        return (image if found.in_pixel_space else image * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
 
-class _Table:
-    """A row for each prompt: its border, the change in each channel, and the images under it."""
-
-    def __init__(self, found: Learned, images: list[tuple[str, Tensor]], settings, theme: Theme):
-        self.found, self.images, self.theme = found, images, theme
-        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (settings.PIXEL_MEAN, settings.PIXEL_STD))
-        self.label = 0.0 if len(found.names) == 1 else min(1.1, widest(found.names, BODY, "bold") + 0.15)
-        self.names = [wrap(name, max(self.label - 0.12, 0.3), BODY, "bold") for name in found.names]
-        self.fixed = [*(["learned border"] if found.in_pixel_space else []), *CHANNELS]
-        columns = len(self.fixed) + len(images)
-        self.cell = min(1.5, (WIDTH - 2 * MARGIN - self.label - (columns - 1) * GAP - 0.15) / columns)
-        self.captions = [wrap(name, self.cell, SMALL) for name, _ in images]
-        self.caption = height_of(max(map(len, self.captions)), SMALL) + 0.05
-        self.side = found.prompts[0].size
-        self.height = self.caption + self.cell + 0.42 + len(found.names) * (self.cell + GAP)
-
-    def draw(self, page: Page, y: float) -> None:
-        changes = self.found.changes()
-        sizes = changes[~changes.isnan()].abs()
-        most = float(sizes.quantile(SCALE)) or 1.0
-        self._plain(page, y)
-        self._explain(page, y + self.caption, most, beyond=bool(sizes.max() > 1.02 * most))
-        y += self.caption + self.cell + 0.17
-        for i, name in enumerate(self.fixed):
-            page.text(self._x(i) + self.cell / 2, y, name, SMALL, ha="center", color=self.theme.muted)
-        for i in range(len(self.images)):
-            page.text(self._x(len(self.fixed) + i) + self.cell / 2, y, "prompted", SMALL, ha="center",
-                      color=self.theme.muted)
-        y += 0.25
-        for p, name in enumerate(self.names):
-            if self.label:
-                page.text(MARGIN, y + self.cell / 2 - height_of(len(name), BODY) / 2, name, BODY, weight="bold")
-            self._row(page, y, p, changes[p], most)
-            y += self.cell + GAP
-
-    def _row(self, page: Page, y: float, p: int, change: Tensor, most: float) -> None:
-        place = iter(range(len(self.fixed) + len(self.images)))
-        if self.found.in_pixel_space:
-            border = self.found.border(p)
+    look = {"extent": (0, size, size, 0)}
+    for p, row in enumerate(axes[:v]):
+        row[0].set_ylabel("\n".join(wrap(found.names[p], cell, theme.body)) if v > 1 else "", weight="bold")
+        if own:
+            border = found.border(p)
             opaque = (~border[:1].isnan()).float()
-            self._picture(page, next(place), y, torch.cat([border.nan_to_num(), opaque]), f"border {p}")
-        for channel, values in zip(CHANNELS, change):
-            ax = self._axes(page, next(place), y, f"{channel} {p}")
-            ax.imshow(values.numpy(), cmap=self.theme.diverging, vmin=-most, vmax=most, interpolation="nearest",
-                      extent=(0, self.side, self.side, 0))
-        for i, (_, image) in enumerate(self.images):
-            shown = self._to_pixels(self.found.prompts[p](image[None])[0])
-            self._picture(page, next(place), y, shown, f"prompted {p} {i}")
+            _picture(row[0], torch.cat([border.nan_to_num(), opaque]).permute(1, 2, 0).numpy(), f"border {p}", **look)
+        for ax, channel, values in zip(row[len(own):fixed], channels, changes[p]):
+            shown = _picture(ax, values.numpy(), f"{channel} {p}", cmap=theme.diverging, vmin=-most, vmax=most, **look)
+        for i, (ax, (_, image)) in enumerate(zip(row[fixed:], images)):
+            _picture(ax, pixels(found.prompts[p](image[None])[0]), f"prompted {p} {i}", **look)
+    for ax, name in zip(axes[0], [*own, *channels, *(name for name, _ in images)]):
+        ax.set_title("\n".join(wrap(name, cell, theme.small)), size=theme.small, weight="normal", loc="center")
+    inset = found.prompts[0].before if found.in_pixel_space else 0
+    for i, (ax, (_, image)) in enumerate(zip(axes[v][fixed:], images)):
+        end = inset + image.shape[-1]
+        _picture(ax, pixels(image), f"plain {i}", extent=(inset, end, end, inset))
+        ax.set(xlim=(0, size), ylim=(size, 0))
+        ax.set_xlabel("without prompt" if i == len(images) // 2 else "", size=theme.small)
+    for ax in axes[v][:fixed]:
+        ax.remove()
+    if channels:
+        _scale(figure, axes[0][0].get_gridspec()[v, len(own):fixed], shown, most, found, known, 3 * cell, theme)
+    header(figure, theme, "Learned pixels", [run.summary])
+    return figure
 
-    def _plain(self, page: Page, y: float) -> None:
-        """The images as they are, at the scale they have under the prompts."""
-        inset = self.found.prompts[0].before if self.found.in_pixel_space else 0
-        for i, (lines, (_, image)) in enumerate(zip(self.captions, self.images)):
-            x = self._x(len(self.fixed) + i)
-            for n, line in enumerate(lines):
-                page.text(x + self.cell / 2, y + height_of(n, SMALL), line, SMALL, ha="center")
-            ax = self._axes(page, len(self.fixed) + i, y + self.caption, f"plain {i}")
-            end = inset + image.shape[-1]
-            ax.imshow(self._to_pixels(image).permute(1, 2, 0).numpy(), interpolation="nearest",
-                      extent=(inset, end, end, inset))
-            ax.set(xlim=(0, self.side), ylim=(self.side, 0))
 
-    def _explain(self, page: Page, y: float, most: float, beyond: bool) -> None:
-        """What the left columns show, and below it their scale, beside the images."""
-        first, last = self._x(len(self.fixed) - len(CHANNELS)), self._x(len(self.fixed) - 1) + self.cell
-        words = ("Learned border: pixels around the image; they began as an even grey. Red, green, blue: how far "
-                 "training moved each channel from that grey, from −0.5 (none of it) to +0.5 (all of it)."
-                 if self.found.in_pixel_space else
-                 "Red, green, blue: what is added to each channel of the image, in units of the normalised image; it "
-                 "began as nothing. Prompted images are cut to the colours that a screen can show.")
-        page.text(MARGIN, y, wrap(words, last - MARGIN - 0.2, SMALL), SMALL, color=self.theme.muted)
-        ax = page.axes(first, y + self.cell - 0.26, last - first, 0.09)
-        ax.set_gid("scale")
-        bar = page.figure.colorbar(ScalarMappable(Normalize(-most, most), self.theme.diverging), cax=ax,
-                                   orientation="horizontal", ticks=[-most, 0, most],
-                                   extend="both" if beyond else "neither")
-        labels = bar.ax.set_xticklabels([f"−{most:.2g}", "0", f"+{most:.2g}"])
-        labels[0].set_horizontalalignment("left")
-        labels[2].set_horizontalalignment("right")
-        bar.ax.tick_params(length=0)
-        bar.outline.set_visible(False)
+def _scale(figure: Figure, place, shown: AxesImage, most: float, found: Learned, known: Tensor, room: float,
+           theme: Theme) -> None:
+    """The colours of the channels, below them."""
+    under = figure.add_subplot(place)
+    under.set_axis_off()
+    scale = under.inset_axes((0.02, 0.8, 0.96, 0.12), gid="scale")
+    bar = figure.colorbar(shown, cax=scale, orientation="horizontal", ticks=[-most, 0, most],
+                          extend="both" if bool(known.max() > 1.02 * most) else "neither")
+    bar.ax.set_xticklabels([f"−{most:.2g}", "0", f"+{most:.2g}"])
+    bar.set_label("change by training" if theme.paper else "\n".join(wrap(
+        "how far training moved each channel from the grey where it began, from −0.5 (none of it) to +0.5 (all of it)"
+        if found.in_pixel_space else "what is added to each channel, in units of the normalised image; it began as 0",
+        room, theme.small)), size=theme.small)
 
-    def _picture(self, page: Page, column: int, y: float, pixels: Tensor, gid: str) -> Axes:
-        ax = self._axes(page, column, y, gid)
-        ax.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest", extent=(0, self.side, self.side, 0))
-        return ax
 
-    def _axes(self, page: Page, column: int, y: float, gid: str) -> Axes:
-        ax = page.axes(self._x(column), y, self.cell, self.cell, bare=True)
-        ax.spines[:].set(visible=not gid.startswith("plain"), color=self.theme.line, linewidth=0.6)
-        ax.set_gid(gid)
-        return ax
-
-    def _x(self, column: int) -> float:
-        """Left edge of a column; the images stand a little apart from what explains them."""
-        return MARGIN + self.label + column * (self.cell + GAP) + (0.15 if column >= len(self.fixed) else 0)
-
-    def _to_pixels(self, image: Tensor) -> Tensor:
-        """(3, H, W) in [0, 1]."""
-        return (image if self.found.in_pixel_space else image * self.std + self.mean).clamp(0, 1)
+def _picture(ax: Axes, content: np.ndarray, gid: str, **look) -> AxesImage:
+    ax.set(gid=gid, xticks=[], yticks=[])
+    ax.spines[:].set_visible(not gid.startswith("plain"))
+    return ax.imshow(content, **look)

@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dassl.evaluation.predictions import FILE as PREDICTIONS
-from dassl.metrics.calibration import BINS, adaptive_ece, ece, reliability
+from dassl.metrics.calibration import BINS, adaptive_ece, adaptive_reliability, ece, reliability
 from dassl.utils import UserError
 from tools.runs.run import Run
 
-from .style import MARGIN, Page, Theme, header_height
+from .style import Theme, header, legend, sheet
 
-WIDTH, SIDE, COUNTS = 5.2, 3.4, 0.9             # of the page, the square and the panel of counts below it: inches
+WIDTH = 4.2                             # inches
 
 
 def read(run: Run) -> tuple[Tensor, Tensor]:
@@ -24,10 +24,11 @@ def read(run: Run) -> tuple[Tensor, Tensor]:
         UserError: no such file, or one without an answer.
     """
     path = run.folder / PREDICTIONS
-    if run.epoch is not None or not path.is_file():
-        raise UserError(f"A reliability figure shows the answers in {path}, those of the run's own test" +
-                        ("; leave --epoch out." if run.epoch is not None else ", and there is no such file. Test the "
-                         "run: tools/train.py --eval-only."))
+    if run.epoch is not None:
+        raise UserError(f"A reliability diagram shows the run's own test, {path}. Leave --epoch out.")
+    if not path.is_file():
+        raise UserError(f"A reliability diagram needs {path}, and there is no such file. Test the run: tools/train.py "
+                        "--eval-only.")
     with path.open(newline="", encoding="utf-8") as file:
         rows = [(float(row["confidence"]), row["correct"] == "1") for row in csv.DictReader(file)]
     if not rows:
@@ -38,21 +39,21 @@ def read(run: Run) -> tuple[Tensor, Tensor]:
 
 def draw(run: Run, theme: Theme) -> Figure:
     confidence, correct = read(run)
-    bins = reliability(confidence, correct)
     wide, even = (100 * measure(confidence, correct) for measure in (ece, adaptive_ece))
-    title = ("Confidence and accuracy", [run.summary, f"ECE {wide:.2f} %, adaptive {even:.2f} %, over {BINS} bins of "
-                                         f"{len(confidence):,} images."])
-    start = header_height(*title, WIDTH)
-    page = Page(WIDTH, start + SIDE + COUNTS + 1.0, theme)
-    page.header(*title)
-    left = MARGIN + 0.55
-    ax = page.axes(left, start + 0.1, SIDE, SIDE)
-    ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle="--")
-    shown = [b for b in bins if b.count]
-    ax.bar([(b.low + b.high) / 2 for b in shown], [b.accuracy for b in shown], 0.9 / BINS, color=theme.hues[0])
-    ax.plot([b.confidence for b in shown], [b.accuracy for b in shown], color=theme.hues[1], marker="o", markersize=4)
-    ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", xticklabels=[])
-    below = page.axes(left, start + SIDE + 0.25, SIDE, COUNTS)
-    below.bar([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], 0.9 / BINS, color=theme.muted)
-    below.set(xlim=(0, 1), xlabel="confidence", ylabel="images")
-    return page.figure
+    bins, points = reliability(confidence, correct), adaptive_reliability(confidence, correct)
+    figure = sheet(theme, WIDTH, 1.35 * theme.wide(WIDTH))
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    perfect, = ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle="--", gid="perfect")
+    middles, bar = [(b.low + b.high) / 2 for b in bins], 0.92 / BINS
+    bars = ax.bar(middles, [b.accuracy if b.count else float("nan") for b in bins], bar, color=theme.hues[0],
+                  alpha=0.75, gid="accuracy")
+    even_points, = ax.plot([b.confidence for b in points], [b.accuracy for b in points], color=theme.hues[1],
+                           marker="o", linestyle="", gid="adaptive", clip_on=False)
+    ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    below.bar(middles, [b.count for b in bins], bar, color=theme.muted, gid="images")
+    below.set(xlabel="confidence", ylabel="images")
+    legend(figure, [bars, even_points, perfect], [f"equal width: ECE {wide:.1f} %", f"equal count: ECE {even:.1f} %",
+                                                  "perfect"])
+    header(figure, theme, "Reliability diagram", [run.summary, f"ECE {wide:.2f} %, adaptive ECE {even:.2f} % "
+                                                  f"({BINS} bins each, {len(confidence):,} images)."])
+    return figure

@@ -32,7 +32,7 @@ def split_of(run: Run, trainer: TrainerX):
     split = run.record.get("split", run.cfg.TEST.SPLIT)
     loader = trainer.val_loader if split == "val" else trainer.test_loader
     if loader is None:
-        raise UserError(f"{run.dataset} has no {split} split to test on.")
+        raise UserError(f"{run.dataset_name} has no {split} split to test on.")
     return split, loader
 
 

@@ -21,11 +21,11 @@ from dassl.utils import UserError
 from tools.runs.run import Run, choose
 from trainers._checks import as_user_error
 
-from .style import BODY, HEADING, MARGIN, SMALL, TINY, Page, Theme, drawable, header_height, readable_on, width_of
+from .style import Theme, drawable, header, sheet
 
 CLASSES_SHOWN = 3
 SAMPLE = 400                            # vocabulary rows for the distance that is usual among words
-WIDTH, ROW, LABEL = 8.5, 0.34, 0.45     # of the page; height of a context word; room for its number: inches
+ROW = 0.28                              # height of a context word: inches
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
         raise UserError(f"The context of {run.checkpoint} is {vectors.shape[-1]} wide and the token embedding of "
                         f"{clip.name} {table.shape[1]}: it was learned with another backbone.")
     ids = torch.tensor(sorted(clip.known_tokens)) if clip.known_tokens else torch.arange(len(table))
-    notes = [f"Only the {len(ids)} tokens that the embedded CLIP was trained on are looked at."] * bool(
+    notes = [f"Only the {len(ids)} tokens that the embedded CLIP was trained on are compared."] * bool(
         clip.known_tokens)
     if run.holds("meta_net."):
         notes.append("Every image shifts these words; what is shown is the part that all images share.")
     named = _named(run, vectors, classes)
     if vectors.dim() == 3 and len(vectors) > len(named) and not classes:
-        notes.append(f"{len(named)} of {len(vectors)} classes; --class NAME shows others.")
+        notes.append(f"{len(named)} of {len(vectors)} classes; --classes NAME shows others.")
     contexts = [Context(name, nearest(own, table[ids], ids, top)) for name, own in named]
     return Found(contexts, usual_distance(table[ids]), notes)
 
@@ -160,40 +160,36 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
 
 
 def draw_found(found: Found, run: Run, theme: Theme) -> Figure:
-    title = ("Words nearest to the learned context", [run.summary, scale(found), *found.notes])
     top = max(len(row) for context in found.contexts for row in context.nearest)
-    cell = (WIDTH - 2 * MARGIN - LABEL) / min(top, 6)
-    width = 2 * MARGIN + LABEL + top * cell
-    start = header_height(*title, width)
-    heights = [0.32 + len(context.nearest) * ROW + 0.2 for context in found.contexts]
-    page = Page(width, start + sum(heights) + 0.25, theme)
-    page.header(*title)
-    y, distances = start, [w.distance for c in found.contexts for row in c.nearest for w in row]
-    low, high = min(distances), max(distances)
-    ramp = theme.ramp(theme.hues[0])
-    for context, height in zip(found.contexts, heights):
-        page.text(MARGIN, y, _fit(context.name, width - 2 * MARGIN, HEADING), HEADING, weight="bold")
-        for i, row in enumerate(context.nearest):
-            at = y + 0.32 + i * ROW
-            page.text(MARGIN + LABEL - 0.12, at + ROW / 2, str(i + 1), SMALL, ha="right", va="center",
-                      color=theme.muted)
+    heights = [len(context.nearest) for context in found.contexts]
+    figure = sheet(theme, max(4.5, 1.4 * top + 0.5), ROW * sum(heights) + 0.35 * len(heights))
+    distances = [[[w.distance for w in row] for row in context.nearest] for context in found.contexts]
+    every = [d for own in distances for row in own for d in row]
+    ramp = theme.heat().reversed()
+    room = int((figure.get_figwidth() - 0.5) / top * 72 / (0.55 * theme.body))
+    for ax, context, own in zip(figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0],
+                                found.contexts, distances):
+        ax.imshow(own, cmap=ramp, vmin=min(every), vmax=max(max(every), min(every) + 1e-9), aspect="auto")
+        for (i, row) in enumerate(context.nearest):
             for k, word in enumerate(row):
-                x = MARGIN + LABEL + k * cell
-                colour = ramp(0.85 * (high - word.distance) / (high - low or 1))
-                page.box(x, at, cell - 0.03, ROW - 0.03, colour)
-                ink = readable_on(colour)
-                number = f"{word.distance:.3f}"
-                room = cell - 0.19 - width_of(number, TINY)
-                page.text(x + 0.06, at + ROW / 2 - 0.015, _fit(str(word), room, BODY), BODY, va="center", color=ink)
-                page.text(x + cell - 0.09, at + ROW / 2 - 0.015, number, TINY, ha="right", va="center", color=ink)
-        y += height
-    return page.figure
+                number = f" {word.distance:.3f}"
+                ax.text(k - 0.46, i, _fit(drawable(str(word)), room - (not theme.paper) * len(number)), va="center")
+                if not theme.paper:
+                    ax.text(k + 0.45, i, number, va="center", ha="right", size=6.5)
+        ax.set(title=_fit(drawable(context.name), 16 * top) if len(heights) > 1 else "", xticks=[], gid=context.name)
+        ax.set_yticks(range(len(own)), range(1, len(own) + 1))
+        ax.hlines([i + 0.5 for i in range(len(own) - 1)], -0.5, top - 0.5, color=theme.page, linewidth=1.5)
+        ax.vlines([k + 0.5 for k in range(top - 1)], -0.5, len(own) - 0.5, color=theme.page, linewidth=1.5)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    header(figure, theme, "Words nearest to the learned context", [run.summary, scale(found), *found.notes])
+    return figure
 
 
 def _named(run: Run, vectors: Tensor, classes: Sequence[str]) -> list[tuple[str, Tensor]]:
     own = class_specific(run)
     if classes and not own:
-        raise UserError(f"All classes of {run.folder} share one context, so --class has nothing to choose. Leave it "
+        raise UserError(f"All classes of {run.folder} share one context, so --classes has nothing to choose. Leave it "
                         "out; contexts of each class are learned with TRAINER.COOP.CSC True.")
     if vectors.dim() == 2:
         return [("learned context", vectors)]
@@ -214,15 +210,10 @@ def class_specific(run: Run) -> bool:
 
 def scale(found: Found) -> str:
     """What the distances are, beside one that says something."""
-    return (f"Euclidean distance between token embeddings; a usual word has its nearest other one at "
-            f"{found.usual:.3f}. A word with - goes on with more letters.")
+    return ("Euclidean distance between token embeddings; typical nearest-neighbour distance between vocabulary "
+            f"words: {found.usual:.3f}. A trailing - marks a word piece.")
 
 
-def _fit(text: str, room: float, size: float) -> str:
-    """Cut with … where it would not fit."""
-    text = drawable(text)
-    if width_of(text, size) <= room:
-        return text
-    while text and width_of(f"{text}…", size) > room:
-        text = text[:-1]
-    return f"{text}…"
+def _fit(text: str, room: int) -> str:
+    """Cut with … where it would not fit into so many letters."""
+    return text if len(text) <= room else f"{text[:max(1, room - 1)]}…"

@@ -61,7 +61,7 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
     names = list(classes) or run.classnames              # those of the run may be one alone, or two of one name
     build = _built if _says_how(method) else _built_by_itself
     answer, model, transform = build(method, cfg, names, template, run, learned, bool(classes))
-    facts = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset,
+    facts = {"run": str(run.folder), "trainer": run.trainer, "dataset": run.dataset_name,
              "backbone": cfg.MODEL.BACKBONE.NAME, "sha256": run.backbone.get("sha256", ""), "template": template or "",
              "classes": "given" if classes else "the run's", "accuracy": run.record.get("metrics", {}).get("accuracy")}
     return Classifier(names, answer, transform, cfg.DATALOADER.TEST.BATCH_SIZE, torch_device(device), facts, model)

@@ -14,6 +14,7 @@ def card(title: str, classes: dict, results: dict, settings: dict, licence: str 
         classes, results, settings: as classes.json, results.json and config.yaml hold them; results may be {}.
         licence: its identifier on the hub, or "".
     """
+    name = title.removeprefix("./")
     trainer, dataset, backbone = classes["trainer"], classes["dataset"], classes["backbone"]
     metrics, split = results.get("metrics", {}), results.get("split", "test")
     head = {"library_name": "dassl-prompts", "pipeline_tag": "image-classification",
@@ -21,7 +22,7 @@ def card(title: str, classes: dict, results: dict, settings: dict, licence: str 
     if licence:
         head["license"] = licence
     if metrics:
-        head["model-index"] = [{"name": title, "results": [{
+        head["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"}, "dataset": {"name": dataset, "type": dataset.lower(),
                                                                   "split": split},
             "metrics": [{"type": name, "value": round(value, 2)} for name, value in metrics.items()]}]}]
@@ -38,7 +39,7 @@ def card(title: str, classes: dict, results: dict, settings: dict, licence: str 
     return f"""---
 {yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---
 
-# {_cell(title)}
+# {_cell(name)}
 
 Prompts for a frozen CLIP, learned by {_cell(trainer)} on {_cell(dataset)}. The files hold what was learned and no
 weights of CLIP: those are needed too, and their sha256 is checked.

@@ -58,7 +58,7 @@ def pack(run: Run, folder: Path, title: str, licence: str = "") -> Path:
         write_json(classes, str(part / CLASSES))
         if results:
             write_json(results, str(part / RESULTS))
-        write_text(card(title, classes, results, settings, licence), str(part / CARD))
+        write_text(card(title, {**classes, "dataset": run.dataset_name}, results, settings, licence), str(part / CARD))
     return folder
 
 

@@ -29,7 +29,7 @@ def push(run, target: str, *, public: bool = False, licence: str = "") -> str:
         api = hub.HfApi()
         address = _told(lambda: api.create_repo(target, private=not public, exist_ok=True))
         _told(lambda: api.upload_folder(repo_id=target, folder_path=folder,
-                                        commit_message=f"{run.trainer} on {run.dataset}"))
+                                        commit_message=f"{run.trainer} on {run.dataset_name}"))
     return str(address)
 
 

@@ -95,7 +95,7 @@ def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> 
     for heading, wanted, make in steps:
         if not wanted:
             continue
-        say(f"{run.trainer} on {run.dataset}: {heading[0].lower()}{heading[1:]}")
+        say(f"{run.trainer} on {run.dataset_name}: {heading[0].lower()}{heading[1:]}")
         try:
             drawn, tables = make()
             looked.parts.append((heading, drawn, tables, ""))
