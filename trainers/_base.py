@@ -17,6 +17,7 @@ from dassl.utils.tensor_cache import cached_tensor, file_facts
 from dassl.utils.torchtools import load_initial_weights
 from trainers._build import build_on, infer, initial_weights
 from trainers._checks import check_options
+from trainers._geometry import Geometry
 from trainers._memory import with_less_memory_if_need_be
 from trainers.method import Method
 from trainers.parts.classes import Classes
@@ -62,6 +63,7 @@ class PromptTrainer(Method, TrainerX):
     def build_model(self) -> None:
         self.max_epoch = {"nothing": 0, "closed form": 1}.get(self.learns, self.max_epoch)
         self.model, self.mixed = build_on(type(self), self.cfg, self.classes, self.device)
+        self.hooks.insert(0, Geometry())
         learner = self.model.prompt_learner
         if (start := initial_weights(self.cfg)) and any(True for _ in learner.parameters()):
             load_initial_weights(learner, start)

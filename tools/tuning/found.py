@@ -103,18 +103,14 @@ def _dump(path: Path, content: dict, remark: str) -> None:
 
 def _history(study, path: Path) -> None:
     """Each trial's accuracy in the order of the trials, and the best so far."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from tools.plotting.style import THEMES, context, save
+    from tools.plotting.style import THEMES, context, save, sheet
 
     theme = THEMES["light"]
     done = [trial for trial in counted(study) if trial.state.name == "COMPLETE"]
     early = [trial for trial in counted(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
     with context(theme):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        figure = sheet(theme, 6.4, 3.6)
+        axes = figure.subplots()
         first, second = theme.colours(2)
         numbers, values = [trial.number + 1 for trial in done], [trial.value for trial in done]
         best = [max(values[:i + 1]) for i in range(len(values))]
