@@ -14,3 +14,5 @@ def extend_cfg(cfg) -> None:
     if "TASKS" not in cfg.DATASET:
         cfg.DATASET.TASKS = ()                    # registered names of datasets that are learned together, for Tasks
         cfg.DATASET.SAME_NAMES = "refuse"         # a class name in several tasks: "refuse", or "keep" both classes
+    if "TASK" not in cfg.DATASET:
+        cfg.DATASET.TASK = "shape"                # of images with several labels, the one that is asked for

@@ -84,11 +84,17 @@ def held_out_combinations() -> list[tuple[int, int, int]]:
     return [(s, c, t) for s, c, t in shape_combinations() if (2 * s + c + s // 3) % 3 == 1]
 
 
+def shape_backgrounds(combination: tuple[int, int, int]) -> np.ndarray:
+    """The grey behind each image of one class, (80,) int, indices into GREYS; not that of the shift "recoloured"."""
+    number = shape_combinations().index(combination)
+    return np.random.RandomState([11, number]).randint(len(GREYS), size=sum(SHAPES_PER_CLASS.values()))
+
+
 def shape_images(combination: tuple[int, int, int], shift: str = "none") -> np.ndarray:
     """All images of one class, train then val then test, (80, 64, 64, 3) uint8; a shift keeps the geometry."""
     number = shape_combinations().index(combination)
     count = sum(SHAPES_PER_CLASS.values())
-    background = np.random.RandomState([11, number]).randint(len(GREYS), size=count)
+    background = shape_backgrounds(combination)
     if shift == "recoloured":
         others = [i for i in range(len(COLOURS)) if i != combination[1]]
         background = len(GREYS) + np.random.RandomState([12, number]).choice(others, count)

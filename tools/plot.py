@@ -137,7 +137,8 @@ def main(args: argparse.Namespace) -> Path:
     path = target(args)
     if args.figure == "embeddings":
         options["numbers"] = path.with_suffix(".json")
-    module = importlib.import_module(f"tools.plotting.{'fewshot' if several and args.figure == 'curves' else args.figure}")
+    file = "fewshot" if several and args.figure == "curves" else args.figure
+    module = importlib.import_module(f"tools.plotting.{file}")
     if args.figure == "words":
         found = module.read(source, **options)
         print(module.as_text(found, source))

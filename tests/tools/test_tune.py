@@ -17,7 +17,8 @@ OF = {"recipe": "coop", "dataset": "digits"}
 
 
 @pytest.mark.parametrize("words, got", [
-    (["OPTIM.LR=log:1:0.1"], "empty.*1.0 and 0.1"), (["OPTIM.LR=log:0:1"], "above 0, got 0.0"), ([], "--space is empty"),
+    (["OPTIM.LR=log:1:0.1"], "empty.*1.0 and 0.1"), (["OPTIM.LR=log:0:1"], "above 0, got 0.0"),
+    ([], "--space is empty"),
     (["OPTIM.LR=log:a:b"], "'a:b'"), (["OPTIM.LR=lg:1:2"], "'lg'.*log"), (["OPTIM.LR"], "'OPTIM.LR'"),
     (["TEST.SPLIT=choice:val,test"], "TEST.SPLIT"), (["OPTIM.LR=log:1:2", "OPTIM.LR=log:1:2"], "twice"),
     (["OPTIM.NAME=choice:sgd"], "at least two"), (["A.B=int:1:1"], "empty"), (["A.B=uniform:nan:1"], "empty")])
