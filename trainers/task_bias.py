@@ -44,7 +44,7 @@ class TaskBias(PromptTrainer):
 
     def answers(self, loader, split: str):
         for batch, output, label in super().answers(loader, split):
-            if hasattr(self.dm.dataset, "answers") and not self.is_training:
+            if hasattr(self.dm.dataset, "asked") and not self.is_training:
                 self.compare(batch, output)
             yield batch, output, label
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import datasets.benchmarks
 import datasets.digits
 import datasets.domains
+import datasets.elevater
 import datasets.folder
 import datasets.shapes
 import datasets.shapes_tasks
@@ -23,10 +24,10 @@ def merged(path):
     return cfg
 
 
-def test_each_of_the_33_files_names_a_dataset_of_its_own():
+def test_each_of_the_53_files_names_a_dataset_of_its_own():
     files = sorted(FOLDER.glob("*.yaml"))
     names = {path.stem: merged(path).DATASET.NAME for path in files}
-    assert len(files) == 33 and len(set(names.values())) == 33
+    assert len(files) == 53 and len(set(names.values())) == 53
     assert set(names.values()) >= set(CARDS) and all(name in DATASET_REGISTRY for name in names.values())
     assert {s for s, name in names.items() if name in CARDS} == {
         "caltech101", "dtd", "eurosat", "fgvc_aircraft", "food101", "imagenet", "imagenet_a", "imagenet_r",

@@ -166,6 +166,7 @@ def matrix(rows: list[Row], asked: bool = True) -> list[Grid]:
         plain = {row.dataset: row for row in rows if not row.tag and not row.classes and not row.source
                  and row.shots == shots and method(row) == key}
         targets, sources = _order(here), list(dict.fromkeys(row.tag.removeprefix(MATRIX) for row in here))
+        targets.sort(key=lambda target: sources.index(target) if target in sources else len(sources))
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
         amount = "all images" if shots is None else _shots(shots)
         grid = Grid("matrix", f"{names[key]} trained on a target, from another dataset's prompts, {amount}"
