@@ -8,7 +8,8 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
              digits_lowcontrast, shapes, oxford_pets, dtd, imagenet; or --dataset-dir PATH for images of your own
              (a folder with one folder per class, or a CSV or JSON), with --config tiny for the embedded model
   --protocol fewshot (all classes), base2new (train on half of them, test on both halves), cross or dg (train on
-             the dataset, test on --targets A B ...), ablation (dapt: without either loss, with one, with both)
+             the dataset, test on --targets A B ...), lodo (each domain left out), matrix
+             (every target from every source's prompts), ablation (dapt: without either loss, with one, with both)
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
   --jobs N   runs side by side (default: as many as the CPU cores or GPUs carry)
@@ -35,7 +36,7 @@ few_shot() {                        # few_shot <recipe> <dataset> <shots> [optio
         case $argument in -h|--help) usage "$script" "<dataset> <shots>" "digits 16"; exit 0 ;; esac
     done
     if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
-    case ${2:-none} in *[!0-9]*) usage "$script" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
+    case ${2:-none} in full) ;; *[!0-9]*) usage "$script" "<dataset> <shots>" "digits 16" >&2; exit 2 ;; esac
     _start --recipe "$recipe" "$named" "$1" --shots "$2" "${@:3}"
 }
 
