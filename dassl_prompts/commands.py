@@ -13,6 +13,7 @@ ROOT = _HOME if _HOME.is_dir() else _PACKAGE.parent
 COMMANDS = {
     "train": "train and test one method on one dataset",
     "sweep": "run a recipe's cells that are not finished, and show the table",
+    "tune": "search a method's settings on validation images",
     "table": "the papers' tables of finished runs",
     "compare": "what differs between runs",
     "plot": "figures of what was learned, and one page of all results",

@@ -8,7 +8,9 @@ Usage: bash scripts/$1.sh $2 [--dry-run] [--force] [more options of tools/sweep.
              digits_lowcontrast, shapes, oxford_pets, dtd, imagenet; or --dataset-dir PATH for images of your own
              (a folder with one folder per class, or a CSV or JSON), with --config tiny for the embedded model
   --protocol fewshot (all classes), base2new (train on half of them, test on both halves), cross or dg (train on
-             the dataset, test on --targets A B ...), incremental (classes arrive in --tasks N), ablation (dapt: without either loss, with one, with both)
+             the dataset, test on --targets A B ...), incremental (classes arrive in --tasks N), lodo (each domain left
+             out), matrix (every target from every source's prompts), robust (also under an attack), ablation (dapt:
+             without either loss, with one, with both)
   --dry-run  print the plain \`python tools/train.py ...\` commands and run nothing
   --force    run again what is finished
   --jobs N   runs side by side (default: as many as the CPU cores or GPUs carry)
@@ -43,7 +45,7 @@ few_shot() {                        # few_shot <recipe> <dataset> <shots> [optio
     if [ "${1:-}" = --dataset-dir ]; then named=$1; shift; fi
     if [ $# -lt 1 ]; then _refuse "$script" "no dataset was named" "digits 16"; fi
     if [ $# -lt 2 ]; then _refuse "$script" "the number of shots is missing" "$1 16"; fi
-    case $2 in ""|*[!0-9]*|0*) _refuse "$script" "shots must be a whole number of at least 1, got '$2'" "$1 16" ;; esac
+    case $2 in full) ;; ""|*[!0-9]*|0*) _refuse "$script" "shots must be a whole number of at least 1, or full, got '$2'" "$1 16" ;; esac
     _start --recipe "$recipe" "$named" "$1" --shots "$2" "${@:3}"
 }
 

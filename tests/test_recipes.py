@@ -14,7 +14,7 @@ BENCHMARK = {"imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_f
              "sun397", "dtd", "eurosat", "ucf101"}
 VARIANTS = {"imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"}
 EMBEDDED = {"digits", "digits_lowcontrast", "shapes", "shapes_noise", "shapes_clutter", "shapes_sketch",
-            "shapes_recoloured", "shapes_lowcontrast"}
+            "shapes_recoloured", "shapes_lowcontrast", "shapes_tasks"}
 REPROGRAMMING = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")
 CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vpt": (11 + 8) * 5 * 3 + 4 * 3,
          "cocoop": (11 + 8) * 5 * 3 + 4 * 3, **dict.fromkeys(REPROGRAMMING, (11 + 8) * 3),
@@ -25,6 +25,7 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          "atprompt_maple": 11 * 5 * 3, **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("mma", "bitfit", "two_sfs", "vqt", "vpt_full"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("wise_ft", "car_ft", "flyp", "cyclip"), (11 + 8) * 5 * 3), "evp": (11 + 8) * 3,
+         "mvlpt": (11 + 8) * 3 * 3, "task_bias": 3,
          "zeroshot": 11 + 4 + 8, **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
          **dict.fromkeys(("lpplusplus", "gda", "ape", "clap", "zslp", "taskres", "cross_modal", "protonet"),

@@ -15,11 +15,11 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
-from tools.runs.cell import dataset_names  # noqa: E402
+from tools.runs.cell import dataset_names, domains_of  # noqa: E402
 from tools.runs.checkout import default_folder  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
-OWN = "ImageDir"                  # images of a user's own; pairs of their own are ImageCaptions
+OWN, TOGETHER = ("ImageDir", "ImageCaptions", "VideoDir"), "Tasks"      # a user's own images, pairs and clips
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,8 +61,8 @@ def act(args: argparse.Namespace) -> int:
 
 
 def yaml_names() -> dict[str, str]:
-    """{file name in configs/datasets: registered name}, but for your own images."""
-    return {stem: name for stem, name in dataset_names().items() if name not in (OWN, "ImageCaptions")}
+    """{file name in configs/datasets: registered name}, but for your own images and tasks learned together."""
+    return {stem: name for stem, name in dataset_names().items() if name not in (*OWN, TOGETHER)}
 
 
 def registered(name: str) -> str:
@@ -90,7 +90,9 @@ def build(name: str, root: Path):
     cfg = get_cfg_default()
     extend_all(cfg, train.register())
     known = name in DATASET_REGISTRY
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN, "" if known else name
+    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN[0], "" if known else name
+    if domains := next((domains_of(stem) for stem, other in yaml_names().items() if other == name), ()):
+        cfg.DATASET.TARGET_DOMAINS = domains[-1:]
     cfg.freeze()
     return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
 
@@ -163,10 +165,12 @@ def table(root: Path) -> str:
 
 
 def _drawn(name: str, root: Path) -> list:
-    """Sizes and state of a dataset that comes with the project."""
+    """Sizes and state of a dataset that comes with the project, or whose class tells them."""
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.embedded import DRAWING
 
+    if hasattr(DATASET_REGISTRY.get(name), "listed"):
+        return DATASET_REGISTRY.get(name).listed(root)
     if not (root / f"{DATASET_REGISTRY.get(name).dataset_dir}-v{DRAWING}").is_dir():
         return ["-"] * 4 + ["comes with the project, drawn at first use"]
     dataset = build(name, root)

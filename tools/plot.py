@@ -129,14 +129,16 @@ def main(args: argparse.Namespace) -> Path:
                             args.root, args.plugin)
     theme = theme_of(args)
     options = {name: value for name, value in vars(args).items() if name not in TAKEN}
-    several = args.figure == "curves" and args.source.is_dir() and not is_run(args.source)
+    several = args.figure in ("geometry", "transfer") or (
+        args.figure == "curves" and args.source.is_dir() and not is_run(args.source))
     if args.figure == "curves" and not several:
         del options["published"]
     source = chosen(args) if several else the_run(args)
     path = target(args)
     if args.figure == "embeddings":
         options["numbers"] = path.with_suffix(".json")
-    module = importlib.import_module(f"tools.plotting.{'fewshot' if several else args.figure}")
+    file = "fewshot" if several and args.figure == "curves" else args.figure
+    module = importlib.import_module(f"tools.plotting.{file}")
     if args.figure == "words":
         found = module.read(source, **options)
         print(module.as_text(found, source))

@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
                        "--dataset-dir PATH) [options] [KEY VALUE ...]")
     p.add_argument("--recipe", nargs="+", required=True, help="names in configs/recipes, or paths of yaml files")
     p.add_argument("--datasets", nargs="+", default=[],
-                   help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images')
+                   help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images, '
+                        "A+B trains on both together")
     p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
     p.add_argument("--template", help="sentence for their class names")
     p.add_argument("--classnames", metavar="FILE", help="file of their class names")
@@ -46,14 +47,17 @@ def parser() -> argparse.ArgumentParser:
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
                         "all of them in one test; robust: as cross, also under an attack (TEST.ATTACK); "
-                        "incremental: classes arrive in --tasks; ablation: every variant that the recipe names "
-                        "(default: fewshot)")
+                        "incremental: classes arrive in --tasks; lodo: each domain left out of training, then tested; "
+                        "matrix: trained on each dataset, then on each target starting from it; ablation: every "
+                        "variant that the recipe names (default: fewshot)")
     p.add_argument("--targets", nargs="+",
-                   help="what cross, dg, robust, ood and continual test on (default: those of the papers)")
+                   help="what cross, dg, robust, ood and continual test on (default: those of the papers); which "
+                        "domains lodo leaves out (default: each)")
     p.add_argument("--tasks", type=number(2), metavar="N",
                    help="groups of classes that incremental trains one after the other (default: 5)")
-    p.add_argument("--shots", nargs="+", type=number(1),
-                   help="training images per class (default: all of the recipe's)")
+    p.add_argument("--shots", nargs="+", type=_shots, metavar="N|full",
+                   help="training images per class, or full for all of them (default: all numbers of the recipe; lodo: "
+                        "full, else a number for each class and domain)")
     p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
@@ -86,6 +90,11 @@ def _jobs(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be auto or a number of at least 1, got {text!r}")
     return int(text)
+
+
+def _shots(text: str) -> int:
+    """A number of images per class; 0 for all of them."""
+    return 0 if text == "full" else number(1)(text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,7 +158,8 @@ def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     """What is not finished, and what tests a run that is rerun."""
     todo, anew = [], set()
     for p in planned:
-        if force or p.state != "finished" or (p.cell.train_on and p.cell.train_on.folder in anew):
+        before = p.cell.train_on or p.cell.start_from
+        if force or p.state != "finished" or (before and before.folder in anew):
             todo.append(p)
             anew.add(p.cell.folder)
     return todo

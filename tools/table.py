@@ -4,6 +4,7 @@ Runs are found by their results.json, in any folder. Tables:
   fewshot   datasets x shots, one per method          base2new  base and new classes and their harmonic mean
   methods   methods x datasets, one per shots         cross     trained once, tested on other datasets
   ablation  variants of one method                    dg        trained once, tested on shifted copies
+  lodo      each domain left out of training          matrix    trained from another dataset's prompts
   runs      every seed, time and folder, a line per method, dataset and number of shots
 """
 from __future__ import annotations
@@ -19,6 +20,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 from tools.runs.checkout import IS_CHECKOUT  # noqa: E402
+from tools.runs.protocols import LODO, MATRIX  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
-                   help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all of the first six that there are runs for)")
+                   help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all but runs that there are runs for)")
     p.add_argument("--recipe", nargs="+", default=[], metavar="FILE",
                    help="recipes of your own, whose published values and variants count too")
     p.add_argument("--trainers", nargs="+", metavar="NAME", help="only these methods")
@@ -60,8 +62,10 @@ def _default_output() -> str:
 
 
 def render(rows: list[Row]) -> str:
-    """The long table of a sweep, and its ablation where it has one."""
-    grids = layouts.build(rows, ("ablation",)) if any(row.variant for row in rows) else []
+    """The long table of a sweep, and that of its ablation or of the domains left out, where it has one."""
+    kinds = {"ablation": any(row.variant for row in rows), "lodo": any(row.tag.startswith(LODO) for row in rows),
+             "matrix": any(row.tag.startswith(MATRIX) for row in rows)}
+    grids = layouts.build(rows, tuple(name for name, there in kinds.items() if there)) if any(kinds.values()) else []
     return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 
 

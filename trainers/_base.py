@@ -17,6 +17,7 @@ from dassl.utils.classes_file import read_classes
 from dassl.utils.tensor_cache import cached_tensor, file_facts
 from trainers._build import build_to_train, infer
 from trainers._checks import as_user_error, check_options
+from trainers._geometry import Geometry
 from trainers._memory import with_less_memory_if_need_be
 from trainers.method import Method
 from trainers.parts.classes import Classes
@@ -74,6 +75,7 @@ class PromptTrainer(Method, TrainerX):
                 and not self.learns_pairs:
             raise UserError(f"{type(self).__name__} {without}")
         self.model, self.mixed = build_to_train(type(self), self.cfg, self.classes, self.device)
+        self.hooks.insert(0, Geometry())
         learner = self.model.prompt_learner
         if self.learns != "nothing":
             self.register_prompts(learner)

@@ -41,7 +41,7 @@ def save_epoch(trainer) -> None:
     """Checkpoints after an epoch: the best on validation images, every TRAIN.CHECKPOINT_FREQ-th, and the last."""
     frequency, number = trainer.cfg.TRAIN.CHECKPOINT_FREQ, trainer.epoch + 1
     if is_best_val(trainer):
-        result = trainer.test(split="val")
+        result = trainer.domains.mean(trainer.test(split="val"))
         if result > trainer.best_result:
             trainer.best_result = result
             trainer.save_model(trainer.epoch, trainer.output_dir, val_result=result, model_name=BEST)
@@ -78,7 +78,8 @@ def deploy(trainer) -> None:
 def model_selection(trainer, trained: bool) -> str:
     """For results.json: the weights that were tested, by epoch and what it was chosen on, or by file."""
     if trained:
-        return "the epoch with the best accuracy on the validation split" \
+        images = getattr(getattr(getattr(trainer, "dm", None), "dataset", None), "val_is", "the validation split")
+        return f"the epoch with the best accuracy on {images}" \
             if is_best_val(trainer) and trainer.max_epoch > 0 else \
             "the last epoch; nothing was selected on the test split"
     if trainer.loaded:

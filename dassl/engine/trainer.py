@@ -147,6 +147,7 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         self.set_model_mode("eval")
         self.evaluator.reset()
         split, loader = selection.split_to_test(self, split)
+        self.evaluator.dataset, self.evaluator.split = dataset_of(self), split      # for metrics that need all labels
         logger.info("Evaluate on the *%s* set", split)
         self.call_hooks("before_test", not self.is_training)
         for batch, output, label in self.answers(loader, split):

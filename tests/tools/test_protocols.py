@@ -284,3 +284,39 @@ def test_the_robust_table_has_a_line_for_clean_images_and_one_for_each_attack(tm
     assert lines == [(["TeCoA", "clean"], [80.0, 60.0, 70.0]),
                      (["TeCoA", "under pgd-1-255-10"], [40.0, 30.0, 35.0])]
     assert [v.number for v in grids["cross"].lines[-1].values][:2] == [80.0, 60.0]
+
+
+def test_lodo_leaves_out_each_domain_and_chooses_the_epoch_on_images_of_the_others():
+    cells = runs("coop", "shapes_domains", "lodo", shots=None)
+    assert [cell.tag for cell in cells] == [f"@without_{name}" for name in (
+        "plain", "noise", "clutter", "sketch", "recoloured", "lowcontrast")]
+    cfg = cfg_of(cells[3])
+    assert tuple(cfg.DATASET.TARGET_DOMAINS) == ("sketch",) and "sketch" not in cfg.DATASET.SOURCE_DOMAINS
+    assert len(cfg.DATASET.SOURCE_DOMAINS) == 5 and cfg.TEST.FINAL_MODEL == "best_val" and cfg.DATASET.NUM_SHOTS == -1
+    zero = cfg_of(zeroshot(cells[3]))
+    assert tuple(zero.DATASET.TARGET_DOMAINS) == ("sketch",) and zero.TRAINER.NAME == "ZeroshotCLIP"
+    assert cfg.OPTIM.MAX_EPOCH == 15 and cfg.MODEL.BACKBONE.NAME == "tiny"
+    oracle, = runs("dpl", "shapes_domains", "lodo", ["noise"], user_opts={"DATASET.SELECT_ON": "target"})
+    assert cfg_of(oracle).TEST.FINAL_MODEL == "last_step" and cfg_of(oracle).DATALOADER.TRAIN_X.BATCH_SIZE == 96
+
+
+@pytest.mark.parametrize("dataset, targets, got", [("digits", None, "digits"), ("pacs", ["foto"], "'foto'")])
+def test_lodo_refuses_a_dataset_without_domains_and_an_unknown_domain(dataset, targets, got):
+    with pytest.raises(RecipeError, match=got):
+        runs("coop", dataset, "lodo", targets)
+
+
+def test_the_domains_left_out_make_a_table_with_zero_shot_and_an_average():
+    from tools.tables import layouts
+    from tools.tables.rows import row_of
+
+    found = []
+    for trainer, values in (("zeroshot", (50.0, 60.0)), ("coop", (70.0, 90.0))):
+        for domain, value in zip(("noise", "sketch"), values, strict=True):
+            cell, = runs("coop", "shapes_domains", "lodo", [domain], shots=None)
+            row = row_of(zeroshot(cell) if trainer == "zeroshot" else cell, Path("x"))
+            row.seeds[1] = value
+            found.append(row)
+    grid, = layouts.build(found, ("lodo",))
+    assert grid.head[1:] == ["noise", "sketch", "average"] or grid.head[1:3] == ["noise", "sketch"]
+    assert [[value.number for value in line.values] for line in grid.lines] == [[50, 60, 55], [70, 90, 80]]

@@ -426,4 +426,4 @@ def test_lines_of_a_table_are_in_the_order_of_the_papers_and_ruled_by_dataset(ru
 
 
 def test_every_table_has_a_name_that_can_be_asked_for():
-    assert set(layouts.NAMES) == {"fewshot", "methods", "base2new", "cross", "dg", "ablation"}
+    assert set(layouts.NAMES) == {"fewshot", "methods", "base2new", "cross", "dg", "lodo", "matrix", "ablation"}

@@ -18,6 +18,8 @@ FIGURES = {
     "tasks": ("accuracy on each task after each, of a run whose classes arrived one after the other", OF_A_RUN),
     "prm": ("which prompt and which descriptions decide each class (DVPcse, DVPcls)", OF_A_RUN),
     "prompts": ("learned pixels, what training changed, and images under them (VP, AR, AttrVR, DVP)", OF_A_RUN),
+    "geometry": ("alignment and uniformity of images, of texts and of both, of every method", OF_MANY),
+    "transfer": ("how well a target is learned from each other dataset's prompts (--protocol matrix)", OF_MANY),
     "report": ("one HTML page of a folder of results: tables, curves, chosen runs, settings, environment", OF_MANY),
 }
 

@@ -5,11 +5,20 @@ Prompt Tuning (Cho et al., ICCV 2023) trains for; the gap is Liang et al.'s (Neu
 """
 from __future__ import annotations
 
+import statistics
+
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from dassl.utils import UserError
+from tools.tables.layouts import method, method_names
+from tools.tables.rows import Row
 from trainers.parts.losses import inter_dispersion
 
+from .style import Theme, header, legend, sheet
+
+KINDS = ("images", "texts", "both")
 BANDWIDTH = 2.0                         # of the Gaussian, in Wang and Isola's measurements and in DAPT's loss
 
 MEANINGS = {
@@ -49,3 +58,43 @@ def compactness(images: Tensor, labels: Tensor) -> tuple[float | None, float | N
     several = sizes[place] > 1
     within = float((images - means[place])[several].norm(dim=1).mean()) if several.any() else None
     return within, float(torch.pdist(means).mean()) if len(means) > 1 else None
+
+
+def draw(rows: list[Row], theme: Theme) -> Figure:
+    """Alignment against uniformity, the mean of the seeds of each row; a panel for images, texts and both.
+
+    Raises:
+        UserError: no run among the rows has these measures.
+    """
+    points = {kind: [(row, *found) for row in rows if (found := _mean(row, kind))] for kind in KINDS}
+    if not any(points.values()):
+        raise UserError("None of these runs has measured alignment and uniformity (embedding in results.json). Run "
+                        "them again with this version.")
+    points = {kind: found for kind, found in points.items() if found}
+    names, datasets = method_names(rows), list(dict.fromkeys(row.dataset for row in rows))
+    looks = {key: theme.look(i) for i, key in enumerate(names)}
+    figure = sheet(theme, 3.1 * len(points) + 0.4, 3.2)
+    handles = {}
+    for axes, (kind, found) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+        for row, aligned, uniform in found:
+            key = method(row)
+            handles[names[key]], = axes.plot(uniform, aligned, **{**looks[key], "linestyle": ""}, gid=f"{kind} point")
+            if len(datasets) > 1:
+                axes.annotate(row.dataset, (uniform, aligned), xytext=(4, 3), textcoords="offset points",
+                              size=theme.small, color=theme.muted)
+        axes.set(title=kind, xlabel="uniformity", ylabel="alignment")
+        axes.margins(0.2)
+    legend(figure, list(handles.values()), list(handles))
+    header(figure, theme, "Alignment and uniformity of test features", [
+        "Lower is better: features that belong together lie close (alignment), all spread evenly (uniformity). Images: "
+        "pairs of a class. Texts: prompts of a class. Both: an image and its class's texts; all features together."])
+    return figure
+
+
+def _mean(row: Row, kind: str) -> tuple[float, float] | None:
+    """Alignment and uniformity; of texts alone, alignment is 0 where a class has one."""
+    found = [run.record["embedding"] for run in row.runs.values() if run.record and "embedding" in run.record]
+    pairs = [(each["alignment"][kind], each["uniformity"][kind]) for each in found]
+    pairs = [(0.0 if a is None and kind == "texts" else a, u) for a, u in pairs]
+    pairs = [pair for pair in pairs if None not in pair]
+    return tuple(map(statistics.fmean, zip(*pairs, strict=True))) if pairs else None

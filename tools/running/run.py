@@ -5,12 +5,15 @@ import argparse
 import contextlib
 import inspect
 import logging
+import os
 import traceback
 from pathlib import Path
 
 from tools.running import endings, restart
 from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg, with_values
 from tools.runs.cell import Cell
+
+VALIDATE = "DASSL_VALIDATE"                 # set by a search of settings for its runs
 
 logger = logging.getLogger("tools.train")
 
@@ -96,6 +99,10 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
             run.replace()
 
     trainer.hooks.append(ReplaceFormerRun())
+    if VALIDATE in os.environ:
+        from tools.running.validating import Validating
+
+        trainer.hooks.append(Validating())
     trainer.recorded["cell"] = meant.as_dict()
     if args.eval_only:
         refuse_other_classes(trainer, args.model_dir)

@@ -19,6 +19,8 @@ ZEROSHOT = "ZeroshotCLIP"
 HALVES = ("base", "new")
 SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
 CORRUPTIONS, TASKS = "DATASET.CORRUPTIONS", "TRAIN.TASKS"
+TOGETHER, START = "DATASET.TASKS", "MODEL.INIT_WEIGHTS"
+SOURCES, LEFT_OUT, FINAL = "DATASET.SOURCE_DOMAINS", "DATASET.TARGET_DOMAINS", "TEST.FINAL_MODEL"
 NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
                                         # of datasets.corruptions, in its order; it is slow to import
@@ -38,13 +40,14 @@ class Cell:
 
     Attributes:
         dataset: of configs/datasets, or one with its test images under a corruption, "digits:fog:5".
-        shots: None where nothing is drawn (zero-shot).
+        shots: None where nothing is drawn: zero-shot, or trained on all images.
         config: name of the trainer yaml; "" where nobody knows it.
         config_file: the yaml; None for a cell that was read from a run.
         opts: KEY -> value of recipe, shots, epochs and user, later ones already winning.
         user_opts: the user's part of `opts`; they give the run a folder of its own. All options of a run that was made
             without a recipe.
         train_on: the cell whose prompts are tested here without training, or None.
+        start_from: the cell whose prompts training starts from here, or None.
         load_epoch: epoch of that cell's checkpoint.
         published: percent, or None where unknown; published_from says where it was read and with what reserve.
         recipe, protocol: names of those that it was made by; "" for a run made by hand.
@@ -66,6 +69,7 @@ class Cell:
     opts: dict = field(default_factory=dict)
     user_opts: dict = field(default_factory=dict)
     train_on: Cell | None = None
+    start_from: Cell | None = None
     load_epoch: int | None = None
     published: float | None = None
     published_from: str = ""
@@ -118,9 +122,11 @@ class Cell:
         opts = dict(self.opts)
         if self.shots is not None:
             opts = {SHOTS: self.shots, **opts}
+        if self.start_from is not None:
+            opts[START] = str(Path(output, self.start_from.folder))
         flags = ["--root", root, *self.code, "--trainer", self.trainer, "--seed", str(self.seed),
                  *(self.own or ("--dataset-config-file",
-                                str(_within(CONFIGS / "datasets" / f"{plain(self.dataset)}.yaml")))),
+                                str(_within(CONFIGS / "datasets" / f"{_yaml_of(self.dataset)}.yaml")))),
                  "--config-file", str(_within(self.config_file)), "--output-dir", str(Path(output, self.folder))]
         if self.train_on is not None:
             flags += ["--eval-only", "--model-dir", str(Path(output, self.train_on.folder))]
@@ -130,7 +136,8 @@ class Cell:
     def as_dict(self) -> dict:
         """What is stored of it: plain data, without places on this machine."""
         return {**{name: getattr(self, name) for name in _STORED},
-                "train_on": self.train_on.as_dict() if self.train_on else None}
+                "train_on": self.train_on.as_dict() if self.train_on else None,
+                "start_from": self.start_from.as_dict() if self.start_from else None}
 
     @classmethod
     def from_dict(cls, stored: object) -> Cell | None:
@@ -139,15 +146,40 @@ class Cell:
                                                   isinstance(stored[name], bool) for name, kind in _STORED.items()):
             return None
         trained = cls.from_dict(stored["train_on"]) if stored.get("train_on") is not None else None
+        start = cls.from_dict(stored["start_from"]) if stored.get("start_from") is not None else None
         try:
-            return cls(**{name: stored[name] for name in _STORED}, train_on=trained)
+            return cls(**{name: stored[name] for name in _STORED}, train_on=trained, start_from=start)
         except RecipeError:
             return None
 
 
 def plain(dataset: str) -> str:
-    """"digits:fog:5" -> "digits"."""
-    return dataset.partition(":")[0]
+    """"digits:fog:5" -> "digits"; of tasks that are learned together the first."""
+    return dataset.partition(":")[0].partition("+")[0]
+
+
+def _yaml_of(dataset: str) -> str:
+    return "tasks" if "+" in dataset else plain(dataset)
+
+
+def together(dataset: str) -> dict[str, str]:
+    """The options that make one dataset of "digits+shapes"; {} for a single one.
+
+    Raises:
+        RecipeError: no such dataset, or one named twice.
+    """
+    from dassl.names import nearest
+
+    names, known = dataset.split("+"), dataset_names()
+    if len(names) < 2:
+        return {}
+    for i, name in enumerate(names):
+        if name not in known or name == "tasks":
+            raise RecipeError(f"There is no dataset {name!r} in configs/datasets.{nearest(name, known)} Tasks that are "
+                              "learned together are written digits+shapes.")
+        if name in names[:i]:
+            raise RecipeError(f"{dataset} names {name} twice. Name each dataset once.")
+    return {TOGETHER: str(tuple(known[name] for name in names))}
 
 
 def corrupted(datasets: list[str]) -> dict[str, str]:
@@ -221,6 +253,16 @@ def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
         if path.parts[-2:-1] == ("datasets",):
             return path.stem
     return next((stem for stem, name in dataset_names().items() if name == registered), registered)
+
+
+@lru_cache
+def domains_of(dataset: str) -> tuple[str, ...]:
+    """The domains of a dataset, as its yaml lists them; () where it has none."""
+    import yaml
+
+    path = CONFIGS / "datasets" / f"{plain(dataset)}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return tuple((content.get("DATASET") or {}).get("SOURCE_DOMAINS") or ())
 
 
 @lru_cache

@@ -7,6 +7,8 @@ ood: as dg, on the source's own test images under corruptions, "digits:fog:5"; n
 robust: as cross, each test also under ATTACK, which sees the whole model; without training for a zero-shot recipe.
 continual: one test of all corruptions, one after the other, with what was learned at the former ones or without.
 incremental: classes arrive in tasks, one after the other; as bounds, all classes at once, CoOp in tasks, zero-shot.
+matrix: trained on each dataset, then once more on each target, starting from what was learned there.
+lodo: once for each domain of a dataset, trained on the others and tested on it; with all images unless shots are given.
 ablation: as fewshot, once for each variant of the method that the recipe names.
 
 Source: CoCoOp (Zhou et al., CVPR 2022), Tables 1 to 3; KaiyangZhou/CoOp ff61507, scripts/cocoop.
@@ -20,20 +22,28 @@ from hashlib import sha256
 from tools.runs.cell import (
     CLASSES,
     CORRUPTIONS,
+    FINAL,
     HALVES,
+    LEFT_OUT,
     NAMES,
+    SOURCES,
     TASKS,
     ZEROSHOT,
     Cell,
     RecipeError,
     corrupted,
+    domains_of,
     plain,
 )
-from tools.runs.recipe import TRAINING_ONLY, Recipe, is_ours, load_recipe, zeroshot_cell
+from tools.runs.recipe import TRAINING_ONLY, Recipe, is_ours, load_recipe, nearest, zeroshot_cell
 
-PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "robust", "incremental", "ablation")
+PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "robust", "incremental", "lodo", "matrix",
+             "ablation")
 ATTACK = "TEST.ATTACK"
 ATTACKS = ("pgd:1/255:10",)             # of robust, unless the user's options name one
+MATRIX = "@starting_from_"              # the beginning of the tag of a run that starts from another dataset's
+LODO = "@without_"                      # the beginning of the tag of a run that leaves out a domain
+SELECT_ON = "DATASET.SELECT_ON"
 
 _IMAGENET = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
              "dtd", "eurosat", "ucf101")
@@ -65,7 +75,8 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
 
     Args:
         cell: trained and tested on all classes of its dataset, or of a zero-shot recipe.
-        targets: of cross, dg, robust, ood and continual; None takes those of TARGETS, or all corruptions at severity 5.
+        targets: of cross, dg, robust, ood, continual and matrix, or the domains that lodo leaves out; None takes those
+            of TARGETS, all corruptions at severity 5, the dataset itself, or each domain.
         tasks: of incremental; None takes 5.
     """
     if tasks is not None and protocol != "incremental":
@@ -80,6 +91,10 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
         return _variants(recipe, cell)
     if protocol == "robust":
         return _robust(recipe, cell, targets)
+    if protocol == "matrix":
+        return _starting_from(recipe, cell, list(targets or [cell.dataset]))
+    if protocol == "lodo":
+        return _without_each(recipe, cell, targets)
     if protocol == "continual":
         return _continual(recipe, cell, list(targets or targets_of(protocol, cell.dataset)))
     return _transfer(recipe, cell, protocol, targets)
@@ -101,7 +116,7 @@ def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
                           f"{plain(cell.dataset)}:NAME:SEVERITY; --targets has {wrong[0]}.")
     usual = targets == list(targets_of("continual", cell.dataset))
     tag = "@continual" + ("" if usual else f"_{sha256(' '.join(targets).encode()).hexdigest()[:8]}")
-    trained = cell if cell.shots is not None else None
+    trained = cell if recipe.table["shots"] else None
     found = [] if trained is None else [trained]
     for reset in recipe.protocol("continual").get("reset", [False]):
         made = replace(cell, protocol="continual", tag=f"{tag}_reset" if reset else tag, published=None,
@@ -131,6 +146,44 @@ def _in_tasks(cell: Cell, tasks: int) -> Cell:
                    opts={**cell.opts, TASKS: str(tasks)})
 
 
+def _starting_from(recipe: Recipe, source: Cell, targets: list[str]) -> list[Cell]:
+    """The source's run, and one on each other target that starts from it.
+
+    Source: MVLPT (Shen et al., WACV 2024), whose matrix has every pair of datasets.
+    """
+    if not recipe.table["shots"]:
+        raise RecipeError(f"{recipe.trainer} learns nothing that another run could start from, as --protocol matrix "
+                          "asks. Name a recipe that trains.")
+    found = [source]
+    for name in targets:
+        if name != source.dataset:
+            cell = recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
+            found.append(replace(cell, protocol="matrix", tag=f"{MATRIX}{source.dataset}", start_from=source,
+                                 published=None, published_from=""))
+    return found
+
+
+def _without_each(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
+    """One run for each domain that is left out, its epoch chosen on images of the others unless options say otherwise.
+
+    Source: DomainBed (Gulrajani and Lopez-Paz, ICLR 2021). Its choice on the left-out domain takes the last epoch.
+    """
+    domains = domains_of(cell.dataset)
+    if len(domains) < 2:
+        raise RecipeError(f"--protocol lodo leaves out one domain after the other, and {cell.dataset} has no domains. "
+                          "Those with domains: pacs, vlcs, office_home, terra_incognita, digits_dg, shapes_domains.")
+    if unknown := [name for name in targets or () if name not in domains]:
+        raise RecipeError(f"{cell.dataset} has no domain {unknown[0]!r}. {nearest(unknown[0], domains)}")
+    given = {**recipe.protocol("lodo").get("opts", {}), **cell.user_opts}
+    final = "last_step" if given.get(SELECT_ON) == "target" else "best_val"
+    found = []
+    for name in targets or domains:
+        sources = tuple(other for other in domains if other != name)
+        found.append(replace(cell, protocol="lodo", tag=f"{LODO}{name}", published=None, published_from="", opts={
+            **cell.opts, FINAL: final, **given, SOURCES: str(sources), LEFT_OUT: str((name,))}))
+    return found
+
+
 def zeroshot(cell: Cell) -> Cell:
     """The zero-shot run beside a cell of any protocol: over the same classes."""
     zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
@@ -141,6 +194,9 @@ def zeroshot(cell: Cell) -> Cell:
     if cell.tag.startswith("@continual") and zero is not cell:
         kinds = {CORRUPTIONS: cell.opts[CORRUPTIONS]} if CORRUPTIONS in cell.opts else {}
         return replace(zero, tag=cell.tag.removesuffix("_reset"), opts={**zero.opts, **kinds})
+    if cell.tag.startswith(LODO) and zero is not cell:
+        return replace(zero, tag=cell.tag, protocol="lodo",
+                       opts={**zero.opts, **{key: cell.opts[key] for key in (SOURCES, LEFT_OUT)}})
     halved = zero is not cell and cell.tag and cell.classes
     return _half(load_recipe("zeroshot"), zero, cell.classes) if halved else zero
 
@@ -197,7 +253,7 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
 
 def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
     """A dataset that the source's prompts are tested on; a row of the recipe that says so is taken as it is."""
-    if source.shots is None:
+    if not recipe.table["shots"]:
         return recipe.cell(name, None, source.seed, source.user_opts, str(source.config_file))
     if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
         return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tools.runs import inputs
-from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain
+from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain, together
 
 __all__ = ["CONFIGS", "ROOT", "ZEROSHOT", "Cell", "Recipe", "RecipeError", "is_ours", "load_recipe", "nearest",
            "read_yaml", "zeroshot_cell"]
@@ -20,12 +20,14 @@ _RECIPE_KEYS = {"trainer", "paper", "source", "config", "seeds", "shots", "epoch
 _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
                   "continual": {"reset"},
                   "incremental": set(),
+                  "lodo": {"opts"},
                   "transfer": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
 TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
 _YAML = (".yaml", ".yml")
+_LIKE = {"shapes_domains": "shapes"}        # datasets that are run with another's settings, unless a recipe has a row
 
 
 def nearest(name: str, known) -> str:
@@ -58,6 +60,8 @@ class Recipe:
             RecipeError: neither the recipe nor configs/datasets knows the name.
         """
         dataset = plain(dataset)
+        if dataset not in self.table["datasets"]:
+            dataset = _LIKE.get(dataset, dataset)
         if dataset in self.table["datasets"]:
             return self.table["datasets"][dataset] or {}
         known = [path.stem for path in (CONFIGS / "datasets").glob("*.yaml")]
@@ -72,8 +76,8 @@ class Recipe:
         return [d for d in rows if "config" not in (rows[d] or {})
                 and (shots is None or shots in (rows[d] or {}).get("shots", self.table["shots"]))]
 
-    def epochs(self, row: dict, shots: int) -> int | None:
-        """Epochs of the row at `shots`."""
+    def epochs(self, row: dict, shots: int | None) -> int | None:
+        """Epochs of the row at `shots`; None, all images, counts as the most."""
         return _at(row.get("epochs", self.table.get("epochs")), shots)
 
     def protocol(self, name: str) -> dict:
@@ -112,14 +116,14 @@ class Recipe:
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
                   "config_file": config_file, "user_opts": user_opts, "own": own, "recipe": self.name,
                   "protocol": "fewshot",
-                  "published": None if user_opts or ":" in dataset else self._published(row, shots, used),
+                  "published": None if user_opts or set(":+") & set(dataset) else self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
             return Cell(**common, opts=source.opts, train_on=source, load_epoch=source.max_epoch)
         opts = {key: _at(value, shots) for key, value in {**self.table.get("opts", {}), **row.get("opts", {})}.items()}
-        opts |= corrupted([dataset] if ":" in dataset else [])
-        if shots is not None and (epochs := self.epochs(row, shots)) is not None:
+        opts |= corrupted([dataset] if ":" in dataset else []) | together(dataset)
+        if self.table["shots"] and (epochs := self.epochs(row, shots)) is not None:
             opts[EPOCHS] = epochs
         return Cell(**common, opts={**opts, **user_opts})
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools import train
 from tools.runs import inputs
-from tools.runs.cell import MEANT, ROOT, Cell
+from tools.runs.cell import MEANT, ROOT, ZEROSHOT, Cell
 from tools.runs.folder import RunFolder
 from tools.runs.record import Record
 
@@ -71,7 +71,8 @@ class Planned:
 
     @property
     def name(self) -> str:
-        shots = "" if self.cell.shots is None else f" {self.cell.shots} shots seed {self.cell.seed}"
+        shots = "" if self.cell.shots is None else f" {self.cell.shots} shots"
+        shots += "" if self.cell.trainer == ZEROSHOT else f" seed {self.cell.seed}"
         tag = self.cell.tag.replace("@", " ").replace("_", " ")
         variant = f" ({self.cell.variant})" if self.cell.variant else ""
         return f"{self.cell.trainer}{variant} {self.cell.dataset}{tag}{shots}"

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
-from tools.runs.cell import Cell
+from tools.runs.cell import ZEROSHOT, Cell
 from tools.runs.folder import below
 from tools.runs.record import Record
 from tools.sweeping.cells import Planned
@@ -53,7 +53,7 @@ class Times:
         if not _trains(cell):
             found = [_total(record) for _, record in alike if not record["seconds"].get("train")]
             return fmean(found) if found else None
-        units = (cell.max_epoch or 0) * cell.shots
+        units = (cell.max_epoch or 0) * (cell.shots or 0)
         found = [_total(record) - training + training / done * units for one, record in alike
                  if one.trainer == cell.trainer and (training := record["seconds"].get("train") or 0)
                  and (done := (record.get("epochs") or 0) * max(record.get("shots") or 0, 0))]
@@ -81,7 +81,7 @@ def _total(record: Record) -> float:
 
 
 def _trains(cell: Cell) -> bool:
-    return cell.train_on is None and cell.shots is not None
+    return cell.train_on is None and (cell.shots is not None or cell.max_epoch is not None)
 
 
 def side_by_side(seconds: Iterable[float], jobs: int) -> float:
@@ -104,7 +104,7 @@ def plan_table(planned: list[Planned], todo: list[Planned]) -> str:
         resumed = sum(p.state == "resume" and id(p) in to_run for p in members)
         waiting = sum(id(p) in to_run for p in members)
         rows.append((trainer, config, dataset, _numbers(p.cell.shots for p in members),
-                     _numbers(p.cell.seed if p.cell.shots is not None else None for p in members),
+                     _numbers(None if p.cell.trainer == ZEROSHOT else p.cell.seed for p in members),
                      len(members) - waiting or "-", resumed or "-", waiting - resumed or "-"))
     return tabulate(rows, headers=("trainer", "config", "dataset", "shots", "seeds", "finished", "to resume", "to do"),
                     colalign=("left",) * 5 + ("right",) * 3, disable_numparse=True)

@@ -47,11 +47,13 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
     wanted: list[Cell] = []
     for recipe in map(load_recipe, args.recipe):
         trains = recipe.table["shots"]                       # without shots nothing is trained
-        for shots in args.shots or trains if trains else [None]:
+        usual = [None] if args.protocol == "lodo" else trains
+        for shots in (n or None for n in (args.shots or usual if trains else [None])):
             for dataset, own in _datasets(args, recipe, shots):
                 for seed in [1] if recipe.trainer == ZEROSHOT else _seeds(args, recipe):
                     cell = recipe.cell(dataset, shots, seed, options, args.config, own)
-                    wanted += protocols.expand(recipe, cell, args.protocol, args.targets, args.tasks)
+                    targets = args.targets or (args.datasets if args.protocol == "matrix" else None)
+                    wanted += protocols.expand(recipe, cell, args.protocol, targets, args.tasks)
     first = [protocols.zeroshot(cell) for cell in wanted]
     return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
 

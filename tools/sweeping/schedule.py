@@ -89,7 +89,9 @@ class Schedule:
 
 
 def _source(p: Planned) -> Path | None:
-    return p.cell.train_on.folder if p.cell.train_on else None
+    """The run that has to end before."""
+    before = p.cell.train_on or p.cell.start_from
+    return before.folder if before else None
 
 
 def _needs(p: Planned) -> set[str]:

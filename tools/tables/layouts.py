@@ -5,6 +5,8 @@ base2new: base, new and H of every dataset and method; H is the harmonic mean of
 is the harmonic mean of the averages, as in CoCoOp (Zhou et al., CVPR 2022), Table 1.
 robust: clean and attacked accuracies of each method x datasets.
 cross, dg: one method per line, the source and its targets; the average is over the targets, without the source.
+matrix: the dataset whose prompts training starts from x the dataset that is trained on.
+lodo: methods x domains of one dataset, each left out of training and tested.
 ablation: variants of one method x datasets; a recipe names them, or else their options do.
 """
 from __future__ import annotations
@@ -12,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tools.runs.cell import ZEROSHOT
-from tools.runs.protocols import TARGETS
+from tools.runs.protocols import LODO, MATRIX, TARGETS
 from tools.runs.published import variant_options
 
 from .grid import Grid, add, add_average, add_column_of_averages, add_gains, add_numbers, mean
 from .rows import Row, harmonic, harmonic_row, kind_of_transfer
 
-NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "robust", "ablation")
+NAMES = ("fewshot", "methods", "base2new", "cross", "dg", "robust", "lodo", "matrix", "ablation")
 UNDER = "@under_"                       # of tools.runs.protocols.attack_tag
 
 
@@ -26,7 +28,7 @@ def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
     """The tables of these names, or those that the rows make a table of."""
     makers: dict[str, Callable[[list[Row], bool], list[Grid]]] = {
         "fewshot": fewshot, "methods": methods, "base2new": base2new, "cross": _cross, "dg": _dg, "robust": robust,
-        "ablation": ablation}
+        "lodo": lodo, "matrix": matrix, "ablation": ablation}
     return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
 
 
@@ -36,6 +38,10 @@ def protocol_of(row: Row) -> str:
         return "robust"
     if row.classes:
         return "base2new"
+    if row.tag.startswith(LODO):
+        return "lodo"
+    if row.tag.startswith(MATRIX):
+        return "matrix"
     if row.source:
         return kind_of_transfer(row)
     return "ablation" if variant_options(row) else "fewshot"
@@ -155,6 +161,46 @@ def robust(rows: list[Row], asked: bool = True) -> list[Grid]:
                 add(grid, [names[key], f"under {tag}"], [of.get(d) for d in datasets])
         add_column_of_averages(grid, 1)
         grid.notes.append("under pgd-1-255-10: PGD of 10 steps on the whole model, within 1/255 of each pixel")
+        found.append(grid)
+    return found
+
+
+def lodo(rows: list[Row], asked: bool = True) -> list[Grid]:
+    """Per dataset and number of shots: methods x the domains that were left out."""
+    found, own = [], [row for row in rows if row.tag.startswith(LODO) and not row.classes]
+    names = method_names(own)
+    learned = [row for row in own if row.trainer != ZEROSHOT]
+    for (dataset, shots), here in _by(learned, lambda row: (row.dataset, row.shots)).items():
+        domains = list(dict.fromkeys(row.tag for row in here))
+        title = f"Each domain of {dataset} left out of training, {'all images' if shots is None else _shots(shots)}"
+        grid = Grid("lodo", title + _yamls(here), ["method", *(tag.removeprefix(LODO) for tag in domains)])
+        zero = [row for row in own if row.dataset == dataset and row.is_zero_shot_of(here[0])]
+        for key, line in _by([*zero, *here], method).items():
+            of = {row.tag: row for row in line}
+            add(grid, [names[key]], [of.get(tag) for tag in domains])
+        add_column_of_averages(grid, 1)
+        found.append(grid)
+    return found
+
+
+def matrix(rows: list[Row], asked: bool = True) -> list[Grid]:
+    """Per method and number of shots: sources x targets; a target that starts from itself is its own run."""
+    found, own = [], [row for row in rows if row.tag.startswith(MATRIX) and not row.classes]
+    names = method_names(own)
+    for (key, shots), here in _by(own, lambda row: (method(row), row.shots)).items():
+        plain = {row.dataset: row for row in rows if not row.tag and not row.classes and not row.source
+                 and row.shots == shots and method(row) == key}
+        targets, sources = _order(here), list(dict.fromkeys(row.tag.removeprefix(MATRIX) for row in here))
+        targets.sort(key=lambda target: sources.index(target) if target in sources else len(sources))
+        of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
+        amount = "all images" if shots is None else _shots(shots)
+        grid = Grid("matrix", f"{names[key]} trained on a target, from another dataset's prompts, {amount}"
+                    f"{_yamls(here)}", ["started from", *targets])
+        add(grid, ["nothing"], [plain.get(target) for target in targets])
+        for source in sources:
+            add(grid, [source], [plain.get(target) if source == target else of.get((source, target))
+                                 for target in targets])
+        add_column_of_averages(grid, 1)
         found.append(grid)
     return found
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from tools.runs.cell import ZEROSHOT
+
 from .formats import FLAG, rounded
 from .rows import Row, with_summaries
 
@@ -15,7 +17,7 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
     """The table and, below it, what is missing or looks wrong, the sources of published values and the run folders."""
     rows = with_summaries(rows)
     halves = any(row.classes for row in rows)
-    numbers = sorted({seed for row in rows if row.shots is not None for seed in row.seeds})
+    numbers = sorted({seed for row in rows if row.trainer != ZEROSHOT for seed in row.seeds})
     published = any(row.published is not None for row in rows)
     best = any(row.best_tests for row in rows)
     head = ["dataset", "shots", "trainer", "config", *(["classes"] if halves else []),
@@ -54,7 +56,7 @@ def short(path: Path) -> Path:
 
 
 def _seed(row: Row, seed: int, digits: int) -> str:
-    if row.shots is None:
+    if row.trainer == ZEROSHOT:
         return ""
     return _number(row.seeds.get(seed), digits) + FLAG * (seed in row.collapsed)
 

@@ -10,10 +10,15 @@ def only_classes(logits: Tensor, allowed: Tensor) -> Tensor:
     return logits.masked_fill(~allowed, -torch.inf)
 
 
+def of_own_task(task_of_class: Tensor, tasks: Tensor) -> Tensor:
+    """(B, C) bool: whether a class is of the image's own task."""
+    return task_of_class == tasks[:, None]
+
+
 def only_own_task(logits: Tensor, task_of_class: Tensor, tasks: Tensor) -> Tensor:
     """Logits (B, C) among the classes of each image's own task.
 
     Args:
         task_of_class: (C,) int64. tasks: (B,) int64, of the images.
     """
-    return only_classes(logits, task_of_class == tasks[:, None])
+    return only_classes(logits, of_own_task(task_of_class, tasks))

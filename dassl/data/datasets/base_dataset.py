@@ -49,13 +49,17 @@ class DatasetBase:
         train_x, train_u, val, test: labelled, unlabelled, validation and test images; absent ones are None or empty.
         num_classes: largest training label + 1. lab2cname: {label: class name}. classnames: by label.
         task: what is asked about its items.
-        test_domains: names of the test images' domains, by index; () where nobody names them.
+        test_domains, val_domains: names of the test and validation images' domains, by index; () where nobody names
+            them. Where there are some, an epoch is chosen by the mean of the domains' accuracies.
+        val_is: what the validation images are, for results.json.
         val_is_test: there are validation images, and they are the test images (CoOp's ImageNet).
     """
 
     dataset_dir, task = "", Task()
     domains: list[str] = []
     test_domains: Sequence[str] = ()
+    val_domains: Sequence[str] = ()
+    val_is = "the validation split"
 
     def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
                  val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):

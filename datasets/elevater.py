@@ -1,0 +1,159 @@
+"""ELEVATER's datasets: lists of images in zips, one registered name per card, each with the metric of its table."""
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.data.task import Task
+from dassl.utils import UserError
+
+from .benchmarks import DatasetNotFound
+from .cards import Archive
+from .check import MEANWHILE
+from .download import DownloadError, get
+from .elevater_cards import ADDRESS, CARDS, HOME, ElevaterCard
+from .few_shot import few_shot_splits
+
+_VAL_SHARE, _VAL_SEED = 0.2, 0
+
+
+class Elevater(DatasetBase):
+    """A dataset with a card, found under DATASET.ROOT or fetched.
+
+    Attributes:
+        card: its facts. labels_of: {path of an image: all of its labels}; several in VOC2007.
+    """
+
+    card: ElevaterCard
+    task = Task(evaluator="ElevaterMetric")
+
+    def __init__(self, cfg):
+        self.template = self.card.template
+        root = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or ".")))
+        self.folder = root / "classification" / self.card.folder
+        self._find_or_fetch()
+        self.labels_of: dict[str, tuple[int, ...]] = {}
+        names, splits = self._names(), [self._read(name) if name else None for name in self.card.lists]
+        splits = [None if rows is None else [Datum(path, labels[0], 0, names[labels[0]]) for path, labels in rows]
+                  for rows in splits]
+        train, val, test = splits
+        if val is None:
+            order = random.Random(_VAL_SEED).sample(train, len(train))
+            held = int(len(order) * _VAL_SHARE)
+            val, train = order[:held], order[held:]
+        super().__init__(*self._drawn(cfg, train, val, test))
+
+    def _drawn(self, cfg, train, val, test):
+        train, val, test = few_shot_splits(self, cfg, train, val, test)
+        return train, None, val, test
+
+    def truth(self, split: str) -> torch.Tensor:
+        """(N, C) 0 or 1: the labels of a split's images, in its order."""
+        items = getattr(self, split)
+        found = torch.zeros(len(items), self.num_classes)
+        for row, item in zip(found, items, strict=True):
+            row[[label for label in self.labels_of[item.impath] if label < self.num_classes]] = 1
+        return found
+
+    def _find_or_fetch(self) -> None:
+        card = self.card
+        lacking = [name for name in dict.fromkeys(filter(None, (*card.lists, card.labels))) if not self._has(name)]
+        lacking += [name for name in card.archives if not (self.folder / Path(name).stem).is_dir()
+                    and not self._has(name)]
+        if any(name.endswith(".json") for name in card.lists):
+            lacking = [name for name in lacking if name != card.labels]
+        if lacking:
+            try:
+                get([Archive(f"{ADDRESS}/{card.folder}/{name}", (name,), plain=True) for name in lacking], self.folder)
+            except DownloadError as error:
+                raise DatasetNotFound(
+                    f"{card.name} is not complete in {self.folder}: {', '.join(lacking)} "
+                    f"{'is' if len(lacking) == 1 else 'are'} missing. Downloading failed: {error}. The tool at {HOME} "
+                    f"fetches ELEVATER's datasets into DATASET.ROOT. {MEANWHILE}") from error
+        for name in card.archives:
+            _unpack(self.folder / name)
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def _names(self) -> list[str]:
+        first = self.folder / self.card.lists[0]
+        if first.suffix == ".json":
+            return [each["name"] for each in sorted(_json(first)["categories"], key=lambda each: each["id"])]
+        return [line.strip() for line in (self.folder / self.card.labels).read_text(encoding="utf-8").splitlines()
+                if line.strip()]
+
+    def _read(self, name: str) -> list[tuple[str, tuple[int, ...]]]:
+        """Path and labels of each image of a split.
+
+        Raises:
+            UserError: the list is damaged or empty.
+        """
+        path = self.folder / name
+        try:
+            rows = _coco(path) if path.suffix == ".json" else [
+                (line.rsplit(" ", 1)[0], tuple(int(label) for label in line.rsplit(" ", 1)[1].split(",")))
+                for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(f"{path} is no list of ELEVATER's ({type(error).__name__}: {error}). Delete it and fetch "
+                            "it again.") from error
+        if not rows:
+            raise UserError(f"{path} lists no images. Delete it and fetch it again.")
+        found = [(str(self.folder / _place(place)), labels) for place, labels in rows]
+        self.labels_of.update(found)
+        return found
+
+    @classmethod
+    def listed(cls, root: Path) -> list:
+        """Sizes, and what lies below `root`."""
+        card, folder = cls.card, root / "classification" / cls.card.folder
+        return [card.classes, card.train, card.val or "-", card.test,
+                "complete" if all((folder / name).is_file() for name in filter(None, card.lists)) else "not here"]
+
+
+def _place(text: str) -> Path:
+    """"train.zip@cat/1.jpg" -> train/cat/1.jpg."""
+    archive, at, inside = text.partition("@")
+    return Path(Path(archive).stem, inside) if at else Path(text)
+
+
+def _coco(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    content = _json(path)
+    number = {each["id"]: i for i, each in enumerate(sorted(content["categories"], key=lambda each: each["id"]))}
+    labels: dict = {}
+    for each in content["annotations"]:
+        labels.setdefault(each["image_id"], []).append(number[each["category_id"]])
+    return [(f"{each['zip_file']}@{each['file_name']}" if each.get("zip_file") else each["file_name"],
+             tuple(labels[each["id"]])) for each in content["images"]]
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _unpack(archive: Path) -> None:
+    """Into a folder of the same name beside it, which appears whole or not at all."""
+    target = archive.with_suffix("")
+    if target.is_dir():
+        return
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=archive.parent))
+    try:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(part)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"{archive} is no whole zip ({error}). Delete it, and it is fetched again.") from error
+    part.chmod(0o755)
+    part.rename(target)
+
+
+for _card in CARDS.values():
+    DATASET_REGISTRY.register()(type(_card.name, (Elevater,), {
+        "card": _card, "dataset_dir": f"classification/{_card.folder}", "__module__": __name__,
+        "__doc__": f"{_card.name}: {_card.classes} classes, {_card.test:,} test images."}))

@@ -1,0 +1,48 @@
+"""ELEVATER's search: for each learning rate the weight decay is sought coarsely over powers, then ever more finely.
+
+Source: ELEVATER (Li et al., NeurIPS 2022), Computer-Vision-in-the-Wild/Elevater_Toolkit_IC,
+vision_benchmark/evaluation/full_model_finetune.py: rates 1e-6 to 1e-1, decays 1e-6 to 1e6 in 97 steps; 7 of them first,
+then neighbours of the best at distances 8, 4, 2 and 1. Its first version took the lower neighbour for both; this
+takes each, as its later one does.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RATE, DECAY = "OPTIM.LR", "OPTIM.WEIGHT_DECAY"
+RATES, STEPS, COARSE = 6, 97, 16
+SHOTS, SEEDS = (5, 20, 50, None), (0, 1, 2)
+
+
+def rate(number: int) -> float:
+    return 10.0 ** (number - 6)
+
+
+def decay(number: int) -> float:
+    return 10.0 ** (-6 + number / 8)
+
+
+def wanted(scores: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Points (number of the rate, number of the decay) whose scores the search needs next; [] where it has ended.
+
+    Args:
+        scores: of the points that have one; higher is better, and of equals the first that was met counts.
+    """
+    return [point for number in range(RATES) for point in _of_rate(number, scores)]
+
+
+def _of_rate(number: int, scores: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
+    coarse = [(number, step) for step in range(0, STEPS, COARSE)]
+    if missing := [point for point in coarse if point not in scores]:
+        return missing
+    best, span = max(coarse, key=scores.__getitem__)[1], 8
+    while span:
+        beside = [(number, step) for step in dict.fromkeys((max(best - span, 0), min(best + span, STEPS - 1)))
+                  if step != best]
+        if missing := [point for point in beside if point not in scores]:
+            return missing
+        for point in beside:
+            if scores[point] > scores[number, best]:
+                best = point[1]
+        span //= 2
+    return []

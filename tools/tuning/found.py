@@ -1,0 +1,125 @@
+"""What a search found: the best settings as a recipe and as a config, a table of all trials, and their history."""
+from __future__ import annotations
+
+import ast
+import contextlib
+import csv
+from pathlib import Path
+
+import yaml
+
+from tools.runs.cell import CONFIGS, EPOCHS, Cell, RecipeError
+from tools.tuning.space import Range
+from tools.tuning.study import counted
+from tools.tuning.trials import SPLIT
+
+RECIPE, CONFIG, TABLE, FIGURE = "best.yaml", "best_config.yaml", "trials.csv", "history.png"
+
+
+def rows(study, ranges: list[Range]) -> list[list]:
+    """Number, settings, validation accuracy or "-", state and validations of each trial; the best first."""
+    trials = sorted(counted(study), key=lambda trial: (trial.value is None or trial.state.name != "COMPLETE",
+                                                       -(trial.value or 0), trial.number))
+    states = {"COMPLETE": "finished", "PRUNED": "ended early", "FAIL": "failed", "RUNNING": "running"}
+    return [[trial.number + 1, *(each.text(trial.params[each.key]) for each in ranges),
+             f"{trial.value:.1f}" if trial.state.name == "COMPLETE" else "-", states[trial.state.name],
+             max(trial.intermediate_values, default="-")] for trial in trials]
+
+
+def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int]) -> str:
+    """Write the four files; returns what the console shows.
+
+    Raises:
+        RecipeError: no trial has finished.
+    """
+    from tabulate import tabulate
+
+    lines = rows(study, ranges)
+    if not any(line[-2] == "finished" for line in lines):
+        raise RecipeError(f"None of the {len(lines)} trials has finished, so there are no best settings. The logs in "
+                          f"{folder / 'runs'} say why; a narrower range may help.")
+    best = {each.key: yaml.safe_load(each.text(study.best_params[each.key])) for each in ranges}
+    best = {key: float(value) if _is_number(value) else value for key, value in best.items()}
+    head = ["trial", *(each.key for each in ranges), "validation accuracy", "state", "last validated epoch"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / TABLE, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([head, *lines])
+    _dump(folder / RECIPE, recipe(cell, best, seeds), f"The best of {len(lines)} trials on {cell.dataset}: "
+          f"{study.best_value:.1f} % on validation images, chosen on these.")
+    _dump(folder / CONFIG, config(cell, best), f"{cell.config_file.name} with the same settings, for --config-file.")
+    _history(study, folder / FIGURE)
+    return tabulate(lines, headers=head, disable_numparse=True)
+
+
+def recipe(cell: Cell, best: dict, seeds: list[int]) -> dict:
+    """The content of a recipe with these settings, for the cell's dataset and number of shots."""
+    opts = {key: value for key, value in {**cell.opts, **best}.items() if key not in (EPOCHS, SPLIT)}
+    epochs = int(best.get(EPOCHS, cell.max_epoch) or 0)
+    row = {"opts": opts, **({"epochs": epochs} if epochs else {})}
+    path = cell.config_file.absolute()
+    ours = path.parent == CONFIGS / "trainers" / cell.trainer
+    return {"trainer": cell.trainer, "config": path.stem if ours else str(path), "seeds": seeds,
+            "shots": [cell.shots or 16], "default": row,
+            "datasets": {} if cell.own else {cell.dataset: {**row, "opts": dict(opts)}}}
+
+
+def config(cell: Cell, best: dict) -> dict:
+    """The trainer yaml's content with all options of the cell and these settings."""
+    content = yaml.safe_load(cell.config_file.read_text(encoding="utf-8")) or {}
+    for key, value in {**cell.opts, **best}.items():
+        if key == SPLIT:
+            continue
+        node, (*sections, name) = content, key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = _decoded(value)
+    return content
+
+
+def _decoded(value):
+    """An option's text as the config takes it: a number, a tuple ..., or a word."""
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_number(value) -> bool:
+    if isinstance(value, str):              # yaml takes 1e-05 for a word
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, float)
+
+
+def _dump(path: Path, content: dict, remark: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(f"# {remark}\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
+    part.replace(path)
+
+
+def _history(study, path: Path) -> None:
+    """Each trial's accuracy in the order of the trials, and the best so far."""
+    from tools.plotting.style import THEMES, context, save, sheet
+
+    theme = THEMES["light"]
+    done = [trial for trial in counted(study) if trial.state.name == "COMPLETE"]
+    early = [trial for trial in counted(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
+    with context(theme):
+        figure = sheet(theme, 6.4, 3.6)
+        axes = figure.subplots()
+        first, second = theme.colours(2)
+        numbers, values = [trial.number + 1 for trial in done], [trial.value for trial in done]
+        best = [max(values[:i + 1]) for i in range(len(values))]
+        axes.step(numbers, best, where="post", color=second, label="best so far")
+        axes.scatter(numbers, values, color=first, label="finished", zorder=3)
+        if early:
+            axes.scatter([trial.number + 1 for trial in early], [max(trial.intermediate_values.items())[1]
+                                                                 for trial in early],
+                         color=first, marker="x", label="ended early")
+        axes.set(xlabel="trial", ylabel="validation accuracy (%)")
+        axes.legend()
+        save(figure, path)
