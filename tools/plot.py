@@ -112,7 +112,7 @@ def the_run(args: argparse.Namespace):
 
 
 def main(args: argparse.Namespace) -> Path:
-    """Draw one figure and write it; returns its file. Raises UserError for what the user can mend."""
+    """Draw one figure and write it; returns its file. Raises UserError."""
     from dassl.utils import UserError
     from tools import train
 
@@ -150,7 +150,7 @@ def main(args: argparse.Namespace) -> Path:
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for what the user can mend, or 130 for Ctrl-C."""
+    """The command line. Returns 0, 2 for a user error, or 130 for Ctrl-C."""
     p = parser()
     args, unknown = p.parse_known_args(argv)
     if unknown:                     # the figure's own parser knows which flags are near

@@ -63,7 +63,7 @@ def as_list(images) -> list:
     try:
         return list(images)
     except TypeError:
-        raise UserError("Images are paths, PIL images or NumPy arrays, or an iterable of these; got "
+        raise UserError("Images must be paths, PIL images or NumPy arrays, or an iterable of these, got "
                         f"{type(images).__name__}.") from None
 
 
