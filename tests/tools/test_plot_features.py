@@ -66,17 +66,6 @@ def test_what_too_few_classes_or_images_do_not_tell_is_none():
     assert measure(torch.eye(3), torch.tensor([0, 0, 0]), torch.eye(3))["image_between"] is None
 
 
-def test_compact_classes_and_spread_texts_score_better():
-    rng = torch.Generator().manual_seed(0)
-    centres, noise = F.normalize(torch.randn(4, 8, generator=rng), dim=1), torch.randn(40, 8, generator=rng)
-    labels = torch.arange(4).repeat_interleave(10)
-    tight, wide = (measure(F.normalize(centres[labels] + s * noise, dim=1), labels, torch.eye(8)[:4])
-                   for s in (0.05, 0.3))
-    assert tight["image_within"] < wide["image_within"] and tight["image_ratio"] > wide["image_ratio"]
-    huddled = F.normalize(torch.eye(8)[:4] + 3, dim=1)
-    assert measure(centres, torch.arange(4), huddled)["text_uniformity"] > tight["text_uniformity"]
-
-
 def test_before_is_zero_shot_clip_and_after_is_what_the_run_tests_with(run_of, make_cfg, tmp_path):
     folder = run_of("DAPT")
     found = features.read(Run(folder), (), 24, 100)
@@ -200,18 +189,6 @@ def test_a_draw_of_images_is_even_over_classes_and_always_the_same():
     drawn = features.draw_images(source, [2, 0], 5)
     assert [item.label for item in drawn] == [2] * 5 + [0] * 5
     assert drawn == features.draw_images(source, [2, 0], 5) and len({item.place for item in drawn}) == 10
-
-
-def test_many_classes_with_long_names_can_be_read(run_of, monkeypatch):
-    run = run_of("CoOp")
-    found = embeddings.find(Run(run))
-    names = [f"{c} BMW Silverado 2500HD Regular Cab, 漢字" for c in range(40)]
-    rng = torch.Generator().manual_seed(0)
-    sides = [features.Features(F.normalize(torch.randn(48, 8, generator=rng), dim=1),
-                               F.normalize(torch.randn(40, 8, generator=rng), dim=1)) for _ in range(2)]
-    many = features.BeforeAndAfter(*sides, torch.arange(24).repeat(2), names, list(range(24)), found.split)
-    monkeypatch.setattr(embeddings, "find", lambda *args: many)
-    legible(figure("embeddings", run))
 
 
 def vocabulary(make_run, ctx, **options):

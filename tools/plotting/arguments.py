@@ -12,7 +12,7 @@ FIGURES = {
     "curves": ("training curves of a run; of a folder of results, accuracy against shots", f"run folder, or {OF_MANY}"),
     "confusion": ("confusion matrix, in images, and the most frequent mistakes", OF_A_RUN),
     "reliability": ("reliability diagram and calibration error, from predictions.csv", OF_A_RUN),
-    "embeddings": ("images and class texts on a map (t-SNE), zero-shot beside trained, with uniformity and "
+    "embeddings": ("images and class texts on a map (t-SNE), zero-shot and trained, with uniformity and "
                    "compactness", OF_A_RUN),
     "words": ("vocabulary words nearest to a learned context (CoOp, CoCoOp, DAPT); also prints the table", OF_A_RUN),
     "tasks": ("accuracy on each task after each, of a run whose classes arrived one after the other", OF_A_RUN),

@@ -41,7 +41,7 @@ def read(run: Run) -> dict[str, Curve]:
     """Curves by name, "train/loss" or "test/accuracy": from TensorBoard's files, or else from log.txt.
 
     Raises:
-        UserError: neither tells of a training.
+        UserError: neither has one.
     """
     lines = [match.groups() for path in sorted(run.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
              for match in map(_BATCH.match, path.read_text(encoding="utf-8", errors="replace").splitlines()) if match]
@@ -90,7 +90,7 @@ def _by_size(terms: dict[str, Curve]) -> tuple[dict[str, Curve], dict[str, Curve
 
 
 def _panel(ax: Axes, found: dict[str, Curve], theme: Theme) -> None:
-    """The curves; beside them their names with their last values."""
+    """The curves; next to them their names with their last values."""
     ax.grid(axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))

@@ -1,4 +1,4 @@
-"""Images and class texts on a map, zero-shot beside trained, with how far texts spread and classes stay compact."""
+"""Images and class texts on a map, zero-shot and trained, with how far texts spread and classes stay compact."""
 from __future__ import annotations
 
 import json
@@ -50,9 +50,9 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAG
 def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeAndAfter:
     """What is drawn; for several themes it is computed once."""
     if len(classes) > MOST_CLASSES:
-        raise UserError(f"embeddings tells up to {MOST_CLASSES} classes apart; got {len(classes)}. Name fewer.")
+        raise UserError(f"embeddings can tell at most {MOST_CLASSES} classes apart, got {len(classes)}. Name fewer.")
     if images < 1:
-        raise UserError(f"--images takes 1 or more; got {images}.")
+        raise UserError(f"--images must be at least 1, got {images}.")
     return read(run, classes, MOST_CLASSES, images)
 
 
@@ -72,7 +72,7 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
         ax.set(gid=key, title=name if theme.paper else f"{key.capitalize()}: {name}", xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
         _map(ax, positions, found, looks, theme)
-        if not theme.paper:                         # they stand in the file beside the figure
+        if not theme.paper:                         # they are in the file next to the figure
             for i, (number, words, note) in enumerate(NUMBERS):
                 for x, text, look in ((0, words, {"color": theme.muted}), (0.54, _number(values[key][number]), {
                         "ha": "right", "weight": "bold"}), (0.57, note, {"color": theme.muted, "size": theme.small})):
@@ -136,7 +136,7 @@ def _explain(found: BeforeAndAfter, keep_gap: bool) -> list[str]:
     count, C = len(found.labels), len(found.classnames)
     which = f"all {C} classes" if len(found.shown) == C else f"{len(found.shown)} of {C} classes"
     lines = [f"t-SNE of {count} images of the {found.split} split, {which}: small marks are images, large ones the "
-             "texts of their classes." + (not keep_gap) * " Images and texts are laid over each other by their means."]
+             "texts of their classes." + (not keep_gap) * " Their means are aligned."]
     if found.after.notes:
         lines.append(f"After: {'; '.join(found.after.notes)}.")
     return lines

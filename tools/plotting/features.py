@@ -115,7 +115,7 @@ def trained(run: Run, trainer: TrainerX, items: list) -> Features:
 
 
 def _gives_none(run: Run) -> str:
-    return (f"embeddings draws features of images beside those of class texts; {run.folder} is a run of "
+    return (f"embeddings draws features of images and of class texts; {run.folder} is a run of "
             f"{run.trainer}, which is not tested by a PromptedModel that gives both, or learns at test time. Draw it "
             "with another figure: tools/plot.py --help.")
 

@@ -142,7 +142,7 @@ def _panel(ax: Axes, own: pd.DataFrame, looks: dict[str, dict], theme: Theme, in
                             color=look["color"], linewidth=0, gid=f"{name} band")
     ticks = sorted({0, *own[~own.published].shots})
     ax.set_xticks(ticks)
-    for label, tick in zip(ax.get_xticklabels(), ticks):                    # 1 and 2 stand close to 0
+    for label, tick in zip(ax.get_xticklabels(), ticks):                    # 1 and 2 are close to 0
         label.set_visible(tick == 0 or not any(tick < other < tick + LABEL / inches * ticks[-1] for other in ticks))
     ax.set_xlim(-0.03 * ticks[-1], 1.04 * ticks[-1])
     ax.margins(y=0.12)

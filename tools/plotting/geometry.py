@@ -48,7 +48,7 @@ def measure(images: Tensor, labels: Tensor, texts: Tensor) -> dict[str, float | 
 def compactness(images: Tensor, labels: Tensor) -> tuple[float | None, float | None]:
     """Mean distance of an image to the mean of its class, and mean distance between two class means.
 
-    A class of one image is its own mean and tells nothing of compactness; it is left out of the first number.
+    A class of one image is its own mean, so it is left out of the first number.
 
     Args:
         images: (N, D). labels: (N,).

@@ -1,6 +1,6 @@
-"""How every figure looks, on a screen and in a paper: colours, letters, marks, and where titles stand.
+"""How every figure looks, on a screen and in a paper: colours, letters, marks and titles.
 
-Layout is matplotlib's (constrained); titles stand above the figure, and saving makes room for them.
+Layout is matplotlib's (constrained); titles are above the figure, and saving makes room for them.
 Source: the palette is Okabe & Ito's (Color Universal Design, 2008), lightened where the page is dark; in a paper its
 hues are ordered and darkened so that they differ in lightness too.
 """

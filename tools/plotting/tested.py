@@ -16,7 +16,7 @@ def rebuild(run: Run, exact: bool = False) -> TrainerX:
     """
     learned = run.learned_in
     if learned is run and run.epoch is not None:
-        _ = run.checkpoint                      # tells in our words what is missing
+        _ = run.checkpoint                      # raises with the reason where it is missing
     trainer = build_trainer(_in_float32(run.cfg) if exact else run.cfg)
     trainer.load_model(str(learned.folder), learned.epoch)
     trainer.set_model_mode("eval")

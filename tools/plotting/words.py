@@ -5,11 +5,11 @@ interpret_prompt.py.
 """
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -92,7 +92,7 @@ def learned_context(run: Run) -> Tensor:
     Raises:
         UserError: there is none.
     """
-    _ = run.checkpoint                          # tells why, where there is none
+    _ = run.checkpoint                          # raises where there is none
     for key in ("ctx", "txt_ctx", "text.ctx"):
         if run.holds(key):
             return run.learned[key].float()
@@ -144,14 +144,11 @@ def as_text(found: Found, run: Run) -> str:
 
 def write_csv(found: Found, path: Path) -> None:
     """One row for each context word and rank."""
+    rows = [(context.name, i, rank, word.text, int(word.whole), word.token, word.distance) for context in found.contexts
+            for i, row in enumerate(context.nearest, 1) for rank, word in enumerate(row, 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow(["context", "position", "rank", "word", "whole_word", "token", "distance"])
-        for context in found.contexts:
-            for i, row in enumerate(context.nearest, 1):
-                out.writerows([context.name, i, rank, word.text, int(word.whole), word.token, f"{word.distance:.6f}"]
-                              for rank, word in enumerate(row, 1))
+    pd.DataFrame(rows, columns=["context", "position", "rank", "word", "whole_word", "token", "distance"]).to_csv(
+        path, index=False, float_format="%.6f")
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> Figure:
@@ -209,7 +206,7 @@ def class_specific(run: Run) -> bool:
 
 
 def scale(found: Found) -> str:
-    """What the distances are, beside one that says something."""
+    """What the distances are, and one to compare them with."""
     return ("Euclidean distance between token embeddings; typical nearest-neighbour distance between vocabulary "
             f"words: {found.usual:.3f}. A trailing - marks a word piece.")
 

@@ -9,7 +9,7 @@ from dassl.utils.tools import to_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")     # of several pictures the first counts
 MAX_BYTES = 20 * 2 ** 20
-MAX_PIXELS = 50_000_000                                 # told by the file's head, before anything is unpacked
+MAX_PIXELS = 50_000_000                                 # read from the file's head, before anything is unpacked
 
 
 class Refused(Exception):

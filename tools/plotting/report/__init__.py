@@ -1,4 +1,4 @@
-"""One page of a folder of results: a single HTML file that needs no network and nothing beside it."""
+"""One page of a folder of results: a single HTML file that needs no network and no other file."""
 from __future__ import annotations
 
 import datetime

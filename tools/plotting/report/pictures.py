@@ -35,7 +35,8 @@ def picture(draw: Callable[[Theme], Figure], alt: str, header: Sequence[str] = (
         header: texts of `style.header`, by gid, that the page says itself.
     """
     uris, box = {}, None
-    for name, theme in THEMES.items():
+    for name in ("light", "dark"):
+        theme = THEMES[name]
         with context(theme), matplotlib.rc_context({"svg.hashsalt": alt}):
             figure = draw(theme)
             for text in [text for text in figure.texts if text.get_gid() in header]:

@@ -123,7 +123,7 @@ def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
         cells = [_number(before), _number(after), _number(change, signed=True), Cell(MEANINGS[key])]
         table.lines.append(([name], cells, "measured"))
     drawn = picture(lambda theme: embeddings.draw_found(found, run, theme, places=places),
-                    f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP beside "
+                    f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP next to "
                     f"{run.trainer}. The table below has the measurements.", HEADER)
     return drawn, [table]
 

@@ -62,7 +62,7 @@ class Unfinished:
 
 
 def of_grid(grid: Grid) -> Table:
-    """A paper's table; where lines are methods, the best of each column stands out."""
+    """A paper's table; where lines are methods, the best of each column is bold."""
     labels = len(grid.lines[0].labels)
     best = {}
     if grid.head[0] in ("method", "variant"):
