@@ -35,6 +35,8 @@ EXTRAS = {
     "onnx": ONNX,                                   # tools/export.py
     "share": ["huggingface_hub>=0.24"],             # tools/share.py with the hub
     "cluster": CLUSTER,                             # tools/sweep.py --launcher
+    "wandb": ["wandb>=0.16"],                       # TRAIN.TRACKERS wandb
+    "mlflow": ["mlflow>=2.9"],                      # TRAIN.TRACKERS mlflow
 }
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from dassl.utils.meters import MetricMeter
 from .hooks import Hook, parallel
 from .hooks.autosave import Autosave
 from .hooks.domains import Domains
+from .hooks.logits import SaveLogits
 from .hooks.on_nan import OnNaN
 from .hooks.progress import Progress
 from .hooks.record import Record
 from .hooks.scalars import Curves, Scalars
+from .hooks.trackers import Trackers
 from .step import StepMethods
 from .streams import random_streams, set_random_streams
 
@@ -46,8 +48,8 @@ class TrainerBase(StepMethods):
         super().__init__()
         self._writer, self.recorded = None, {}
         self.on_nan, self.autosave, self.domains = OnNaN(), Autosave(), Domains()
-        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), self.domains,
-                                  Record()]
+        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), Trackers(),
+                                  self.domains, SaveLogits(), Record()]
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
