@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
-from tools.runs.cell import dataset_names  # noqa: E402
+from tools.runs.by_hand import dataset_names  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
 OWN = "ImageDir"

@@ -1,8 +1,8 @@
 """Run the cells of a recipe that are not finished, each as a plain tools/train.py would, and end with the table.
 
 A cell is finished when its results.json says so and inputs.json beside it names the settings that would be used now;
-a folder alone proves nothing. Options of the user are part of the folder's name, so results never replace those of
-other options. Imports nothing heavy: a finished sweep shows its table at once.
+a folder alone proves nothing. Options that can change a result are part of the folder's name, so no result replaces one
+of other options. Imports nothing heavy: a finished sweep shows its table at once.
 For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> the plan as text; exit codes as `main`.
 """
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
-from tools.sweeping.plan import other_settings, outline, plan, rows, split_options  # noqa: E402
+from tools.sweeping.plan import default_folder, other_settings, outline, plan, rows, split_options, to_do  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
 
 __all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
@@ -95,9 +95,9 @@ def main(argv: list[str] | None = None) -> int:
         flags, options = split_options(sys.argv[1:] if argv is None else argv)
         args = parser().parse_args(flags)
         cluster.check(args)
-        data, output = (given or _default(name) for given, name in ((args.data, "data"), (args.output, "output")))
+        data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
         planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
-        todo = _to_do(planned, args.force)
+        todo = to_do(planned, args.force)
         places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
     except RecipeError as error:
         print(error, file=sys.stderr)
@@ -138,23 +138,8 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.code
 
 
-def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
-    """What is not finished, and what tests a run that is made anew."""
-    todo, anew = [], set()
-    for p in planned:
-        if force or p.state != "finished" or (p.cell.train_on and p.cell.train_on.folder in anew):
-            todo.append(p)
-            anew.add(p.cell.folder)
-    return todo
-
-
 def _leave(number: int, _frame) -> None:
     sys.exit(128 + number)
-
-
-def _default(name: str) -> str:
-    """A folder of the checkout, named as short as can be from here."""
-    return name if Path.cwd() == ROOT else str(ROOT / name)
 
 
 if __name__ == "__main__":

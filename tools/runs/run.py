@@ -57,12 +57,19 @@ class Run(RunFolder):
         return self.settings["DATASET"]["NAME"]
 
     @property
+    def dataset_name(self) -> str:
+        """As tables call it: digits_lowcontrast, or the name of the folder of one's own images."""
+        own = Path(self.settings["DATASET"].get("DIR") or "")
+        name = self.cell.dataset or self.dataset
+        return own.stem if name == "ImageDir" and own.name else name
+
+    @property
     def summary(self) -> str:
         """Trainer, dataset, shots, seed, accuracy and backbone in one line."""
         shots, accuracy = self.settings["DATASET"]["NUM_SHOTS"], self.metrics.get("accuracy")
         shots = "all training images" if shots < 1 else f"{shots} shot{'s' * (shots > 1)}"
         result = "no result yet" if accuracy is None else f"{accuracy:.1f} % on the {self.record['split']} split"
-        return "  ·  ".join([f"{self.trainer} on {self.dataset}", shots, f"seed {self.settings['SEED']}", result,
+        return "  ·  ".join([f"{self.trainer} on {self.dataset_name}", shots, f"seed {self.settings['SEED']}", result,
                              f"CLIP {self.settings['MODEL']['BACKBONE']['NAME']}"])
 
     @cached_property
