@@ -50,6 +50,8 @@ EXTRAS = {
     "tune": TUNE,                                   # tools/tune.py
     "cluster": CLUSTER,                             # tools/sweep.py --launcher
     "docs": ["mkdocs-material>=9.5"],               # mkdocs build --strict
+    "wandb": ["wandb>=0.16"],                       # TRAIN.TRACKERS wandb
+    "mlflow": ["mlflow>=2.9"],                      # TRAIN.TRACKERS mlflow
 }
 
 

@@ -15,7 +15,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
-from tools.runs.cell import dataset_names, domains_of  # noqa: E402
+from tools.runs.by_hand import dataset_names  # noqa: E402
+from tools.runs.cell import domains_of  # noqa: E402
 from tools.runs.checkout import default_folder  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"

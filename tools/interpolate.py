@@ -110,7 +110,7 @@ def weights_of(learner) -> dict:
 
 
 def stem_of(registered: str) -> str:
-    from tools.runs.cell import dataset_names
+    from tools.runs.by_hand import dataset_names
 
     return next((stem for stem, name in dataset_names().items() if name == registered), registered)
 
@@ -118,7 +118,8 @@ def stem_of(registered: str) -> str:
 def target_cfg(run, name: str):
     """The run's config on another dataset. Raises UserError for an unknown one."""
     from dassl.utils import UserError, nearest
-    from tools.runs.cell import RecipeError, corrupted, dataset_names, plain
+    from tools.runs.by_hand import dataset_names
+    from tools.runs.cell import RecipeError, corrupted, plain
 
     known = dataset_names()
     if plain(name) not in known:

@@ -1,8 +1,8 @@
 """Run the cells of a recipe that are not finished, each as a plain tools/train.py would, and end with the table.
 
 A cell is finished when its results.json says so and inputs.json beside it names the settings that would be used now;
-a folder alone proves nothing. Options of the user are part of the folder's name, so results never replace those of
-other options. Imports nothing heavy: a finished sweep shows its table at once.
+a folder alone proves nothing. Options that can change a result are part of the folder's name, so no result replaces one
+of other options. Imports nothing heavy: a finished sweep shows its table at once.
 For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> the plan as text; exit codes as `main`.
 """
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
-from tools.sweeping.plan import other_settings, outline, plan, rows, settings_error, split_options  # noqa: E402
+from tools.sweeping.plan import other_settings, outline, plan, rows, settings_error, split_options, to_do  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
 
 __all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         cluster.check(args)
         data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
         planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
-        todo = _to_do(planned, args.force)
+        todo = to_do(planned, args.force)
         places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
     except RecipeError as error:
         print(error, file=sys.stderr)
@@ -152,17 +152,6 @@ def main(argv: list[str] | None = None) -> int:
     if words := report(outcome):
         print(f"\n{words}", file=sys.stderr if outcome.code == 2 else sys.stdout)
     return outcome.code
-
-
-def _to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
-    """What is not finished, and what tests a run that is rerun."""
-    todo, anew = [], set()
-    for p in planned:
-        before = p.cell.train_on or p.cell.start_from
-        if force or p.state != "finished" or (before and before.folder in anew):
-            todo.append(p)
-            anew.add(p.cell.folder)
-    return todo
 
 
 def _leave(number: int, _frame) -> None:

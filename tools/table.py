@@ -1,6 +1,7 @@
 """The papers' tables from finished runs, with spread over seeds, what is missing, and the published values beside.
 
 Runs are found by their results.json, in any folder. Tables:
+  shots     methods x shots, a block per dataset, averages
   fewshot   datasets x shots, one per method          base2new  base and new classes and their harmonic mean
   methods   methods x datasets, one per shots         cross     trained once, tested on other datasets
   ablation  variants of one method                    dg        trained once, tested on shifted copies
@@ -26,11 +27,11 @@ from tools.tables import formats, layouts  # noqa: E402
 from tools.tables.found import scan  # noqa: E402
 from tools.tables.listing import listing, short  # noqa: E402
 from tools.tables.rows import Row, in_order, row_of  # noqa: E402
-from tools.tables.select import RUNS, select, write  # noqa: E402
+from tools.tables.select import RUNS, select, write, write_runs  # noqa: E402
 
 __all__ = ["Row", "in_order", "main", "render", "row_of", "scan", "select", "short"]
 
-FORMATS = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
+FORMATS = {"text": ".txt", "markdown": ".md", "html": ".html", "latex": ".tex", "csv": ".csv", "json": ".json"}
 ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
 
 
@@ -42,16 +43,18 @@ def parser() -> argparse.ArgumentParser:
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all but runs that there are runs for)")
     p.add_argument("--recipe", nargs="+", default=[], metavar="FILE",
                    help="recipes of your own, whose published values and variants count too")
-    p.add_argument("--trainers", nargs="+", metavar="NAME", help="only these methods")
-    p.add_argument("--datasets", nargs="+", metavar="NAME", help="only these datasets, in this order")
+    p.add_argument("--trainers", "--trainer", nargs="+", metavar="NAME", help="only these methods, in this order")
+    p.add_argument("--datasets", "--dataset", nargs="+", metavar="NAME", help="only these datasets, in this order")
     p.add_argument("--configs", nargs="+", metavar="TEXT", help="only rows whose config contains one of these texts")
     p.add_argument("--shots", nargs="+", type=int, help="only these; what needs no shots stays")
     p.add_argument("--seeds", nargs="+", type=int, help="only these, and each row should have them all")
     p.add_argument("--format", choices=list(FORMATS), type=lambda name: ALIASES.get(name, name),
                    help="default: by the name of --output, else text")
+    p.add_argument("--long", choices=["csv"], help="a line per run instead of tables, with a column for every fact")
     p.add_argument("--output", dest="file", metavar="FILE", help="write there; the folder is made")
     p.add_argument("--digits", type=command.number(0), default=1, metavar="N",
                    help="behind the point; csv and json are not rounded (default: 1)")
+    p.add_argument("--no-published", action="store_true", help="without published values and the differences from them")
     p.add_argument("--standalone", action="store_true", help="LaTeX as a document of its own")
     return p
 
@@ -73,13 +76,15 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, or 2 for a user error."""
     args = parser().parse_args(argv)
     try:
-        args.format = args.format or _format_of(args.file)
-        rows = scan(*_folders(args.output), recipes=tuple(map(load_recipe, args.recipe)))
+        args.format = args.long or args.format or _format_of(args.file)
+        recipes = tuple(map(load_recipe, args.recipe))
+        rows = scan(*_folders(args.output), recipes=recipes)
         if not any(row.found for row in rows):
             raise RecipeError(f"No finished run (a results.json with an accuracy) below "
                               f"{', '.join(os.path.abspath(f) for f in args.output)}. "
                               "Name the folder that was given as OUTPUT.")
-        text = write(select(rows, args), args)
+        rows = select(rows, args)
+        text = write_runs(rows, recipes) if args.long else write(rows, args)
         if args.file:
             path = Path(args.file)
             try:

@@ -113,6 +113,7 @@ def get_cfg_default() -> CN:
     c = cfg.TRAIN = CN()
     c.CHECKPOINT_FREQ = 0                   # epochs between checkpoints; 0 saves the last only
     c.PRINT_FREQ = 10                       # batches between lines in log.txt
+    c.TRACKERS = ""                         # "wandb", "mlflow" or "wandb,mlflow", beside TensorBoard's files
     c.STREAMS = "images"                    # "images": each has a seed of its own; "dassl": draws as Dassl 0.6.3 does
     c.COUNT_ITER = "train_x"                # loader that an epoch runs through: train_x, train_u or smaller_one
 
@@ -120,6 +121,7 @@ def get_cfg_default() -> CN:
     c.EVALUATOR = "Classification"
     c.PER_CLASS_RESULT = False
     c.COMPUTE_CMAT = False                  # save the confusion matrix as cmat.pt
+    c.SAVE_LOGITS = False                   # save logits, features, labels and paths as logits.npz
     c.NO_TEST = False                       # skip the test after training
     c.SPLIT = "test"                        # "test" or "val"
     c.FINAL_MODEL = "last_step"             # "last_step", or "best_val": chosen on the validation split

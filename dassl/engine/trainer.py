@@ -30,7 +30,7 @@ from dassl.utils.tools import count_num_param, mkdir_if_missing
 from dassl.utils.torchtools import load_initial_weights
 
 from . import answering, plan, selection
-from .hooks import parallel
+from .hooks import parallel, trackers
 from .hooks.record import dataset_of
 from .hooks.stages import tasks_of
 from .simple_net import SimpleNet
@@ -70,6 +70,7 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         self.time_start, self._started = time.time(), time.monotonic()
         selection.check_choices(self, SimpleTrainer)
         self.on_nan.policy(self)
+        trackers.names_of(cfg.TRAIN.get("TRACKERS", ""))
         with distributed.first_then_others():
             self.build_data_loader()
             self.stages.divide(self)

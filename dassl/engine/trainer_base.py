@@ -9,11 +9,13 @@ from dassl.utils.meters import MetricMeter
 from .hooks import Hook, parallel
 from .hooks.autosave import Autosave
 from .hooks.domains import Domains
+from .hooks.logits import SaveLogits
 from .hooks.on_nan import OnNaN
 from .hooks.progress import Progress
 from .hooks.record import Record
 from .hooks.scalars import Curves, Scalars
 from .hooks.stages import Stages
+from .hooks.trackers import Trackers
 from .step import StepMethods
 from .streams import random_streams, set_random_streams
 
@@ -47,8 +49,8 @@ class TrainerBase(StepMethods):
         super().__init__()
         self._writer, self.recorded = None, {}
         self.on_nan, self.autosave, self.domains, self.stages = OnNaN(), Autosave(), Domains(), Stages()
-        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), self.domains,
-                                  self.stages, Record()]
+        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), Trackers(),
+                                  self.domains, self.stages, SaveLogits(), Record()]
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""

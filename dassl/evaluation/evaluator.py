@@ -1,9 +1,10 @@
-"""Accuracy, error, macro-F1, calibration, accuracy per class and the confusion matrix of one pass over a split."""
+"""Accuracy, top-5, macro-F1, calibration, accuracy per class and the confusion matrix of one pass over a split."""
 from __future__ import annotations
 
 import logging
 import os.path as osp
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -17,8 +18,17 @@ from .build import EVALUATOR_REGISTRY
 logger = logging.getLogger(__name__)
 
 
+TOP = 5                     # its accuracy is told where there are more classes
+
+
 class EvaluatorBase:
-    """What a trainer's `test()` calls: reset, process per batch, evaluate."""
+    """What a trainer's `test()` calls: reset, process per batch, evaluate.
+
+    Attributes:
+        per_class: class name -> accuracy in percent, once evaluated; {} where it measures none.
+    """
+
+    per_class: Mapping[str, float] = {}
 
     def __init__(self, cfg):
         self.cfg = cfg
@@ -45,10 +55,11 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self._correct = self._total = 0
+        self._correct, self._total, self.per_class = 0, 0, {}
         self._y_true: list[int] = []            # labels image by image, as subclasses in public code read them
         self._y_pred: list[int] = []
         self._said: list[Tensor] = []           # (2, B) of each batch: confidence, and -log of the true class's
+        self._top: list[Tensor] = []            # (B,) bool: the label is among the five best; of more than five classes
 
     def process(self, mo: Tensor | tuple, gt: Tensor) -> None:
         """mo: (B, C) scores (of a tuple the first item); gt: (B,) labels."""
@@ -65,10 +76,12 @@ class Classification(EvaluatorBase):
         if int(gt.max()) < mo.shape[1]:
             log = mo.detach().float().log_softmax(dim=1).cpu()
             self._said.append(torch.stack([log.gather(1, pred[:, None]).exp(), -log.gather(1, gt[:, None])])[..., 0])
+            if mo.shape[1] > TOP:
+                self._top.append((mo.topk(TOP, dim=1).indices.cpu() == gt[:, None]).any(dim=1))
 
     def evaluate(self) -> OrderedDict:
-        """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent, logged in Dassl's lines; and
-        how well confidences fit, see `dassl.metrics.calibration`.
+        """accuracy, error_rate and macro_f1 (and perclass_accuracy on request), percent, logged in Dassl's lines; top5,
+        percent, of more than five classes; and how well confidences fit, see `dassl.metrics.calibration`.
         """
         if not self._y_true:
             raise UserError("Nothing was evaluated: the split has no batch.")
@@ -78,12 +91,16 @@ class Classification(EvaluatorBase):
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=100.0 * macro_f1(true, pred))
         tell(logger, "=> result\n* total: %s\n* correct: %s\n* accuracy: %.1f%%\n* error: %.1f%%\n* macro_f1: %.1f%%",
              f"{total:,}", f"{correct:,}", *results.values())
+        mean = self._per_class(true, pred)
         if self.cfg.TEST.PER_CLASS_RESULT:
-            results["perclass_accuracy"] = self._per_class(true, pred)
+            results["perclass_accuracy"] = mean
         if self.cfg.TEST.COMPUTE_CMAT:
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             torch.save(confusion_matrix(true, pred), path)
             logger.info('Confusion matrix is saved to "%s"', path)
+        top = torch.cat(self._top) if self._top else torch.zeros(0)
+        if len(top) == total:
+            results["top5"] = 100.0 * top.double().mean().item()
         results.update(self._calibration(true == pred))
         return results
 
@@ -97,15 +114,18 @@ class Classification(EvaluatorBase):
         return found
 
     def _per_class(self, true: Tensor, pred: Tensor) -> float:
-        lines, accuracies = ["=> per-class result"], []
-        for label in true.unique().tolist():
-            of_class = true == label
-            total, correct = int(of_class.sum()), int((pred[of_class] == label).sum())
-            accuracies.append(100.0 * correct / total)
-            lines.append(f"* class: {label} ({self._lab2cname[label]})\ttotal: {total:,}\tcorrect: {correct:,}\t"
-                         f"acc: {accuracies[-1]:.1f}%")
-        mean = sum(accuracies) / len(accuracies)
-        logger.info("%s", "\n".join([*lines, f"* average: {mean:.1f}%"]))
+        """Sets `per_class`, for the classes that have an image; returns its mean. Logged with TEST.PER_CLASS_RESULT."""
+        totals, correct = torch.bincount(true), torch.bincount(true[true == pred], minlength=int(true.max()) + 1)
+        names = {label: str((self._lab2cname or {}).get(label, label)) for label in totals.nonzero().flatten().tolist()}
+        twice = Counter(names.values())
+        lines, self.per_class = ["=> per-class result"], {}
+        for label, name in names.items():
+            total, right = int(totals[label]), int(correct[label])
+            accuracy = self.per_class[name if twice[name] == 1 else f"{name} ({label})"] = 100.0 * right / total
+            lines.append(f"* class: {label} ({name})\ttotal: {total:,}\tcorrect: {right:,}\tacc: {accuracy:.1f}%")
+        mean = sum(self.per_class.values()) / len(names)
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            logger.info("%s", "\n".join([*lines, f"* average: {mean:.1f}%"]))
         return mean
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -45,18 +44,6 @@ class Predictions:
         numbers = [index.tolist() if isinstance(index, Tensor) else list(index)]
         numbers += [values.tolist() for values in (label, predicted, confidence)]
         self.rows += [(i, str(path), t, p, c) for path, i, t, p, c in zip(paths, *numbers, strict=True)]
-
-    def calibration(self, bins: int = 20) -> dict[str, float]:
-        """{"ece": percent}: how far confidence and accuracy are apart, on average over images; {} without a whole pass.
-
-        Source: C-TPT (Yoon et al., ICLR 2024): bins of equal width over [0, 1], a confidence on an edge in the lower.
-        """
-        if not self._whole or not self.rows:
-            return {}
-        gaps = [0.0] * bins
-        for _, _, true, predicted, confidence in self.rows:
-            gaps[min(max(math.ceil(confidence * bins) - 1, 0), bins - 1)] += confidence - (true == predicted)
-        return {"ece": 100.0 * sum(map(abs, gaps)) / len(self.rows)}
 
     def write(self, path: str, names: Mapping[int, str]) -> bool:
         """Write the file, whole or not at all, in the order of the split; False where a batch could not be added.

@@ -70,6 +70,28 @@ def test_results_per_class_are_dassls_lines_and_their_mean(caplog):
         evaluator([0], [0], None, PER_CLASS_RESULT=True)
 
 
+@settings(max_examples=20, deadline=None)
+@given(classes=st.integers(2, 9), seed=st.integers(0, 99))
+def test_top5_is_told_of_more_than_five_classes_and_accuracies_of_every_class_always(classes, seed):
+    g = torch.Generator().manual_seed(seed)
+    scores, labels = torch.rand(30, classes, generator=g), torch.randint(classes, (30,), generator=g)
+    names = {label: f"class {min(label, 3)}" for label in range(classes)}           # 3 and all above share a name
+    e = build_evaluator(get_cfg_default(), lab2cname=names)
+    for part in torch.arange(30).split(7):
+        e.process(scores[part], labels[part])
+    results = e.evaluate()
+    assert ("top5" in results) == (classes > 5)
+    if classes > 5:
+        assert results["top5"] == pytest.approx(compute_accuracy(scores, labels, topk=(5,))[0].item(), abs=1e-4)
+    hits = {label: 100 * (scores.argmax(1)[labels == label] == label).double().mean().item()
+            for label in labels.unique().tolist()}
+    shared = [label for label in hits if label >= 3]
+    assert e.per_class == pytest.approx({names[label] if label < 3 or len(shared) == 1 else f"class 3 ({label})": value
+                                         for label, value in hits.items()})
+    e.reset()
+    assert e.per_class == {}
+
+
 def test_a_tuple_counts_by_its_first_item_and_reset_forgets():
     e = evaluator([0], [1])
     e.reset()

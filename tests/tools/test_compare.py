@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tools import compare
+from tools.comparison.differ import p_of
 
 CONFIG = {"SEED": 1, "OUTPUT_DIR": "a", "OPTIM": {"LR": 0.02, "MAX_EPOCH": 5},
           "DATASET": {"NAME": "Digits", "ROOT": "x"},
@@ -120,6 +121,29 @@ def test_folders_of_seeds_are_compared_seed_by_seed(runs):
     assert difference(out, "accuracy") == [f"92.00 ± {spread:.2f}", "93.00 ± 2.00", "+1.00"]
 
 
+@pytest.mark.parametrize(("values", "said"), [
+    ((91.0, 95.0, 92.0), "B - A: accuracy +0.67 ± 2.52, paired over seeds 1 2 3, p = 0.69: within the spread"),
+    ((92.0, 94.5, 95.9), "B - A: accuracy +2.13 ± 0.32, paired over seeds 1 2 3, p = 0.0075: more than the spread"),
+    ((91.0, 93.0, 95.0), "B - A: accuracy +1.00 ± 0.00, paired over seeds 1 2 3, p = 0: more than the spread"),
+    ((91.0,), "cannot be said: only one seed is on all sides")])
+def test_a_difference_is_set_beside_the_spread_over_seeds(runs, values, said):
+    for folder, accuracies in (("a", (90.0, 92.0, 94.0)), ("b", values)):
+        for seed, accuracy in enumerate(accuracies, 1):
+            runs.make(f"{folder}/seed{seed}", {"SEED": seed}, {"seed": seed, "metrics": {"accuracy": accuracy}})
+    code, out, _ = runs("a", "b")
+    assert code == 1 and said in out.splitlines()[-1]
+    found = json.loads(runs("a", "b", "--json")[1])["paired"]
+    assert [one["within_spread"] for one in found] == ["within the" in said] * (len(values) > 1)
+
+
+def test_the_p_value_is_scipys_of_the_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    one, other = [90.0, 92.0, 94.0, 91.0], [91.0, 92.5, 93.0, 95.0]
+    assert p_of([b - a for a, b in zip(one, other)]) == pytest.approx(ttest_rel(other, one).pvalue)
+    assert p_of([0.0, 0.0]) == 1.0
+
+
 def test_folders_without_a_seed_in_common_are_not_told_apart_by_their_splits(runs):
     for folder, seeds in (("a", (1, 2)), ("b", (3, 4))):
         for seed in seeds:
@@ -143,10 +167,9 @@ def test_classes_and_images_are_compared_by_predictions(runs):
     assert "by class" not in runs("a", "b", "--classes", "0")[1]
 
 
-def test_classes_are_compared_by_the_lines_of_the_log_without_predictions(runs):
-    for name, accuracy in (("a", "50.0"), ("b", "75.0")):
-        line = f"=> per-class result\n* class: 0 (great (white) owl)\ttotal: 1,004\tcorrect: 2\tacc: {accuracy}%\n"
-        (runs.make(name) / "log.txt").write_text(line)
+def test_recorded_accuracies_of_classes_are_compared_without_predictions(runs):
+    for name, accuracy in (("a", 50.0), ("b", 75.0)):
+        runs.make(name, record={"per_class": {"great (white) owl": accuracy}})
     assert difference(runs("a", "b")[1], "great (white) owl") == ["50.0", "75.0", "+25.0"]
 
 

@@ -51,8 +51,9 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_of_images_trains_with_no_python_and_is_looked_at_first(digits, run, tmp_path):
     code, *_ = run("--dataset-dir", digits, *COOP, "DATASET.NUM_SHOTS", "4", "OPTIM.MAX_EPOCH", "1")
-    folder = tmp_path / "output" / "my_digits" / "CoOp" / "tiny_4shots" / "seed1"
-    assert code == 0 and json.loads((folder / "results.json").read_text())["finished"]
+    (folder,) = (tmp_path / "output" / "my_digits" / "CoOp").glob("tiny_4shots-a_photo_of_the_digit-*/seed1")
+    record = json.loads((folder / "results.json").read_text())
+    assert code == 0 and record["finished"] and record["dataset"] == record["cell"]["dataset"] == "my_digits"
     log = (folder / "log.txt").read_text()
     assert "my_digits: 10 classes; 60 train, 20 val, 40 test images. val (20%) and test (30%) drawn here" in log
     look = [line for line in log.splitlines() if "->" in line]
@@ -136,17 +137,23 @@ def test_a_wait_is_announced_only_if_it_is_long():
     assert first_look.forecast(0.001, 184, 5000) == ""
 
 
-def test_a_folder_of_the_same_name_or_other_settings_replace_no_result(digits, run, tmp_path):
-    zero_shot = [*COOP, "--trainer", "ZeroshotCLIP", "--config-file", "configs/trainers/ZeroshotCLIP/tiny.yaml"]
+def test_no_folder_of_the_same_name_and_no_other_words_replace_a_result_or_are_refused(digits, run, tmp_path):
+    zero_shot = ["--trainer", "ZeroshotCLIP", "--config-file", "configs/trainers/ZeroshotCLIP/tiny.yaml", "--seed", "1"]
     some = second_folder(digits, tmp_path / "B" / "my_digits", WORDS[:3], str)
-    assert run("--dataset-dir", digits, *zero_shot)[0] == 0
-    first = (tmp_path / "output" / "my_digits" / "ZeroshotCLIP" / "tiny" / "seed1" / "results.json").read_text()
-    code, _, err = run("--dataset-dir", some, *zero_shot)
-    assert code == 2 and "holds the result of another run (dataset_dir " in err and "--output-dir" in err
-    assert run("--dataset-dir", digits, *zero_shot, "DATALOADER.TEST.BATCH_SIZE", "7")[0] == 2
-    found = list((tmp_path / "output").rglob("results.json"))
-    assert [path.read_text() for path in found] == [first]
-    assert run("--dataset-dir", some, "--anew", *zero_shot)[0] == 0 and found[0].read_text() != first
+    listed = tmp_path / "B" / "my_digits.csv"
+    images = [path for path in some.rglob("*") if path.is_file()]
+    listed.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in images))
+    (tmp_path / "names.txt").write_text("\n".join(WORDS[::-1]))
+    sets = ([digits], [some], [listed], [digits, "--template", "the number {}."], [digits, "--classnames", "names.txt"])
+    for words in sets:
+        assert run("--dataset-dir", *words, *zero_shot)[0] == 0
+    found = {path.relative_to(tmp_path / "output"): path.read_text()
+             for path in (tmp_path / "output").rglob("results.json")}
+    assert len(found) == len(sets) and Path("my_digits/ZeroshotCLIP/tiny/seed1/results.json") in found
+    assert {json.loads(text)["dataset"] == path.parts[0] for path, text in found.items()} == {True}
+    assert run("--dataset-dir", f"{digits}/../my_digits", *zero_shot)[0] == 0              # the same, again
+    assert run("--dataset-dir", digits, *zero_shot, "DATALOADER.TEST.BATCH_SIZE", "7")[0] == 0
+    assert len(list((tmp_path / "output").rglob("results.json"))) == len(sets) + 1
 
 
 def test_folders_whose_names_differ_behind_a_dot_are_kept_apart():

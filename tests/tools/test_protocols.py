@@ -169,10 +169,15 @@ def test_images_of_ones_own_are_swept_under_the_name_of_their_folder(fake, tmp_p
              "--template", "a {}."]
     (tmp_path / "my set").mkdir()
     code, _, err, done = fake(*words)
-    assert code == 0 and done == ["my set/ZeroshotCLIP/tiny/seed1", "my set/CoOp/tiny_4shots/seed1"], err
+    assert code == 0 and done == ["my set/ZeroshotCLIP/tiny-a-16a7/seed1",
+                                  "my set/CoOp/tiny_4shots-a-16a7/seed1"], err
     record = json.loads((tmp_path / "out" / done[1] / "inputs.json").read_text())
     assert record["flags"]["dataset_dir"] == str(tmp_path / "my set") and record["flags"]["template"] == "a {}."
     assert fake(*words)[3] == []
+    assert fake(*words[:-2])[3] == ["my set/ZeroshotCLIP/tiny/seed1", "my set/CoOp/tiny_4shots/seed1"]
+    (tmp_path / "B" / "my set").mkdir(parents=True)
+    named = fake(*words[:2], "--dataset-dir", tmp_path / "B" / "my set", *words[4:])[3]
+    assert len(named) == 2 and all(name.startswith("my set-") for name in named)
     (tmp_path / "my set" / "new.png").touch()
     code, _, err, _ = fake(*words)
     assert code == 2 and "my set has changed" in err

@@ -6,9 +6,11 @@ import pytest
 
 from dassl.utils import run_record
 from dassl.utils.errors import UserError
-from tools import train
+from tools import sweep, train
 from tools.runs import Cell, Record, RunFolder, below, cell, index, inputs, protocols, published, record
-from tools.runs.recipe import ROOT, load_recipe
+from tools.runs.by_hand import by_contents, meant
+from tools.runs.recipe import ROOT, load_recipe, zeroshot_cell
+from tools.sweeping.plan import plan
 
 GIVEN = {"flags": {"trainer": "CoOp", "seed": 2}, "opts": {"DATASET.NUM_SHOTS": "16", "OPTIM.LR": "0.5"},
          "files": {"trainers/CoOp/tiny.yaml": "0", "configs/datasets/digits.yaml": "0"}}
@@ -40,15 +42,15 @@ def test_what_is_no_cell_is_none(broken):
 
 
 def test_a_run_by_hand_is_what_it_was_given_and_a_sweeps_what_the_sweep_meant(monkeypatch):
-    by_hand = cell.meant(GIVEN, {"classes": "new"})
+    by_hand = meant(GIVEN, {"classes": "new"})
     assert (by_hand.dataset, by_hand.trainer, by_hand.shots, by_hand.seed, by_hand.config, by_hand.classes) == (
         "digits", "CoOp", 16, 2, "tiny", "new")
     assert by_hand.user_opts == {"OPTIM.LR": "0.5"} and not by_hand.recipe
     planned = load_recipe("coop").cell("digits", 16, 2, {"OPTIM.LR": "0.5"})
     monkeypatch.setenv(cell.MEANT, json.dumps(planned.as_dict()))
-    assert cell.meant(GIVEN, {}).as_dict() == planned.as_dict()
+    assert meant(GIVEN, {}).as_dict() == planned.as_dict()
     with pytest.raises(UserError, match="not the cell of this run"):
-        cell.meant(GIVEN, {"seed": 3})
+        meant(GIVEN, {"seed": 3})
 
 
 @pytest.mark.parametrize("protocol", ["fewshot", "base2new"])
@@ -94,7 +96,81 @@ def test_index_has_a_row_for_every_run_finished_or_not(tmp_path):
     assert df.groupby(["dataset", "trainer", "shots"]).accuracy.mean().to_dict() == {("digits", "CoOp", 16): 80.0}
     with pytest.raises(FileNotFoundError, match="no folder nowhere"):
         index("nowhere")
-    assert list(index(tmp_path / "c").columns) == list(df.columns) and index(tmp_path / "c").empty
+    assert df["OPTIM.LR"].iloc[0] == "0.5" and df["OPTIM.LR"].isna().iloc[1]
+    assert index(tmp_path / "c").empty and set(index(tmp_path / "c").columns) <= set(df.columns)
+
+
+@pytest.mark.parametrize("key", ["TRAIN.PRINT_FREQ", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT", "TEST.SAVE_LOGITS",
+                                 "TRAIN.TRACKERS"])
+def test_an_option_that_changes_no_result_makes_no_other_run(key, tmp_path):
+    recipe = load_recipe("coop")
+    plain, asked = (recipe.cell("dtd", 16, 1, opts) for opts in ({}, {key: "True"}))
+    assert asked.folder == plain.folder and asked.kind == plain.kind and asked.published == plain.published == 69.7
+    assert asked.opts[key] == "True"                                          # it is done all the same
+    assert zeroshot_cell(asked).folder == zeroshot_cell(plain).folder
+    given = [inputs.describe(train.parser().parse_args(one.arguments("data", "out"))) for one in (plain, asked)]
+    assert inputs.differences(*given) == inputs.differences(*given[::-1]) == []
+    assert published.settled(write(tmp_path / "run", 80.0, given[1]), published.shipped()).options == {}
+
+
+def test_an_option_of_the_test_tests_what_the_same_run_has_learned_in_a_folder_of_its_own():
+    recipe = load_recipe("coop")
+    plain = recipe.cell("dtd", 16, 1)
+    trained, tested = protocols.expand(recipe, recipe.cell("dtd", 16, 1, {"TEST.SPLIT": "val"}), "fewshot", None)
+    assert trained.folder == plain.folder and tested.train_on == trained and tested.folder != plain.folder
+    words = tested.arguments("data", "out")
+    assert "--eval-only" in words and words[words.index("--model-dir") + 1] == f"out/{plain.folder}"
+    best = recipe.cell("dtd", 16, 1, {"TEST.FINAL_MODEL": "best_val"})          # which a training has to know
+    assert protocols.expand(recipe, best, "fewshot", None) == [best] and best.folder != plain.folder
+    assert zeroshot_cell(best).folder == zeroshot_cell(plain).folder            # which chooses nothing
+
+
+def test_cells_know_the_seeds_of_their_sweep():
+    args = sweep.parser().parse_args(["--recipe", "coop", "--datasets", "digits", "--shots", "1", "--seeds", "3", "1"])
+    planned = plan(args, {})
+    assert [(cell.trainer, cell.seeds) for cell in planned] == [
+        ("ZeroshotCLIP", (1,)), ("CoOp", (1, 3)), ("CoOp", (1, 3))]
+    assert cell.Cell.from_dict(json.loads(json.dumps(planned[1].as_dict()))).seeds == (1, 3)
+    older = {key: value for key, value in planned[1].as_dict().items() if key not in ("seeds", "words")}
+    assert cell.Cell.from_dict(older).seeds == ()
+
+
+def test_images_of_ones_own_have_a_name_that_no_other_ones_have(tmp_path):
+    out = tmp_path / "out"
+    first, other, listed = tmp_path / "a" / "fruit", tmp_path / "b" / "fruit", tmp_path / "a" / "fruit.csv"
+    first.mkdir(parents=True)
+    assert inputs.own_name(out, first) == "fruit"
+    for number, place in enumerate((first, first, listed, other)):
+        name = inputs.own_name(out, place)
+        folder = out / name / "CoOp" / "tiny" / f"seed{number}"
+        folder.mkdir(parents=True)
+        inputs.write(folder, train.parser().parse_args(["--trainer", "CoOp", "--dataset-dir", str(place)]))
+    names = sorted(path.name for path in out.iterdir())
+    assert names[:1] == ["fruit"] and names[2:] == ["fruit.csv"] and names[1].startswith("fruit-") and len(names) == 3
+    assert inputs.own_name(out, f"{first}/../fruit/") == "fruit" and inputs.own_name(out, other) == names[1]
+    write(out / "digits" / "CoOp", 80.0)
+    assert inputs.own_name(out, tmp_path / "digits") != "digits"                 # which are runs of a benchmark
+
+
+def test_other_words_for_the_same_images_are_another_folder(tmp_path):
+    recipe, names = load_recipe("coop"), tmp_path / "names.txt"
+
+    def folder_with(*flags):
+        own = ("--dataset-dir", str(tmp_path), *flags)
+        one = recipe.cell("fruit", 4, 1, config="tiny", own=own)
+        given = inputs.describe(train.parser().parse_args(one.arguments("data", "out")))
+        by_hand = by_contents(given, {"shots": 4, "seed": 1})
+        assert by_hand.words == one.words
+        assert zeroshot_cell(one).folder.parts[2] == one.folder.parts[2].replace("_4shots", "")
+        return one.folder.parts[2]
+
+    names.write_text("apple\npear\n")
+    one = folder_with("--classnames", str(names))
+    names.write_text("Apfel\nBirne\n")
+    found = [folder_with(), one, folder_with("--classnames", str(names)), folder_with("--template", "a photo of a {}."),
+             folder_with("--template", "a photo of a {}!")]
+    assert len(set(found)) == 5 and found[0] == "tiny_4shots" and found[1].startswith("tiny_4shots-names-")
+    assert found[3].startswith("tiny_4shots-a_photo_of_a-")
 
 
 def test_train_stores_the_cell_where_a_run_begins(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import sweep
+from tools import sweep, table
 from tools.sweeping import cells
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,43 @@ def test_a_finished_sweep_says_so_and_shows_the_table_without_running_anything(r
     code, out, _, runs = run()
     assert code == 0 and runs == []
     assert "results exist already" in out and "--force" in out and "3/3" in out
+
+
+@pytest.mark.parametrize("options", [("TEST.PER_CLASS_RESULT", "True"), ("TRAIN.PRINT_FREQ", "1"), ()])
+def test_options_that_change_no_result_run_nothing_again_and_make_no_row(run, tmp_path, options):
+    run("TRAIN.PRINT_FREQ", "5")
+    code, out, _, runs = run(*options)
+    assert code == 0 and runs == [] and "PRINT_FREQ" not in out and "PER_CLASS" not in out
+    assert len(list((tmp_path / "out").rglob("results.json"))) == 4
+
+
+def test_a_file_that_only_a_test_writes_costs_a_test_and_no_training(run, tmp_path, monkeypatch):
+    run("--seeds", "1")
+    folder = tmp_path / "out" / "digits" / SEEDS[0]
+    (folder / "prompt_learner").mkdir()
+    (folder / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
+    (folder / "prompt_learner" / "model.pth.tar-1").touch()
+    monkeypatch.setenv("FAKE_FACTS", str(tmp_path / "facts"))
+    code, _, err, runs = run("--seeds", "1", "TEST.SAVE_LOGITS", "True")
+    assert code == 0 and runs == [ZERO, SEEDS[0]], err
+    zero, tested = (json.loads(line)["argv"] for line in (tmp_path / "facts").read_text().splitlines())
+    assert "--eval-only" not in zero and "--eval-only" in tested
+    assert tested[tested.index("--model-dir") + 1] == str(folder)
+    for path in (tmp_path / "out" / "digits").rglob("results.json"):
+        path.with_name("logits.npz").touch()
+    assert run("--seeds", "1", "TEST.SAVE_LOGITS", "True")[3] == []
+    assert run("--seeds", "1")[3] == []                             # it is the same run as without
+
+
+def test_every_row_says_how_many_of_its_own_seeds_are_there(run, tmp_path, monkeypatch, capsys):
+    run("--seeds", "1", "2")
+    run("--seeds", "1", "2", "3", "4", "5", "OPTIM.LR", "0.5")
+    monkeypatch.setenv("FAKE_FAIL", "OPTIM.LR=0.1/seed2")
+    run("--seeds", "1", "2", "OPTIM.LR", "0.1")
+    capsys.readouterr()
+    assert table.main([str(tmp_path / "out"), "--table", "runs"]) == 0
+    counts = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("digits")]
+    assert [next(word for word in words if "/" in word) for words in counts] == ["1/1", "2/2", "1/2", "5/5"]
 
 
 def test_force_runs_everything_again(run):

@@ -23,6 +23,7 @@ RECORDED = (
     ("machine", "CUDA calls", "cuda_calls"), ("software", "commit", "commit"))
 _OPTIONAL = {"cuda_calls"}                                  # is there only where it was used
 _SAID = {"seed", "trainer", "backbone"}                      # flags that are said in other words
+SURE = 0.05                                                 # p-values below are no matter of seeds
 _MEASURED = (("seconds of training", "seconds.train"), ("seconds of testing", "seconds.test"),
              ("peak memory, MiB", "peak_memory_mb"))
 
@@ -50,6 +51,35 @@ class Measure:
         """From the first side."""
         first = self.means[0]
         return [None if mean is None or first is None else mean - first for mean in self.means]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How far a side is from the first one, over the seeds that both have.
+
+    Attributes:
+        metric: its name. name: of the side. differences: seed -> side - first side.
+        p_value: of the paired t-test, two-sided: how often seeds alone would make as large a mean difference.
+    """
+
+    metric: str
+    name: str
+    differences: dict[int, float]
+    p_value: float
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.differences.values())
+
+    @property
+    def spread(self) -> float:
+        """Sample standard deviation of the differences."""
+        return statistics.stdev(self.differences.values())
+
+    @property
+    def within(self) -> bool:
+        """Whether the difference is within the spread over seeds."""
+        return self.p_value >= SURE
 
 
 class Comparison:
@@ -92,14 +122,29 @@ class Comparison:
 
     @cached_property
     def equal_results(self) -> bool:
-        """Whether every metric of every seed is the same to the last digit; not where one has none."""
+        """Whether every metric that all have is the same to the last digit, seed by seed; not where one has none."""
         metrics = [[run.metrics for _, run in sorted(side.runs.items())] for side in self.sides]
-        return not self.unfinished and all(own == metrics[0] for own in metrics)
+        shared = set.intersection(*(set(one) for own in metrics for one in own))
+        same = [[{name: one[name] for name in shared} for one in own] for own in metrics]
+        return not self.unfinished and all(own == same[0] for own in same)
 
     @cached_property
     def metrics(self) -> list[Measure]:
         return [self._measure(name, lambda run, name=name: run.metrics.get(name))
                 for name in self._names(lambda run: run.metrics)]
+
+    @cached_property
+    def paired(self) -> list[Paired]:
+        """Each side against the first, in every metric that both have at two seeds or more."""
+        found, first = [], self.sides[0]
+        for side in self.sides[1:] if self.several else ():
+            for name in self._names(lambda run: run.metrics):
+                pairs = {seed: (side.runs[seed].metrics, first.runs[seed].metrics) for seed in self.seeds}
+                differences = {seed: one[name] - other[name] for seed, (one, other) in pairs.items()
+                               if name in one and name in other}
+                if len(differences) > 1:
+                    found.append(Paired(name, side.name, differences, p_of(list(differences.values()))))
+        return found
 
     @cached_property
     def measured(self) -> list[Measure]:
@@ -183,6 +228,15 @@ class Comparison:
         values = [[v for v in map(get, side.runs.values()) if v is not None] for side in self.sides]
         return Measure(name, [statistics.fmean(own) if own else None for own in values],
                        [statistics.pstdev(own) if len(own) > 1 else None for own in values])
+
+
+def p_of(differences: list[float]) -> float:
+    """The p-value of the paired t-test, two-sided; 0 where all differences are the same, 1 where they are all 0."""
+    from scipy.stats import ttest_1samp
+
+    if len(set(differences)) == 1:
+        return 0.0 if differences[0] else 1.0
+    return float(ttest_1samp(differences, 0.0).pvalue)
 
 
 def _text(values: dict[int, object]) -> str:

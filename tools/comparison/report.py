@@ -44,7 +44,22 @@ def text(comparison: Comparison, classes: int) -> str:
         notes.append(f"Not recorded on every side, and so not compared: {', '.join(comparison.unknown)}.")
     if comparison.others:
         notes.append(f"{len(comparison.others)} settings of other trainers are known to some sides only.")
-    return "\n\n".join([*parts, *notes, verdict(comparison)])
+    return "\n\n".join([*parts, *notes, " ".join([verdict(comparison), *over_seeds(comparison)])])
+
+
+def over_seeds(comparison: Comparison) -> list[str]:
+    """Of each side whether the difference of its first metric from the first side is within the spread over seeds."""
+    if not comparison.metrics or comparison.equal_results:
+        return []
+    name = comparison.metrics[0].name
+    found = [paired for paired in comparison.paired if paired.metric == name]
+    if not found:
+        few = "only one seed is on all sides" if comparison.several else "single runs were named, no folders of seeds"
+        return [f"Whether that is within the spread over seeds cannot be said: {few}."]
+    first = comparison.sides[0].name
+    return [f"{one.name} - {first}: {name} {rounded(one.mean, 2, signed=True)} ± {one.spread:.2f}, paired over seeds "
+            f"{' '.join(map(str, one.differences))}, p = {one.p_value:.2g}: "
+            f"{'within' if one.within else 'more than'} the spread over seeds." for one in found]
 
 
 def verdict(comparison: Comparison) -> str:
@@ -79,6 +94,9 @@ def as_json(comparison: Comparison) -> dict:
         "settings_of_other_trainers": comparison.others,
         "metrics": list(map(_as_json, comparison.metrics)), "measured": list(map(_as_json, comparison.measured)),
         "per_class": list(map(_as_json, comparison.per_class)), "images": comparison.images,
+        "paired": [{"side": one.name, "metric": one.metric, "differences": one.differences, "mean": one.mean,
+                    "std": one.spread, "p_value": one.p_value, "within_spread": one.within}
+                   for one in comparison.paired],
         "same": comparison.same, "equal_results": comparison.equal_results, "verdict": verdict(comparison)}
 
 

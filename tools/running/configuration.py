@@ -5,11 +5,12 @@ import argparse
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tools import command
 from tools.runs import inputs
-from tools.runs.cell import ROOT
+from tools.runs.cell import OWN, ROOT
 from tools.runs.checkout import default_folder, register
 from tools.runs.folder import RunFolder
 
@@ -119,7 +120,7 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
     from tools.running.tested import is_own_folder
 
     if args.dataset_dir:
-        cfg.DATASET.NAME = "ImageDir"
+        cfg.DATASET.NAME = OWN
         cfg.DATASET.TEST_ONLY = args.eval_only and not is_own_folder(args.model_dir, args.dataset_dir)
     cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT or default_folder("data")
     given = {"OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed}
@@ -136,16 +137,16 @@ def _merge_flags(cfg, args: argparse.Namespace) -> None:
 
 
 def in_own_folder(cfg, args: argparse.Namespace):
-    """Runs on one's own images go to output/<their folder>/<trainer>/<config>[_<k>shots]/seed<s>, as a sweep's do.
+    """Runs on one's own images go below output/ where a sweep's do: see `tools.runs.cell.Cell.folder`.
 
     Raises:
-        UserError: the folder holds the result of another run, on a folder of the same name or with other settings.
+        UserError: the folder holds the result of a run that was given other images or flags.
     """
     from dassl.utils import UserError
+    from tools.running.tested import meant
 
-    shots = f"_{cfg.DATASET.NUM_SHOTS}shots" if cfg.DATASET.NUM_SHOTS >= 1 else ""
-    variant = f"{Path(args.config_file).stem or 'default'}{shots}"
-    folder = Path("output", inputs.name_of(cfg.DATASET.DIR), cfg.TRAINER.NAME, variant, f"seed{cfg.SEED}")
+    cell = meant(cfg, args)
+    folder = Path("output", replace(cell, config=cell.config or "default").folder)
     changes = inputs.differences(inputs.read(folder) or {}, inputs.describe(args))
     if RunFolder(folder).record and changes and not args.anew:
         raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "

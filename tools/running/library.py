@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tools import train
 from tools.runs import inputs, published, recipe
-from tools.runs.cell import CONFIGS, ZEROSHOT, Cell, dataset_names
+from tools.runs.by_hand import dataset_names
+from tools.runs.cell import CONFIGS, ZEROSHOT, Cell
 from tools.runs.checkout import default_folder, register, warn_of_hidden_packages
 from tools.runs.folder import RunFolder
 from tools.runs.index import index

@@ -19,7 +19,7 @@ from tools.runs.folder import STATE, TEST, RunFolder
 
 SWEEP = "DASSL_SWEEP"                       # set in the runs of a sweep, which has its own words for an interruption;
 ANEW = "anew"                               # with this value they start from scratch
-RESULTS = ("results.json", "predictions.csv", "cmat.pt", "plots/*.*")
+RESULTS = ("results.json", "predictions.csv", "cmat.pt", "logits.npz", "plots/*.*")
 LEARNED = (STATE, TEST, "*/checkpoint", "*/model-best.pth.tar", "*/model.pth.tar-*", "tensorboard/events.*",
            "classes.json", "descriptions.json")     # the pointers before the checkpoints that a run would resume from
 _CODE = ("clip", "dassl", "datasets", "trainers")
@@ -100,7 +100,8 @@ class Beginning:
         from dassl.files.whole import write_whole
 
         write_whole(self._folder / "config.yaml", self._config)
-        tests = {"tests": os.path.abspath(self._args.model_dir)} if self._args.model_dir else {}
+        other = self._args.model_dir and not inputs.tests_itself(self._args)
+        tests = {"tests": os.path.abspath(self._args.model_dir)} if other else {}
         inputs.write(self._folder, self._args, program=self._program, cell=self._cell.as_dict(), **tests)
         self._described = True
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from tools.running import endings, restart
 from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg, with_values
-from tools.runs.cell import Cell
+from tools.runs import inputs
+from tools.runs.cell import OWN, Cell
+from tools.runs.folder import RunFolder
+from tools.runs.record import OF_TRAINING
 
 VALIDATE = "DASSL_VALIDATE"                 # set by a search of settings for its runs
 
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                         "  --dataset-dir PATH takes your own images.")
     TRAINER_REGISTRY.get(cfg.TRAINER.NAME)          # a wrong name is refused before a folder is made
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    if cfg.DATASET.NAME == "ImageDir" and not args.output_dir:
+    if cfg.DATASET.NAME == OWN and not args.output_dir:
         cfg = in_own_folder(cfg, args)
     cfg = stack.enter_context(in_folder_of_this_process(cfg))
     folder, first_new = Path(cfg.OUTPUT_DIR), endings.first_new(Path(cfg.OUTPUT_DIR))
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 meant = tested.meant(cfg, args)
                 run = restart.Beginning(folder, args, meant, cfg.dump(), cfg.RESUME)
                 cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
-                logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, cfg.DATASET.NAME,
+                logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, meant.dataset,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
                 if cpu_shim.is_on():
                     logger.warning("This machine has no CUDA: calls for it run on the CPU (--allow-cpu-shim)")
@@ -104,11 +107,16 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
 
         trainer.hooks.append(Validating())
     trainer.recorded["cell"] = meant.as_dict()
+    if cfg.DATASET.NAME == OWN:
+        trainer.recorded["dataset"] = meant.dataset
+    if inputs.tests_itself(args):               # the training stays what it was
+        former = RunFolder(cfg.OUTPUT_DIR).record
+        trainer.recorded |= {name: former[name] for name in OF_TRAINING if name in former}
     if args.eval_only:
         refuse_other_classes(trainer, args.model_dir)
         wanted = inspect.signature(trainer.load_model).parameters       # some public trainers take the config too
         trainer.load_model(args.model_dir, epoch=args.load_epoch, **({"cfg": cfg} if "cfg" in wanted else {}))
-    if cfg.DATASET.NAME == "ImageDir" and not args.no_train:
+    if cfg.DATASET.NAME == OWN and not args.no_train:
         first_look(trainer)
     if args.no_train:
         return

@@ -9,7 +9,8 @@ from pathlib import Path
 from dassl.utils import UserError
 from dassl.utils.classes_file import read_classes
 from dassl.utils.logger import CONSOLE
-from tools.runs import cell, inputs
+from tools.runs import by_hand, inputs
+from tools.runs.cell import OWN, Cell
 from tools.runs.folder import RunFolder, flat
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,11 @@ def with_learned_classes(cfg, model_dir: str):
     """
     from datasets.folder import class_names
 
-    if cfg.DATASET.NAME == "ImageDir" and not cfg.DATASET.TEST_ONLY:
+    if cfg.DATASET.NAME == OWN and not cfg.DATASET.TEST_ONLY:
         logger.info("%s was trained on images of %s, so only its test split is tested", model_dir, cfg.DATASET.DIR,
                     extra=CONSOLE)
     learned = _learned_classes(model_dir)
-    if cfg.DATASET.NAME != "ImageDir" or not learned or len(set(learned)) < len(learned):
+    if cfg.DATASET.NAME != OWN or not learned or len(set(learned)) < len(learned):
         return cfg
     given = class_names(cfg)
     if given == learned or len(set(given)) < len(given) or not set(given) <= set(learned):
@@ -73,13 +74,15 @@ def refuse_other_classes(trainer, model_dir: str) -> None:
                         "lines such as `folder: name` and name the file with --classnames.")
 
 
-def meant(cfg, args: argparse.Namespace) -> cell.Cell:
+def meant(cfg, args: argparse.Namespace) -> Cell:
     """The cell of the run: as the sweep that makes it meant it, else as its command names it."""
-    tested = map(RunFolder, _folders_of(args.model_dir if args.eval_only else ""))
+    only_tests = args.eval_only and not inputs.tests_itself(args)
+    tested = map(RunFolder, _folders_of(args.model_dir if only_tests else ""))
     trained = next((run.cell for run in tested if run.is_run), None)
-    return cell.meant(inputs.describe(args), {
+    images = inputs.own_name("output", args.dataset_dir) if args.dataset_dir and not args.output_dir else ""
+    return by_hand.meant(inputs.describe(args), {
         "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")}, trained)
+        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "images": images}, trained)
 
 
 def _bound_to_classes(cfg) -> bool:

@@ -4,8 +4,6 @@ Imports nothing heavy.
 """
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-ZEROSHOT = "ZeroshotCLIP"
+ZEROSHOT, OWN = "ZeroshotCLIP", "ImageDir"      # the trainer of CLIP as it is; the dataset of one's own images
 HALVES = ("base", "new")
 SHOTS, CLASSES, EPOCHS = "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "OPTIM.MAX_EPOCH"
 CORRUPTIONS, TASKS = "DATASET.CORRUPTIONS", "TRAIN.TASKS"
@@ -25,6 +23,10 @@ NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
                                         # of datasets.corruptions, in its order; it is slow to import
 MEANT = "DASSL_CELL"                # set by a sweep for its runs: the cell, as JSON
+NO_EFFECT = frozenset({                 # options that change no result, only what is kept or shown of it
+    "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_SECONDS", "TRAIN.PRINT_FREQ", "TRAIN.TRACKERS", "VERBOSE", "PRINT_FREQ",
+    "DATALOADER.NUM_WORKERS", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT", "TEST.SAVE_LOGITS"})
+_NEED_TRAINING = {"TEST.FINAL_MODEL", "TEST.NO_TEST"}       # of TEST, what a training has to know
 _STORED = {"trainer": str, "dataset": str, "shots": (int, type(None)), "seed": int, "config": str, "recipe": str,
            "protocol": str, "tag": str, "opts": dict, "user_opts": dict, "variant": str, "variant_opts": dict}
 _SUFFIX_LENGTH = 80
@@ -53,6 +55,8 @@ class Cell:
         recipe, protocol: names of those that it was made by; "" for a run made by hand.
         tag: what the protocol makes of it, as part of the folder's name: "@base", "@new", "@transfer", "@from_shapes",
             "@tasks5".
+        words: the names and the template that the user gave to images of their own, as part of the folder's name.
+        seeds: all that were asked for together with it; () where nobody said.
         variant: its name in an ablation ("CE + inter"), and the options that make it, which `user_opts` has too.
         own: flags that name images of one's own, instead of a yaml of configs/datasets.
         code: flags that name code of others: --plugin, --extend-cfg, --replace, --allow-cpu-shim.
@@ -78,6 +82,8 @@ class Cell:
     tag: str = ""
     variant: str = ""
     variant_opts: dict = field(default_factory=dict)
+    words: str = ""
+    seeds: tuple[int, ...] = ()
     own: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
 
@@ -107,14 +113,26 @@ class Cell:
     @property
     def kind(self) -> tuple:
         """What the seeds of one row have in common."""
-        return (self.dataset, self.trainer, self.config, self.shots, self.classes or self.tag, self.source,
-                tuple(sorted((key, str(value)) for key, value in self.user_opts.items())))
+        return (self.dataset, self.trainer, self.config, self.words, self.shots, self.classes or self.tag, self.source,
+                tuple(sorted((key, str(value)) for key, value in self.options.items())))
+
+    @property
+    def options(self) -> dict:
+        """Those of the user that can change a result."""
+        return {key: value for key, value in self.user_opts.items() if key not in NO_EFFECT}
+
+    @property
+    def for_the_test(self) -> dict:
+        """Those of `options` that a training knows nothing of."""
+        return {key: value for key, value in self.options.items()
+                if key.startswith("TEST.") and key not in _NEED_TRAINING}
 
     @property
     def folder(self) -> Path:
         """Relative to OUTPUT; it names every option of the user, so no result replaces another one."""
         shots = "" if self.shots is None else f"_{self.shots}shots"
-        variant = f"{self.config}{shots}{self.tag}{_suffix(self.user_opts)}"
+        words = f"-{self.words}" if self.words else ""
+        variant = f"{self.config}{shots}{self.tag}{words}{_suffix(self.options)}"
         return Path(self.dataset.replace(":", "_"), self.trainer, variant, f"seed{self.seed}")
 
     def arguments(self, root: str, output: str) -> list[str]:
@@ -135,7 +153,7 @@ class Cell:
 
     def as_dict(self) -> dict:
         """What is stored of it: plain data, without places on this machine."""
-        return {**{name: getattr(self, name) for name in _STORED},
+        return {**{name: getattr(self, name) for name in _STORED}, "words": self.words, "seeds": list(self.seeds),
                 "train_on": self.train_on.as_dict() if self.train_on else None,
                 "start_from": self.start_from.as_dict() if self.start_from else None}
 
@@ -147,8 +165,11 @@ class Cell:
             return None
         trained = cls.from_dict(stored["train_on"]) if stored.get("train_on") is not None else None
         start = cls.from_dict(stored["start_from"]) if stored.get("start_from") is not None else None
+        seeds = stored.get("seeds", [])
         try:
-            return cls(**{name: stored[name] for name in _STORED}, train_on=trained, start_from=start)
+            return cls(**{name: stored[name] for name in _STORED}, train_on=trained, start_from=start,
+                       words=str(stored.get("words", "")),
+                       seeds=tuple(s for s in seeds if type(s) is int) if isinstance(seeds, list) else ())
         except RecipeError:
             return None
 
@@ -169,6 +190,7 @@ def together(dataset: str) -> dict[str, str]:
         RecipeError: no such dataset, or one named twice.
     """
     from dassl.names import nearest
+    from tools.runs.by_hand import dataset_names
 
     names, known = dataset.split("+"), dataset_names()
     if len(names) < 2:
@@ -199,62 +221,6 @@ def corrupted(datasets: list[str]) -> dict[str, str]:
     return {CORRUPTIONS: f"({' '.join(f'{kind!r},' for kind in kinds)})"} if kinds else {}
 
 
-def meant(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
-    """The cell of a command: a sweep's own, from the environment, else what the command names.
-
-    Args:
-        given: as `tools.runs.inputs.describe` has it.
-        facts: of results.json, as far as they are known: trainer, dataset, shots, seed, classes.
-        train_on: the cell of the run that is tested.
-    Raises:
-        UserError: the environment has another command's cell.
-    """
-    from dassl.utils.errors import UserError
-
-    by_hand = by_contents(given, facts, train_on)
-    if not (text := os.environ.get(MEANT)):
-        return by_hand
-    try:
-        cell = Cell.from_dict(json.loads(text))
-    except ValueError:
-        cell = None
-    if cell is None or (cell.trainer, cell.seed) != (by_hand.trainer, by_hand.seed):
-        raise UserError(f"{MEANT} in the environment is not the cell of this run ({by_hand.trainer}, seed "
-                          f"{by_hand.seed}): sweeps set it for their own runs. Unset it.")
-    return cell
-
-
-def by_contents(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
-    """The cell of a run that was made by hand, or before cells were stored: what it was given, and no recipe.
-
-    Args: as `meant`.
-    """
-    flags, opts = given.get("flags", {}), dict(given.get("opts", {}))
-    trainer = str(facts.get("trainer") or flags.get("trainer", ""))
-    shots = int(facts.get("shots", opts.get(SHOTS, -1)))
-    files = [Path(name) for name in given.get("files", {})]
-    yamls = [f.stem for f in files if f.parts[-2:-1] != ("datasets",) and f.suffix in (".yaml", ".yml")]
-    if (half := facts.get("classes", "all")) in HALVES:
-        opts[CLASSES] = half
-    opts = {key: value for key, value in opts.items() if key != EPOCHS or str(value).isdecimal()}
-    return Cell(trainer, _dataset(flags, files, str(facts.get("dataset", ""))),
-                None if trainer == ZEROSHOT or shots < 1 else shots, int(facts.get("seed", flags.get("seed", -1))),
-                yamls[0] if yamls else "", opts=opts, train_on=train_on,
-                user_opts={key: value for key, value in opts.items() if key not in (SHOTS, CLASSES)})
-
-
-def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
-    """The name of the dataset's yaml, as recipes have it; of the user's own images that of their folder."""
-    from tools.runs.inputs import name_of
-
-    if "dataset_dir" in flags:
-        return name_of(flags["dataset_dir"])
-    for path in files:
-        if path.parts[-2:-1] == ("datasets",):
-            return path.stem
-    return next((stem for stem, name in dataset_names().items() if name == registered), registered)
-
-
 @lru_cache
 def domains_of(dataset: str) -> tuple[str, ...]:
     """The domains of a dataset, as its yaml lists them; () where it has none."""
@@ -263,15 +229,6 @@ def domains_of(dataset: str) -> tuple[str, ...]:
     path = CONFIGS / "datasets" / f"{plain(dataset)}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return tuple((content.get("DATASET") or {}).get("SOURCE_DOMAINS") or ())
-
-
-@lru_cache
-def dataset_names() -> dict[str, str]:
-    """{file name in configs/datasets: registered name}."""
-    import yaml
-
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
-            for path in sorted((CONFIGS / "datasets").glob("*.yaml"))}
 
 
 def _within(path: Path) -> Path:

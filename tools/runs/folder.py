@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 from tools.runs import inputs, record
+from tools.runs.by_hand import by_contents
 from tools.runs.cell import CLASSES as CLASSES_KEY
-from tools.runs.cell import HALVES, SHOTS, Cell, by_contents
+from tools.runs.cell import HALVES, SHOTS, Cell
 from tools.runs.inputs import read_json
 from tools.runs.record import Record
 
@@ -185,15 +185,12 @@ class RunFolder:
     @cached_property
     def per_class(self) -> dict[str, float]:
         """Class -> accuracy in percent; {} where the run has not recorded it."""
-        if self.answers:
-            hits: dict[str, list[bool]] = {}
-            for _, true, predicted in self.answers:
-                hits.setdefault(true, []).append(true == predicted)
-            return {name: 100 * sum(own) / len(own) for name, own in hits.items()}
-        log = self.folder / LOG
-        lines = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        found = re.findall(r"^\* class: \d+ \((.*)\)\ttotal: [\d,]+\tcorrect: [\d,]+\tacc: ([\d.]+)%", lines, re.M)
-        return {name: float(accuracy) for name, accuracy in found}
+        if recorded := self.record.get("per_class"):
+            return recorded
+        hits: dict[str, list[bool]] = {}
+        for _, true, predicted in self.answers:
+            hits.setdefault(true, []).append(true == predicted)
+        return {name: 100 * sum(own) / len(own) for name, own in hits.items()}
 
     def log_tail(self, lines: int) -> list[str]:
         """Last lines of the newest log, [] where there is none."""

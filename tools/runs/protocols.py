@@ -84,6 +84,7 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
     if protocol == "incremental":
         return _incremental(recipe, cell, 5 if tasks is None else tasks)
     if protocol == "fewshot":
+        cell = _trained_before(cell)
         return [cell.train_on, cell] if cell.train_on else [cell]
     if protocol == "base2new":
         return _halves(recipe, cell)
@@ -107,6 +108,16 @@ def _transfer(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | No
     source = replace(source, protocol=protocol)
     names = list(targets or targets_of(protocol, cell.dataset))
     return [source, *(replace(_target(recipe, source, name, settings), protocol=protocol) for name in names)]
+
+
+def _trained_before(cell: Cell) -> Cell:
+    """The cell as a test of what the same cell has learned without the options that only its test knows of."""
+    rest = {key: value for key, value in cell.user_opts.items() if key not in cell.for_the_test}
+    if not cell.for_the_test or cell.train_on or cell.shots is None:
+        return cell
+    opts = {key: value for key, value in cell.opts.items() if key not in cell.for_the_test}
+    trained = replace(cell, opts=opts, user_opts=rest)
+    return replace(cell, train_on=trained, load_epoch=trained.max_epoch)
 
 
 def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
@@ -245,7 +256,7 @@ def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
         made = recipe.cell(cell.dataset, cell.shots, cell.seed, {**opts, **cell.user_opts}, str(cell.config_file),
                            cell.own)
         made = replace(made, protocol="ablation", variant=name, variant_opts=opts)
-        if value is not None and not cell.user_opts and cell.shots == 16 and cell.config == "vit_b16":
+        if value is not None and not cell.options and cell.shots == 16 and cell.config == "vit_b16":
             made = replace(made, published=value, published_from=settings.get("published_from", ""))
         found += [made.train_on, made] if made.train_on else [made]
     return found
@@ -273,7 +284,7 @@ def _with(cell: Cell, settings: dict, tag: str, dataset: str, column: int | None
     published, source = settings.get("published", {}).get(dataset), settings.get("published_from", "")
     if published is None and column is None and not settings.get("opts"):
         published, source = cell.published, cell.published_from
-    elif published is None or cell.user_opts or cell.shots not in (None, 16) or cell.config != "vit_b16":
+    elif published is None or cell.options or cell.shots not in (None, 16) or cell.config != "vit_b16":
         published, source = None, ""
     elif column is not None:
         published = published[column]

@@ -8,13 +8,11 @@ from functools import lru_cache
 import yaml
 
 from tools.runs import protocols
-from tools.runs.cell import CLASSES, CONFIGS, SHOTS, ZEROSHOT, Cell, RecipeError
+from tools.runs.cell import CLASSES, CONFIGS, CORRUPTIONS, NO_EFFECT, SHOTS, ZEROSHOT, Cell, RecipeError
 from tools.runs.folder import RunFolder, flat
 from tools.runs.recipe import Recipe, load_recipe
 
-# Options that change no result.
-WITHOUT_EFFECT = frozenset({"TRAIN.CHECKPOINT_FREQ", "TRAIN.PRINT_FREQ", "DATALOADER.NUM_WORKERS", "VERBOSE",
-                            "USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"})
+WITHOUT_EFFECT = NO_EFFECT | {"USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"}      # nor these: where, not what
 _NO_OPTIONS = {*WITHOUT_EFFECT, SHOTS, CLASSES}
 
 
@@ -74,7 +72,7 @@ def value(run: RunFolder, cell: Cell, recipes: Iterable[Recipe]) -> float | None
     Args:
         cell: as `settled` has it.
     """
-    plain = not cell.user_opts
+    plain = not cell.options
     return next((like.published for like in cells_like(cell, recipes) if plain and like.published is not None
                  and not changes(run, like)), None)
 
@@ -90,6 +88,24 @@ def add_published(row, cell: Cell | None, recipes: Iterable[Recipe]) -> None:
             row.variant, row.variant_opts = max(named, key=lambda pair: len(pair[1]))
             _add_published_variant(row, recipe)
             return
+
+
+def beyond_yaml(cell: Cell) -> dict[str, str]:
+    """What a run was set to by its recipe or protocol, other than its trainer yaml has it: KEY -> value."""
+    yaml_has = _yaml(cell.trainer, cell.config)
+    return {key: str(value) for key, value in cell.opts.items()
+            if key not in {*_NO_OPTIONS, *cell.user_opts, CORRUPTIONS, "TEST.RESET"}
+            and not (key in yaml_has and same(yaml_has[key], value))}
+
+
+@lru_cache
+def _yaml(trainer: str, config: str) -> dict[str, object]:
+    """Dotted KEY -> value of a yaml of configs/trainers, by the name that cells have for it; {} for any other."""
+    folder, _, name = config.rpartition("-")                # "CoOp-tiny": another trainer's
+    for path in (CONFIGS / "trainers" / trainer / f"{config}.yaml", CONFIGS / "trainers" / folder / f"{name}.yaml"):
+        if path.is_file():
+            return flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return {}
 
 
 def variant_options(row) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tools.runs import inputs
-from tools.runs.cell import CONFIGS, EPOCHS, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain, together
+from tools.runs.cell import CONFIGS, EPOCHS, NO_EFFECT, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain, together
 
 __all__ = ["CONFIGS", "ROOT", "ZEROSHOT", "Cell", "Recipe", "RecipeError", "is_ours", "load_recipe", "nearest",
            "read_yaml", "zeroshot_cell"]
@@ -25,7 +25,7 @@ _PROTOCOL_KEYS = {"base2new": {"opts", "published", "published_from"},
                   "ablation": {"variants", "published", "published_from"}}
 _ROW_KEYS = {"config", "epochs", "shots", "opts", "published", "published_from", "train_on", "source"}
 _REQUIRED = {"trainer", "config", "seeds", "shots", "datasets"}
-TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_")      # beginnings of keys
+TRAINING_ONLY = ("OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_", "TEST.FINAL_MODEL")      # beginnings of keys
 _YAML = (".yaml", ".yml")
 _LIKE = {"shapes_domains": "shapes"}        # datasets that are run with another's settings, unless a recipe has a row
 
@@ -115,8 +115,9 @@ class Recipe:
         sources = self.table.get("published_from") or {}
         common = {"trainer": self.trainer, "dataset": dataset, "shots": shots, "seed": seed, "config": used,
                   "config_file": config_file, "user_opts": user_opts, "own": own, "recipe": self.name,
-                  "protocol": "fewshot",
-                  "published": None if user_opts or set(":+") & set(dataset) else self._published(row, shots, used),
+                  "protocol": "fewshot", "words": inputs.words_of_flags(own),
+                  "published": None if set(user_opts) - NO_EFFECT or set(":+") & set(dataset) else
+                  self._published(row, shots, used),
                   "published_from": sources.get(note, sources.get(used, sources.get("all", "")))}
         if row.get("train_on"):
             source = self.cell(row["train_on"], shots, seed, user_opts, config)
@@ -163,12 +164,6 @@ class Recipe:
         """What a run's folder calls its trainer yaml: "tiny", or "CoOp-tiny" for one that is not of this trainer."""
         path = config_file.absolute()
         return path.stem if path.parent == CONFIGS / "trainers" / self.trainer else f"{path.parent.name}-{path.stem}"
-
-    def cells(self) -> list[Cell]:
-        """Every cell of the table: rows x shots x seeds."""
-        return [self.cell(dataset, shots, seed) for dataset in self.datasets
-                for shots in (self.row(dataset).get("shots", self.table["shots"]) or [None])
-                for seed in self.table["seeds"]]
 
 
 def _at(value, shots: int | None):
@@ -242,7 +237,7 @@ def zeroshot_cell(cell: Cell) -> Cell:
         return load_recipe("zeroshot").cell(cell.dataset, None, 1, user_opts, config, cell.own)
     name = f"{cell.config_file.absolute().parent.name}-{config}"
     return Cell(ZEROSHOT, cell.dataset, None, 1, name, cell.config_file, user_opts, user_opts, own=cell.own,
-                recipe="zeroshot", protocol="fewshot")
+                words=cell.words, recipe="zeroshot", protocol="fewshot")
 
 
 def is_ours(config_file: Path) -> bool:

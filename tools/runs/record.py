@@ -24,7 +24,7 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "finished": (bool, "true: the file is written at the end"),
     "mode": (str, "`train`, or `eval-only` where only a test was made"),
     "trainer": (str, "registered name"),
-    "dataset": (str, "registered name"),
+    "dataset": (str, "registered name; of one's own images that of their folder"),
     "shots": (int, "training images per class; less than 1: all"),
     "seed": (int, "less than 0: unseeded"),
     "classes": (str, "`all`, or the half: `base`, `new`"),
@@ -32,7 +32,9 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "split": (str, "which was tested: `test` or `val`"),
     "num_test": (int, "images tested"),
     "attack": (str, "under which they were, TEST.ATTACK"),
-    "metrics": (dict, "name -> number, percent but for an evaluator of one's own; `accuracy` first"),
+    "metrics": (dict, "name -> number, percent but for an evaluator of one's own; `accuracy` first; `nll` is in "
+                       "nats, `ece` over 15 bins, `top5` there of more than five classes"),
+    "per_class": (dict, "class name -> accuracy, percent, of the classes that were tested"),
     "epochs": (int, "of the training; 0 without one"),
     "left_out_of_each_epoch": (int, "training images that no batch of an epoch had"),
     "model_selection": ((str, dict), "which weights were tested, and on what they were chosen"),
@@ -62,7 +64,9 @@ FIELDS: dict[str, tuple[type | tuple, str]] = {
     "date": (str, "UTC, ISO 8601"),
 }
 _NEEDED = {"finished", "mode", "trainer", "dataset", "classes", "split", "shots", "seed", "num_classes", "seconds",
-           "metrics", "learned_parameters", "versions", "backbone", "best_test_epoch"}      # else it is no run's file
+           "metrics", "learned_parameters", "versions", "backbone", "best_test_epoch"}      # else the file is no run's
+OF_TRAINING = ("mode", "epochs", "left_out_of_each_epoch", "model_selection", "best_test_epoch", "on_nan", "seconds",
+               "peak_memory_mb", "world_size")          # what a second test of the run leaves as it is
 _OF_NUMBERS = ("metrics", "seconds", "best_test_epoch")
 _newer: set[int] = set()                # versions of which a warning was given
 

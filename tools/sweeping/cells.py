@@ -17,6 +17,7 @@ from tools.runs.cell import MEANT, ROOT, ZEROSHOT, Cell
 from tools.runs.folder import RunFolder
 from tools.runs.record import Record
 
+FILES_OF_TESTS = {"TEST.SAVE_LOGITS": "logits.npz", "TEST.COMPUTE_CMAT": "cmat.pt"}
 TAIL = 8                                            # lines of a failed run that are shown
 
 
@@ -25,7 +26,8 @@ class Planned:
     """A cell, its run folder and how its result stands.
 
     Attributes:
-        state: "finished", "other" (finished, with other settings), "resume" (has a checkpoint) or "new".
+        state: "finished", "other" (finished, with other settings), "resume" (has a checkpoint), "test" (finished, and
+            asked for a file that only another test writes) or "new".
         changes: for "other", what was set otherwise.
     """
 
@@ -46,7 +48,9 @@ class Planned:
             inputs.differences(then, inputs.describe(train.parser().parse_args(self.arguments)))
         self.state, self.changes = "new", ()
         if run.finished:
-            self.state, self.changes = ("other", tuple(changes)) if changes else ("finished", ())
+            lacks = any(str(self.cell.opts.get(key)).lower() == "true" and not (self.folder / file).is_file()
+                        for key, file in FILES_OF_TESTS.items())
+            self.state, self.changes = ("other", tuple(changes)) if changes else ("test" if lacks else "finished", ())
         elif not changes and run.has_state:
             self.state = "resume"
 
@@ -89,9 +93,14 @@ class Planned:
         """Arguments and environment of the run that is to be made now.
 
         An interrupted one resumes, as the same command would. Otherwise it replaces what a former run left, once it
-        writes something itself (`restart.Beginning`): one that is refused costs no result.
+        writes something itself (`restart.Beginning`): one that is refused costs no result. One that lacks a file of its
+        test is only tested again, where it has learned something.
         """
-        return self.arguments, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW,
+        words = self.arguments
+        if self.state == "test" and self.cell.train_on is None and self.run.checkpoint_file().is_file():
+            place = words.index("--output-dir")
+            words[place:place] = ["--eval-only", "--model-dir", str(self.folder)]
+        return words, {train.SWEEP: "resume" if self.state == "resume" else train.ANEW,
                                 MEANT: json.dumps(self.cell.as_dict())}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tools import command, table, train
 from tools.runs import inputs, protocols
+from tools.runs.checkout import default_folder
 from tools.runs.published import shipped
 from tools.runs.recipe import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe
 from tools.sweeping import cells
@@ -55,7 +56,15 @@ def plan(args: argparse.Namespace, options: dict[str, str]) -> list[Cell]:
                     targets = args.targets or (args.datasets if args.protocol == "matrix" else None)
                     wanted += protocols.expand(recipe, cell, args.protocol, targets, args.tasks)
     first = [protocols.zeroshot(cell) for cell in wanted]
-    return _with_code(list({cell.folder: cell for cell in [*first, *wanted]}.values()), args)
+    return _with_code(_with_seeds(list({cell.folder: cell for cell in [*first, *wanted]}.values())), args)
+
+
+def _with_seeds(planned: list[Cell]) -> list[Cell]:
+    """Each says which seeds were asked for with it, so that a table knows later which of them are missing."""
+    seeds: dict[tuple, list[int]] = {}
+    for cell in planned:
+        seeds.setdefault(cell.kind, []).append(cell.seed)
+    return [replace(cell, seeds=tuple(sorted(seeds[cell.kind]))) for cell in planned]
 
 
 def _with_code(planned: list[Cell], args: argparse.Namespace) -> list[Cell]:
@@ -87,7 +96,8 @@ def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> li
         raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
     if args.dataset_dir:
         flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
-        return [(inputs.name_of(args.dataset_dir), tuple(word for pair in flags.items() if pair[1] for word in pair))]
+        name = inputs.own_name(args.output or default_folder("output"), args.dataset_dir)
+        return [(name, tuple(word for pair in flags.items() if pair[1] for word in pair))]
     if "all" in args.datasets and not recipe.main_datasets(shots):
         raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
                           ", so --datasets all is none. Name them.")
@@ -101,6 +111,17 @@ def _seeds(args: argparse.Namespace, recipe: Recipe) -> list[int]:
     if not all(re.fullmatch(r"\d+", word) for word in words):
         raise RecipeError(f'SEEDS takes whole numbers, e.g. SEEDS="1 2 3", got {os.environ["SEEDS"]!r}.')
     return [int(word) for word in words] or recipe.table["seeds"]
+
+
+def to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
+    """What is not finished, and what tests or starts from a run that is rerun."""
+    todo, rerun = [], set()
+    for p in planned:
+        before = p.cell.train_on or p.cell.start_from
+        if force or p.state != "finished" or (before and before.folder in rerun):
+            todo.append(p)
+            rerun |= {p.cell.folder} if p.state != "test" else set()
+    return todo
 
 
 def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots, times: Times, output: str) -> str:
@@ -127,7 +148,7 @@ def rows(planned: list[cells.Planned]) -> list[table.Row]:
         row = found.setdefault(folder, table.row_of(cell, folder))
         row.published, row.published_from = cell.published, cell.published_from
         row.variant, row.variant_opts = cell.variant, cell.variant_opts
-        row.add(cell.seed, p.record)
+        row.add(cell.seed, p.record, cell)
     return table.in_order(list(found.values()))
 
 

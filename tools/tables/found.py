@@ -1,11 +1,12 @@
 """Runs below any folder, put together into rows by their cells: the seeds of one row lie in one folder.
 
-Folders of runs that have begun and have no result count as missing seeds.
+Runs that have begun and have no result count as missing seeds, and so do those that their sweep was asked for.
 """
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from tools.runs import published
@@ -26,16 +27,17 @@ def scan(*roots: str | Path, recipes: tuple[Recipe, ...] = ()) -> list[Row]:
     for run in below(*roots):
         if run.accuracy is None and (not run.given or run.finished and "metrics" in run.record):
             continue                                        # nothing to show, and nothing that is missing
-        cell = published.settled(run, recipes)
+        cell, split = published.settled(run, recipes), run.record.get("split", "test") if run.record else "test"
+        if split != "test":                                 # the row says so by itself
+            cell = replace(cell, user_opts={k: v for k, v in cell.user_opts.items() if k != "TEST.SPLIT"})
         row = row_of(cell, run.folder.parent)
         name = run.folder.name.rstrip("0123456789")         # seeds of one row: seed1, seed2, or mine1, mine2
         if not cell.config:
             row.config = f"{run.folder.parent.name}/{name}"
-        if run.record and run.record.get("split", "test") != "test":
-            row.where = f"on {run.record['split']}"
+        row.where = f"on {split}" if split != "test" else ""
         keys = ((run.folder.parent, cell.kind, row.where, name, n) for n in range(1, len(rows) + 2))
         row = rows.setdefault(next(k for k in keys if k not in rows or run.seed not in rows[k].seeds), row)
-        row.add(run.seed, run.record)
+        row.add(run.seed, run.record, cell)
         row.runs[run.seed] = run
         row.cells[run.seed] = cell
     for row in rows.values():

@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 from tools.runs.cell import ZEROSHOT
 
-from .formats import FLAG, rounded
-from .rows import Row, with_summaries
+from .formats import FLAG, rounded, settings
+from .rows import Row, mean, with_summaries
 
 BEST_TEST = "best test epoch (selected on test)"
 
@@ -31,7 +31,7 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
                 f"{len(row.found)}/{len(row.seeds)}", _number(row.mean_seconds, 1),
                 "-" if row.learned is None else f"{row.learned:,}"]
         if best:
-            line.append(_number(row.mean_best_test, digits))
+            line.append(_number(mean(list(row.best_tests.values())), digits))
         if published:
             line += [_number(row.published, digits), _number(row.difference, digits, signed=True)]
         lines.append(line)
@@ -45,6 +45,7 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
         text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
     text += [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
              for row in rows if not row.parts for seed, reason in row.collapsed.items()]
+    text += settings(rows)
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
     return "\n".join([*text, "", "run folders:", *(f"  {_folders(row)}" for row in rows if row.folder)])
 

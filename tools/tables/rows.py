@@ -17,6 +17,7 @@ from pathlib import Path
 from tools.runs.cell import ZEROSHOT, Cell
 from tools.runs.folder import RunFolder
 from tools.runs.protocols import TARGETS
+from tools.runs.published import beyond_yaml
 from tools.runs.record import Record
 
 FAR_BELOW = 20.0
@@ -27,8 +28,8 @@ class Row:
     """One method on one dataset at one number of shots.
 
     Attributes:
-        config: name of the trainer yaml, and the options of the user where there are any.
-        seeds: seed -> accuracy in percent, or None where the run is missing.
+        config: name of the trainer yaml, and the user's words and options where there are any.
+        seeds: seed -> accuracy in percent, or None where the run is missing. asked: those that a sweep was asked for.
         seconds: seed -> of the whole run, loading included; of the finished ones. learned: of one of them.
         best_tests: seed -> accuracy of the best test epoch, where it was recorded; selected on the test split.
         folder: that the seeds' run folders lie in. runs, cells: seed -> its own, of those that have begun.
@@ -36,6 +37,8 @@ class Row:
         published: percent, or None; published_from: where it was read.
         classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
         base, options: the trainer yaml's name alone, and the user's options KEY -> text.
+        words: the user's template and class names, as `Cell.words`.
+        beyond: KEY -> value of what else was set other than in the trainer yaml: by the recipe.
         tag: what its protocol adds to its name, "@transfer" or "@from_shapes", where `classes` does not say it.
         source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
         transfer: "cross" or "dg" of an average over targets; of other rows `kind_of_transfer` tells it.
@@ -50,6 +53,7 @@ class Row:
     config: str
     shots: int | None
     seeds: dict[int, float | None] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
     seconds: dict[int, float] = field(default_factory=dict)
     learned: int | None = None
     best_tests: dict[int, float] = field(default_factory=dict)
@@ -63,6 +67,8 @@ class Row:
     parts: tuple[Row, Row] | None = None
     base: str = ""
     options: dict[str, str] = field(default_factory=dict)
+    words: str = ""
+    beyond: dict[str, str] = field(default_factory=dict)
     tag: str = ""
     source: str = ""
     transfer: str = ""
@@ -72,9 +78,10 @@ class Row:
     where: str = ""
     num_classes: int | None = None
 
-    def add(self, seed: int, record: Record | None) -> None:
+    def add(self, seed: int, record: Record | None, cell: Cell | None = None) -> None:
         """Take one run's results.json in; None, or one without an accuracy, is a run that is missing."""
         self.seeds[seed] = record.accuracy if record else None
+        self.asked |= set(cell.seeds) if cell else set()
         if record and self.seeds[seed] is not None:
             if (seconds := record.get("seconds", {}).get("total")) is not None:
                 self.seconds[seed] = seconds
@@ -107,7 +114,8 @@ class Row:
 
         See `tools.runs.recipe.zeroshot_cell`.
         """
-        return self.trainer == ZEROSHOT and not self.options and self.base in (row.base, f"{row.trainer}-{row.base}")
+        return self.trainer == ZEROSHOT and not self.options and self.words == row.words and \
+            self.base in (row.base, f"{row.trainer}-{row.base}")
 
     @property
     def missing(self) -> list[int]:
@@ -117,15 +125,11 @@ class Row:
     def mean(self) -> float | None:
         if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
             return harmonic(*(part.mean for part in self.parts))
-        return statistics.fmean(self.found) if self.found else None
+        return mean(self.found)
 
     @property
     def mean_seconds(self) -> float | None:
-        return statistics.fmean(self.seconds.values()) if self.seconds else None
-
-    @property
-    def mean_best_test(self) -> float | None:
-        return statistics.fmean(self.best_tests.values()) if self.best_tests else None
+        return mean(list(self.seconds.values()))
 
     @property
     def spread(self) -> float | None:
@@ -135,7 +139,7 @@ class Row:
     @property
     def difference(self) -> float | None:
         """Ours minus the published value, in points."""
-        return None if self.published is None or self.mean is None else self.mean - self.published
+        return minus(self.mean, self.published)
 
     @property
     def collapsed(self) -> dict[int, str]:
@@ -160,6 +164,15 @@ class Row:
         return " ".join(filter(None, [self.trainer, self.config, self.dataset, self.classes, self.where])) + shots
 
 
+def mean(values: list[float | None]) -> float | None:
+    """None where there is no value, or one of them is None."""
+    return statistics.fmean(values) if values and None not in values else None
+
+
+def minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
 def harmonic(base: float | None, new: float | None) -> float | None:
     """Harmonic mean of two percentages; None where one is unknown or both are 0."""
     return 2 * base * new / (base + new) if base is not None and new is not None and base + new else None
@@ -179,12 +192,11 @@ def with_summaries(rows: list[Row]) -> list[Row]:
             key = (row.source, kind_of_transfer(row), row.trainer, row.config, row.shots, row.where)
             groups.setdefault(key, []).append(row)
     for (source, kind, trainer, config, shots, where), targets in groups.items():
-        seeds = {s: [r.seeds.get(s) for r in targets] for s in sorted({s for r in targets for s in r.seeds})}
+        seeds = {s: mean([r.seeds.get(s) for r in targets]) for s in sorted({s for r in targets for s in r.seeds})}
         if len(targets) > 1:
-            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds={
-                s: None if None in values else statistics.fmean(values) for s, values in seeds.items()},
-                source=source, transfer=kind, base=targets[0].base, tag=targets[0].tag,
-                options=targets[0].options, where=where))
+            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds=seeds, source=source,
+                             transfer=kind, base=targets[0].base, tag=targets[0].tag, options=targets[0].options,
+                             where=where))
     return found
 
 
@@ -208,11 +220,12 @@ def _name(row: Row) -> tuple:
 
 def row_of(cell: Cell, folder: Path) -> Row:
     """An empty row for a cell and its other seeds, whose run folders lie in `folder`."""
-    options = {key: str(value) for key, value in sorted(cell.user_opts.items())}
+    options = {key: str(value) for key, value in sorted(cell.options.items())}
     tag = "" if cell.classes else cell.tag
-    config = "-".join(filter(None, [cell.config + tag, ",".join(f"{key}={value}" for key, value in options.items())]))
+    config = "-".join(filter(None, [cell.config + tag, cell.words,
+                                    ",".join(f"{key}={value}" for key, value in options.items())]))
     return Row(cell.dataset, cell.trainer, config, cell.shots, folder=folder, classes=cell.classes, base=cell.config,
-               options=options, tag=tag, source=cell.source)
+               options=options, words=cell.words, beyond=beyond_yaml(cell), tag=tag, source=cell.source)
 
 
 def in_order(rows: list[Row]) -> list[Row]:

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import argparse
 
-from tools.runs.recipe import RecipeError, nearest
+from tools.runs import published
+from tools.runs.index import frame_of
+from tools.runs.recipe import Recipe, RecipeError, nearest
 
 from . import formats, layouts
 from .listing import listing
@@ -13,7 +15,7 @@ RUNS = "runs"                           # the name of the long table
 
 
 def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
-    """The rows asked for; each gets the seeds that it should have.
+    """The rows asked for, in the order of --datasets and --trainers; each gets the seeds that it should have.
 
     Raises:
         RecipeError: a trainer or dataset is not among them, or nothing is left.
@@ -29,27 +31,20 @@ def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
             and (not args.datasets or row.dataset in args.datasets)
             and (not args.configs or any(text in f"{row.config} {row.where}" for text in args.configs))
             and (not args.shots or row.shots is None or row.shots in args.shots)]
+    if args.trainers:
+        kept.sort(key=lambda row: args.trainers.index(row.trainer))
     if args.datasets:
         kept.sort(key=lambda row: args.datasets.index(row.dataset))
-    _add_missing(kept, args.seeds)
+    for row in kept:
+        row.published = None if getattr(args, "no_published", False) else row.published
+        if max(row.seeds) >= 0:
+            only = args.seeds if row.shots is not None else None
+            row.keep(only or {seed for seed in (*row.seeds, *row.asked) if seed >= 0})
     kept = [row for row in kept if row.seeds]
     if not any(row.found for row in kept):
         raise RecipeError("No finished run is left by --trainers, --datasets, --configs, --shots and --seeds. Without "
                           "them, --table runs shows all there are.")
     return kept
-
-
-def _add_missing(rows: list[Row], seeds: list[int] | None) -> None:
-    """Give rows the seeds that they should have: those asked for, else those that others of the same protocol have."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.shots is not None and max(row.seeds) >= 0:
-            transfer = row.source or row.tag
-            groups.setdefault("transfer" if transfer else "base2new" if row.classes else "", []).append(row)
-    for own in groups.values():
-        wanted = set(seeds or {seed for row in own for seed in row.seeds if seed >= 0})
-        for row in own:
-            row.keep(wanted)
 
 
 def write(rows: list[Row], args: argparse.Namespace) -> str:
@@ -61,21 +56,28 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
     names = tuple(name for name in args.table or () if name != RUNS)
     grids = layouts.build(rows, names or None) if names or not args.table else []
     long = RUNS in (args.table or ()) or (not grids and not args.table)
-    if args.format in ("csv", "json"):
-        if args.table and not long:
-            used = {id(row) for grid in grids for row in grid.rows} | {
-                id(part) for grid in grids for row in grid.rows for part in row.parts or ()}
-            rows = [row for row in rows if id(row) in used]
-        if rows:
-            return formats.as_csv(rows) if args.format == "csv" else formats.as_json(grids, rows)
-    elif args.format == "latex" and long:
-        raise RecipeError(f"The table {RUNS} has no LaTeX; name another one with --table, or take --format markdown.")
     for name in names:
         if not any(grid.name == name for grid in grids):
             kinds = sorted({layouts.protocol_of(row) for row in rows})
             raise RecipeError(f"There is no run for the table {name}; there are runs of {', '.join(kinds)}.")
-    if args.format == "latex":
+    if args.format == "csv":
+        return formats.grids_as_csv(grids) if names and not long else formats.as_csv(rows)
+    if args.format == "json":
+        used = [id(part) for grid in grids for row in grid.rows for part in (row, *(row.parts or ()))]
+        return formats.as_json(grids, [row for row in rows if long or not names or id(row) in used])
+    if args.format in ("latex", "html"):
+        if long:
+            raise RecipeError(f"The table {RUNS} has no {'LaTeX' if args.format == 'latex' else 'HTML'}; name another "
+                              "one with --table, or take --format markdown.")
+        if args.format == "html":
+            return formats.html(grids, rows, args.digits)
         return formats.latex(grids, rows, args.digits, args.standalone)
     draw, style = (formats.text, "simple") if args.format == "text" else (formats.markdown, "pipe")
     parts = [draw(grids, rows, args.digits)] if grids else []
     return "\n\n".join([*parts, *([listing(rows, args.digits, style)] if long else [])])
+
+
+def write_runs(rows: list[Row], recipes: tuple[Recipe, ...]) -> str:
+    """CSV with a line per run of the rows and a column per fact: see `tools.runs.index`."""
+    runs = [run for row in rows for _, run in sorted(row.runs.items())]
+    return frame_of(runs, (*recipes, *published.shipped())).to_csv(index=False).rstrip("\n")

@@ -48,8 +48,8 @@ class Record(Hook):
         if self._final:
             self._predictions.write(osp.join(trainer.output_dir, PREDICTIONS), trainer.lab2cname)
             self._write_classes(trainer)
-            results = {**results, **self._predictions.calibration()}
-            self._write_results(trainer, results, time.monotonic() - self._begun, split=split, num_test=self._count)
+            self._write_results(trainer, results, time.monotonic() - self._begun, split=split, num_test=self._count,
+                                per_class=dict(getattr(trainer.evaluator, "per_class", {})))
 
     def untested(self, trainer) -> None:
         self._write_results(trainer, {})
@@ -63,7 +63,7 @@ class Record(Hook):
 
         Args:
             metrics: the evaluator's; {} for a training without a test, which only says that it has ended.
-            tested: split and num_test, if there was a test.
+            tested: split, num_test and per_class, if there was a test.
         """
         total, classes = tested.get("num_test", 0), getattr(trainer, "num_classes", None) or 0
         correct = round(metrics.get("accuracy", 100.0) * total / 100)

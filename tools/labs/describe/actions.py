@@ -11,7 +11,7 @@ from tabulate import tabulate
 from tools.labs.describe import description_check, questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_job import Job, ask_all
-from tools.runs.cell import dataset_names
+from tools.runs.by_hand import dataset_names
 
 _TOKENS_PER_SENTENCE, _CHARACTERS_PER_TOKEN = 30, 4     # of English, roughly; only for the estimate
 
