@@ -145,8 +145,29 @@ def test_a_run_folder_that_is_removed_meanwhile_is_made_anew_with_all_that_a_run
     files_are_whole(folder)
 
 
-@pytest.mark.parametrize("streams", [pytest.param(subprocess.DEVNULL, marks=pytest.mark.slow), subprocess.STDOUT])
-def test_a_console_that_nobody_reads_to_its_end_does_not_end_the_run(tmp_path, streams):
+def test_a_console_that_nobody_reads_to_its_end_does_not_end_the_run(tmp_path, forked):
+    reader, writer = os.pipe()
+
+    def run():
+        os.close(reader)
+        for number in (1, 2):
+            os.dup2(writer, number)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w")
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w")
+        return train.cli(words(tmp_path))
+
+    code = forked(run)
+    os.close(writer)
+    assert os.read(reader, 1)
+    os.close(reader)                                               # as `| head -c 1` does
+    assert code() == 0
+    assert json.loads((tmp_path / "results.json").read_text())["finished"]
+    assert "* accuracy" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [subprocess.DEVNULL, subprocess.STDOUT])
+def test_a_process_whose_console_nobody_reads_to_its_end_ends_well(tmp_path, streams):
     process = subprocess.Popen([sys.executable, "tools/train.py", *words(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
                                stderr=streams, env={**os.environ, "OMP_NUM_THREADS": "1"})
     with process:

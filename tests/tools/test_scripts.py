@@ -1,5 +1,6 @@
 """The scripts through bash: their commands, their usage, and which environment they choose. Nothing is installed."""
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tools import sweep
+from tools.runs.recipe import load_recipe
+
 ROOT = Path(__file__).resolve().parents[2]
-FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
-            "clip_lora": "CLIPLoRA",
-            "ivlp": "IVLP", "promptsrc": "PromptSRC", "mmrl": "MMRL", "upt": "UPT", "dpt": "DPT",
-            "mma": "MMA", "bitfit": "BitFit", "two_sfs": "TwoSFS", "vqt": "VQT", "vpt_full": "VPTFull",
-            "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF", "lpplusplus": "LPPlusPlus", "gda": "GDA",
-            "ape": "APE", "clap": "CLAP", "zslp": "ZSLP", "taskres": "TaskRes", "clip_adapter": "CLIPAdapter",
-            "prolip": "ProLIP", "cross_modal": "CrossModal", "protonet": "ProtoNet",
-            "vp": "VP", "ar": "AR", "attrvr": "AttrVR", "dvp": "DVPcls"}
+RECIPES = ROOT / "configs" / "recipes"
+CALLS = {path.stem: call for path in sorted((ROOT / "scripts").glob("[a-z]*.sh"))
+         if (call := re.search(r'^(few_shot|no_shots) (\w+) "\$@"$', path.read_text(), re.MULTILINE))}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
 
@@ -29,16 +28,42 @@ def bash(*words, cwd=ROOT, **environment):
                           env={**keep, "VIRTUAL_ENV": sys.prefix, **environment}, timeout=60)
 
 
-@pytest.mark.parametrize("method", FEW_SHOT)
-def test_a_script_expands_to_plain_commands(method):
-    reply = bash(f"scripts/{method}.sh", "digits", "16", "--dry-run", "OPTIM.LR", "0.5")
+@pytest.mark.parametrize("script", CALLS)
+def test_a_script_is_the_call_of_its_recipe(script, monkeypatch, capsys):
+    for name in ("SEEDS", "DATA", "OUTPUT"):
+        monkeypatch.delenv(name, raising=False)
+    lines = [line for line in (ROOT / "scripts" / f"{script}.sh").read_text().splitlines() if line[:2] != "# "]
+    assert lines == ["#!/usr/bin/env bash", "set -euo pipefail",
+                     'source "$(dirname "${BASH_SOURCE[0]}")/_usage.sh"', CALLS[script][0]]
+    kind, recipe = CALLS[script].groups()
+    shots = ["--shots", "16"] if kind == "few_shot" else []
+    assert sweep.main(["--recipe", recipe, "--datasets", "digits", *shots, "--dry-run", "OPTIM.LR", "0.5"]) == 0
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    trainers = [c[c.index("--trainer") + 1] for c in commands]
+    assert trainers[-1] == load_recipe(recipe).trainer and set(trainers[:-1]) <= {"ZeroshotCLIP", trainers[-1]}
+
+
+def test_the_scripts_call_recipes_that_there_are():
+    assert len(CALLS) >= 50 and {call[2] for call in CALLS.values()} <= {path.stem for path in RECIPES.glob("*.yaml")}
+
+
+def test_a_script_expands_to_plain_commands():
+    reply = bash("scripts/coop.sh", "digits", "16", "--dry-run", "OPTIM.LR", "0.5")
     assert reply.returncode == 0, reply.stderr
     commands = [shlex.split(line) for line in reply.stdout.splitlines()]
     assert [c[1] for c in commands] == ["tools/train.py"] * 4
-    assert [c[c.index("--trainer") + 1] for c in commands] == ["ZeroshotCLIP"] + [FEW_SHOT[method]] * 3
+    assert [c[c.index("--trainer") + 1] for c in commands] == ["ZeroshotCLIP"] + ["CoOp"] * 3
     assert [c[c.index("--seed") + 1] for c in commands] == ["1", "1", "2", "3"]
     assert all(c[c.index("OPTIM.LR") + 1] == "0.5" for c in commands[1:])
     assert all(c[c.index("DATASET.NUM_SHOTS") + 1] == "16" for c in commands[1:])
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_tests_say_how_they_are_run(word):
+    reply = bash("scripts/test.sh", word)
+    assert reply.returncode == 0 and all(word in reply.stdout for word in ("--quick", "-m slow", "minute"))
+    files = (ROOT / "scripts" / "test.sh").read_text().partition("QUICK=(")[2].partition(")")[0].split()
+    assert len(files) >= 5 and all((ROOT / file).is_file() for file in files)
 
 
 @pytest.mark.parametrize(("words", "trainer"), [
