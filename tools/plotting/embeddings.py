@@ -143,13 +143,13 @@ def _explain(found: BeforeAndAfter, keep_gap: bool) -> list[str]:
 
 
 def _map(ax: Axes, positions: np.ndarray, found: BeforeAndAfter, looks: dict, theme: Theme) -> None:
-    N = len(found.labels)
+    N, (small, large, edge) = len(found.labels), (6, 40, 0.9) if theme.paper else (11, 85, 1.3)
     for place, (c, (colour, mark)) in enumerate(looks.items()):
         own = positions[:N][(found.labels == c).numpy()]
-        ax.scatter(own[:, 0], own[:, 1], s=6 if theme.paper else 11, color=colour, marker=mark, alpha=0.65, linewidths=0,
+        ax.scatter(own[:, 0], own[:, 1], s=small, color=colour, marker=mark, alpha=0.65, linewidths=0,
                    gid=f"images {found.classnames[c]}")
-        ax.scatter(*positions[N + place][:, None], s=40 if theme.paper else 85, color=colour, marker=mark, edgecolors=theme.ink,
-                   linewidths=0.9 if theme.paper else 1.3, zorder=3, gid=f"text {found.classnames[c]}")
+        ax.scatter(*positions[N + place][:, None], s=large, color=colour, marker=mark, edgecolors=theme.ink,
+                   linewidths=edge, zorder=3, gid=f"text {found.classnames[c]}")
     low, high = positions.min(0), positions.max(0)
     middle, reach = (low + high) / 2, 0.54 * float((high - low).max())
     ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
