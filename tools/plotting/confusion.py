@@ -70,7 +70,7 @@ def draw_found(names: list[str], counts: Tensor, run: Run, theme: Theme, classes
                top: int = 12) -> Figure:
     chosen = choose(names, classes) or list(range(len(names)))
     names, counts = [names[c] for c in chosen], counts[chosen][:, chosen]
-    C, total = len(names), int(counts.sum())
+    total = int(counts.sum())
     if not total:
         raise UserError("There is no image among the chosen classes. Name others with --classes.")
     values = counts.double().masked_fill(counts == 0, float("nan"))             # an empty cell is no image

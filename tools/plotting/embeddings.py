@@ -79,7 +79,7 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
                     ax.annotate(text, (x, 0), (0, -6 - 13 * i), "axes fraction", "offset points", va="top", **look)
     legend(figure, [Line2D([], [], linestyle="", color=colour, marker=mark) for colour, mark in looks.values()],
            [wrap(found.classnames[c], theme.wide(WIDTH) - 0.5, theme.body)[0] for c in found.shown],
-           handletextpad=0.1)
+           handletextpad=0.2, handlelength=1.2)
     header(figure, theme, "Images and class texts, before and after training",
            [run.summary, *_explain(found, keep_gap)])
     return figure
@@ -143,13 +143,13 @@ def _explain(found: BeforeAndAfter, keep_gap: bool) -> list[str]:
 
 
 def _map(ax: Axes, positions: np.ndarray, found: BeforeAndAfter, looks: dict, theme: Theme) -> None:
-    N = len(found.labels)
+    N, (small, large, edge) = len(found.labels), (6, 40, 0.9) if theme.paper else (11, 85, 1.3)
     for place, (c, (colour, mark)) in enumerate(looks.items()):
         own = positions[:N][(found.labels == c).numpy()]
-        ax.scatter(own[:, 0], own[:, 1], s=11, color=colour, marker=mark, alpha=0.65, linewidths=0,
+        ax.scatter(own[:, 0], own[:, 1], s=small, color=colour, marker=mark, alpha=0.65, linewidths=0,
                    gid=f"images {found.classnames[c]}")
-        ax.scatter(*positions[N + place][:, None], s=85, color=colour, marker=mark, edgecolors=theme.ink,
-                   linewidths=1.3, zorder=3, gid=f"text {found.classnames[c]}")
+        ax.scatter(*positions[N + place][:, None], s=large, color=colour, marker=mark, edgecolors=theme.ink,
+                   linewidths=edge, zorder=3, gid=f"text {found.classnames[c]}")
     low, high = positions.min(0), positions.max(0)
     middle, reach = (low + high) / 2, 0.54 * float((high - low).max())
     ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")

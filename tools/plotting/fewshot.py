@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from dassl.utils import UserError
 from tools.runs.published import shipped
-from tools.runs.recipe import ZEROSHOT, RecipeError, load_recipe
+from tools.runs.recipe import ZEROSHOT, RecipeError
 from tools.tables.layouts import method, method_names
 from tools.tables.rows import Row
 
@@ -31,7 +31,7 @@ HOLLOW = "Hollow points: some seeds are missing."
 def read(rows: Sequence[Row], published: str = "own") -> pd.DataFrame:
     """What was measured on test splits and what was published, without other protocols.
 
-    Datasets come in the papers' order; zero-shot results, at 0 shots, are those of the backbones that were trained.
+    Datasets and methods come as in `rows`; zero-shot results, at 0 shots, are those of the backbones that were trained.
 
     Args:
         rows: what to draw.
@@ -43,9 +43,9 @@ def read(rows: Sequence[Row], published: str = "own") -> pd.DataFrame:
     """
     rows = [row for row in rows if row.mean is not None and row.on_test and not row.classes and not row.source
             and not row.tag]
-    order = {dataset: place for place, dataset in enumerate(load_recipe("coop").datasets)}
+    order = list(dict.fromkeys(row.dataset for row in rows))
     few = sorted((row for row in rows if row.shots is not None and row.shots > 0),
-                 key=lambda row: (order.get(row.dataset, len(order)), row.shots))
+                 key=lambda row: (order.index(row.dataset), row.shots))
     if not few:
         raise UserError("There is no finished few-shot run to draw (training with shots, tested on the test split). "
                         "Name the folder that was given as OUTPUT, or a run folder.")

@@ -6,6 +6,7 @@ hues are ordered and darkened so that they differ in lightness too.
 """
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, hsv_to_rgb, to_
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.transforms import offset_copy
+
+from dassl.files.whole import write_whole
 
 OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
                  "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic",
@@ -114,8 +117,8 @@ def context(theme: Theme) -> AbstractContextManager:
         "ytick.color": theme.line, "xtick.labelcolor": theme.muted, "ytick.labelcolor": theme.muted,
         "xtick.labelsize": theme.small, "ytick.labelsize": theme.small, "xtick.major.size": 3, "ytick.major.size": 3,
         "lines.linewidth": 1.6, "lines.markersize": 4.5, "legend.frameon": False, "legend.fontsize": theme.body,
-        "legend.handlelength": 2.1 if theme.paper else 2.5, "legend.columnspacing": 1.1, "image.interpolation": "nearest",
-        "pdf.fonttype": 42, "ps.fonttype": 42})
+        "legend.handlelength": 2.1 if theme.paper else 2.5, "legend.columnspacing": 1.1,
+        "image.interpolation": "nearest", "pdf.fonttype": 42, "ps.fonttype": 42})
 
 
 def sheet(theme: Theme, width: float, height: float) -> Figure:
@@ -181,5 +184,8 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=min(PNG_DPI, PNG_PIXELS / max(figure.get_size_inches())))
+    """Write the whole figure or nothing; the format is that of the file's name."""
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format=path.suffix[1:].lower(), dpi=min(PNG_DPI, PNG_PIXELS / max(
+        figure.get_size_inches())))
+    write_whole(path, drawing.getvalue())

@@ -86,13 +86,16 @@ def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> 
                     command=str(run.record.get("command", "")),
                     record=json.dumps(run.record, indent=2, ensure_ascii=False))
     steps: list[tuple[str, bool, Callable[[], tuple]]] = [
-        ("Training curves", True, lambda: _training(run)),
+        ("Training curves", True, lambda: _drawn(run, curves.draw, "Training curves")),
         ("Images and class texts, before and after training", test, lambda: _embeddings(run)),
         ("Confusion matrix", test or bool(run.answers), lambda: _confusion(run)),
-        ("Reliability diagram", bool(run.answers), lambda: _reliability(run)),
+        ("Reliability diagram", bool(run.answers), lambda: _drawn(
+            run, reliability.draw, "Accuracy and confidence of the answers, in bins,")),
         ("Words nearest to the learned context", run.holds("ctx") or run.holds("txt_ctx"), lambda: _words(run)),
-        ("Which prompt and which descriptions decide", run.holds("bank.mapping.weights"), lambda: _prm(run)),
-        ("Learned pixels", test and run.holds("pixel."), lambda: _prompts(run))]
+        ("Which prompt and which descriptions decide", run.holds("bank.mapping.weights"), lambda: _drawn(
+            run, prm.draw, "Weight of every class on every prompt, and the descriptions that weigh most,")),
+        ("Learned pixels", test and run.holds("pixel."), lambda: _drawn(
+            run, prompts.draw, "Learned pixels, and images under them,"))]
     for heading, wanted, make in steps:
         if not wanted:
             continue
@@ -105,11 +108,8 @@ def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> 
     return looked
 
 
-def _training(run: Run) -> tuple[Picture, list[Table]]:
-    found = curves.read(run)
-    last = ", ".join(f"{name} {curve.means[-1][1]:.4g}" for name, curve in found.items())
-    return picture(lambda theme: curves.draw(run, theme), f"Curves over the epochs of {run.summary}. "
-                   f"Last values: {last}.", HEADER), []
+def _drawn(run: Run, draw: Callable, what: str) -> tuple[Picture, list[Table]]:
+    return picture(lambda theme: draw(run, theme), f"{what} of {run.summary}.", HEADER), []
 
 
 def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
@@ -153,11 +153,6 @@ def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
     return table
 
 
-def _reliability(run: Run) -> tuple[Picture, list[Table]]:
-    return picture(lambda theme: reliability.draw(run, theme), "Accuracy and confidence of the run's answers, in bins.",
-                   HEADER), []
-
-
 def _words(run: Run) -> tuple[None, list[Table]]:
     found = words.read(run, top=WORDS)
     tables = []
@@ -169,16 +164,6 @@ def _words(run: Run) -> tuple[None, list[Table]]:
         tables.append(table)
     tables[-1].notes += [words.scale(found), *found.notes]
     return None, tables
-
-
-def _prm(run: Run) -> tuple[Picture, list[Table]]:
-    return picture(lambda theme: prm.draw(run, theme), f"Weight of every class on every prompt of {run.trainer}, and "
-                   "the descriptions that weigh most.", HEADER), []
-
-
-def _prompts(run: Run) -> tuple[Picture, list[Table]]:
-    return picture(lambda theme: prompts.draw(run, theme), f"The pixels that {run.trainer} learned, and images under "
-                   "them.", HEADER), []
 
 
 def _config(run: Run) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.runs.folder import RunFolder, flat
-from tools.tables import layouts
 from tools.tables.formats import rounded
 from tools.tables.grid import Grid, Value
 from tools.tables.rows import Row
