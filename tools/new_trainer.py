@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, copied_trainer  # noqa: E402
+from tools.runs.checkout import IS_CHECKOUT  # noqa: E402
 
 TEMPLATES = ROOT / "tools" / "templates"
 LIKE = {        # what it starts from: whose settings, what it is
@@ -67,10 +68,13 @@ def check(name: str, like: str, source: str) -> None:
     """Refuse a name that cannot be a class, or that is taken.
 
     Raises:
-        UserError: so, or a source that would end the docstring.
+        UserError: so, or a source that would end the docstring; no checkout to write into.
     """
     from dassl.utils import UserError
 
+    if not IS_CHECKOUT:
+        raise UserError("new-trainer writes into a checkout, and this is an installed package.\n"
+                        "Clone the repository, or write a file anywhere and name it with --plugin.")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{1,39}", name) or {name, name.lower()} & {*keyword.kwlist}:
         raise UserError("The name of a trainer is that of a Python class: 2 to 40 letters and digits, a letter first; "
                         f"got {name!r}.")

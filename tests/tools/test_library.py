@@ -179,6 +179,9 @@ def test_what_pip_installs_has_the_command_the_trainers_and_the_recipes(tmp_path
 
     listed = command("train", "--list")
     assert all(re.search(rf"^{name}\b", listed, re.M) for name in ("CoOp", "DAPT", "DVPcse", "TPT"))
+    assert "torch" in command("doctor", "--no-training")
+    with pytest.raises(AssertionError, match="installed package"):
+        command("new-trainer", "MyMethod")
     made = command("sweep", "--recipe", "dapt", "--datasets", "digits", "--shots", "1", "--seeds", "1",
                    "OPTIM.MAX_EPOCH", "1")
     assert "DAPT" in made and list((tmp_path / "output" / "digits" / "DAPT").glob("*/seed1/results.json"))

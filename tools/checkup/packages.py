@@ -12,11 +12,17 @@ from tools.checkup.finding import NOTE, PROBLEM, Finding
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 NEEDED_FOR = {"serve": "tools/predict.py --serve", "onnx": "tools/export.py", "share": "tools/share.py with the hub",
-              "cluster": "tools/sweep.py --launcher", "robust": "tools/evaluate.py", "test": "bash scripts/test.sh"}
+              "cluster": "tools/sweep.py --launcher", "robust": "tools/evaluate.py", "docs": "mkdocs build",
+              "test": "bash scripts/test.sh"}
 
 
 def check() -> Iterator[Finding]:
     """Versions against setup.py, and one import of what often does not fit together."""
+    here = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    shown = ", ".join(f"{name} {_version(name)}" for name in SHOWN)
+    if not (ROOT / "scripts").is_dir():             # installed by pip, which has looked at the versions
+        yield Finding("Python", f"{here}; {shown}")
+        return
     for folder in (ROOT, ROOT / "scripts"):
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
@@ -24,12 +30,11 @@ def check() -> Iterator[Finding]:
 
     from setup import EXTRAS
 
-    here = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
     if lacking := missing([]):
         yield Finding("Python", f"{here}; lacks {', '.join(lacking)}", PROBLEM,
                       f"{sys.executable} -m pip install -e {ROOT}, or call the scripts in scripts/, which make .venv")
         return
-    yield Finding("Python", f"{here}; " + ", ".join(f"{name} {_version(name)}" for name in SHOWN))
+    yield Finding("Python", f"{here}; {shown}")
     for extra in EXTRAS:
         if lacking := missing([extra]):
             use = NEEDED_FOR.get(extra, f"the extra {extra}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.runs.cell import ROOT
 
-IS_CHECKOUT = (ROOT / "scripts").is_dir()       # else what `pip install` put into site-packages
+IS_CHECKOUT = (ROOT / "setup.py").is_file()     # else what `pip install` put into site-packages
 _EVERYDAY = ("datasets", "clip")                # packages of others have these names too
 
 
