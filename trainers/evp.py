@@ -9,6 +9,8 @@ main.py. What is easily missed:
 - Class names are in lower case with spaces for hyphens, and the sentence has no full stop. The authors keep the epoch
   that is best on test images.
 """
+import logging
+
 from clip import FrozenCLIP, encode_texts
 from clip.templates import fill
 from dassl.config import CfgNode
@@ -17,6 +19,8 @@ from trainers.parts.classes import Classes
 from trainers.parts.pixel_prompt import UnitGradientPrompt
 from trainers.parts.prompted_model import PromptedModel
 from trainers.vp import PaddingTrainer, add_pixel_options
+
+logger = logging.getLogger(__name__)
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -29,6 +33,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 class EVP(PaddingTrainer):
     section, schedule_per, saved_as = "EVP", "epoch", {"pixel.program": "perturbation"}
     one_process_only = "its step has the length that the gradient of a whole batch gives it"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        c = cfg.OPTIM
+        if c.NAME != "sgd" or c.MOMENTUM or c.WEIGHT_DECAY:
+            logger.warning("EVP takes plain steps (OPTIM.NAME sgd, MOMENTUM 0, WEIGHT_DECAY 0), got %s, %s and %s: "
+                           "their length is then not the published one", c.NAME, c.MOMENTUM, c.WEIGHT_DECAY)
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -98,6 +98,9 @@ class CyCLIP(FLYP):
         if not min(c.IN_MODAL, c.CROSS_MODAL) >= 0:
             raise UserError("TRAINER.CYCLIP.IN_MODAL and CROSS_MODAL must be weights of at least 0, got "
                             f"{c.IN_MODAL} and {c.CROSS_MODAL}.")
+        if cfg.TRAIN.CYCLIP_IN_MODAL or cfg.TRAIN.CYCLIP_CROSS_MODAL:
+            raise UserError("CyCLIP has weights of its own, TRAINER.CYCLIP.IN_MODAL and CROSS_MODAL. Leave out those "
+                            f"of TRAIN, got {cfg.TRAIN.CYCLIP_IN_MODAL} and {cfg.TRAIN.CYCLIP_CROSS_MODAL}.")
 
     @property
     def consistency_weights(self) -> tuple[float, float]:

@@ -63,6 +63,13 @@ def test_a_step_of_the_trainer_moves_the_canvas_by_the_rate(make_cfg):
     assert trainer.optim.param_groups[0]["momentum"] == trainer.optim.param_groups[0]["weight_decay"] == 0
 
 
+def test_other_steps_than_plain_ones_are_warned_of(make_cfg, caplog):
+    build_trainer(make_cfg("EVP"))
+    assert "plain steps" not in caplog.text
+    build_trainer(make_cfg("EVP", "OPTIM.MOMENTUM", 0.5))
+    assert "got sgd, 0.5 and 0.0" in caplog.text
+
+
 def test_names_are_read_in_lower_case_without_hyphens(tiny_clip):
     options = CfgNode({"TEMPLATE": "this is a photo of a {}"})
     texts = [EVP.build(tiny_clip, Classes([name, "dog"], image_size=24), options).fixed_text

@@ -73,6 +73,7 @@ def test_they_join_the_loss_of_any_method(make_cfg, name):
     ("ProGrad", ("TRAIN.CYCLIP_IN_MODAL", 0.5), "ProGrad takes steps of its own"),
     ("GDA", ("TRAIN.CYCLIP_CROSS_MODAL", 0.5), "GDA takes none"),
     ("TDA", ("TRAIN.CYCLIP_CROSS_MODAL", 0.5), "TDA takes none"),
+    ("CyCLIP", ("TRAIN.CYCLIP_IN_MODAL", 0.5), "got 0.5 and 0.0"),
     ("CyCLIP", ("TRAINER.CYCLIP.IN_MODAL", -1.0), "got -1.0 and 0.25")])
 def test_weights_that_cannot_work_are_refused_before_training(make_cfg, name, opts, said):
     with pytest.raises(UserError, match=said):
