@@ -1,3 +1,3 @@
 from .build import EVALUATOR_REGISTRY, build_evaluator
-from .evaluator import Classification, EvaluatorBase
 from .elevater import ElevaterMetric
+from .evaluator import Classification, EvaluatorBase
