@@ -25,7 +25,7 @@ class DomainCard:
         domains: {name: names of its folder}, in DomainBed's order, which numbers them for its splits.
         places: folders under DATASET.ROOT that may hold the domains' folders; names match in any letter case.
         rename: {folder of a class: class name}. archives: what can be fetched into `folder` without a login.
-        by_hand: what a person has to do where nothing can be fetched; ends with a full stop.
+        by_hand: what a person has to do where nothing can be fetched; ends with a full stop. home: where to read of it.
     """
 
     name: str
@@ -38,6 +38,7 @@ class DomainCard:
     rename: dict[str, str] = field(default_factory=dict)
     archives: tuple[Archive, ...] = ()
     by_hand: str = ""
+    home: str = DOMAINBED
 
 
 _OFFICE = {"art": ("art",), "clipart": ("clipart",), "product": ("product",),

@@ -35,6 +35,7 @@ class ElevaterCard:
     metric: str
     template: str
     labels: str = "labels.txt"
+    home: str = HOME
 
 
 CARDS = {card.name: card for card in (

@@ -1,6 +1,7 @@
 """datasets/README.md, written from the cards: `python tools/data.py readme`."""
 from __future__ import annotations
 
+from . import domain_cards, elevater_cards
 from .cards import CARDS, Archive, DatasetCard
 
 _HEAD = """# Datasets
@@ -104,11 +105,38 @@ def render(yamls: dict[str, str]) -> str:
         yamls: {file name in configs/datasets: registered name}.
     """
     stems = {name: stem for stem, name in yamls.items()}
-    embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items() if name not in CARDS)
+    embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items()
+                         if name not in {*CARDS, *domain_cards.CARDS, *elevater_cards.CARDS})
     drawn = f"These come with the project: {embedded}. They are drawn at first use; there is nothing to download.\n"
     parts = [_HEAD, _overview(stems), drawn]
     parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]
-    return "\n".join([*parts, _CORRUPTIONS, _TAIL])
+    return "\n".join([*parts, _domains(stems), _elevater(stems), _CORRUPTIONS, _TAIL])
+
+
+def _domains(stems: dict[str, str]) -> str:
+    lines = ["## Datasets of several domains", "",
+             "For `--protocol lodo`, in DomainBed's splits; DomainBed's and Dassl's layouts are both read.", "",
+             "| Dataset | Yaml | Classes | Images | Domains | Folder |", "|---|---|--:|--:|---|---|"]
+    for card in domain_cards.CARDS.values():
+        lines.append(f"| {card.name} | `{stems.get(card.name, '-')}` | {card.classes} | {card.images:,} | "
+                     f"{', '.join(card.domains)} | {', '.join(f'`{place}`' for place in card.places)} |")
+    lines += [""] + [f"- {card.name}: " + (card.by_hand or f"`python tools/data.py get {stems.get(card.name, '-')}` "
+                                           f"fetches <{card.archives[0].url}>.")
+                     for card in domain_cards.CARDS.values()]
+    return "\n".join(lines) + "\n"
+
+
+def _elevater(stems: dict[str, str]) -> str:
+    lines = ["## ELEVATER's datasets", "",
+             f"In `DATA/classification/<folder>`, as ELEVATER's own tool (<{elevater_cards.HOME}>) puts them; what is "
+             "missing is fetched from its server where that allows it. Where there is no validation split, a fifth of "
+             "the training images is taken. The metric is the first of `metrics` in `results.json`; tables of sweeps "
+             "show the accuracy.", "",
+             "| Dataset | Yaml | Classes | Train | Val | Test | Metric | Folder |", "|---|---|--:|--:|--:|--:|---|---|"]
+    for card in elevater_cards.CARDS.values():
+        sizes = " | ".join(f"{size:,}" if size else "-" for size in (card.classes, card.train, card.val, card.test))
+        lines.append(f"| {card.name} | `{stems.get(card.name, '-')}` | {sizes} | {card.metric} | `{card.folder}` |")
+    return "\n".join(lines) + "\n"
 
 
 def _overview(stems: dict[str, str]) -> str:

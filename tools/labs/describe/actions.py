@@ -155,4 +155,4 @@ def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
 
 def _stem(dataset: type) -> str:
     card = getattr(dataset, "card", None)
-    return card.descriptions if card else getattr(dataset, "descriptions_stem", "")
+    return card.descriptions if hasattr(card, "descriptions") else getattr(dataset, "descriptions_stem", "")
