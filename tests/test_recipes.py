@@ -24,6 +24,8 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          **dict.fromkeys(("kgcoop", "prograd", "tcp", "lasp", "coprompt", "atprompt"), (11 + 8) * 5 * 3),
          "atprompt_maple": 11 * 5 * 3, **dict.fromkeys(("dept", "plotpp", "proda", "rpo"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("mma", "bitfit", "two_sfs", "vqt", "vpt_full"), (11 + 8) * 5 * 3),
+         **dict.fromkeys(("l2p", "dualprompt", "coda_prompt"), (3 + 8) * 3),
+         **dict.fromkeys(("noah", "subnet", "adapter", "lora", "vpt_blocks"), (5 + 8) * 5 * 3),
          "zeroshot": 11 + 4 + 8, **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
          **dict.fromkeys(("lpplusplus", "gda", "ape", "clap", "zslp", "taskres", "cross_modal", "protonet"),
