@@ -30,6 +30,14 @@ Lists from other projects in `split_fewshot/` take precedence over a draw: CoOp'
 (`shot_16-seed_1_train.jsonl` and `_val.jsonl`) and of cross_modal_adaptation (`shot_16-seed_1.json` of its `indices/`).
 """
 
+STREAMED = ("CIFAR100", "ImageNetRTasks", "FiveDatasets")       # fetched too, without a section of their own
+_STREAMS = """## Streams of tasks
+
+Three more are for classes that arrive in tasks (`--protocol incremental`), see `datasets/task_streams.py`: `cifar100`;
+`imagenet_r_tasks`, ImageNet-R with 80 % of each class for training; and `five_datasets`, SVHN, MNIST, CIFAR-10, NotMNIST
+and FashionMNIST as five tasks. They are fetched on first use, except NotMNIST, and written as images once.
+
+"""
 _CORRUPTIONS = """## Corrupted test images
 
 The fifteen corruptions of ImageNet-C and CIFAR-10-C at severities 1 to 5 change the validation and test images of any
@@ -106,11 +114,12 @@ def render(yamls: dict[str, str]) -> str:
     """
     stems = {name: stem for stem, name in yamls.items()}
     embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items()
-                         if name not in {*CARDS, *domain_cards.CARDS, *elevater_cards.CARDS})
+                         if name not in {*CARDS, *domain_cards.CARDS, *elevater_cards.CARDS,
+                                         *STREAMED})
     drawn = f"These come with the project: {embedded}. They are drawn at first use; there is nothing to download.\n"
     parts = [_HEAD, _overview(stems), drawn]
     parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]
-    return "\n".join([*parts, _domains(stems), _elevater(stems), _CORRUPTIONS, _TAIL])
+    return "\n".join([*parts, _domains(stems), _elevater(stems), _STREAMS + _CORRUPTIONS, _TAIL])
 
 
 def _domains(stems: dict[str, str]) -> str:

@@ -26,6 +26,8 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          **dict.fromkeys(("mma", "bitfit", "two_sfs", "vqt", "vpt_full"), (11 + 8) * 5 * 3),
          **dict.fromkeys(("wise_ft", "car_ft", "flyp", "cyclip"), (11 + 8) * 5 * 3), "evp": (11 + 8) * 3,
          "mvlpt": (11 + 8) * 3 * 3, "task_bias": 3,
+         **dict.fromkeys(("l2p", "dualprompt", "coda_prompt"), (3 + 8) * 3),
+         **dict.fromkeys(("noah", "subnet", "adapter", "lora", "vpt_blocks"), (5 + 8) * 5 * 3),
          "zeroshot": 11 + 4 + 8, **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
          **dict.fromkeys(("lpplusplus", "gda", "ape", "clap", "zslp", "taskres", "cross_modal", "protonet"),

@@ -8,6 +8,8 @@ image tower. What is easily missed:
 - The sum of the chosen keys' cosines is not divided by their number. Gradients are clipped to norm 1.
 - Their code takes the prompts that most images of a batch chose, at test time too: see BATCHWISE.
 """
+import logging
+
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
@@ -18,6 +20,7 @@ from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import Output
 from trainers.parts.queried import MeanTokenHead, PromptPool, QueriedModel
 
+logger = logging.getLogger(__name__)
 LEAK = "the prompts of an image are voted for by all images of its test batch"
 
 
@@ -43,6 +46,8 @@ class L2P(IncrementalTrainer):
         if cfg.TRAINER.L2P.BATCHWISE and distributed.world_size() > 1:
             raise UserError("TRAINER.L2P.BATCHWISE lets a whole batch vote, of which each of "
                             f"{distributed.world_size()} processes sees a part. Run it in one process.")
+        if cfg.TRAINER.L2P.BATCHWISE:
+            logger.warning("With TRAINER.L2P.BATCHWISE, %s: accuracies depend on the size and order of batches", LEAK)
 
     @property
     def max_grad_norm(self) -> float:

@@ -84,3 +84,17 @@ def attacked(trainer: SimpleTrainer, attack: str, images: Tensor, labels: Tensor
         pixels, labels = model.pixels(images.clone()), labels.clone()
         delta = Attack.parse(attack)(model, pixels, labels, max(trainer.cfg.SEED, 0))
         return model.from_pixels(pixels + delta).detach()
+
+
+class UnderAttack:
+    """For a `PromptTrainer`, in front of it: TEST.ATTACK."""
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """On the device; attacked as TEST.ATTACK says, unless a training is under way."""
+        images, labels = super().parse_batch_test(batch)
+        attack = "" if self.is_training else self.cfg.TEST.get("ATTACK", "")
+        return (attacked(self, attack, images, labels) if attack else images), labels
+
+    def run_record_fields(self) -> dict:
+        attack = self.cfg.TEST.get("ATTACK", "")
+        return {**super().run_record_fields(), **({"attack": attack} if attack else {})}

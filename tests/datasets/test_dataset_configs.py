@@ -9,6 +9,7 @@ import datasets.elevater
 import datasets.folder
 import datasets.shapes
 import datasets.shapes_tasks
+import datasets.task_streams
 import datasets.tasks  # noqa: F401 - these register every dataset
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -47,7 +48,7 @@ def test_coops_files_set_the_name_and_coops_transforms_and_digits_are_never_mirr
             assert cfg == before, path
         else:
             assert ("random_flip" in cfg.INPUT.TRANSFORMS) == path.stem.startswith(
-                ("shapes", "image_dir", "pacs", "vlcs", "office_home", "terra")), path
+                ("shapes", "image_dir", "pacs", "vlcs", "office_home", "terra", "cifar", "imagenet_r")), path
 
 
 def test_extend_cfg_adds_the_class_half_and_keeps_one_that_is_there():

@@ -144,7 +144,15 @@ def test_a_resumed_run_continues_in_its_task_to_the_bit(make_cfg, tmp_path, name
     assert all(torch.equal(a, b) for a, b in zip(*learned, strict=True))
 
 
+def test_epochs_that_a_method_counts_itself_are_shared_out_over_the_tasks(make_cfg):
+    trainer, seen = build_trainer(make_cfg("CLIPLoRA", "TRAIN.TASKS", 3, "TRAINER.CLIPLORA.ITERATIONS", 2)), []
+    trainer.before_epoch = lambda: seen.append(trainer.stages.now)
+    trainer.train()
+    assert seen == [0, 0, 1, 2] and len(trainer.stages.columns) == 4
+
+
 @pytest.mark.parametrize("trainer, options, got", [
+    ("CLIPLoRA", ["TRAIN.TASKS", 3, "TRAINER.CLIPLORA.ITERATIONS", 1], "3 tasks need an epoch each, got 2"),
     ("CoOp", ["TRAIN.TASKS", 5], "4 classes, got TRAIN.TASKS 5"), ("CoOp", ["TRAIN.TASKS", 0], "at least 1, got 0"),
     ("CoOp", ["TRAIN.TASKS", 2, "TEST.FINAL_MODEL", "best_val"], "best_val"),
     ("GDA", ["TRAIN.TASKS", 2], "GDA cannot learn 2 tasks"), ("TwoSFS", ["TRAIN.TASKS", 2], "two stages"),

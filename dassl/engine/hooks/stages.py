@@ -52,6 +52,8 @@ class Stages(Hook):
         if cfg.TEST.FINAL_MODEL == "best_val":
             raise UserError(f"An epoch of {tasks} tasks cannot be chosen on validation images of all of them, as "
                             "TEST.FINAL_MODEL best_val asks. Set it to last_step.")
+        if 0 < trainer.max_epoch < tasks:
+            raise UserError(f"{tasks} tasks need an epoch each, got {trainer.max_epoch} for all of them.")
         dataset, self.groups = trainer.dm.dataset, _groups(trainer, tasks)
         for split in ("train_x", "test"):
             present = {item.label for item in getattr(dataset, split) or ()}
@@ -83,10 +85,10 @@ class Stages(Hook):
     def before_epoch(self, trainer) -> None:
         if not self:
             return
-        epochs = trainer.max_epoch // len(self.groups)
-        begins = trainer.epoch % epochs == 0 and not trainer.autosave.finished_batches
-        if (now := trainer.epoch // epochs) == self.now:
+        if (now := self._task_of(trainer, trainer.epoch)) == self.now:
             return
+        begins = self._task_of(trainer, trainer.epoch - 1) != now and not trainer.autosave.finished_batches
+        epochs = sum(self._task_of(trainer, epoch) == now for epoch in range(trainer.max_epoch))
         self.now = now
         labels = set(self.groups[now])
         items = trainer.dm.dataset.train_x
@@ -98,7 +100,7 @@ class Stages(Hook):
             trainer.before_task(now, len(self.groups))
 
     def after_batches(self, trainer) -> None:
-        if self and (trainer.epoch + 1) % (trainer.max_epoch // len(self.groups)) == 0:
+        if self and self._task_of(trainer, trainer.epoch + 1) != self.now:
             self._test(trainer, self.now + 1)
 
     def after_train(self, trainer) -> None:
@@ -118,6 +120,10 @@ class Stages(Hook):
         return {"tasks": {"classes": [[trainer.lab2cname[label] for label in labels] for labels in self.groups],
                           "accuracy": accuracy, "untrained": untrained, **found,
                           "candidates": "classes of the tasks up to the later of i and t"}}
+
+    def _task_of(self, trainer, epoch: int) -> int:
+        """Of an epoch; they are shared out evenly over the tasks."""
+        return epoch * len(self.groups) // trainer.max_epoch
 
     def _test(self, trainer, *columns: int) -> None:
         """Test all tasks once; `columns` says after how many tasks this is."""
