@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FEW_SHOT = {"dapt": "DAPT", "coop": "CoOp", "cocoop": "CoCoOp", "vpt": "VPT", "maple": "MaPLe", "plot": "PLOT",
             "clip_lora": "CLIPLoRA",
             "ivlp": "IVLP", "promptsrc": "PromptSRC", "mmrl": "MMRL", "upt": "UPT", "dpt": "DPT",
+            "tecoa": "TeCoA", "apt": "APT", "fare": "FARE",
             "mma": "MMA", "bitfit": "BitFit", "two_sfs": "TwoSFS", "vqt": "VQT", "vpt_full": "VPTFull",
             "tip_adapter": "TipAdapter", "tip_adapter_f": "TipAdapterF", "lpplusplus": "LPPlusPlus", "gda": "GDA",
             "ape": "APE", "clap": "CLAP", "zslp": "ZSLP", "taskres": "TaskRes", "clip_adapter": "CLIPAdapter",
