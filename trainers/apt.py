@@ -70,6 +70,6 @@ class APT(AttackedTrainer):
         return lambda images: self.model.compare(self.model.image_features(images), text).logits
 
     def perturbation(self, images: Tensor, labels: Tensor) -> Tensor:
-        words = [self.model.brick("text").ctx] if self.options.MODE == "perturbed" else []
+        words = [self.model.brick("text").ctx.requires_grad_()] if self.options.MODE == "perturbed" else []
         return pgd(self.attacked_model(), images, labels, *self.sizes, cut=False, partners=words,
                    partner_rate=self.options.PROMPT_STEP)

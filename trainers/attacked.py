@@ -1,6 +1,9 @@
 """Trainers that learn from attacked images, which an attack on the present model makes in every step."""
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +13,7 @@ from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from trainers._base import PromptTrainer
 from trainers._checks import refusal_as_user_error
-from trainers.parts.attacks import LogitsOf, pgd
+from trainers.parts.attacks import LogitsOf, frozen, pgd
 from trainers.parts.attacks_pyramid import other_labels, pyramid, same_draws
 from trainers.parts.prompted_model import Output
 
@@ -62,8 +65,14 @@ class AttackedTrainer(PromptTrainer):
         return lambda images: self.model.compare(self.model.image_features(images, self.model.unit_norm), text).logits
 
     def inputs(self, batch: dict) -> Tensor:
-        with refusal_as_user_error():
+        with self.attacking():
             return batch["img"] + self.perturbation(batch["img"], batch["label"])
+
+    @contextlib.contextmanager
+    def attacking(self) -> Iterator[None]:
+        """Inside, nothing that is learned records a gradient, and what an attack refuses is the user's to change."""
+        with refusal_as_user_error(), frozen(self.model):
+            yield
 
     def perturbation(self, images: Tensor, labels: Tensor) -> Tensor:
         """(B, 3, H, W) of the attack on a training batch."""
@@ -75,7 +84,7 @@ class AttackedTrainer(PromptTrainer):
             return super().output(batch)
         targets, forward = other_labels(batch["label"], len(self.classes)), same_draws(self.model)
         attacked = same_draws(self.attacked_model())
-        with refusal_as_user_error():
+        with self.attacking():
             delta = pyramid(attacked, batch["img"], batch["label"], *self.sizes, targets=targets)
         clean, out = forward(batch["img"]), forward(batch["img"] + delta)
         out.aux["clean"] = clean.logits

@@ -20,5 +20,7 @@ def cached(trainer, kind: str, compute: Callable[[], Tensor], **key) -> Tensor:
     cfg, clip, items = trainer.cfg, trainer.model.clip, trainer.dm.dataset.train_x
     key = {"weights": clip.sha256, "backbone": clip.name, "seed": cfg.SEED, "input": str(cfg.INPUT),
            "precision": trainer.precision, "labels": [item.label for item in items], **key}
+    if trainer.dm.dataset.task.reader is not None:
+        key["clips"] = str(cfg.get("VIDEO", ""))
     key.setdefault("images", file_facts([item.impath for item in items]))
     return cached_tensor(kind, key, compute).to(trainer.device)
