@@ -48,7 +48,8 @@ def test_coops_files_set_the_name_and_coops_transforms_and_digits_are_never_mirr
             assert cfg == before, path
         else:
             assert ("random_flip" in cfg.INPUT.TRANSFORMS) == path.stem.startswith(
-                ("shapes", "image_dir", "pacs", "vlcs", "office_home", "terra", "cifar", "imagenet_r")), path
+                ("shapes", "image_dir", "pacs", "vlcs", "office_home", "terra", "cifar", "imagenet_r", "ucf101_videos",
+                     "kinetics400")), path
 
 
 def test_extend_cfg_adds_the_class_half_and_keeps_one_that_is_there():
