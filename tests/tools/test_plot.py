@@ -35,7 +35,7 @@ def test_a_trained_run_is_drawn_into_its_folder(make_cfg, capsys, tmp_path):
     run = tmp_path / "run"
     (run / "config.yaml").write_text(cfg.dump())
     capsys.readouterr()                                         # what the training said
-    for words, name in ((["prm"], "prm.png"), (["prm", "--format", "pdf", "--style", "dark"], "prm-dark.pdf"),
+    for words, name in ((["prm", "--format", "pdf", "--style", "dark"], "prm-dark.pdf"),
                         (["prompts", "--format", "svg", "--paper"], "prompts-paper.svg")):
         assert plot.cli([words[0], str(run), *words[1:]]) == 0
         assert (run / "plots" / name).stat().st_size > 5000
@@ -75,9 +75,11 @@ def test_a_description_that_was_drawn_twice_is_one_bar_of_both_weights(make_run)
 
 
 def test_by_default_every_prompt_is_shown_with_classes_that_lean_on_it(make_run):
+    from tools.plotting import prm
+    from tools.runs.run import Run
+
     state = dvp_state(30)
-    fig = figure("prm", make_run("DVPcse", state, [f"class {c}" for c in range(30)]))
-    shown = [int(ax.get_gid().split()[-1]) for ax in fig.axes if str(ax.get_gid()).startswith("top")]
+    shown = prm.read(Run(make_run("DVPcse", state, [f"class {c}" for c in range(30)]))).telling(8)
     shares = state["bank.mapping.weights"].view(30, 3, 6).sum(-1)
     assert len(shown) == 8 and set(shares.argmax(0).tolist()) <= set(shown)
 
@@ -96,7 +98,7 @@ def test_prompts_are_named_by_cause_and_by_cluster(make_run):
     assert prompt_names(Run(make_run("DVPcls")), 2) == ["cluster 1", "cluster 2"]
 
 
-@pytest.mark.parametrize(("C", "name"), [(2, "{}"), (100, "{} BMW Silverado 2500HD Regular Cab, $5 or $6")])
+@pytest.mark.parametrize(("C", "name"), [(2, "{}"), (40, "{} BMW Silverado 2500HD Regular Cab, $5 or $6")])
 def test_every_class_is_named_and_no_text_is_cut_off_or_drawn_over_another(make_run, C, name):
     names = [name.format(c) for c in range(C)]
     fig = figure("prm", make_run("DVPcse", dvp_state(C), names))
@@ -392,3 +394,16 @@ def test_the_readmes_commands_are_understood():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^python tools/plot\.py .*$", text, re.M)]
     assert {plot.parser().parse_args(words).figure for words in commands} >= {"prm", "prompts", "curves", "confusion"}
+
+
+@pytest.mark.parametrize("where", ["/photos/fruit", "/photos/fruit.csv"])
+def test_ones_own_images_are_called_by_their_folder(make_run, where):
+    from tools.runs.run import Run
+
+    folder = make_run("CoOp")
+    (folder / "results.json").write_text(json.dumps({"finished": True, "mode": "train", "dataset": "ImageDir",
+                                                     "trainer": "CoOp"}))
+    run = Run(folder)
+    run.settings["DATASET"].update(NAME="ImageDir", DIR=where)
+    assert run.dataset_name == "fruit" and run.summary.startswith("CoOp on fruit ")
+    assert Run(make_run("CoOp", folder="other")).dataset_name != "fruit"

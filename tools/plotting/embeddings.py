@@ -65,7 +65,7 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     looks = {c: (theme.hues[i % len(theme.hues)], MARKS[i // len(theme.hues) % len(MARKS)])
              for i, c in enumerate(found.shown)}
     side = theme.wide(WIDTH) / 2
-    figure = sheet(theme, WIDTH, side + (0.5 if theme.paper else 1.7))
+    figure = sheet(theme, WIDTH, side + (0.25 if theme.paper else 1.7))
     axes = figure.subplots(1, 2)
     for ax, key, name, positions in zip(axes, ("before", "after"), ("zero-shot CLIP", run.trainer),
                                         places or lay_out(found, keep_gap)):

@@ -20,7 +20,7 @@ from dassl.utils import UserError, load_checkpoint, nearest
 from tools.runs.cell import ROOT
 from tools.runs.checkout import register
 from tools.runs.folder import CLASSES, LEARNER, Damaged, RunFolder, is_run
-from tools.runs.inputs import read_json
+from tools.runs.inputs import name_of, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,8 @@ class Run(RunFolder):
     @property
     def dataset_name(self) -> str:
         """As tables call it: digits_lowcontrast, or the name of the folder of one's own images."""
-        own = Path(self.settings["DATASET"].get("DIR") or "")
-        name = self.cell.dataset or self.dataset
-        return own.stem if name == "ImageDir" and own.name else name
+        own = self.settings["DATASET"].get("DIR")
+        return name_of(own) if self.dataset == "ImageDir" and own else self.cell.dataset or self.dataset
 
     @property
     def summary(self) -> str:
