@@ -112,6 +112,18 @@ def test_a_new_training_keeps_nothing_that_a_former_one_learned(trained, monkeyp
         "config.yaml", "inputs.json", "classes.json", "run.lock", "run.lock.txt"})
 
 
+def test_a_second_test_of_a_run_in_its_own_folder_adds_a_file_and_the_training_stays_recorded(trained, monkeypatch):
+    monkeypatch.chdir(train.ROOT)
+    (inputs_before, _), before = described(trained), json.loads((trained / "results.json").read_text())
+    opts = ("TEST.FINAL_MODEL", "best_val", "TEST.SAVE_LOGITS", "True")
+    assert run(trained, "--eval-only", "--model-dir", str(trained), opts=opts) == 0
+    after = json.loads((trained / "results.json").read_text())
+    assert (trained / "logits.npz").exists() and (trained / "prompt_learner" / "checkpoint").exists()
+    same = ("mode", "epochs", "seconds", "model_selection", "metrics", "split_hash")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert inputs.differences(inputs_before, described(trained)[0]) == []
+
+
 def test_what_a_sweep_makes_anew_costs_the_former_result_only_once_it_begins(trained, monkeypatch):
     monkeypatch.setenv(train.SWEEP, train.ANEW)
     before = held(trained)

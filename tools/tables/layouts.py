@@ -31,10 +31,7 @@ def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
         "shots": shots, "fewshot": fewshot, "methods": methods, "base2new": base2new, "robust": robust, "lodo": lodo,
         "matrix": matrix, "ablation": ablation, "cross": lambda rows, _: transfer(rows, "cross"),
         "dg": lambda rows, _: transfer(rows, "dg")}
-    found = [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
-    if names is None and any(grid.name == "shots" for grid in found):      # which has all that these two have
-        found = [grid for grid in found if grid.name not in ("fewshot", "methods")]
-    return found
+    return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
 
 
 def protocol_of(row: Row) -> str:

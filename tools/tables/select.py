@@ -55,6 +55,8 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
     """
     names = tuple(name for name in args.table or () if name != RUNS)
     grids = layouts.build(rows, names or None) if names or not args.table else []
+    if not names and any(grid.name == "shots" for grid in grids):          # which has all that these two have
+        grids = [grid for grid in grids if grid.name not in ("fewshot", "methods")]
     long = RUNS in (args.table or ()) or (not grids and not args.table)
     for name in names:
         if not any(grid.name == name for grid in grids):
