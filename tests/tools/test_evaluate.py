@@ -102,8 +102,10 @@ def model_of(make_cfg, answer):
 def test_masked_gradients_are_noticed(make_cfg):
     weights = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
     images = torch.rand(32, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.25
+
     def plain(x):
-        return x.flatten(1) @ weights
+        return (x.flatten(1) - 0.5) @ weights
+
     labels, attack = plain(images).argmax(dim=1), Attack.parse("pgd:0.2:5")
     assert masking.check(model_of(make_cfg, plain), attack, images, labels, 0)["warnings"] == []
 
