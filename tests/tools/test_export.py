@@ -125,4 +125,4 @@ def test_missing_packages_are_named_before_anything_is_read(monkeypatch, capsys)
 
 
 def test_only_onnx_files_are_written(capsys):
-    assert export.cli(["--run", "/gone", "model.pt"]) == 2 and "ends in .onnx" in capsys.readouterr().err
+    assert export.cli(["--run", "/gone", "model.pt"]) == 2 and "must end in .onnx" in capsys.readouterr().err

@@ -87,10 +87,10 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
 
 @pytest.mark.parametrize(("argv", "told"), [
     ([], "There is no image"), (["--backbone", "tiny", "--classes", "a", "IMAGE"], "two or more names"),
-    (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "'a' is there twice"),
+    (["--backbone", "tiny", "--classes", "a, b, a", "IMAGE"], "got 'a' twice"),
     (["--backbone", "tiny", "--classes", "a,, b", "IMAGE"], "not empty, got 'a', '', 'b'"),
     (["--backbone", "tiny", "--classes", "gone.txt", "IMAGE"], "gone.txt cannot be read"),
-    (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "1 or more"),
+    (["--backbone", "tiny", "IMAGE"], "--backbone tiny --classes"), ([*KNOWN, "--topk", "0", "IMAGE"], "at least 1, got 0"),
     (["--backbone", "tinny", "--classes", "a,b", "IMAGE"], "did you mean 'tiny'"),
     ([*KNOWN, "--template", "no place", "IMAGE"], "one {}"), (["--run", "/nowhere", "IMAGE"], "does not exist"),
     ([*KNOWN, "--device", "cuda", "IMAGE"], "doctor.py")])
@@ -120,10 +120,10 @@ def test_thumbnails_that_a_disk_station_keeps_are_no_images_and_a_comma_may_end_
 
 def test_what_is_no_image_and_scores_that_are_no_numbers_are_told():
     classifier = predict.classifier_of(predict.parser().parse_args(KNOWN))
-    with pytest.raises(UserError, match="Images are paths.*got NoneType"):
+    with pytest.raises(UserError, match="Images must be paths.*got NoneType"):
         classifier.predict(None)
     classifier._infer = lambda images: torch.full((len(images), 2), float("nan"))
-    with pytest.raises(UserError, match="scores are NaN"):
+    with pytest.raises(UserError, match="logits are NaN"):
         classifier.predict(np.zeros((8, 8, 3), np.uint8))
 
 

@@ -100,8 +100,8 @@ def check_classes(names: Sequence[str]) -> None:
     """Raises UserError unless these class names of a user's are two or more, each once."""
     twice = sorted({name for name in names if list(names).count(name) > 1}) if len(set(names)) < len(names) else []
     if len(names) < 2 or twice or not all(name.strip() for name in names):
-        what = f"{twice[0]!r} is there twice" if twice else f"got {', '.join(map(repr, names)) or 'none'}"
-        raise UserError(f"Classes are two or more names, each once and not empty; {what}. As in "
+        what = f"got {twice[0]!r} twice" if twice else f"got {', '.join(map(repr, names)) or 'none'}"
+        raise UserError(f"Classes must be two or more names, each once and not empty, {what}. As in "
                         '--classes "cat, dog, bird".')
 
 
