@@ -9,7 +9,7 @@ usage() {
 Usage: bash scripts/test.sh [--quick] [pytest arguments]
 
   (nothing)  all tests but the slow ones: about 5 minutes on two cores with nothing else to do
-  --quick    about a minute: the matrix of trainers for one method of each kind, golden numbers, layers, resuming, sweeps
+  --quick    about a minute: the matrix for one trainer of each kind, golden numbers, layers, resuming, sweeps
   -m slow    tests that start many processes or repeat in numbers: much longer than all others
   -m slurm tests/cluster
              on a real Slurm, as root on Debian
@@ -28,7 +28,10 @@ for word in "$@"; do
     esac
 done
 for word in "$@"; do [ "$word" = --quick ] || words+=("$word"); done
-case " $* " in *" -m slow "*) takes="much longer than the others" ;; *" -m "*|*" -k "*|*tests/*|*" --last-failed "*) takes= ;; esac
+case " $* " in
+    *" -m slow "*) takes="much longer than the others" ;;
+    *" -m "*|*" -k "*|*tests/*|*" --last-failed "*) takes= ;;
+esac
 
 ENV_EXTRA=test
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"

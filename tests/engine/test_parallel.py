@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"DAPT": ["TRAINER.DAPT.VIS_DROPOUT", "0.3"], "DVPcls": []}
 SGD = ["OPTIM.NAME", "sgd", "OPTIM.LR", "0.1"]              # Adam makes a step of a gradient's rounding
 OPTIONS = {"VPT": ["TRAINER.VPT.DROPOUT", "0.5"],          # also try it, where a method has it
-           "CLIPLoRA": SGD, "BitFit": SGD,
+           "CLIPLoRA": SGD, "BitFit": SGD, "UPT": SGD,
            # A gradient of nearly 0 may have another sign in an attack, and a large step would show it.
            "TeCoA": ["OPTIM.LR", "0.01"], "APT": [*SGD, "OPTIM.LR", "0.001"], "FARE": [*SGD, "OPTIM.LR", "0.0001"]}
 
