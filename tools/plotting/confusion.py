@@ -86,9 +86,14 @@ def draw_found(names: list[str], counts: Tensor, run: Run, theme: Theme, classes
     return figure
 
 
-def mistakes(names: Sequence[str], counts: Tensor, top: int) -> list[tuple[int, int, str, str]]:
-    """(images, of so many, true class, predicted class) of the pairs with at least two images, the most first."""
-    wrong = counts.clone().fill_diagonal_(0)
-    found = wrong.flatten().sort(descending=True, stable=True)
-    pairs = [(int(n), *divmod(int(place), len(names))) for n, place in zip(found.values[:top], found.indices)]
-    return [(n, int(counts[t].sum()), names[t], names[p]) for n, t, p in pairs if n >= PATTERN]
+def mistakes(names: Sequence[str], counts: Tensor, top: int, rows: Sequence[int] | None = None
+             ) -> list[tuple[int, int, str, str]]:
+    """(images, of so many, true class, predicted class) of the pairs with at least two images, the most first.
+
+    Args:
+        counts: (R, C) images. rows: true classes of its rows; None: all C.
+    """
+    rows = range(len(names)) if rows is None else rows
+    wrong = [(int(n), int(counts[r].sum()), names[true], names[p]) for r, true in enumerate(rows)
+             for p, n in enumerate(counts[r]) if p != true and n >= PATTERN]
+    return sorted(wrong, key=lambda pair: -pair[0])[:top]

@@ -22,11 +22,11 @@ KINDS = ("images", "texts", "both")
 BANDWIDTH = 2.0                         # of the Gaussian, in Wang and Isola's measurements and in DAPT's loss
 
 MEANINGS = {
-    "text_uniformity": "logarithm of the inter-dispersion of the class texts; lower: the classes spread more evenly",
-    "text_inter_dispersion": "mean of exp(-2 d^2) over all pairs of class texts, d their distance; lower: more spread",
+    "text_uniformity": "log of the inter-dispersion of the class texts; lower: the classes spread more evenly",
+    "text_inter_dispersion": "mean of exp(-2 × squared distance) over all pairs of class texts; lower: more spread",
     "image_within": "mean distance of an image to the mean of its class; lower: more compact classes",
-    "image_between": "mean distance of two class means; higher: classes farther apart",
-    "image_ratio": "image_between / image_within; higher: better separated classes",
+    "image_between": "mean distance between two class means; higher: classes farther apart",
+    "image_ratio": "distance between classes divided by distance within a class; higher: better separated",
     "modality_gap": "distance between the mean image and the mean class text",
 }
 

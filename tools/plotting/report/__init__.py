@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dassl.utils import UserError
 from dassl.utils.tools import write_text
-from tools import table
 from tools.runs.folder import RunFolder
 from tools.runs.run import Run
 from tools.tables import formats, layouts
@@ -21,41 +20,28 @@ from .pictures import Picture, picture
 HERE = Path(__file__).parent
 
 
-def write_report(output: Path, path: Path, given: Sequence[Path] = (), test: bool = True, title: str = "",
-                 root: str = "", plugins: Sequence[str] = ()) -> Path:
+def write_report(output: Path, path: Path, rows: list[Row], given: Sequence[Path] = (), test: bool = True,
+                 title: str = "", root: str = "", plugins: Sequence[str] = ()) -> Path:
     """Write the page; returns its file.
 
     Args:
-        output: folder of results. path: the page. given: run folders to look into; () chooses.
+        output: folder of results. path: the page. rows: of the tables. given: run folders to open with; () chooses.
         test: also draw what has to load models and datasets.
         title: of the page. root: folder of the datasets, where they have moved. plugins: see `Run`.
     Raises:
-        UserError: there is no result below `output`, or a given folder is no run's.
+        UserError: a given folder is no run's.
     """
-    rows = read(output)
     chosen = runs.choose_runs(rows, given)
     looked = []
     for number, folder in enumerate(chosen, 1):
         looked.append(runs.look_into(Run(folder, root=root, plugins=plugins), number, test,
                                      lambda words, n=number: print(f"[{n}/{len(chosen)}] {words}", file=sys.stderr)))
-    write_text(render(output, rows, looked, test, title), str(path))
+    write_text(render(output, rows, looked, test, title, bool(given)), str(path))
     return path
 
 
-def read(output: Path) -> list[Row]:
-    """The rows that tools/table.py shows, with the seeds that each should have.
-
-    Raises:
-        UserError: there is no result.
-    """
-    rows = table.scan(output) if output.is_dir() else []
-    if not any(row.found for row in rows):
-        raise UserError(f"There is no finished run (a results.json with an accuracy) below {output}. Name the folder "
-                        "that was given as OUTPUT.")
-    return table.select(rows, table.parser().parse_args([str(output)]))
-
-
-def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool = True, title: str = "") -> str:
+def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool = True, title: str = "",
+           runs_first: bool = False) -> str:
     """The page as HTML; whatever comes from names, paths and logs is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -72,22 +58,22 @@ def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool 
         finished=len(folders), methods=len({r.trainer for r in rows if r.found}),
         datasets=len({r.dataset for r in rows if r.found}), hours=_duration(rows),
         grids=[tables.of_grid(grid) for grid in grids], notes=formats.notes(grids, rows, tables.DIGITS),
-        fewshot=_fewshot(output), looked=looked, test=test, unfinished=tables.unfinished(rows),
+        fewshot=_fewshot(rows), looked=looked, runs_first=runs_first, test=test, unfinished=tables.unfinished(rows),
         settings=tables.settings_that_differ(folders), environments=tables.environments(records), runs=len(folders))
 
 
-def _fewshot(output: Path) -> Picture | None:
+def _fewshot(rows: list[Row]) -> Picture | None:
     """The few-shot curves; None where no run has shots."""
     try:
-        found = fewshot.average(fewshot.read(output))
+        found = fewshot.average(fewshot.read(rows))
     except UserError:
         return None
-    said = "; ".join(f"{name} on {dataset} from {points[0].mean:.1f} % at {points[0].shots} to {points[-1].mean:.1f} % "
-                     f"at {points[-1].shots} shots" for dataset, own in found.curves.items()
-                     for name, points in own.items() if dataset == next(iter(found.curves)))
-    return picture(lambda theme: fewshot.draw_found(found, theme),
-                   f"Accuracy against shots, a panel per dataset and a line per method. {said}. All numbers stand in "
-                   "the tables above.")
+    first = found[(found.dataset == found.dataset.iloc[0]) & (found.shots > 0) & ~found.published]
+    said = "; ".join(f"{name} on {found.dataset.iloc[0]} from {own['mean'].iloc[0]:.1f} % at {own.shots.iloc[0]} to "
+                     f"{own['mean'].iloc[-1]:.1f} % at {own.shots.iloc[-1]} shots per class"
+                     for name, own in first.groupby("name", sort=False))
+    return picture(lambda theme: fewshot.draw_found(found, theme), "Few-shot accuracy, a panel per dataset and a line "
+                   f"per method. {said}. The tables have all numbers.")
 
 
 def _duration(rows: list[Row]) -> str:

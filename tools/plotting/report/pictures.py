@@ -32,7 +32,7 @@ def picture(draw: Callable[[Theme], Figure], alt: str, header: Sequence[str] = (
     """Draw the figure in both themes, cut to what is on it.
 
     Args:
-        header: texts of `Page.header`, by gid, that the page says itself.
+        header: texts of `style.header`, by gid, that the page says itself.
     """
     uris, box = {}, None
     for name, theme in THEMES.items():
@@ -40,6 +40,7 @@ def picture(draw: Callable[[Theme], Figure], alt: str, header: Sequence[str] = (
             figure = draw(theme)
             for text in [text for text in figure.texts if text.get_gid() in header]:
                 text.remove()
+            figure.draw_without_rendering()                 # lays it out
             box = box or figure.get_tightbbox().padded(PAD)
             uris[name] = _uri(figure, box)
     return Picture(alt, uris["light"], uris["dark"], round(96 * box.width), round(96 * box.height))

@@ -18,7 +18,7 @@ from tools.tables import layouts
 from tools.tables.formats import rounded
 from tools.tables.rows import Row
 
-from .. import confusion, curves, embeddings, prm, prompts, words
+from .. import confusion, curves, embeddings, prm, prompts, reliability, words
 from ..geometry import MEANINGS
 from .pictures import Picture, picture
 from .tables import Cell, Table
@@ -77,7 +77,7 @@ def folder_of(row: Row, seed: int) -> Path:
 
 
 def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> Looked:
-    """All that can be drawn of a run; what cannot be is told in its place.
+    """All that can be drawn of a run; what cannot be has the reason in its place.
 
     Args:
         test: also what needs the model and the dataset.
@@ -86,12 +86,13 @@ def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> 
                     command=str(run.record.get("command", "")),
                     record=json.dumps(run.record, indent=2, ensure_ascii=False))
     steps: list[tuple[str, bool, Callable[[], tuple]]] = [
-        ("How the training went", True, lambda: _training(run)),
+        ("Training curves", True, lambda: _training(run)),
         ("Images and class texts, before and after training", test, lambda: _embeddings(run)),
-        ("What is taken for what", test or _has_matrix(run), lambda: _confusion(run)),
+        ("Confusion matrix", test or bool(run.answers), lambda: _confusion(run)),
+        ("Reliability diagram", bool(run.answers), lambda: _reliability(run)),
         ("Words nearest to the learned context", run.holds("ctx") or run.holds("txt_ctx"), lambda: _words(run)),
         ("Which prompt and which descriptions decide", run.holds("bank.mapping.weights"), lambda: _prm(run)),
-        ("The learned pixels", test and run.holds("pixel."), lambda: _prompts(run))]
+        ("Learned pixels", test and run.holds("pixel."), lambda: _prompts(run))]
     for heading, wanted, make in steps:
         if not wanted:
             continue
@@ -106,8 +107,8 @@ def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> 
 
 def _training(run: Run) -> tuple[Picture, list[Table]]:
     found = curves.read(run)
-    last = ", ".join(f"{name} {(curve.epochs or curve.batches)[-1][1]:.4g}" for name, curve in found.items())
-    return picture(lambda theme: curves.draw_training(run, theme), f"Curves over the epochs of {run.summary}. "
+    last = ", ".join(f"{name} {curve.means[-1][1]:.4g}" for name, curve in found.items())
+    return picture(lambda theme: curves.draw(run, theme), f"Curves over the epochs of {run.summary}. "
                    f"Last values: {last}.", HEADER), []
 
 
@@ -128,31 +129,33 @@ def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
 
 
 def _confusion(run: Run) -> tuple[Picture, list[Table]]:
-    names, matrix = confusion.read(run)
-    drawn = picture(lambda theme: confusion.draw_found(names, matrix, run, theme),
+    names, counts = confusion.read(run)
+    drawn = picture(lambda theme: confusion.draw_found(names, counts, run, theme),
                     f"Confusion matrix of {len(names)} classes; the table below lists the worst.", HEADER)
-    return drawn, [worst_classes(names, matrix)]
+    return drawn, [worst_classes(names, counts)]
 
 
-def worst_classes(names: Sequence[str], matrix: Tensor) -> Table:
-    """The classes that are recognised least, and what they are taken for.
+def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
+    """The classes that are recognised least, and their most frequent mistake; one image alone is none.
 
     Args:
-        matrix: (C, C) shares by true and predicted class; a class without images is a row of zeros.
+        counts: (C, C) images by true and predicted class.
     """
-    table = Table("Worst classes", ["class", "right, %", "most often taken for", "share, %"], texts=(1,))
-    seen = [c for c in range(len(names)) if matrix[c].sum() > 0]
-    for c in sorted(seen, key=lambda c: float(matrix[c, c]))[:WORST]:
-        wrong = matrix[c].clone()
-        wrong[c] = 0
-        most = int(wrong.argmax())
-        if float(wrong[most]) == 0:
-            continue
-        table.lines.append(([names[c]], [Cell(f"{100 * float(matrix[c, c]):.1f}"), Cell(names[most]),
-                                         Cell(f"{100 * float(wrong[most]):.1f}")], "measured"))
+    table = Table("Worst classes", ["class", "images", "correct, %", "most often misclassified as"], texts=(2,))
+    correct = counts.diagonal() / counts.sum(1)
+    wrong = [c for c in range(len(names)) if counts[c].sum() > counts[c, c]]
+    for c in sorted(wrong, key=lambda c: float(correct[c]))[:WORST]:
+        often = confusion.mistakes(names, counts[[c]], 1, [c])
+        table.lines.append(([names[c]], [Cell(str(int(counts[c].sum()))), Cell(f"{100 * float(correct[c]):.1f}"), Cell(
+            f"{often[0][3]} ({often[0][0]} images)" if often else "–")], "measured"))
     if not table.lines:
-        table.notes.append("No image was taken for another class.")
+        table.notes.append("No image was misclassified.")
     return table
+
+
+def _reliability(run: Run) -> tuple[Picture, list[Table]]:
+    return picture(lambda theme: reliability.draw(run, theme), "Accuracy and confidence of the run's answers, in bins.",
+                   HEADER), []
 
 
 def _words(run: Run) -> tuple[None, list[Table]]:
@@ -176,10 +179,6 @@ def _prm(run: Run) -> tuple[Picture, list[Table]]:
 def _prompts(run: Run) -> tuple[Picture, list[Table]]:
     return picture(lambda theme: prompts.draw(run, theme), f"The pixels that {run.trainer} learned, and images under "
                    "them.", HEADER), []
-
-
-def _has_matrix(run: Run) -> bool:
-    return (run.folder / "cmat.pt").is_file() or bool(run.answers)
 
 
 def _config(run: Run) -> str:

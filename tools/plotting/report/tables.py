@@ -1,6 +1,7 @@
 """What the page says in tables: the papers' tables, what is missing, settings that differ, environments."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +45,9 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def wide(self) -> bool:
-        return len(self.head) > 8
+    def kind(self) -> str:
+        """How it is set: "wide" is small in print, "scrolls" says on a phone that there is more to the right."""
+        return " ".join(["wide"] * (len(self.head) > 8) + ["scrolls"] * (len(self.head) > 4))
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,8 @@ def _cell(value: Value, best: bool) -> Cell:
 
 
 def unfinished(rows: list[Row]) -> list[Unfinished]:
-    """Runs without a result: missing seeds, and datasets and shots of a method that its other cells make one expect."""
-    found = [_state(row, seed) for row in rows for seed in row.missing]
-    methods: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if layouts.protocol_of(row) == "fewshot" and row.shots is not None:
-            methods.setdefault((row.trainer, row.config), []).append(row)
-    for (trainer, config), own in methods.items():
-        seeds, there = sorted({seed for row in own for seed in row.seeds}), {(row.dataset, row.shots) for row in own}
-        for dataset in dict.fromkeys(row.dataset for row in own):
-            for shots in sorted({row.shots for row in own} - {k for d, k in there if d == dataset}):
-                label = Row(dataset, trainer, config, shots).label
-                found += [Unfinished(label, seed, "not begun", "") for seed in seeds]
-    return found
+    """Runs that were asked for and have no result."""
+    return [_state(row, seed) for row in rows for seed in row.missing]
 
 
 def _state(row: Row, seed: int) -> Unfinished:
@@ -119,21 +110,19 @@ def _state(row: Row, seed: int) -> Unfinished:
 
 def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int]]]]:
     """(what, [(value, number of runs)]) of versions, machines, commits and weights."""
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, Counter] = {}
     for record in records:
         backbone = record.get("backbone") or {}
-        facts = {**record.get("versions", {}), "device": record.get("device"), "precision": record.get("precision"),
-                 "commit": record.get("commit"), "backbone": backbone.get("name"),
-                 "sha256 of its weights": backbone.get("sha256")}
+        facts = {**record.get("versions", {}), **{key: record.get(key) for key in ("device", "precision", "commit")},
+                 "backbone": backbone.get("name"), "sha256 of its weights": backbone.get("sha256")}
         for name, value in facts.items():
             if value:
-                counts = found.setdefault(name, {})
-                counts[str(value)] = counts.get(str(value), 0) + 1
-    return [(name, sorted(counts.items(), key=lambda item: -item[1])) for name, counts in found.items()]
+                found.setdefault(name, Counter())[str(value)] += 1
+    return [(name, counts.most_common()) for name, counts in found.items()]
 
 
 def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(KEY, [(value, trainers that have it)]) of the settings that are not the same in all runs.
+    """(KEY, [(value, trainers that have it)]) of the settings that differ between runs.
 
     Of a section of one of these trainers (TRAINER.COOP) only that trainer's runs count.
     """
