@@ -72,13 +72,17 @@ def load(run: str | Path, *, classes: Sequence[str] = (), template: str = "", ep
                     plugins=plugins)
 
 
-def classifier_of(args: argparse.Namespace, float32: bool = False):
-    """The classifier that the flags describe; `float32`: computing in it, whatever the run did."""
+def classifier_of(args: argparse.Namespace, float32: bool = False, classes: Sequence[str] = ()):
+    """The classifier that the flags describe.
+
+    Args:
+        float32: compute in it, whatever the run did. classes: instead of --classes.
+    """
     _register(args.plugin)
     from dassl.utils import UserError
     from tools.prediction.rebuild import from_run, zero_shot
 
-    classes = _names(args.classes)
+    classes = classes or _names(args.classes)
     if args.run:
         return from_run(args.run, classes=classes, template=args.template, epoch=args.epoch, backbone=args.backbone,
                         device=args.device, root=args.root, plugins=args.plugin, float32=float32)
@@ -93,7 +97,7 @@ def main(args: argparse.Namespace) -> int:
     if args.serve:
         from tools.labs.serve.server import serve
 
-        return serve(lambda: classifier_of(args), args)
+        return serve(lambda names: classifier_of(args, classes=names), args)
     from dassl.utils import UserError
     from tools.prediction import images, show
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tools import plot
-from tools.plotting.report import read, render, runs, tables
+from tools.plotting.report import render, runs, tables
 from tools.plotting.report.pictures import picture
 from tools.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from figures import cell_in, refused, write_result  # noqa: E402
+from figures import cell_in, refused, selected, write_result  # noqa: E402
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -76,7 +76,7 @@ def results(tmp_path):
 
 
 def page_of(folder, **options):
-    return Page(render(folder, read(folder), [], **options))
+    return Page(render(folder, selected(folder), [], **options))
 
 
 def test_tables_have_means_spreads_published_values_and_differences(results):
@@ -93,36 +93,42 @@ def test_tables_have_means_spreads_published_values_and_differences(results):
 
 
 def test_the_best_of_a_column_stands_out(results):
-    html = render(results, read(results), [])
+    html = render(results, selected(results), [])
     section = html.split("Accuracy at 16 shots per class")[-1].split("</table>")[0]
     bold = re.findall(r"<th scope=\"row\">(\w+)</th>(.*?)</tr>", section, re.DOTALL)
     assert [name for name, cells in bold if "<strong>" in cells] == ["DAPT"]
 
 
-def test_missing_and_failed_cells_are_listed_with_the_end_of_their_log(results):
+def test_runs_that_were_asked_for_and_did_not_finish_are_listed_with_the_end_of_their_log(results):
     failed = results / "dtd" / "CoOp" / "vit_b16_16shots" / "seed3"
     failed.mkdir()
     (failed / "inputs.json").write_text(json.dumps({"flags": {"trainer": "CoOp", "seed": 3}, "opts": {}, "files": {},
                                                     "cell": cell_in(failed, 16, {}).as_dict()}))
     (failed / "log.txt").write_text(f"epoch 1\nStopped: Traceback\nRuntimeError: {EVIL}\n")
-    listed = page_of(results).tables["Runs without a result"][1:]
-    states = {(row[0], row[1], row[2]) for row in listed}
-    assert ("CoOp vit_b16 dtd 16 shots", "3", "failed") in states
-    assert ("DAPT vit_b16 eurosat 4 shots", "1", "not begun") in states
-    assert ("DAPT vit_b16 dtd 4 shots", "3", "not begun") in states
-    assert not any(seed == "1" and "dtd" in name for name, seed, _ in states)
-    assert EVIL in next(row[3] for row in listed if row[2] == "failed")
+    rows = selected(results, trainers=["CoOp"], datasets=["dtd"], shots=[16], seeds=[1, 2, 3, 4])
+    found = [(u.name, u.seed, u.state) for u in tables.unfinished(rows)]
+    assert found == [("CoOp vit_b16 dtd 16 shots", 3, "failed"), ("CoOp vit_b16 dtd 16 shots", 4, "not begun")]
+    html = render(results, rows, [])
+    assert "RuntimeError: &lt;script" in html and "Unfinished runs" in html and str(failed) in html
     (failed / "log.txt").write_text("epoch 1\n")
-    assert [u.state for u in tables.unfinished(read(results)) if u.folder] == ["not finished"]
+    rows = selected(results, trainers=["CoOp"], datasets=["dtd"], shots=[16])
+    assert [u.state for u in tables.unfinished(rows)] == ["not finished"]
 
 
-def test_a_complete_folder_says_that_nothing_is_missing(tmp_path):
-    write_result(tmp_path, "dtd", "CoOp", "vit_b16_16shots", 1, 50, 16)
-    assert "Every run that began has a result" in render(tmp_path, read(tmp_path), [])
+def test_nothing_that_nobody_asked_for_is_called_unfinished(results):
+    html = render(results, selected(results), [])       # DAPT has no run on eurosat at 4 shots
+    assert "nfinished" not in html
+
+
+def test_a_page_shows_only_the_rows_that_were_asked_for_and_opens_with_named_runs(results, make_run):
+    rows = selected(results, trainers=["DAPT"], datasets=["dtd"])
+    html = render(results, rows, [runs.Looked("run-1", "my run", "folder")], runs_first=True)
+    assert "CoOp" not in html and "eurosat" not in html
+    assert html.index('id="run-1"') < html.index('id="tables"')
 
 
 def test_the_page_is_one_file_that_fetches_nothing_and_runs_nothing(results):
-    html = render(results, read(results), [])
+    html = render(results, selected(results), [])
     page = Page(html)
     assert {name for name, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base"})
     for name, attributes in page.tags:
@@ -158,18 +164,18 @@ def test_names_paths_titles_and_logs_cannot_become_markup(tmp_path):
     output = tmp_path / EVIL.replace("/", "_")
     write_result(output, f"my{EVIL}".replace("/", "_"), "CoOp", f"tiny_4shots-X.Y={EVIL}".replace("/", "_"), 1, 50, 4)
     looked = runs.Looked("run-1", EVIL, EVIL, [(EVIL, None, [runs.worst_classes([EVIL, "b"], torch.tensor(
-        [[0.5, 0.5], [1, 0]]))], EVIL)], config=EVIL, command=EVIL, record=EVIL)
-    html = render(output, read(output), [looked], title=EVIL)
+        [[5, 5], [9, 0]]))], EVIL)], config=EVIL, command=EVIL, record=EVIL)
+    html = render(output, selected(output), [looked], title=EVIL)
     page = Page(html)
     assert "script" not in {name for name, _ in page.tags} and EVIL not in html
     assert [row[0] for row in page.tables["Worst classes"][1:]] == ["b", EVIL]
 
 
-def test_the_worst_classes_are_those_recognised_least_with_what_they_are_taken_for():
-    matrix = torch.tensor([[0.9, 0.1, 0.0, 0.0], [0.3, 0.5, 0.2, 0.0], [0, 0, 0, 0], [0, 0, 0, 1.0]])
-    table = runs.worst_classes(["a", "b", "no images", "right"], matrix)
+def test_the_worst_classes_are_those_recognised_least_with_their_most_frequent_mistake():
+    counts = torch.tensor([[9, 1, 0, 0], [3, 5, 2, 0], [0, 0, 0, 0], [0, 0, 0, 4]])
+    table = runs.worst_classes(["a", "b", "no images", "right"], counts)
     assert [(labels[0], *(cell.text for cell in cells)) for labels, cells, _ in table.lines] == [
-        ("b", "50.0", "a", "30.0"), ("a", "90.0", "b", "10.0")]
+        ("b", "10", "50.0", "a (3 images)"), ("a", "10", "90.0", "–")]
     assert runs.worst_classes(["a"], torch.ones(1, 1)).notes
 
 
@@ -185,7 +191,7 @@ def test_a_run_is_shown_with_all_that_it_has(trained, tmp_path, capsys):
     before, after, change = (float(cell.replace("−", "-")) for cell in measured[1][1:4])
     assert change == pytest.approx(after - before, abs=2e-3)
     assert "learned context" in page.tables and "Worst classes" in page.tables
-    assert len(page.all("img")) == 2 * 4                    # few-shot, training, maps, confusion
+    assert len(page.all("img")) == 2 * 5                    # few-shot, training, maps, confusion, reliability
     settings = "".join((tmp_path / "page.html").read_text().split("<pre")[1:])
     assert "MAX_EPOCH: 2" in settings
     without = tmp_path / "fast.html"
@@ -199,17 +205,17 @@ def test_what_a_run_lacks_is_told_in_its_place(make_run):
     folder = make_run("CoOp", {"ctx": torch.zeros(4, 64)}, opts=["DATASET.ROOT", "nowhere"])
     looked = runs.look_into(Run(folder), 1, test=False, say=lambda words: None)
     assert {heading: bool(remark) for heading, _, _, remark in looked.parts} == {
-        "How the training went": True, "Words nearest to the learned context": False}
-    assert "tells of no training" in looked.parts[0][3]
+        "Training curves": True, "Words nearest to the learned context": False}
+    assert "no training curves" in looked.parts[0][3]
 
 
 def test_runs_are_chosen_evenly_over_methods_then_datasets(results):
     for folder in results.glob("*/*/*/seed*"):
         (folder / "config.yaml").write_text("{}")
-    chosen = [Path(*folder.parts[-4:-1]) for folder in runs.choose_runs(read(results), ())]
+    chosen = [Path(*folder.parts[-4:-1]) for folder in runs.choose_runs(selected(results), ())]
     assert chosen == [Path("dtd/CoOp/vit_b16_16shots"), Path("dtd/DAPT/vit_b16_16shots"),
                       Path("eurosat/CoOp/vit_b16_16shots"), Path("eurosat/DAPT/vit_b16_16shots")]
-    assert runs.choose_runs(read(results), [Path("mine")]) == [Path("mine")]
+    assert runs.choose_runs(selected(results), [Path("mine")]) == [Path("mine")]
 
 
 def test_environments_and_settings_that_differ_are_told(tmp_path):
@@ -228,25 +234,25 @@ def test_environments_and_settings_that_differ_are_told(tmp_path):
 
 
 def test_a_picture_leaves_out_what_the_page_says_itself():
-    from tools.plotting.style import Page as Sheet
+    from tools.plotting.style import header, sheet
 
     drawn = []
 
     def draw(theme):
-        sheet = Sheet(6, 4, theme)
-        sheet.header("Title", ["run", "what the marks are"])
-        drawn.append(sheet.figure)
-        return sheet.figure
+        figure = sheet(theme, 3, 2)
+        header(figure, theme, "Title", ["run", "what the marks are"])
+        drawn.append(figure)
+        return figure
 
     shown = picture(draw, "alt", ("title", "line 0"))
     assert [[text.get_text() for text in figure.texts] for figure in drawn] == [["what the marks are"]] * 2
-    assert shown.width < 400 and shown.height < 60 and shown.light != shown.dark
+    assert shown.light != shown.dark
 
 
 def test_what_cannot_be_reported_is_told_in_one_paragraph(tmp_path, results, capsys):
     (tmp_path / "empty").mkdir()
     assert "no finished run" in refused(["report", tmp_path / "empty"], capsys)
     assert "no finished run" in refused(["report", tmp_path / "nowhere"], capsys)
-    assert "ends in .png" in refused(["report", results, "-o", "x.png"], capsys)
+    assert "x.png" in refused(["report", results, "-o", "x.png"], capsys)
     assert "A run is named by its folder" in refused(["report", results, "--runs", tmp_path / "empty"], capsys)
     assert not (results / "report.html").exists()

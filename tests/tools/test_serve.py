@@ -30,12 +30,18 @@ def classifier():
 
 
 @pytest.fixture(scope="module")
-def port(classifier):
+def make(classifier):
+    words = ["--backbone", "tiny", "--device", "cpu"]
+    return lambda names: classifier_of(parser().parse_args(words), classes=names) if names else classifier
+
+
+@pytest.fixture(scope="module")
+def port(make):
     """The page as --serve shows it, on a free port."""
     from tools.labs.serve.server import application, bound
 
     place = bound("127.0.0.1", 0)
-    config = uvicorn.Config(application(classifier, 5, ("127.0.0.1", "localhost")), log_level="error", lifespan="off")
+    config = uvicorn.Config(application(make, 5, ("127.0.0.1", "localhost")), log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
@@ -71,7 +77,7 @@ def post(port, body, **headers):
     return reply.status, json.loads(content)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_an_image_gets_the_classifiers_own_answer(kind, port, classifier):
     status, answer = post(port, picture(kind))
     wanted = classifier.predict(Image.open(io.BytesIO(picture(kind))))[0].as_dict()["top"]
@@ -111,10 +117,32 @@ def test_class_names_reach_the_page_as_data_only(port):
 
 @pytest.mark.parametrize(("body", "status"), [
     (b"", 415), (b"no image", 415), (picture()[:200], 422), (b"%PDF-1.4", 415),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415), (picture("TIFF"), 415), (picture("PPM"), 415)])
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415), (picture("PPM"), 415)])
 def test_what_is_no_whole_image_of_a_known_format_is_refused(body, status, port):
     found, answer = post(port, body)
     assert found == status and set(answer) == {"error"} and "0x" not in answer["error"]
+
+
+def test_other_class_names_of_the_page_are_answered_and_bad_ones_refused(port):
+    status, answer = post(port, picture(), X_Classes="a%20cat%2C%20a%20dog,caf%C3%A9")
+    assert status == 200 and {entry["class"] for entry in answer["top"]} == {"a cat", "a dog", "café"}
+    for names in ("alone", "twice,twice"):
+        status, answer = post(port, picture(), X_Classes=names)
+        assert status == 422 and set(answer) == {"error"}
+
+
+def test_example_images_are_those_of_the_runs_test_and_no_other_file(tmp_path, classifier, make):
+    from tools.labs.serve.server import _examples
+
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "secret.txt").write_text("root:")
+    rows = [f"{tmp_path / 'a.png'},x,x", f"{tmp_path / 'b.png'},x,y", f"{tmp_path / 'secret.txt'},y,y",
+            f"{tmp_path / 'gone.png'},z,z", f"{tmp_path / 'b.png'},w,w"]
+    (tmp_path / "predictions.csv").write_text("\n".join(["path,true,predicted", *rows]))
+    found = _examples(str(tmp_path))
+    assert len(found) == 2 and all(content.startswith(b"\x89PNG") for content in found)
+    assert _examples("") == []
 
 
 def bomb(side):
@@ -172,7 +200,7 @@ def test_who_else_can_see_the_page_is_told(host, warned, classifier, monkeypatch
     from tools.labs.serve.server import serve
 
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
-    assert serve(lambda: classifier, SimpleNamespace(host=host, port=0, topk=5, images=[])) == 0
+    assert serve(lambda names: classifier, SimpleNamespace(host=host, port=0, topk=5, images=[])) == 0
     out, err = capsys.readouterr()
     assert re.match(rf"http://{host}:\d+ ", out) and ("can use this page" in err) == warned
 

@@ -11,7 +11,7 @@ from dassl.utils import UserError
 
 from .style import THEMES, Theme, context, drawable, sheet
 
-CELL, SIDE = 0.42, (2.6, 9.0)           # of a cell; least and greatest of a matrix on a screen: inches
+CELL, SIDE = 0.42, (2.6, 9.0)           # of a cell; of a matrix, unless its many names need more: inches
 
 
 def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str], title: str | None = None,
@@ -38,7 +38,9 @@ def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str],
                                             for row in values])
     letters = max(len(text) for text in texts.flat)
     with context(theme):
-        wide, high = (min(max(count * max(CELL, 0.09 * letters), SIDE[0]), SIDE[1]) for count in (C, R))
+        needed = 1.25 * theme.small / 72                                         # of a line of letters, inches
+        wide, high = (max(min(max(count * max(CELL, 0.09 * letters), SIDE[0]), SIDE[1]), 1.02 * count * needed)
+                      for count in (C, R))
         longest = max(len(str(name)) for name in row_labels) * theme.small * 0.6 / 72
         width = theme.wide(wide + longest + 0.9)
         cell = (width - longest - 0.9) / C                                       # its width, inches
@@ -48,7 +50,6 @@ def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str],
         ax = figure.subplots()
         norm, cmap = _scale(values, unit, limits, theme)
         image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto", gid="matrix")
-        needed = 1.25 * theme.small / 72                                         # of a line of letters, inches
         flat = all(len(str(name)) * theme.small * 0.62 / 72 < cell for name in column_labels)
         _ticks(ax.set_xticks, column_labels, flat or cell >= needed, rotation=0 if flat else 90)
         _ticks(ax.set_yticks, row_labels, height / R >= needed)

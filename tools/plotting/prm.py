@@ -119,7 +119,9 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     columns = max(1, min(int(width / DETAILS), len(chosen)))
     tops = [[(weight, p, wrap(text, width / columns - 1.3, theme.small)) for weight, p, text in found.top(c, top)]
             for c in chosen]
-    lines = [sum(len(text) for *_, text in own) + 2.2 for own in tops]              # of letters, with the class's name
+    titles = [wrap(f"{found.classnames[c]} ({100 * sum(weight for weight, *_ in own):.0f} % together)",
+                   width / columns - 0.3, 11) for c, own in zip(chosen, tops)]
+    lines = [sum(len(text) for *_, text in own) + 1.4 * len(title) + 0.8 for own, title in zip(tops, titles)]
     lines += [1.0] * (-len(lines) % columns)
     heights = [max(lines[i:i + columns]) for i in range(0, len(lines), columns)]
     line = 1.35 * theme.small / 72
@@ -133,8 +135,8 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     axes = below.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat
     most = max((weight for own in tops for weight, *_ in own), default=1.0)
     for i, (ax, c, own) in enumerate(zip(axes, chosen, tops)):
-        _descriptions(ax, found.classnames[c], own, colours, most, theme)
-        ax.set_ylim(heights[i // columns] - 2.0, 0)
+        _descriptions(ax, own, colours, most, theme)
+        ax.set(gid=f"top {found.classnames[c]}", title="\n".join(titles[i]), ylim=(heights[i // columns] - 2.0, 0))
     for ax in axes[len(chosen):]:
         ax.set_axis_off()
     legend(figure, [Patch(color=colour) for colour in colours], [
@@ -167,11 +169,10 @@ def _shares(ax: Axes, rows: list[tuple[str, list[float]]], found: Decisions, col
     ax.hlines([r + 0.5 for r in range(len(rows) - 1)], -0.5, v - 0.5, color=theme.page, linewidth=1)
 
 
-def _descriptions(ax: Axes, name: str, rows: list[tuple[float, int, list[str]]], colours: list[str], most: float,
+def _descriptions(ax: Axes, rows: list[tuple[float, int, list[str]]], colours: list[str], most: float,
                   theme: Theme) -> None:
     """A class's heaviest descriptions: bars, and right of them their words."""
-    together = f" ({100 * sum(weight for weight, *_ in rows):.0f} % together)" * bool(rows)
-    ax.set(gid=f"top {name}", title=drawable(name) + together, xticks=[], xlim=(0, 1.35 * most))
+    ax.set(xticks=[], xlim=(0, 1.35 * most))
     at = itertools.accumulate((len(text) for *_, text in rows), initial=0)
     middles = [start + len(text) / 2 for start, (*_, text) in zip(at, rows)]
     ax.barh(middles, [weight for weight, *_ in rows], 0.7, color=[colours[p] for _, p, _ in rows])

@@ -7,8 +7,13 @@ const file = document.getElementById("file");
 const busy = document.getElementById("busy");
 const message = document.getElementById("message");
 const answers = document.getElementById("answers");
+const names = document.getElementById("names");
+const clear = document.getElementById("clear");
+const examples = document.getElementById("examples");
 let about = null;
 let waiting = Promise.resolve();
+let shown = [];                        // images on the page, newest first as they were given
+let classes = "";
 
 function element(tag, text = "", className = "") {
   const made = document.createElement(tag);
@@ -31,13 +36,15 @@ function megabytes(bytes) {
 
 async function describe() {
   about = await (await fetch("/about")).json();
-  const test = about.accuracy === null ? "" : `, ${about.accuracy.toFixed(1)} % right in its test`;
-  const learned = about.dataset ? `${about.trainer} on ${about.dataset}${test}` : about.trainer;
+  const test = about.accuracy === null ? "" : ` · ${about.accuracy.toFixed(1)} % test accuracy`;
+  const learned = about.dataset ? `${about.trainer} on ${about.dataset}` : about.trainer;
   document.getElementById("about").textContent =
-    `${learned} · backbone ${about.backbone} · ${about.classes.length} classes`;
-  document.title = `${about.trainer} ${about.dataset}`.trim();
+    `${learned}${test} · backbone ${about.backbone} · ${about.classes.length} classes`;
+  document.title = learned;
+  examples.hidden = !about.examples;
   document.getElementById("hint").textContent =
-    `${about.formats.join(", ")}, up to ${about.max_bytes / 2 ** 20} MiB. Pasting works too.` +
+    `${about.formats.join(", ")}, up to ${about.max_bytes / 2 ** 20} MiB. Pasting works too. ` +
+    "Every image gets one of the classes, whether or not it shows one." +
     (about.local ? " Images stay on this machine." : "");
   const list = document.getElementById("classes");
   list.querySelector("summary").textContent = `All ${about.classes.length} classes`;
@@ -60,9 +67,11 @@ function bars(top) {
   return list;
 }
 
-function show(image, answer) {
+function show(image, answer, before) {
   const card = element("article");
   const picture = element("img");
+  picture.addEventListener("error", () => picture.replaceWith(element("div", "no preview", "unseen")));
+  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
   picture.src = URL.createObjectURL(image);
   picture.alt = image.name;
   if (Math.max(answer.width, answer.height) < 100) picture.className = "small";
@@ -71,27 +80,29 @@ function show(image, answer) {
     element("p", `${image.name} · ${answer.width} × ${answer.height} · ${Math.round(1000 * answer.seconds)} ms`),
     bars(answer.top));
   card.append(picture, words);
-  answers.prepend(card);
-  while (answers.children.length > KEPT) {
-    URL.revokeObjectURL(answers.lastChild.querySelector("img").src);
-    answers.lastChild.remove();
-  }
+  if (before) before.after(card);      // images that were given together stay in their order
+  else answers.prepend(card);
+  while (answers.children.length > KEPT) answers.lastChild.remove();
+  clear.hidden = false;
+  return card;
 }
 
-async function classify(image) {
+async function classify(image, before) {
   if (about && image.size > about.max_bytes) {
-    complain(`${image.name} has ${megabytes(image.size)}; up to ${megabytes(about.max_bytes)} are taken.`);
-    return;
+    complain(`${image.name} is too large (${megabytes(image.size)}); the limit is ${megabytes(about.max_bytes)}.`);
+    return before;
   }
   try {
     const type = image.type.startsWith("image/") ? image.type : "application/octet-stream";
-    const reply = await fetch("/predict", { method: "POST", body: image, headers: { "Content-Type": type } });
+    const headers = { "Content-Type": type, "X-Classes": encodeURIComponent(classes) };
+    const reply = await fetch("/predict", { method: "POST", body: image, headers });
     const answer = await reply.json();
-    if (reply.ok) show(image, answer);
-    else complain(`${image.name}: ${answer.error}`);
+    if (reply.ok) return show(image, answer, before);
+    complain(`${image.name}: ${answer.error}`);
   } catch {
-    complain(`${image.name} was not answered. Is tools/predict.py --serve still running?`);
+    complain(`${image.name} got no answer. Is tools/predict.py --serve still running?`);
   }
+  return before;
 }
 
 function setBusy(on) {
@@ -102,11 +113,41 @@ function setBusy(on) {
 function take(files) {
   message.textContent = "";
   setBusy(true);
-  for (const image of files) waiting = waiting.then(() => classify(image));
+  shown = [...files, ...shown].slice(0, KEPT);
+  waiting = waiting.then(async () => {
+    let card = null;
+    for (const image of files) card = await classify(image, card);
+  });
   const last = waiting;
   waiting.then(() => last === waiting && setBusy(false));
 }
 
+function empty() {
+  answers.replaceChildren();
+  message.textContent = "";
+  clear.hidden = true;
+}
+
+clear.addEventListener("click", () => {
+  shown = [];
+  empty();
+});
+document.getElementById("other").addEventListener("submit", (event) => {
+  event.preventDefault();
+  classes = names.value;
+  const again = shown;
+  shown = [];
+  empty();
+  if (again.length) take(again);
+});
+examples.addEventListener("click", async () => {
+  const files = [];
+  for (let i = 0; i < about.examples; i++) {
+    const content = await (await fetch(`/example/${i}`)).blob();
+    files.push(new File([content], `example ${i + 1}`, { type: content.type }));
+  }
+  take(files);
+});
 file.addEventListener("change", () => {
   take([...file.files]);
   file.value = "";                     // the same file can be chosen again

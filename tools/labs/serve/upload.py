@@ -7,7 +7,7 @@ from PIL import Image
 
 from dassl.utils.tools import to_rgb
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")         # a moving one counts by its first picture
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")     # of several pictures the first counts
 MAX_BYTES = 20 * 2 ** 20
 MAX_PIXELS = 50_000_000                                 # told by the file's head, before anything is unpacked
 
@@ -36,18 +36,18 @@ def decode(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise too_many_pixels() from error
     except Exception as error:  # PIL raises many types for what is no image
-        raise Refused(415, f"This is no image of a known format ({known}).") from error
+        raise Refused(415, f"Unsupported image format. Supported: {known}.") from error
     if image.width * image.height > MAX_PIXELS:
         raise too_many_pixels()
     try:
         return to_rgb(image)
     except Exception as error:  # likewise for a damaged one
-        raise Refused(422, "This image is damaged and cannot be read to its end.") from error
+        raise Refused(422, "This image is damaged.") from error
 
 
 def too_many_bytes() -> Refused:
-    return Refused(413, f"Images of up to {MAX_BYTES >> 20} MiB are taken.")
+    return Refused(413, f"The image is too large; the limit is {MAX_BYTES >> 20} MiB.")
 
 
 def too_many_pixels() -> Refused:
-    return Refused(413, f"Images of up to {MAX_PIXELS // 10 ** 6} million pixels are taken.")
+    return Refused(413, f"The image is too large; the limit is {MAX_PIXELS // 10 ** 6} million pixels.")
