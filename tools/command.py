@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dassl.names import nearest
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
@@ -25,18 +26,21 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno,
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose complaints about an unknown flag or choice name the nearest known one."""
+    """Adds to argparse's errors what was probably meant: the nearest flag or choice, or KEY VALUE for KEY=VALUE."""
 
     def error(self, message: str) -> NoReturn:
-        from dassl.names import nearest
+        super().error(message + self._hint(message))
 
-        if unknown := re.match(r"unrecognized arguments: .*?(--[\w-]+)", message):
-            sub = next((a for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
-            chosen = next((own for name, own in (sub.choices if sub else {}).items() if name in sys.argv), self)
-            message += nearest(unknown[1], chosen._option_string_actions)
-        elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            message += nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
-        super().error(message)
+    def _hint(self, message: str) -> str:
+        if pair := re.search(r"\b([A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+)=([^\s'\"]*)", message):
+            return f"\nConfig options are KEY VALUE with a space: {pair[1]} {pair[2] or 'VALUE'}"
+        if found := re.search(r"invalid choice: '([^']*)'", message):
+            known = [str(choice) for action in self._actions for choice in action.choices or ()]
+            return nearest(found[1], known)
+        if message.startswith("unrecognized arguments:"):
+            flags = [word.partition("=")[0] for word in message.partition(":")[2].split() if word.startswith("--")]
+            return "".join(nearest(flag, self._option_string_actions) for flag in flags[:1])
+        return ""
 
 
 def parser(name: str, description: str, **options) -> argparse.ArgumentParser:

@@ -153,7 +153,10 @@ def main(args: argparse.Namespace) -> Path:
 
 def cli(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 2 for what the user can mend, or 130 for Ctrl-C."""
-    args = parser().parse_args(argv)
+    p = parser()
+    args, unknown = p.parse_known_args(argv)
+    if unknown:                     # the figure's own parser knows which flags are near
+        p.figures[args.figure].error(f"unrecognized arguments: {' '.join(unknown)}")
     return command.ended(lambda: print(main(args)))
 
 

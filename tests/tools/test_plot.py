@@ -316,8 +316,7 @@ def test_filters_choose_methods_of_a_figure_and_the_run_of_another(results, tmp_
 @pytest.mark.parametrize(("words", "hint"), [
     (["curve", "x"], "Did you mean curves?"), (["curves", "x", "--traner", "a"], "Did you mean --trainer"),
     (["confusion", "x", "--papr"], "Did you mean --paper?")])
-def test_an_unknown_figure_or_flag_names_the_nearest(words, hint, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["plot.py", *words])
+def test_an_unknown_figure_or_flag_names_the_nearest(words, hint, capsys):
     with pytest.raises(SystemExit) as ended:
         plot.cli(words)
     assert ended.value.code == 2 and hint in capsys.readouterr().err

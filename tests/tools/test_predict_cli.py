@@ -52,7 +52,7 @@ def test_files_folders_and_patterns_name_each_image_once_in_order(photos):
 def test_the_table_names_class_and_confidence(photos, capsys):
     code, out, err = run([*ZERO_SHOT, photos], capsys)
     head, _, *rows = out.splitlines()
-    assert code == 0 and head.split() == ["image", "class", "confidence", "then"] and len(rows) == 4
+    assert code == 0 and head.split() == ["image", "class", "confidence", "runner-up"] and len(rows) == 4
     assert all(" %" in row for row in rows) and "bel" in rows[3]
 
 

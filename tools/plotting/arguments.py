@@ -23,10 +23,11 @@ FIGURES = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
+    """The command's parser; `figures` has those of each figure by name."""
     p = command.parser("plot", "Figures of what a run learned and how it went. Prints the name of the file it wrote.")
     figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
-    added = {name: _add(figures, name, *about) for name, about in FIGURES.items()}
+    p.figures = added = {name: _add(figures, name, *about) for name, about in FIGURES.items()}
     for name, what in (("prm", "whose descriptions are shown (default: up to 8, those that lean most on each prompt)"),
                        ("prompts", "whose first test image is shown (default: three classes)"),
                        ("confusion", "only these rows and columns"),

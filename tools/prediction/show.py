@@ -16,7 +16,7 @@ def as_table(answers: Sequence[Answer]) -> str:
     """A row for each image, the classes that come next in one column."""
     rows = [(a.image, a.label, _percent(a.confidence),
              ", ".join(f"{name} {_percent(c)}" for name, c in a.top[1:])) for a in answers if isinstance(a, Prediction)]
-    header = ["image", "class", "confidence", "then"]
+    header = ["image", "class", "confidence", "runner-up"]
     if not any(row[3] for row in rows):
         header, rows = header[:3], [row[:3] for row in rows]
     return tabulate(rows, header, disable_numparse=True, colalign=("left", "left", "right", "left")[:len(header)]) \
