@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dassl.names import nearest
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command

@@ -20,7 +20,7 @@ from tools import command, table  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.running import console  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
-from tools.runs.cell import RecipeError  # noqa: E402
+from tools.runs.cell import RecipeError, dataset_names  # noqa: E402
 from tools.runs.recipe import load_recipe  # noqa: E402
 from tools.sweeping.cells import Planned  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser("tune", __doc__.splitlines()[0], usage="%(prog)s --recipe NAME (--dataset NAME | "
                        "--dataset-dir PATH) --space KEY=KIND:LOW:HIGH ... [options] [KEY VALUE ...]")
     p.add_argument("--recipe", required=True, help="a name in configs/recipes, or the path of a yaml file")
-    p.add_argument("--dataset", help="a file name of configs/datasets")
+    p.add_argument("--dataset", help="a file name of configs/datasets, or a folder as --dataset-dir takes it")
     p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
     p.add_argument("--template", help="sentence for their class names")
     p.add_argument("--classnames", metavar="FILE", help="file of their class names")
@@ -127,6 +127,8 @@ def ranges_of(args: argparse.Namespace) -> list[space.Range]:
 def cell_of(args: argparse.Namespace, recipe, options: dict[str, str]):
     if bool(args.dataset) == bool(args.dataset_dir):
         raise RecipeError("Name what to search on: --dataset NAME, or --dataset-dir PATH for images of your own.")
+    if args.dataset and args.dataset not in dataset_names() and os.path.exists(args.dataset):
+        args.dataset, args.dataset_dir = None, args.dataset
     own, dataset = (), args.dataset
     if args.dataset_dir:
         flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}

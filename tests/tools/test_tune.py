@@ -1,4 +1,5 @@
 """A search of settings: its space, its study, its trials, and what it leaves."""
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from tools.runs.cell import RecipeError
 from tools.runs.recipe import load_recipe
 from tools.sweeping.cells import Planned
 from tools.tuning import elevater, found, space, study
-from tools.tuning.trials import Trials, base_cell, read_validation, value_of
+from tools.tuning.trials import Search, Trials, base_cell, read_validation, value_of
 
 pytest.importorskip("optuna")
 OF = {"recipe": "coop", "dataset": "digits"}
@@ -105,6 +106,29 @@ def test_no_best_settings_without_a_finished_trial(trials, tmp_path):
         found.write(tmp_path, trials.study, trials.ranges, trials.base.cell, [1])
 
 
+def test_a_run_below_the_median_is_asked_to_end_and_counts_as_ended_early(trials, monkeypatch):
+    sent, search = [], Search.__new__(Search)
+    search.schedule, search._read, search.free, search.overview = trials, {}, [], SimpleNamespace(say=sent.append)
+    search.outcome = SimpleNamespace(stopped_by=0)
+    planned = trials.next()
+    active = SimpleNamespace(planned=planned, run=SimpleNamespace(send=sent.append), place=3,
+                             status=SimpleNamespace(label="trial"))
+    search.active = [active]
+    planned.folder.mkdir(parents=True)
+    (planned.folder / space.FILE).write_text("1,10.0\n")
+    trial = trials.trials[planned.folder]
+    monkeypatch.setattr(trial, "should_prune", lambda: False)
+    search._prune(active)
+    assert sent == [] and trial.study.trials[trial.number].intermediate_values == {1: 10.0}
+    (planned.folder / space.FILE).write_text("1,10.0\n2,9.0\n")
+    monkeypatch.setattr(trial, "should_prune", lambda: True)
+    search._prune(active)
+    search._prune(active)
+    assert sent == [signal.SIGTERM]
+    search._ended(active, 143)
+    assert trials.study.trials[trial.number].state.name == "PRUNED" and search.free == [3] and search.active == []
+
+
 def test_test_images_and_methods_that_learn_nothing_are_refused():
     cell = load_recipe("coop").cell("digits", 1, 1, {"TEST.SPLIT": "test"})
     with pytest.raises(RecipeError, match="TEST.SPLIT"):
@@ -138,3 +162,11 @@ def test_the_command_refuses_what_cannot_be(capsys):
             ["--dataset", "digits", "--protocol", "elevater", "--space", "OPTIM.LR=log:1:2"], "space of its own")):
         assert tune.main(["--recipe", "coop", *words]) == 2
         assert got in capsys.readouterr().err
+
+
+def test_a_folder_of_images_can_be_searched_on_and_its_settings_are_the_recipes_default(tmp_path):
+    args = tune.parser().parse_args(["--recipe", "coop", "--dataset", str(tmp_path), "--config", "tiny"])
+    cell = tune.cell_of(args, load_recipe("coop"), {})
+    assert cell.own[:2] == ("--dataset-dir", str(tmp_path)) and cell.shots == 16
+    made = found.recipe(cell, {"OPTIM.LR": 0.1}, [1])
+    assert made["datasets"] == {} and made["default"]["opts"]["OPTIM.LR"] == 0.1

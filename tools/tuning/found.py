@@ -121,5 +121,6 @@ def _history(study, path: Path) -> None:
                                                                  for trial in early],
                          color=first, marker="x", label="ended early")
         axes.set(xlabel="trial", ylabel="validation accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         save(figure, path)
