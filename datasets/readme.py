@@ -33,8 +33,8 @@ STREAMED = ("CIFAR100", "ImageNetRTasks", "FiveDatasets")       # fetched too, w
 _STREAMS = """## Streams of tasks
 
 Three more are for classes that arrive in tasks (`--protocol incremental`), see `datasets/task_streams.py`: `cifar100`;
-`imagenet_r_tasks`, ImageNet-R with 80 % of each class for training; and `five_datasets`, SVHN, MNIST, CIFAR-10, NotMNIST
-and FashionMNIST as five tasks. They are fetched on first use, except NotMNIST, and written as images once.
+`imagenet_r_tasks`, ImageNet-R with 80 % of each class for training; and `five_datasets`, SVHN, MNIST, CIFAR-10,
+NotMNIST and FashionMNIST as five tasks. They are fetched on first use, except NotMNIST, and written as images once.
 
 """
 _CORRUPTIONS = """## Corrupted test images
