@@ -78,11 +78,11 @@ class PromptPool(nn.Module):
         cosines = F.normalize(query, dim=-1) @ F.normalize(self.keys, dim=-1).t()             # (B, M)
         self.asked = cosines.topk(self.top, dim=1).indices                                    # (B, k)
         if self.batchwise:
-            votes = torch.bincount(self.asked.flatten(), minlength=len(self.keys))
-            # With fewer than k chosen ones, the first of the pool takes the places left, as in the authors' code.
-            most = votes[votes > 0].topk(min(self.top, int((votes > 0).sum()))).indices
-            most = F.pad(votes.nonzero().flatten()[most], (0, self.top - len(most)), value=int(self.asked.min()))
-            self.asked = most.expand(len(query), -1)
+            # As the authors pad and order it, on which ties depend: the first that is chosen fills what is left.
+            chosen, votes = self.asked.unique(return_counts=True)
+            left = (0, len(self.keys) - len(chosen))
+            chosen, votes = F.pad(chosen, left, value=int(chosen[0])), F.pad(votes, left)
+            self.asked = chosen[votes.topk(self.top).indices].expand(len(query), -1)
         return {"chosen": self.asked, "similarity": cosines.gather(1, self.asked).sum() / len(query)}
 
     def enter(self, block: int, x: Tensor) -> Tensor:
