@@ -32,7 +32,6 @@ class Parser(argparse.ArgumentParser):
         super().error(message + self._hint(message))
 
     def _hint(self, message: str) -> str:
-        from dassl.names import nearest
 
         if hint := pair_hint(message):
             return f"\n{hint}"
