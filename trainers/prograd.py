@@ -40,6 +40,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class ProGrad(PromptTrainer):
+    one_task_only = "a teacher's scores of all classes are its target"
     section, saved_as = "PROGRAD", {"text.ctx": "ctx"}
 
     @classmethod

@@ -45,6 +45,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class PromptKD(PromptTrainer):
+    one_task_only = "a teacher's scores of all classes are its target"
     section, needs_vit = "PROMPTKD", True
     one_process_only = "its projector normalises over the whole batch"
 

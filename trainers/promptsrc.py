@@ -41,6 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(IVLP):
+    one_task_only = "a teacher's scores of all classes are its target"
     section = "PROMPTSRC"
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -54,11 +54,12 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         cfg, device, output_dir, evaluator. dm: DataManager; its loaders, num_classes, num_source_domains and lab2cname
             are the trainer's too.
         one_process_only: why a trainer cannot learn in several processes; "" where it can.
+        one_task_only: why it cannot learn tasks one after the other (TRAIN.TASKS); "" where it can.
         resumes_within_epoch: whether models, optimisers, schedules, random streams and `training_state()` are all that
             a step depends on, so that a stopped run resumes in the middle of an epoch; otherwise after the last whole.
     """
 
-    one_process_only, resumes_within_epoch = "", False
+    one_process_only, one_task_only, resumes_within_epoch = "", "", False
     is_training = False                  # a test does not end the run
 
     def __init__(self, cfg):

@@ -156,6 +156,7 @@ def test_epochs_that_a_method_counts_itself_are_shared_out_over_the_tasks(make_c
     ("CoOp", ["TRAIN.TASKS", 5], "4 classes, got TRAIN.TASKS 5"), ("CoOp", ["TRAIN.TASKS", 0], "at least 1, got 0"),
     ("CoOp", ["TRAIN.TASKS", 2, "TEST.FINAL_MODEL", "best_val"], "best_val"),
     ("GDA", ["TRAIN.TASKS", 2], "GDA cannot learn 2 tasks"), ("TwoSFS", ["TRAIN.TASKS", 2], "two stages"),
+    ("ProGrad", ["TRAIN.TASKS", 2], "a teacher's"),
     ("TDA", ["TRAIN.TASKS", 2], "while it is tested"), ("DVPcse", ["TRAIN.TASKS", 2], "of its own making")])
 def test_impossible_tasks_are_refused_before_anything_is_trained(make_cfg, trainer, options, got):
     with pytest.raises(UserError, match=got):

@@ -178,7 +178,7 @@ def _unable(trainer) -> str:
         return "it learns from all images in one step"
     if type(trainer).run_epoch is not TrainerX.run_epoch:
         return "its epochs are of its own making"
-    return getattr(trainer, "one_task_only", "")
+    return trainer.one_task_only
 
 
 def _groups(trainer, tasks: int) -> list[list[int]]:
