@@ -1,6 +1,8 @@
 """Methods that learn weights of the towers themselves, all at once."""
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ from trainers.parts.heads import ZeroShotHead
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.teacher import mean_text_features
 
+logger = logging.getLogger(__name__)
 IMAGE_TOWER, BOTH_TOWERS = r"visual\..*", ".*"
 
 
@@ -25,12 +28,17 @@ def add_options(c: CfgNode, alpha: float = 1.0, max_norm: float = 0.0) -> None:
     c.ALPHA = alpha                     # share of the fine-tuned weights in those that are tested and saved in the end;
                                         # the rest are those that training started from (WiSE-FT); 1 mixes nothing
     c.MAX_NORM = max_norm               # to which the norm of all gradients together is cut; 0: it is not
-    c.PREC = "fp32"                     # fp32, or bf16 (autocast in training); weights themselves stay float32
+    c.PREC = "fp32"                     # fp32; bf16, fp16, amp: autocast in training; weights stay float32
 
 
 def sentences_of(options: CfgNode) -> tuple[str, ...]:
     """The templates that the options name; "" stands for the dataset's own."""
     return IMAGENET_80 if tuple(options.TEMPLATES) == ("imagenet",) else tuple(options.TEMPLATES) or ("",)
+
+
+def cut_gradients(parameters: list[nn.Parameter], limit: float) -> None:
+    """Scale all gradients together so that their norm is at most `limit`, without reading it from the device."""
+    torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=False)
 
 
 class FineTuner(PromptTrainer):
@@ -46,9 +54,9 @@ class FineTuner(PromptTrainer):
                             "run ZeroshotCLIP.")
         if not c.MAX_NORM >= 0:
             raise UserError(f"{name}.MAX_NORM must be at least 0, got {c.MAX_NORM}.")
-        if c.PREC not in ("fp32", "bf16"):
-            raise UserError(f"{name}.PREC must be fp32 or bf16, got {c.PREC!r}: gradients of whole towers would "
-                            "underflow in half precision.")
+        if c.PREC in ("fp16", "amp"):
+            logger.warning("%s.PREC %s computes gradients of whole towers in float16 without scaling the loss: small "
+                           "ones may vanish. bf16 costs as little and keeps them", name, c.PREC)
         if c.ALPHA < 1 and cfg.TEST.FINAL_MODEL == "best_val":
             raise UserError(f"{name}.ALPHA {c.ALPHA} mixes the weights after the last epoch, so no earlier one can be "
                             "chosen on validation images. Set TEST.FINAL_MODEL last_step, or ALPHA 1.")
@@ -58,7 +66,7 @@ class FineTuner(PromptTrainer):
         if limit := self.options.MAX_NORM:
             learned = list(learner.parameters())
             # Before the step itself: gradients are then those of all processes.
-            self.optim.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(learned, limit) and None)
+            self.optim.register_step_pre_hook(lambda *_: cut_gradients(learned, limit))
 
     def starting_model(self) -> PromptedModel:
         """As training started, whatever was learned or resumed since; frozen."""

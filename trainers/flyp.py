@@ -10,12 +10,13 @@ Source: Finetune Like You Pretrain (Goyal et al., CVPR 2023), locuslab/FLYP 215d
 Tests compare an image with the classes' sentences through the tuned text tower; several TEMPLATES are averaged.
 """
 import random
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from clip import FrozenCLIP
-from clip.templates import fill
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -24,7 +25,7 @@ from trainers.parts.classes import Classes
 from trainers.parts.heads import EnsembleHead
 from trainers.parts.pairs import contrastive
 from trainers.parts.prompted_model import Output, PromptedModel
-from trainers.parts.sentences import TunedSentences, encode_captions, warn_of_captions
+from trainers.parts.sentences import CaptionTokens, TunedSentences, warn_of_captions
 
 MOST_LOG_SCALE = 4.6052
 
@@ -55,25 +56,34 @@ class FLYP(FineTuner):
     def options_of(cls, weights: dict) -> dict | None:
         return {} if {"tower.token_embedding/weight", "tower.visual/proj"} <= weights.keys() else None
 
+    @cached_property
+    def captions_of(self) -> dict[str, Sequence[str]]:
+        """By path of a training image: the dataset's captions of it, or the sentences of its class."""
+        own, images = getattr(self.dm.dataset, "captions", None), self.dm.dataset.train_x
+        if own:
+            return {item.impath: own[item.impath] for item in images}
+        by_class = list(zip(*map(self.classes.sentences, sentences_of(self.options)), strict=True))
+        return {item.impath: by_class[item.label] for item in images}
+
+    @cached_property
+    def tokens(self) -> CaptionTokens:
+        found = dict.fromkeys(caption for captions in self.captions_of.values() for caption in captions)
+        warn_of_captions(self.model.clip, list(found))
+        return CaptionTokens(self.model.clip, list(found))
+
     def before_train(self) -> None:
         super().before_train()
-        own = getattr(self.dm.dataset, "captions", None) or {}
-        seen = {caption for item in self.dm.dataset.train_x if own for caption in own[item.impath]}
-        warn_of_captions(self.model.clip, sorted(seen))
+        _ = self.tokens
 
     def captions(self, batch: dict) -> list[str]:
-        """One of each image: of the dataset's, or a sentence of its class; which one is drawn."""
-        if own := getattr(self.dm.dataset, "captions", None):
-            return [random.choice(own[path]) for path in batch["impath"]]
-        templates, names = sentences_of(self.options), self.classes.names
-        return [fill(random.choice(templates) or self.classes.template, [names[label]])[0]
-                for label in batch["label"].tolist()]
+        """One of each image's, drawn."""
+        return [random.choice(self.captions_of[path]) for path in batch["impath"]]
 
     def output(self, batch: dict) -> Output:
         """Of pairs: scores (B, B) of each image and the caption of each."""
-        images, texts = self.model.image_features(self.inputs(batch)), encode_captions(self.model.clip,
-                                                                                       self.captions(batch))
-        return Output(self.model.clip.scale * images @ texts.t(), images, texts)
+        clip, images = self.model.clip, self.model.image_features(self.inputs(batch))
+        texts = self.tokens.encode(clip, self.captions(batch))
+        return Output(clip.scale * images @ texts.t(), images, texts)
 
     def pairs(self, out: Output, batch: dict) -> tuple[Tensor, Tensor]:
         return out.image_features, out.text_features

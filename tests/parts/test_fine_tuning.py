@@ -190,7 +190,7 @@ def test_a_learned_classifier_is_no_weight_of_the_towers(make_cfg, tmp_path, cap
 
 @pytest.mark.parametrize(("name", "opts", "said"), [
     ("WiSEFT", ("TRAINER.WISEFT.ALPHA", 0.0), "got 0.0"), ("WiSEFT", ("TRAINER.WISEFT.ALPHA", 1.5), "got 1.5"),
-    ("FLYP", ("TRAINER.FLYP.MAX_NORM", -1.0), "got -1.0"), ("FLYP", ("TRAINER.FLYP.PREC", "amp"), "got 'amp'"),
+    ("FLYP", ("TRAINER.FLYP.MAX_NORM", -1.0), "got -1.0"), ("FLYP", ("TRAINER.FLYP.PREC", "fp8"), "got 'fp8'"),
     ("WiSEFT", ("TEST.FINAL_MODEL", "best_val"), "ALPHA 0.5"),
     ("CARFT", ("TRAINER.CARFT.BETA", -2.0), "got -2.0"), ("CARFT", ("TRAINER.CARFT.CONTEXTS", "['a {}']"), "and 1"),
     ("CARFT", ("TRAINER.CARFT.CONTEXTS", "['a', 'b']"), "'a'")])

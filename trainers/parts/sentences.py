@@ -1,7 +1,7 @@
 """Fixed sentences, encoded in every step where something in the text tower learns; and captions of images."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,26 @@ def warn_of_captions(clip: FrozenCLIP, captions: list[str]) -> None:
     warn_of_unknown_words(clip, captions)
 
 
-def encode_captions(clip: FrozenCLIP, captions: list[str]) -> Tensor:
-    """(B, D), unit norm; equal captions pass the tower once, and what is longer than the context is cut."""
-    distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
-    features = clip.encode_text(embed_texts(clip, list(distinct), words=(), truncate=True))
-    return features[torch.tensor([distinct[caption] for caption in captions], device=features.device)]
+class CaptionTokens:
+    """Captions that may be drawn, as tokens: encoding some of them then reads nothing from the device.
+
+    Args:
+        captions: all of them, each once; what is longer than the context is cut.
+    """
+
+    def __init__(self, clip: FrozenCLIP, captions: Sequence[str]):
+        self.rows = {caption: row for row, caption in enumerate(captions)}
+        ids = clip.tokenizer.tokenize(list(captions), clip.context_length, truncate=True)
+        self.whole = clip.read_at == "last" or not clip.causal
+        self.eot = ids.argmax(dim=-1).tolist() if clip.read_at == "eot" else [ids.shape[1] - 1] * len(ids)
+        self.ids = ids.to(clip.logit_scale.device)
+
+    def encode(self, clip: FrozenCLIP, captions: Sequence[str]) -> Tensor:
+        """(B, D), unit norm; equal captions pass the tower once, their token embeddings are looked up in it."""
+        distinct, device = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}, self.ids.device
+        rows = [self.rows[caption] for caption in distinct]
+        eot = [self.eot[row] for row in rows]
+        ids = self.ids.index_select(0, torch.tensor(rows, device=device))                       # (U, 77)
+        ids = ids if self.whole else ids[:, :max(eot) + 1]
+        features = clip.encode_text(TextTokens(clip.embed_tokens(ids), torch.tensor(eot, device=device)))   # (U, D)
+        return features.index_select(0, torch.tensor([distinct[caption] for caption in captions], device=device))
