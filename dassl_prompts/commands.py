@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": "a run's towers as one plain CLIP file",
     "interpolate": "accuracy between the weights before and after fine-tuning",
     "calibrate": "fit a run's temperature on validation images",
+    "evaluate": "attacks, corruptions and covered patches on a run",
     "export": "a run as an ONNX file",
     "share": "runs to and from the Hugging Face hub, or a folder",
     "describe": "sentences about classes from a language model",
