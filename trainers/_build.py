@@ -2,16 +2,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from clip import FrozenCLIP, InputError, load_clip
 from dassl.config import CfgNode
-from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.checkpoint_files import find_checkpoint, read_weights
+from dassl.engine.checkpoint_files import read_weights
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
@@ -19,8 +16,7 @@ from trainers._checks import as_user_error, check_images
 from trainers._precision import MixedPrecision
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
-
-LEARNER = "prompt_learner"              # under which a run saves what it learned
+from trainers.starting import initial_weights, options_learned_with
 
 
 def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
@@ -59,21 +55,6 @@ def build_to_train(method: type, cfg: CfgNode, classes: Classes,
     if (start := initial_weights(cfg)) and any(True for _ in model.prompt_learner.parameters()):
         load_initial_weights(model.prompt_learner, start)
     return model, mixed
-
-
-def initial_weights(cfg: CfgNode) -> str:
-    """The checkpoint that MODEL.INIT_WEIGHTS names, by itself or by its run folder; "" where nothing is named."""
-    path = cfg.MODEL.INIT_WEIGHTS
-    return find_checkpoint(path, LEARNER, [LEARNER]) if path else ""
-
-
-def options_learned_with(checkpoint: str) -> CfgNode:
-    """The options of the method whose run a checkpoint lies in, from its config.yaml; empty where there is none."""
-    file = Path(checkpoint).parent.parent / "config.yaml"
-    trainers = yaml.safe_load(file.read_text(encoding="utf-8")).get("TRAINER", {}) if file.is_file() else {}
-    name = trainers.get("NAME", "")
-    section = TRAINER_REGISTRY.get(name).section if name in TRAINER_REGISTRY else ""
-    return CfgNode(trainers.get(section) or {})
 
 
 def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Tensor,

@@ -25,9 +25,10 @@ from tools.prediction.classifier import Classifier
 from tools.runs.folder import LEARNER
 from tools.runs.run import Run
 from trainers._base import PromptTrainer
-from trainers._build import build_on, infer, initial_weights
+from trainers._build import build_on, infer
 from trainers.parts.classes import Classes
 from trainers.seen import say_which_were_seen
+from trainers.starting import initial_weights
 
 logger = logging.getLogger(__name__)
 
