@@ -64,9 +64,10 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
     register(list(plugins))
     own = _own(dataset, template, classnames)
     try:
-        cell = _cell(method, dataset, shots, seed, config, {key: str(value) for key, value in (options or {}).items()},
-                     own, plugins)
-        planned = Planned(cell, str(data or default_folder("data")), str(output or default_folder("output")))
+        output = str(output or default_folder("output"))
+        cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
+                     {key: str(value) for key, value in (options or {}).items()}, own, plugins)
+        planned = Planned(cell, str(data or default_folder("data")), output)
     except recipe.RecipeError as error:
         raise UserError(str(error)) from error
     if planned.state == "other" and not force:
@@ -129,7 +130,6 @@ def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config
           own: tuple[str, ...], plugins: tuple[str, ...]) -> Cell:
     from dassl.engine import TRAINER_REGISTRY
 
-    name = inputs.name_of(dataset) if own else dataset
     known = {recipe.name: recipe for recipe in published.shipped()}
     wanted = method.__name__ if isinstance(method, type) else method
     found = known.get(wanted.lower()) or next((r for r in known.values() if r.trainer.lower() == wanted.lower()), None)
@@ -137,14 +137,14 @@ def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config
     TRAINER_REGISTRY.get(trainer)                           # an unknown one is refused with the nearest
     code = tuple(word for plugin in plugins for word in ("--plugin", plugin))
     if not config and found and found.trainer == trainer:
-        return replace(found.cell(name, shots, seed, options, own=own), code=code)
+        return replace(found.cell(dataset, shots, seed, options, own=own), code=code)
     if not config:
         raise recipe.RecipeError(f"{trainer} has no recipe, so its settings must come from a yaml.\n"
                                  'Pass config, e.g. config="CoOp/tiny".')
     if "/" in config and not config.endswith((".yaml", ".yml")):
         config = str(CONFIGS / "trainers" / f"{config}.yaml")
     bare = recipe.Recipe("", {"trainer": trainer, "config": config, "shots": [shots] if shots else [], "datasets": {}})
-    return replace(bare.cell(name, shots, seed, options, own=own), recipe="", protocol="", code=code)
+    return replace(bare.cell(dataset, shots, seed, options, own=own), recipe="", protocol="", code=code)
 
 
 def _yaml_of(dataset: str) -> Path:
