@@ -35,7 +35,6 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
          **dict.fromkeys(("lpplusplus", "gda", "ape", "clap", "zslp", "taskres", "cross_modal", "protonet"),
                          (11 + 8) * 5 * 3), **dict.fromkeys(("clip_adapter", "prolip"), (11 + 8) * 5 * 3 + 4 * 3),
-         **dict.fromkeys(("tecoa", "fare"), (11 + 8) * 3), "apt": (11 + 8) * 3 * 3,
          "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 
 # DAPT (mlvlab/DAPT cacb311) configs/datasets/*.yaml: lr, beta of the visual term, beta of the text term.
