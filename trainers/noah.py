@@ -44,7 +44,7 @@ class NOAH(TwoStages, HeadedTrainer):
         if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1:
             raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, got "
                             f"{c.SHARE}, {c.GENERATIONS} and {c.LIMIT}.")
-        if not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
+        if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
 

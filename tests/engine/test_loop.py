@@ -51,8 +51,8 @@ def test_a_hook_is_called_at_its_moments(engine_cfg, no_test):
     trainer.train()
     step, end = ["before_step", "after_step"], ["after_batches", "safe_point", "after_train"]
     test = ["untested"] if no_test else ["before_test", "before_answer", "answered", "before_writing", "tested"]
-    assert seen == ["before_writing", "before_train", "before_epochs", "before_batches", *[*step, "safe_point"] * 3,
-                    *step, *end, *test, "finished"]
+    assert seen == ["before_writing", "before_train", "before_epochs", "before_epoch", "before_batches",
+                    *[*step, "safe_point"] * 3, *step, *end, *test, "finished"]
     assert set(moments) == set(seen) | {"before_test", "before_answer", "answered", "tested", "untested"}
 
 

@@ -173,7 +173,7 @@ def test_coda_prompt_is_the_literal_weighted_sum_and_trains_the_present_componen
     literal = 0
     with torch.no_grad():
         prompts.keys.add_(0.1)
-        prompts.first.zero_()
+        prompts.span = 0, 4
         for values in (prompts.keys, prompts.attention, prompts.components.flatten(2)):
             for block in values[:, :4]:
                 literal += sum(((block[i] @ block[j]).item() - (i == j)) ** 2 for i in range(4) for j in range(4)) / 16

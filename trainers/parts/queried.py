@@ -152,15 +152,18 @@ class DualPrefixes(_Prefixes):
         self.shared_at, self.expert_at, W = tuple(shared), tuple(expert), clip.vision_width
         self.shared, self.expert = self._new(len(shared), lengths[0], W), self._new(len(expert), pool, lengths[1], W)
         self.keys = self._new(len(expert), pool, W)
+        self.now = 0                        # as `task`, without reading it from a device
         self.register_buffer("task", torch.zeros((), dtype=torch.int64, device=self.device))
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "now", int(module.task)))
 
     def begin(self, task: int, tasks: int) -> None:
         self.task.fill_(task)
+        self.now = task
 
     def ask(self, query: Tensor) -> dict[str, Tensor]:
         """(B, W) -> "distance" (): of the queries from the present task's keys, summed over blocks and images."""
         super().ask(query)
-        return {"distance": (1 - self._cosines(self.keys[:, self.task])).sum()}
+        return {"distance": (1 - self._cosines(self.keys[:, self.now])).sum()}
 
     def _cosines(self, keys: Tensor) -> Tensor:
         """Keys (..., W) -> (..., B)."""
@@ -174,8 +177,8 @@ class DualPrefixes(_Prefixes):
             return None
         row = self.expert_at.index(block)
         if self.training:
-            return halves(self.expert[row, self.task].expand(x.shape[0], -1, -1))
-        seen = self.keys[row, :self.task + 1]
+            return halves(self.expert[row, self.now].expand(x.shape[0], -1, -1))
+        seen = self.keys[row, :self.now + 1]
         return halves(self.expert[row, self._cosines(seen).argmax(dim=0)])                    # (B, p, W) each
 
 
@@ -189,7 +192,7 @@ class ComposedPrefixes(_Prefixes):
     Attributes:
         components: (blocks, M, length, W). keys, attention: (blocks, M, W): the weight of a component is the cosine of
             its key with query * attention. Orthonormal within a block, as far as the width allows.
-        first, end: () int64: the present task's components.
+        first, end: () int64: the present task's components. span: both, without reading them from a device.
     Raises:
         InputError: blocks that the tower does not have; an odd length; no components.
     """
@@ -206,6 +209,8 @@ class ComposedPrefixes(_Prefixes):
         self.keys, self.attention = (self._new(len(blocks), components, W) for _ in range(2))
         for name, value in (("first", 0), ("end", components)):
             self.register_buffer(name, torch.tensor(value, device=self.device))
+        self.register_load_state_dict_post_hook(
+            lambda module, _: setattr(module, "span", (int(module.first), int(module.end))))
         self.begin(0, 1)
 
     @torch.no_grad()
@@ -220,9 +225,10 @@ class ComposedPrefixes(_Prefixes):
             raise InputError(f"Each of {tasks} tasks needs a component of its own, got {self.components.shape[1]}.")
         self.first.fill_(task * share)
         self.end.fill_((task + 1) * share)
+        self.span = task * share, (task + 1) * share
         for values in (self.components.flatten(2), self.keys, self.attention):
             for rows in values:
-                for row in range(self.first, self.end):
+                for row in range(*self.span):
                     rows[row] = _orthogonal_to(rows[:row])
 
     def ask(self, query: Tensor) -> dict[str, Tensor]:
@@ -234,7 +240,8 @@ class ComposedPrefixes(_Prefixes):
 
     def _present(self, values: Tensor) -> Tensor:
         """(blocks, M, ...) -> those of the tasks so far; no gradient reaches those before the present one."""
-        return torch.cat([values[:, :self.first].detach(), values[:, self.first:self.end]], dim=1)
+        first, end = self.span
+        return torch.cat([values[:, :first].detach(), values[:, first:end]], dim=1)
 
     def prefix(self, block: int, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """See `clip.tuning.Tuner`."""
