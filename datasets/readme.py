@@ -31,6 +31,14 @@ Lists from other projects in `split_fewshot/` take precedence over a draw: CoOp'
 """
 
 STREAMED = ("CIFAR100", "ImageNetRTasks", "FiveDatasets")       # fetched too, without a section of their own
+VIDEOS = ("UCF101Videos", "Kinetics400", "SSv2")
+_CLIPS = """## Clips of frames
+
+`ucf101_videos`, `kinetics400` and `ssv2` are placed by hand; an error names what is missing and its address. Their
+videos, and those of your own (`DATASET.NAME VideoDir DATASET.DIR folder`, with a folder of clips for each class, or
+such folders in `train/`, `val/` and `test/`), are read as clips of `VIDEO.FRAMES` frames. See `datasets/videos.py` and
+`datasets/clips.py`.
+"""
 _STREAMS = """## Streams of tasks
 
 Three more are for classes that arrive in tasks (`--protocol incremental`), see `datasets/task_streams.py`: `cifar100`;
@@ -115,11 +123,11 @@ def render(yamls: dict[str, str]) -> str:
     stems = {name: stem for stem, name in yamls.items()}
     embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items()
                          if name not in {*CARDS, *domain_cards.CARDS, *elevater_cards.CARDS,
-                                         *STREAMED})
+                                         *STREAMED, *VIDEOS})
     drawn = f"These come with the project: {embedded}. They are drawn at first use; there is nothing to download.\n"
     parts = [_HEAD, _overview(stems), drawn]
     parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]
-    return "\n".join([*parts, _domains(stems), _elevater(stems), _STREAMS + _CORRUPTIONS, _TAIL])
+    return "\n".join([*parts, _domains(stems), _elevater(stems), _CLIPS, _STREAMS + _CORRUPTIONS, _TAIL])
 
 
 def _domains(stems: dict[str, str]) -> str:

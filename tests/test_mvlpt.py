@@ -94,8 +94,7 @@ def test_two_tasks_are_learned_together_tested_apart_and_start_a_third_run(make_
     trainer.train()
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert list(record["domains"]) == ["Toy", "ToyOther"] and record["num_classes"] == 7
-    batch = next(iter(trainer.test_loader))
-    logits = trainer.model_inference(trainer.parse_batch_test(batch)[0])
+    batch, logits, _ = next(trainer.answers(trainer.test_loader, "test"))
     own = of_own_task(trainer.task_of_class, batch["domain"])
     assert torch.equal(logits.isinf(), ~own)
     first = {k: v.clone() for k, v in trainer.model.prompt_learner.state_dict().items()}

@@ -32,7 +32,7 @@ def bare(name: str) -> str:
 
 def is_fixed(name: str) -> bool:
     """Not learned by a prompt method: words of class names, the towers."""
-    learned = ("VPT", "lora", "proj_rep")               # inside the towers
+    learned = ("VPT", "lora", "proj_rep", "adapter_pre")             # inside the towers
     return _FIXED.match(bare(name)) is not None and not any(part in name for part in learned)
 
 

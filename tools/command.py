@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from dassl.names import nearest
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
@@ -32,6 +31,8 @@ class Parser(argparse.ArgumentParser):
         super().error(message + self._hint(message))
 
     def _hint(self, message: str) -> str:
+        from dassl.names import nearest
+
 
         if hint := pair_hint(message):
             return f"\n{hint}"

@@ -15,9 +15,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.runs.by_hand import dataset_names  # noqa: E402
 from tools.runs.cell import domains_of  # noqa: E402
-from tools.runs.checkout import default_folder  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
 OWN, TOGETHER = ("ImageDir", "ImageCaptions", "VideoDir"), "Tasks"      # a user's own images, pairs and clips

@@ -13,8 +13,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, train  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.labs.describe import questions  # noqa: E402
-from tools.runs.checkout import default_folder  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:

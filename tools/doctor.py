@@ -15,8 +15,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, status  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
-from tools.runs.checkout import default_folder  # noqa: E402
 
 _MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
 

@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, copied_trainer  # noqa: E402
-from tools.runs.checkout import IS_CHECKOUT  # noqa: E402
+from tools.checkout import IS_CHECKOUT  # noqa: E402
 
 TEMPLATES = ROOT / "tools" / "templates"
 LIKE = {        # what it starts from: whose settings, what it is

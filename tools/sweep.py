@@ -18,11 +18,11 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, table  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.running import console  # noqa: E402
 from tools.runs import protocols  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
-from tools.runs.checkout import default_folder  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402

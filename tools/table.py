@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-from tools.runs.checkout import IS_CHECKOUT  # noqa: E402
+from tools.checkout import IS_CHECKOUT  # noqa: E402
 from tools.runs.protocols import LODO, MATRIX  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402

@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
+from tools.checkout import own_packages_first, register  # noqa: E402
 from tools.running import console, endings, faults  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
 from tools.running.configuration import setup_cfg  # noqa: E402
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
 from tools.running.restart import ANEW, SWEEP  # noqa: E402
-from tools.runs.checkout import own_packages_first, register  # noqa: E402
 from tools.sweeping import leash  # noqa: E402
 
 __all__ = ["ANEW", "IN_USE", "PROGRESS", "ROOT", "SWEEP", "USER_ERROR", "cli", "main", "parser", "register",

@@ -20,7 +20,8 @@ from tools import command, table  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.running import console  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
-from tools.runs.cell import RecipeError, dataset_names  # noqa: E402
+from tools.runs.by_hand import dataset_names  # noqa: E402
+from tools.runs.cell import RecipeError  # noqa: E402
 from tools.runs.recipe import load_recipe  # noqa: E402
 from tools.sweeping.cells import Planned  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402

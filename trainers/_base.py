@@ -122,9 +122,6 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
         if self.schedule_per == "iteration" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
-        return super().parse_batch_test(batch)
-
     def training_state(self) -> dict:
         return {**super().training_state(), "scaler": self.mixed.scaler.state_dict(), "onednn": self.mixed.onednn}
 

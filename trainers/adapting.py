@@ -1,7 +1,9 @@
 """Trainers of methods that learn while they are tested: of each image by itself, or of a stream of them."""
 from __future__ import annotations
 
+from dassl.config import CfgNode
 from dassl.data.image_order import in_order
+from dassl.utils import UserError
 from trainers._base import PromptTrainer
 
 
@@ -25,3 +27,13 @@ class AdaptingTrainer(PromptTrainer):
     def run_record_fields(self) -> dict:
         order = {"order_seed": self.test_loader.batch_sampler.sampler.seed} if self.adapts == "stream" else {}
         return {**super().run_record_fields(), "learned_at_test_time_from": self.adapts, **order}
+
+
+def check_views(section: str, options: CfgNode) -> None:
+    """Raises UserError for one view, or a share that selects none."""
+    if options.VIEWS < 2:
+        raise UserError(f"TRAINER.{section}.VIEWS must be at least 2, the plain image and a crop of it, got "
+                        f"{options.VIEWS}.")
+    if not 0 < options.SELECT <= 1 or int(options.VIEWS * options.SELECT) < 1:
+        raise UserError(f"TRAINER.{section}.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS "
+                        f"{options.VIEWS}, got {options.SELECT}. Set more views or a larger share.")

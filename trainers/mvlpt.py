@@ -7,6 +7,8 @@ numbers in configs/recipes/mvlpt.yaml. What is easily missed:
 - A test compares an image with the classes of its own task, whatever the loss.
 - A second stage starts from MODEL.INIT_WEIGHTS, the folder of the first one's run.
 """
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,10 +81,9 @@ class MVLPT(PromptTrainer):
             logits = only_own_task(logits, of_class, tasks) if own else logits * of_own_task(of_class, tasks)
         return {"ce": F.cross_entropy(logits, batch["label"])}
 
-    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
-        self.tasks = batch["domain"].to(self.device)
-        return super().parse_batch_test(batch)
-
-    def model_inference(self, images: Tensor) -> Tensor:
-        logits, of_class = super().model_inference(images), self.task_of_class
-        return logits if of_class is None else only_own_task(logits, of_class, self.tasks)
+    def answers(self, loader, split: str) -> Iterator[tuple[dict, Tensor, Tensor]]:
+        """Among the classes of each image's own task."""
+        of_class = self.task_of_class
+        for batch, logits, labels in super().answers(loader, split):
+            tasks = batch["domain"].to(logits.device)
+            yield batch, logits if of_class is None else only_own_task(logits, of_class, tasks), labels

@@ -6,6 +6,8 @@ Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, 
 - The limit counts prompts, updates and adapters, without the classifier. See `SubNet` for the parts themselves.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
+from torch import nn
+
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
@@ -52,13 +54,13 @@ class NOAH(TwoStages, HeadedTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         return on_class_token(clip, classes, BlockParts(clip, [max(options.CHOICES)] * len(PARTS)), options.HEAD)
 
-    def build_model(self) -> None:
+    def register_prompts(self, learner: nn.Module) -> None:
         if self.val_loader is None or self.val_is_test:
             raise UserError(f"NOAH compares networks on validation images; {self.cfg.DATASET.NAME} has none beside its "
                             "test images. Take SubNet with dimensions of your own, or another dataset.")
-        super().build_model()
+        super().register_prompts(learner)
         c, self.parts = self.options, self.model.brick("visual")
-        self.first_weights = {k: v.clone() for k, v in self.model.prompt_learner.state_dict().items()}
+        self.first_weights = {k: v.clone() for k, v in learner.state_dict().items()}
         depth = self.model.clip.depth
         with as_user_error():
             self.evolution = Evolution(

@@ -18,13 +18,12 @@ from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._checks import as_user_error
-from trainers.adapting import AdaptingTrainer
+from trainers.adapting import AdaptingTrainer, check_views
 from trainers.maple import MaPLe
 from trainers.parts.classes import Classes
 from trainers.parts.one_by_one import tune_one_by_one
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.token_statistics import TokenStatistics, aligned_entropy, watched_features
-from trainers.tpt import check_views
 
 logger = logging.getLogger(__name__)
 _STATISTICS = ("statistics.means", "statistics.variances", "statistics.images")

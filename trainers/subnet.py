@@ -17,9 +17,9 @@ from trainers.parts.subnet import PARTS, BlockParts
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.SUBNET = CfgNode()
-    c.PROMPT = (8,)                     # prompts of each block; one number for all of them, or one for each; 0: none
-    c.LORA = (8,)                       # rank of the update of q, k and v; as above
-    c.ADAPTER = (8,)                    # width of the adapter; as above
+    c.PROMPT = [8]                     # prompts of each block; one number for all of them, or one for each; 0: none
+    c.LORA = [8]                       # rank of the update of q, k and v; as above
+    c.ADAPTER = [8]                    # width of the adapter; as above
     add_head_options(c)
 
 

@@ -14,13 +14,12 @@ from dassl.data.transforms import build_transform
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers.adapting import AdaptingTrainer
+from trainers.adapting import AdaptingTrainer, check_views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import entropy, marginal_entropy, most_confident
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.stream_cache import StreamCache, Votes
 from trainers.parts.teacher import mean_text_features
-from trainers.tpt import check_views
 
 
 def extend_cfg(cfg: CfgNode) -> None:

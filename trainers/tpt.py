@@ -14,7 +14,7 @@ from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers.adapting import AdaptingTrainer
+from trainers.adapting import AdaptingTrainer, check_views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
 from trainers.parts.meta_net import ConditionalPrompt
@@ -95,13 +95,3 @@ class TPT(AdaptingTrainer):
     def penalty(cls, classes: Tensor, options: CfgNode) -> Tensor:
         """(B,): what is minimised besides the entropy, from text features (B, C, D); nothing here."""
         return classes.new_zeros(len(classes))
-
-
-def check_views(section: str, options: CfgNode) -> None:
-    """Raises UserError for one view, or a share that selects none."""
-    if options.VIEWS < 2:
-        raise UserError(f"TRAINER.{section}.VIEWS must be at least 2, the plain image and a crop of it, got "
-                        f"{options.VIEWS}.")
-    if not 0 < options.SELECT <= 1 or int(options.VIEWS * options.SELECT) < 1:
-        raise UserError(f"TRAINER.{section}.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS "
-                        f"{options.VIEWS}, got {options.SELECT}. Set more views or a larger share.")

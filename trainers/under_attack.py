@@ -89,6 +89,9 @@ def attacked(trainer: SimpleTrainer, attack: str, images: Tensor, labels: Tensor
 class UnderAttack:
     """For a `PromptTrainer`, in front of it: TEST.ATTACK."""
 
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+        return super().parse_batch_test(batch)
+
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         """On the device; attacked as TEST.ATTACK says, unless a training is under way."""
         images, labels = super().parse_batch_test(batch)

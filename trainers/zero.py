@@ -12,12 +12,11 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
-from trainers.adapting import AdaptingTrainer
+from trainers.adapting import AdaptingTrainer, check_views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import most_confident
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.teacher import mean_text_features
-from trainers.tpt import check_views
 
 _NO_VOTE = 1e-6                         # share of the votes of a class that has none, so that its logarithm is finite
 

@@ -215,7 +215,7 @@ def test_missing_weights_say_where_was_looked_and_what_to_do(tmp_path, monkeypat
     for part in ("ViT-B/16", str(tmp_path / "cache" / "ViT-B-16.pt"), ".cache/clip/ViT-B-16.pt",
                  "https://openaipublic", "scripts/dapt.sh digits 16"):
         assert part in message
-    assert "\n" not in message and not list((tmp_path / "cache").glob("*"))
+    assert message.count("\n") <= 6 and not list((tmp_path / "cache").glob("*"))
 
 
 @pytest.mark.parametrize("row", [{"url": "http://127.0.0.1:9/weights.pt"}, {"hf_hub": "someone/model/"}])

@@ -56,7 +56,7 @@ PINS = {
     "Results": ENGINE + "test_results.py::test_results_json_says_what_was_run_and_found",
     "Wrong key, type or name": ENGINE + "test_config.py::test_wrong_options_are_named_with_the_way_out",
     "NaN loss": ENGINE + "test_loop.py::test_a_broken_loss_names_its_term_epoch_batch_and_images",
-    "`extend_cfg` that makes a section anew":
+    "`extend_cfg` that makes a section again":
         "tests/tools/test_foreign_config.py::"
         "test_a_section_that_is_made_anew_keeps_what_it_leaves_out_and_takes_the_new_defaults",
     "Where checkpoints lie": "tests/test_others_checkpoints.py::"

@@ -135,14 +135,14 @@ def test_a_large_photo_below_the_limit_is_read(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_a_picture_in_the_transparency_alone_is_told_once(mode, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(tools, "_told", [])
+    monkeypatch.setattr(tools, "_warned_of", [])
     drawn = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     drawn.paste((0, 0, 0, 255), (2, 2, 6, 6))
     for name in ("a.png", "b.png"):
         drawn.convert(mode).save(tmp_path / name)
     assert {read_image(str(tmp_path / name)).getextrema() for name in ("a.png", "b.png")} == {((0, 0),) * 3}
     assert caplog.text.count("is of one colour once its transparency is dropped") == 1 and "a.png" in caplog.text
-    monkeypatch.setattr(tools, "_told", [])
+    monkeypatch.setattr(tools, "_warned_of", [])
     caplog.clear()
     Image.new("RGBA", (8, 8), (0, 0, 0, 255)).save(tmp_path / "plain.png")          # black, and meant so
     drawn.paste((255, 0, 0, 255), (3, 3, 5, 5))

@@ -76,7 +76,7 @@ def test_a_run_teaches_and_is_not_needed_afterwards(make_cfg, tmp_path):
 
 
 def test_what_cannot_teach_is_refused(make_cfg, tmp_path, tiny_clip):
-    with pytest.raises(UserError, match="no run folder: it has no config.yaml"):
+    with pytest.raises(UserError, match="not a run folder: it has no config.yaml"):
         teacher_of(str(tmp_path), tiny_clip, Classes(NAMES), torch.device("cpu"))
     a_run(make_cfg, tmp_path / "bound", "CoOp", "TRAINER.COOP.CSC", True)
     a_run(make_cfg, tmp_path / "several", "PLOT")

@@ -17,7 +17,7 @@ import dassl
 import dassl_prompts as dp
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from tools.runs.checkout import default_folder, warn_of_hidden_packages
+from tools.checkout import default_folder, warn_of_hidden_packages
 from tools.runs.recipe import ROOT
 
 FAST = {"OPTIM.MAX_EPOCH": 1}
@@ -141,7 +141,7 @@ def test_runs_and_data_are_kept_where_the_environment_says_else_in_the_checkout(
     for name in ("DATA", "OUTPUT"):
         monkeypatch.delenv(name, raising=False)
     assert (default_folder("data"), default_folder("output")) == (str(ROOT / "data"), str(ROOT / "output"))
-    monkeypatch.setattr("tools.runs.checkout.IS_CHECKOUT", False)
+    monkeypatch.setattr("tools.checkout.IS_CHECKOUT", False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert (default_folder("data"), default_folder("output")) == (str(tmp_path / "cache" / "dassl" / "data"), "output")
     monkeypatch.setenv("DATA", "elsewhere")

@@ -175,7 +175,7 @@ def test_only_the_chosen_classes_and_so_many_images_are_drawn(run_of, capsys):
     assert drawn == {"images red_square": 2, "text red_square": 1, "images blue_square": 2, "text blue_square": 1}
     capsys.readouterr()
     assert "Did you mean red_square?" in refused(["embeddings", run, "--classes", "red_squar"], capsys)
-    assert "--images takes 1 or more" in refused(["embeddings", run, "--images", 0], capsys)
+    assert "--images must be at least 1, got 0" in refused(["embeddings", run, "--images", 0], capsys)
     assert "at least 4 images" in refused(["embeddings", run, "--classes", "red_square", "--images", 2], capsys)
     assert not (run / "plots").exists()
 

@@ -50,7 +50,7 @@ def test_the_users_number_of_threads_stands(machine):
         found = slots(chosen, environ={THREADS: "4"})
         assert len(found.devices) == 2 and found.environment(chosen[0], 0) == {} and "4 threads each" in found.words
     assert module.threads_of("tiny", {THREADS: "4"}) is None
-    with pytest.raises(RecipeError, match="OMP_NUM_THREADS is a number of threads.*'many'"):
+    with pytest.raises(RecipeError, match="OMP_NUM_THREADS must be .*'many'"):
         slots(SMALL, environ={THREADS: "many"})
 
 

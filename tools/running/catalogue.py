@@ -5,7 +5,7 @@ import argparse
 import re
 import sys
 
-from tools.runs.checkout import own_packages_first, register
+from tools.checkout import own_packages_first, register
 
 
 def show(args: argparse.Namespace) -> None:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tools import command
+from tools.checkout import default_folder, register
 from tools.runs import inputs
 from tools.runs.cell import OWN, ROOT
-from tools.runs.checkout import default_folder, register
 from tools.runs.folder import RunFolder
 
 TOWER_KEYS = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")      # of INPUT; facts of the tower unless set

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import train
+from tools.checkout import default_folder, register, warn_of_hidden_packages
 from tools.runs import inputs, published, recipe
 from tools.runs.by_hand import dataset_names
 from tools.runs.cell import CONFIGS, ZEROSHOT, Cell
-from tools.runs.checkout import default_folder, register, warn_of_hidden_packages
 from tools.runs.folder import RunFolder
 from tools.runs.index import index
 

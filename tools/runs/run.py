@@ -17,8 +17,8 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.plugins import extend_all
 from dassl.utils import UserError, load_checkpoint, nearest
+from tools.checkout import register
 from tools.runs.cell import ROOT
-from tools.runs.checkout import register
 from tools.runs.folder import CLASSES, LEARNER, Damaged, RunFolder, is_run
 from tools.runs.inputs import name_of, read_json
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tools import command, table, train
+from tools.checkout import default_folder
 from tools.runs import inputs, protocols
-from tools.runs.checkout import default_folder
 from tools.runs.published import shipped
 from tools.runs.recipe import ZEROSHOT, Cell, Recipe, RecipeError, is_ours, load_recipe
 from tools.sweeping import cells

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clip import InputError
-from trainers.parts.attacks import NORMS, LogitsOf, check_attack, margin, pgd, random_search
+from trainers.parts.attacks import NORMS, LogitsOf, check_attack, check_pixels, margin, pgd, random_search
 from trainers.parts.attacks_auto import ATTACKS as PARTS
 from trainers.parts.attacks_auto import STANDARD, autoattack
 from trainers.parts.attacks_pyramid import pyramid
@@ -73,6 +73,7 @@ class Attack:
         Raises:
             InputError: as the attack.
         """
+        check_pixels(images)
         check_attack(images, self.eps, self.norm, self.steps, self.step_size, self.restarts)
         generator = torch.Generator(images.device).manual_seed(seed)
         sizes = (self.eps, self.step_size, self.steps)

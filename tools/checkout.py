@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from tools.runs.cell import ROOT
+ROOT = Path(__file__).resolve().parents[1]
 
 IS_CHECKOUT = (ROOT / "setup.py").is_file()     # else what `pip install` put into site-packages
 _EVERYDAY = ("datasets", "clip")                # packages of others have these names too
