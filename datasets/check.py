@@ -94,7 +94,8 @@ def not_found(card: DatasetCard, folder: Path, lacking: list[str], reason: str =
     """
     state = f"{'is incomplete' if os.path.isdir(folder) else 'was not found'}: looked in {folder} for"
     tree = ", ".join(f"{card.folder}/{entry}" for entry in (*card.needs, *card.lists))
-    urls = " and ".join(archive.url for archive in card.archives) or card.home
+    urls = " and ".join(archive.url for archive in card.archives)
+    urls = f"{urls} ({card.home})" if urls else card.home
     items = {"why": reason,
              "get": f"{urls}; unpack it so that {folder.parent} holds {tree}. {card.by_hand}".rstrip(" ."),
              "split": f"{card.published[0].url}, placed in {card.folder}/ as {card.split}" if card.split else "",

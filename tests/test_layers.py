@@ -15,7 +15,7 @@ ALLOWED = {                         # room -> first-party prefixes it may import
     "trainers.parts": ("clip", "trainers.parts"),
     "trainers": ("dassl", "clip", "trainers"),
     "datasets": ("dassl", "datasets"),
-    "tools.runs": ("dassl", "tools.runs"),
+    "tools.runs": ("dassl", "tools.runs", "tools.checkout"),
     "tools": OURS[:-1],
     "dassl_prompts": ("dassl", "tools", "dassl_prompts"),
 }

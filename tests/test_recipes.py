@@ -232,6 +232,10 @@ def test_epochs_between_the_listed_shots_are_those_of_the_next_smaller():
     assert [recipe.epochs({}, shots) for shots in (1, 2, 3, 7, 8, 16, 32)] == [50, 100, 100, 100, 200, 200, 200]
 
 
+# Whose files have the layout of another method, which is the one that a bare file is taken for.
+OF_ANOTHER = {"APT": "CoOp", "FARE": "WiSEFT", "MVLPT": "UPT", "NOAH": "SubNet", "TaskBias": "VPT"}
+
+
 def test_every_method_has_a_recipe_a_row_in_the_zoo_and_knows_its_checkpoints():
     train.register()
     trainers = [load_recipe(name).trainer for name in CELLS]
@@ -242,4 +246,5 @@ def test_every_method_has_a_recipe_a_row_in_the_zoo_and_knows_its_checkpoints():
     for method in methods:
         name = method.__name__
         assert name in trainers and any(re.search(rf"\b{name}\b", row) for row in rows), name
-        assert method.learns == "nothing" or method.options_of.__func__ is not Method.options_of.__func__, name
+        assert method.learns == "nothing" or name in OF_ANOTHER or \
+            method.options_of.__func__ is not Method.options_of.__func__, name

@@ -33,7 +33,6 @@ class Parser(argparse.ArgumentParser):
     def _hint(self, message: str) -> str:
         from dassl.names import nearest
 
-
         if hint := pair_hint(message):
             return f"\n{hint}"
         if found := re.search(r"invalid choice: '([^']*)'", message):

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     from dassl.utils import UserError
 
     try:
-        flags, options = split_options(sys.argv[1:] if argv is None else argv)
+        flags, options = split_options(sys.argv[1:] if argv is None else argv, pairs_allowed=True)
         return search(parser().parse_args(flags), options)
     except (RecipeError, UserError) as error:
         print(error, file=sys.stderr)

@@ -20,9 +20,11 @@ from tools.sweeping.slots import Slots
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
 
-def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+def split_options(words: list[str], pairs_allowed: bool = False) -> tuple[list[str], dict[str, str]]:
     """Separate KEY VALUE pairs, wherever they stand, from the flags.
 
+    Args:
+        pairs_allowed: KEY=VALUE in one word is an argument of a flag.
     Raises:
         RecipeError: the last key has no value; KEY=VALUE in one word.
     """
@@ -32,7 +34,7 @@ def split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
         if word == "--new-key":                                  # its KEY VALUE is not an option of the runs
             flags += [word, *words[:2]]
             del words[:2]
-        elif hint := command.pair_hint(word):
+        elif not pairs_allowed and (hint := command.pair_hint(word)):
             raise RecipeError(hint)
         elif not _KEY.fullmatch(word):
             flags.append(word)

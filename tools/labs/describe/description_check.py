@@ -67,7 +67,8 @@ def inspect(path: Path, classnames: list[str], m: int) -> Report:
         report.problems.append(f"{_count(missing, 'class')} missing: {_named(missing, unknown)}. Add them, or rename "
                                "keys that mean them.")
     if unknown:
-        report.problems.append(f"{_count(unknown, 'key')} no class: {_named(unknown, missing or classnames)}. Rename "
+        what = "a class" if len(unknown) == 1 else "classes"
+        report.problems.append(f"{_count(unknown, 'key')} not {what}: {_named(unknown, missing or classnames)}. Rename "
                                "or remove them.")
     if twice:
         report.problems.append(f"{_count(twice, 'class')} there twice: {_named(twice)}. Only the last is read: merge "
