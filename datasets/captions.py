@@ -82,7 +82,7 @@ class ImageCaptions(DatasetBase):
         train, val, test = ([Datum(impath=row.path, label=labels.get(self.captions[row.path][0], 0),
                                    classname=names[labels.get(self.captions[row.path][0], 0)]) for row in parts[split]]
                             for split in ("train", "val", "test"))
-        logger.info("%s: %d pairs; images: %d train, %d val, %d test%s; %d captions are told apart in the test", file,
+        logger.info("%s: %d pairs; images: %d train, %d val, %d test%s; %d captions are distinct in the test", file,
                     sum(map(len, self.captions.values())), len(train), len(val), len(test),
                     f" ({' and '.join(drawn)} drawn here)" if drawn else "", len(names), extra=CONSOLE)
         super().__init__(train_x=train, val=val, test=test)

@@ -56,7 +56,7 @@ _SHAPES = {
     ),
 }
 
-# The causes of a digit are its form, its handwriting and the picture it stands in. What the form is like comes first:
+# The causes of a digit are its form, its handwriting and the picture around it. What the form is like comes first:
 # the text tower goes by the last thing named.
 _DIGITS = {
     "des": (

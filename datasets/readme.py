@@ -187,7 +187,7 @@ def _section(card: DatasetCard, stem: str) -> str:
 
 
 def _split(card: DatasetCard) -> str:
-    """Where the published split is, and how it is told."""
+    """Where the published split is, and how it is recognised."""
     places = ", else ".join(f"<{archive.url}>{' (in the zip)' * bool(archive.member)}" for archive in card.published)
     known = card.published[0].sha256
     return f"- Published split: {places}" + f" (SHA-256 {known})" * bool(known)

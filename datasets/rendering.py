@@ -125,7 +125,7 @@ def smooth_noise(rng: np.random.RandomState, n: int, size: int, cells: int) -> n
 
 
 def sample_fields(fields: np.ndarray, index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Bilinear look-up of `fields[index]` at (u, v) in [-1, 1]; outside the canvas the border value goes on.
+    """Bilinear look-up of `fields[index]` at (u, v) in [-1, 1]; outside the canvas it is the border's value.
 
     Args:
         fields: (K, FIELD, FIELD); index: (N,) int; u, v: (N, S, S).

@@ -56,7 +56,7 @@ _make_venv() {
 }
 
 _pip() {                            # _pip <arguments of install>: into .venv, quiet but for errors
-    # uv leaves it to Python to keep bytecode. Where that is told not to, every command would take seconds longer.
+    # uv leaves it to Python to keep bytecode. Where that is switched off, every command would take seconds longer.
     if _has_uv; then uv pip install -q ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} --python "$(_python_of "$_venv")" "$@"
     else "$(_python_of "$_venv")" -m pip install -q --disable-pip-version-check "$@"; fi
 }

@@ -1,4 +1,4 @@
-"""A training step reads from the device at most once; the CPU stands in for it, and every way to read is counted."""
+"""A training step reads from the device at most once; the CPU takes its place, and every way to read is counted."""
 import contextlib
 
 import pytest

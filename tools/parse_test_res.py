@@ -81,7 +81,7 @@ def folders_in(directory: str) -> list[str]:
 def newest_result(run: str, keyword: str, signals: tuple[str, ...]) -> tuple[str, float | None]:
     """The newest log of a seed that has a result, and the result; else the oldest log, or the folder, and None.
 
-    A run that goes on after an interruption, or is repeated in its folder, has a further log, log.txt-<time>.
+    A run that resumes after an interruption, or is repeated in its folder, has a further log, log.txt-<time>.
     """
     logs = [os.path.join(run, path.name) for path in sorted(Path(run).glob("log.txt*"))]
     values = {log: value_in(Path(log).read_text(encoding="utf-8", errors="replace"), keyword, signals) for log in logs}

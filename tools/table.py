@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _default_output() -> str:
-    """Where runs go that were not told where, named as short as can be from here."""
+    """Where runs go that name no folder, named as short as can be from here."""
     return "output" if Path.cwd() == ROOT or not IS_CHECKOUT else str(ROOT / "output")
 
 

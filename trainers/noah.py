@@ -13,12 +13,13 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._checks import as_user_error
+from trainers.found_recipe import as_recipe
 from trainers.headed import HeadedTrainer, add_head_options, on_class_token
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
 from trainers.parts.prompted_model import Output, PromptedModel
 from trainers.parts.subnet import PARTS, BlockParts, parameters_of
-from trainers.searching import as_recipe, drawn, rows, search
+from trainers.searching import drawn, rows, search
 from trainers.two_stages import TwoStages
 
 

@@ -1,4 +1,4 @@
-"""Calls for CUDA in other people's code, on a machine without it: told with their line, or run on the CPU on request.
+"""Calls for CUDA in other people's code, on a machine without it: named with their line, or run on the CPU on request.
 
 Nothing of PyTorch is changed outside `cuda_of_others(on_cpu=True)`, and nothing at all where there is CUDA.
 """

@@ -16,7 +16,7 @@ _GONE = object()
 
 
 def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> bool:
-    """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it makes anew and leaves out are kept.
+    """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it recreates and leaves out are kept.
 
     A public train.py makes the sections of all its methods, under names that other methods use as well: the run takes
     its values, and is told which.

@@ -30,7 +30,7 @@ class Loader(DataLoader):
     """A DataLoader whose kept workers behave as new ones would.
 
     They see a dataset that was changed, also in place; the loader can be copied while it has some; a pass that is begun
-    while another goes on is independent of it. Public code gives images other labels between epochs, takes some out,
+    while another is running is independent of it. Public code gives images other labels between epochs, takes some out,
     exchanges `loader.dataset.transform`, copies loaders, and asks for `next(iter(loader))` within a loop over it.
     """
 

@@ -14,7 +14,7 @@ ALL, IMAGES, BATCHES = "all", "images", "batches"
 
 @dataclass(frozen=True)
 class Share:
-    """Images start to stop of a batch of `total`; of none, the batch's first image stands in and counts nothing."""
+    """Images start to stop of a batch of `total`; of none, the batch's first image fills it and counts nothing."""
 
     start: int
     stop: int

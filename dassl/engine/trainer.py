@@ -230,7 +230,7 @@ class TrainerX(SimpleTrainer):
             yield batch
 
     def own(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Of values for the images of a training batch, without the image that stands in for an empty share."""
+        """Of values for the images of a training batch, without the placeholder of an empty share."""
         return values if self.share is None else tuple(v[:self.share.size] for v in values)
 
     def parse_batch_train(self, batch: dict):

@@ -18,7 +18,7 @@ from .build import EVALUATOR_REGISTRY
 logger = logging.getLogger(__name__)
 
 
-TOP = 5                     # its accuracy is told where there are more classes
+TOP = 5                     # its accuracy is reported where there are more classes
 
 
 class EvaluatorBase:

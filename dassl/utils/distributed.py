@@ -79,7 +79,7 @@ def processes() -> Iterator[None]:
     """Joins the processes of a run; of all that fail, the first one's error passes, the others end without a word.
 
     Raises:
-        SystemExit: 1, where another process told its error before.
+        SystemExit: 1, where another process has reported its error.
     """
     global _started
     if not requested():
@@ -105,9 +105,9 @@ def processes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_together() -> Iterator[None]:
-    """Inside, a SIGTERM that comes because another process is gone is told as that: torchrun then ends the rest.
+    """Inside, a SIGTERM that comes because another process is gone is reported as that: torchrun then ends the rest.
 
-    An error that ends this process is told to its end, whatever torchrun sends meanwhile.
+    An error that ends this process is reported in full, whatever torchrun sends meanwhile.
 
     Raises:
         OtherProcessEnded: instead of Terminated, where a process is gone.

@@ -1,6 +1,6 @@
 """Of every reader, the few-shot lists are those that a literal reading of CoOp's rules gives; all shots, seeds, halves.
 
-Source: CoOp (ff61507) datasets/*.py and Dassl.pytorch's generate_fewshot_dataset; how they are drawn is told in
+Source: CoOp (ff61507) datasets/*.py and Dassl.pytorch's generate_fewshot_dataset; how they are drawn is described in
 datasets/few_shot.py. The references are slow and literal, on lists of (path, label, name).
 """
 import json

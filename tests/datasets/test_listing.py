@@ -42,7 +42,7 @@ def test_a_kept_list_is_used_without_a_listing_until_a_folder_changes(root, buil
     assert sorted(listed) == sorted(WORDNET)
     listed.clear()
     assert paths(build(root, "ImageNet", shots=16)) == paths(first) and not listed
-    assert sum("fewer than 16 training images" in r.message for r in caplog.records) == 2       # told by every run
+    assert sum("fewer than 16 training images" in r.message for r in caplog.records) == 2       # reported by every run
     touch(root / "imagenet" / "images" / "train" / WORDNET[3], "new.JPEG")
     again = build(root, "ImageNet", shots=16)
     assert sorted(listed) == sorted(WORDNET) and "was drawn from another split and is drawn again" in caplog.text

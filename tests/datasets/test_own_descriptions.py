@@ -1,4 +1,4 @@
-"""What the embedded datasets say of their classes: true, told apart, and in words that the embedded CLIP knows."""
+"""What the embedded datasets say of their classes: true, distinct, and in words that the embedded CLIP knows."""
 import logging
 import re
 

@@ -1,4 +1,4 @@
-"""Published splits and few-shot lists: told by SHA-256, read in formats of others, drawn from the original lists."""
+"""Published splits and few-shot lists: recognised by SHA-256, read in others' formats, drawn from original lists."""
 import gzip
 import json
 import logging

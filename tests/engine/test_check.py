@@ -1,4 +1,4 @@
-"""What is wrong with a dataset's files, labels and names is told before training, with the file."""
+"""What is wrong with a dataset's files, labels and names is reported before training, with the file."""
 import pytest
 from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Checkpoints: Dassl's layout, whole or not at all; old ones are read, wrong ones are told."""
+"""Checkpoints: Dassl's layout, whole or not at all; old ones are read, wrong ones are reported."""
 import collections
 import os
 import sys

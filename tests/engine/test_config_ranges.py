@@ -18,7 +18,7 @@ def test_the_defaults_are_in_range():
     ("OPTIM.ADAM_BETA1", 1.0, r"in \[0, 1\), got 1.0"), ("OPTIM.MAX_EPOCH", -1, "0 or more epochs, got -1"),
     ("DATASET.TARGET_DOMAINS", (0, 0), "a list of names"), ("INPUT.RRCROP_SCALE", (0.5, 0.1), "the smaller first"),
     ("OPTIM.WARMUP_EPOCH", None, r"no value \(None\); by default it is -1")])
-def test_a_value_out_of_range_is_told_with_its_rule(key, value, told):
+def test_a_value_out_of_range_is_named_with_its_rule(key, value, told):
     cfg = get_cfg_default()
     *path, name = key.split(".")
     node = cfg

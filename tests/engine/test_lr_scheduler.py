@@ -51,7 +51,7 @@ def scheduled(c, t):
 
 
 def literal(c, epoch):
-    """The rate in `epoch` (from 0), warm-up included; the schedule counts anew after it."""
+    """The rate in `epoch` (from 0), warm-up included; the schedule counts from 0 after it."""
     W = c.WARMUP_EPOCH
     if W <= 0:
         return scheduled(c, epoch)
@@ -168,7 +168,7 @@ def test_training_with_a_schedule_warns_of_nothing():
     ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "slow"}, '"constant" or "linear", got \'slow\''),
     ({"LR_SCHEDULER": "multi_step", "STEPSIZE": 3}, "list epochs for multi_step, e.g. (30, 60), got 3"),
 ])
-def test_an_unknown_schedule_is_told_with_the_known_ones(change, told):
+def test_an_unknown_schedule_is_named_with_the_known_ones(change, told):
     with pytest.raises(UserError) as error:
         build(optim_cfg(**change))
     assert told in str(error.value)

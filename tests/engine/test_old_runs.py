@@ -1,4 +1,4 @@
-"""Runs that Dassl 0.6.3 left behind go on at the right learning rate."""
+"""Runs that Dassl 0.6.3 left behind continue at the right learning rate."""
 import pytest
 import torch
 

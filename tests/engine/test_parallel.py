@@ -87,7 +87,7 @@ def _torchrun(script: str, arguments: list[str], n: int = 2, **env) -> subproces
 
 
 def _both(forked, tmp: Path, trainers: dict, extra=lambda tmp: []) -> None:
-    """Every trainer in this process (tmp/one) and in two (tmp/two), which are told what torchrun tells its own."""
+    """Every trainer in this process (tmp/one) and in two (tmp/two), which get the environment that torchrun sets."""
     for trainer, opts in trainers.items():
         train.main(train.parser().parse_args(_command(trainer, opts, tmp / "one" / trainer)))
     commands = [*(_command(trainer, opts, tmp / "two" / trainer) for trainer, opts in trainers.items()), *extra(tmp)]
@@ -108,7 +108,7 @@ def _two(forked, run) -> list:
 
 
 def _half_of_a_run(tmp: Path) -> list[list[str]]:
-    """DAPT's run of one process as it was after its first epoch, to go on in two."""
+    """DAPT's run of one process as it was after its first epoch, to continue in two."""
     shutil.copytree(tmp / "one" / "DAPT", tmp / "two" / "resumed")
     (tmp / "two" / "resumed" / "results.json").unlink()
     (tmp / "two" / "resumed" / "prompt_learner" / "model.pth.tar-2").unlink()
@@ -217,7 +217,7 @@ class Failing(PromptTrainer):
 
     def loss(self, out, batch):
         if distributed.rank() == 1:
-            raise UserError("The second process cannot go on.")
+            raise UserError("The second process cannot continue.")
         return super().loss(out, batch)
 '''
 
@@ -241,14 +241,14 @@ def test_a_failure_of_one_process_ends_all_with_one_message(tmp_path, forked, mo
         return code, sys.__stderr__.getvalue()
 
     codes, said = zip(*_two(forked, run))
-    assert 0 not in codes and "".join(said).count("The second process cannot go on.") == 1
+    assert 0 not in codes and "".join(said).count("The second process cannot continue.") == 1
     assert not (tmp_path / "run" / "results.json").exists()
-    assert "The second process cannot go on." in (tmp_path / "run" / "log.txt").read_text()
+    assert "The second process cannot continue." in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ends, said, logged", [
-    ("told", "The second process cannot go on.", "The second process cannot go on."),
+    ("told", "The second process cannot continue.", "The second process cannot continue."),
     ("killed", GONE, GONE),                                         # the first one sees a SIGTERM only
     ("asked", "Ended by SIGTERM", "Terminated: 143")])
 def test_a_failure_of_one_process_under_torchrun_ends_all_with_one_message(tmp_path, ends, said, logged):

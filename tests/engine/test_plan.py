@@ -1,4 +1,4 @@
-"""What contradicts a resumed or a short training is refused or told, and images that no epoch sees are counted."""
+"""What contradicts a resumed or a short training is refused or reported, and images that no epoch sees are counted."""
 import json
 import logging
 
@@ -37,7 +37,7 @@ def test_more_epochs_than_the_schedule_was_made_for_are_told(engine_cfg, tmp_pat
 
 
 @pytest.mark.parametrize(("warmup", "told"), [(1, True), (3, True), (0, False)])
-def test_a_training_that_is_all_warm_up_is_told(warmup, told, engine_cfg, caplog):
+def test_a_training_that_is_all_warm_up_is_reported(warmup, told, engine_cfg, caplog):
     run(engine_cfg(OPTIM__MAX_EPOCH=1, OPTIM__WARMUP_EPOCH=warmup, OPTIM__WARMUP_CONS_LR=1e-5))
     assert ("the learning rate begins at 1e-05 and never is" in caplog.text) == told
 

@@ -1,4 +1,4 @@
-"""A state dict in safetensors and JSON: every kind of tensor comes back, and damage is told."""
+"""A state dict in safetensors and JSON: every kind of tensor comes back, and damage is reported."""
 import json
 
 import pytest

@@ -1,4 +1,4 @@
-"""TRAIN.TRACKERS: values for wandb and mlflow; modules of these names stand in for the packages."""
+"""TRAIN.TRACKERS: values for wandb and mlflow; modules of these names replace the packages."""
 import sys
 from types import ModuleType
 
@@ -11,7 +11,7 @@ from dassl.utils import UserError
 
 @pytest.fixture
 def packages(monkeypatch):
-    """A fake wandb and a fake mlflow; what they are told is in `.seen`, and they fail while `.broken`."""
+    """A fake wandb and a fake mlflow; what they receive is in `.seen`, and they fail while `.broken`."""
     seen = []
     wandb, mlflow = ModuleType("wandb"), ModuleType("mlflow")
 

@@ -135,7 +135,7 @@ def test_skip_leaves_out_exactly_the_step_and_records_it(few, spoil, name, tmp_p
     plain_rates, plain_step = [], plain.on_nan.step
     plain.on_nan.step = lambda *batch: (plain_step(*batch), plain_rates.append(plain.get_current_lr()))[0]
     plain.train()
-    assert rates == plain_rates, "the schedule goes on as if the step had been taken"
+    assert rates == plain_rates, "the schedule continues as if the step had been taken"
 
 
 def test_too_many_skipped_steps_in_a_row_stop(few):

@@ -1,4 +1,4 @@
-"""CUDA calls of other people's code on a machine without CUDA: told with their line, or run on the CPU on request."""
+"""CUDA calls of other people's code on a machine without CUDA: named with their line, or run on the CPU on request."""
 import json
 import warnings
 from pathlib import Path

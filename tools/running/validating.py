@@ -1,6 +1,6 @@
 """Accuracy on validation images after epochs of a run, for a search of settings that ends hopeless runs early.
 
-The file is read by tools/tuning while the run goes on. No test image is looked at.
+The file is read by tools/tuning while the run is under way. No test image is looked at.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the cells of a sweep side by side: starts them, listens to them, shows them, ends them when told to."""
+"""Runs the cells of a sweep side by side: starts them, listens to them, shows them, ends them on request."""
 from __future__ import annotations
 
 import contextlib

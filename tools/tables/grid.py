@@ -13,7 +13,7 @@ class Value:
     Attributes:
         number: percent, or points; None shows as a dash.
         row: whose mean it is; None for an average over datasets and for what was published.
-        over: points above the block's first line; None where that is not told.
+        over: points above the block's first line; None where that is not shown.
     """
 
     number: float | None

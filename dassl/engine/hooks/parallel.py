@@ -109,7 +109,7 @@ def _mean(values: Tensor, share: Share | None) -> Tensor:
     """(n,) of every process -> (n,), weighted by the images that they come from; without a share, alike."""
     size = 1 if share is None else share.size
     weighted = torch.cat([values, values.new_ones(1)])
-    weighted = weighted * size if size else torch.zeros_like(weighted)       # what stands in for none may be infinite
+    weighted = weighted * size if size else torch.zeros_like(weighted)       # the placeholder for none may be infinite
     distributed.sum_(weighted)
     return weighted[:-1] / weighted[-1]
 

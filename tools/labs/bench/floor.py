@@ -190,7 +190,7 @@ def image_operations(clip, learned: int = 0, learns_pixels: bool = False, first:
     """One image through the image tower of a CLIP; that of a ResNet is counted on the tower itself.
 
     Args:
-        learned: visual tokens. first, replaced: see `vision`. learns_pixels: the gradient goes on to the image (a
+        learned: visual tokens. first, replaced: see `vision`. learns_pixels: the gradient reaches the image (a
             ResNet's; a ViT's is `framed`).
     """
     visual = clip.visual

@@ -45,7 +45,7 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
         data: how each side loads a batch, from `loading.measure`; None for a row without training data.
         rounds: how often both sides are timed; fewer, but not fewer than three, once that took `seconds`.
         with_memory: also measure each side's peak.
-        say: is told what is being done.
+        say: is called with what is being done.
     """
     say("building")
     trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)

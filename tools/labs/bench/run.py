@@ -43,7 +43,7 @@ def plan(args: argparse.Namespace) -> list[Row]:
 
 
 def setup(args: argparse.Namespace) -> Settings:
-    """Device, precision and threads, set and told. Raises UserError for a device or precision that is not there."""
+    """Device, precision and threads, set and reported. Raises UserError for a device or precision that is not there."""
     import torch
 
     from dassl.utils import UserError

@@ -16,7 +16,7 @@ _ATTEMPTS = 4                                       # questions about one class 
 class Job:
     """One file to make.
 
-    Every answer is kept in `part` at once, which is replaced whole or not at all, so that a run which stops goes on
+    Every answer is kept in `part` at once, which is replaced whole or not at all, so that a run which stops resumes
     from there. `out` is written when all classes have their sentences; what it had before stays in it.
     """
 

@@ -104,7 +104,7 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
     """Runs the whole schedule.
 
     Args:
-        weights, log: written there, anew with each measurement.
+        weights, log: rewritten there with each measurement.
     Returns:
         What goes into the .json: settings, seconds, final numbers in percent.
     """
