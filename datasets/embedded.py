@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def digit_images() -> tuple[np.ndarray, np.ndarray]:
     return np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), labels.astype(int)
 
 
+@lru_cache(maxsize=1)
 def _scikit_learns_digits() -> tuple[np.ndarray, np.ndarray]:
     """`load_digits(return_X_y=True)`, read from its file, because scikit-learn takes long to import."""
     package = find_spec("sklearn")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from tools import command
 from tools.checkout import default_folder, register
 from tools.runs import inputs
@@ -152,6 +154,15 @@ def in_own_folder(cfg, args: argparse.Namespace):
         raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
                         "--output-dir, or replace that result with --anew.")
     return with_values(cfg, OUTPUT_DIR=str(folder))
+
+
+def as_yaml(cfg) -> str:
+    """`cfg.dump()`, with libyaml where it is installed, which takes a fifth of the time."""
+    return yaml.dump(_plain(cfg), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+
+
+def _plain(node):
+    return {key: _plain(value) for key, value in node.items()} if isinstance(node, dict) else node
 
 
 def with_values(cfg, **values):

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from tools.running import endings, restart
-from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg, with_values
+from tools.running.configuration import as_yaml, in_folder_of_this_process, in_own_folder, setup_cfg, with_values
 from tools.runs import inputs
 from tools.runs.cell import OWN, Cell
 from tools.runs.folder import RunFolder
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     with code_of_others(args.allow_cpu_shim):
         cfg = setup_cfg(args)
     if args.print_config:
-        print(cfg.dump())
+        print(as_yaml(cfg))
         return
     import torch
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 if args.eval_only:
                     cfg = tested.with_learned_classes(cfg, args.model_dir)
                 meant = tested.meant(cfg, args)
-                run = restart.Beginning(folder, args, meant, cfg.dump(), cfg.RESUME)
+                run = restart.Beginning(folder, args, meant, as_yaml(cfg), cfg.RESUME)
                 cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, meant.dataset,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)

@@ -35,9 +35,11 @@ _GRACE_SECONDS = 10                         # for the runs to end when the sweep
 
 def import_everything() -> None:
     """What a run of tools/train.py imports until its end, the tokenizer's vocabulary, and the sweep's weights."""
+    from dassl.config import get_cfg_default
+    from dassl.engine.plugins import extend_all
     from tools import train
 
-    train.register()
+    extend_all(get_cfg_default(), train.register())         # which sections only add keys is known from then on
     import torch._dynamo  # noqa: F401 - every optimiser imports it at its first step
     import torchvision.transforms  # noqa: F401 - every dataset's images go through it
     from PIL import Image
@@ -45,8 +47,11 @@ def import_everything() -> None:
 
     import dassl.engine.trainer
     import dassl.utils.run_lock  # noqa: F401
+    import tools.running.extracting  # noqa: F401
     import tools.running.first_look  # noqa: F401
+    import tools.running.foreign  # noqa: F401
     import tools.running.run
+    import tools.running.tested  # noqa: F401
     import tools.sweeping.slots
     from clip.tokenizer import simple_tokenizer
 
