@@ -41,21 +41,31 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--attack", metavar="KIND:EPS:STEPS", default="",
                    help="measure an attack beside the passes of the image tower that it takes, e.g. pgd:1/255:10, on "
                         "each backbone, in place of training steps")
+    p.add_argument("--zoo", nargs="*", metavar="NAME",
+                   help="in place of both sides: what a step of every method that learns by steps, or of those named, "
+                        "takes and learns next to CoOp's, ours alone, at the largest of --classes")
     p.add_argument("--json", metavar="FILE", help="also write everything there; - prints it instead of the table")
     return p
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
-    from tools.labs.bench import attacked, report
+    from tools.labs.bench import attacked, report, zoo
 
     file = Path(args.json) if args.json not in (None, "-") else None
     if file:
         _check_writable(file)
-    result = attacks(args) if args.attack else run(args)
+    if args.attack:
+        result = attacks(args)
+        shown = "\n".join(map(attacked.table, result["attacks"]))
+    elif args.zoo is not None:
+        result = zoo.run(args)
+        shown = zoo.table(result)
+    else:
+        result = run(args)
+        shown = report.table(result)
     text = json.dumps(result, indent=1)
-    print(text if args.json == "-" else "\n".join(map(attacked.table, result["attacks"])) if args.attack
-          else report.table(result))
+    print(text if args.json == "-" else shown)
     if file:
         file.write_text(text + "\n", encoding="utf-8")
 

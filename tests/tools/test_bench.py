@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from clip.products import by_onednn
 from clip.tokenizer import encode
 from tools import bench
-from tools.labs.bench import field_steps, floor, loading, measure, memory, ours, report, run
+from tools.labs.bench import field_steps, floor, loading, measure, memory, ours, report, run, zoo
 from tools.labs.bench.field_rows import STEPS, step_class
 from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
 from tools.labs.bench.timing import PARTS, Watch
@@ -321,3 +321,20 @@ def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):
     assert found["ratio"] == pytest.approx(found["seconds"] / found["passes_alone"]) and found["passes_alone"] > 0
     assert "PGD, eps 1/255, 2 steps" in attacked.table(found) and "3 classes, batch 2" in attacked.table(found)
     assert bench.cli(["--attack", "pgd:4", "--backbones", "tiny"]) == 2 and "got 4" in capsys.readouterr().err
+
+
+def test_the_zoo_measures_each_method_next_to_coop_and_names_those_without_a_step(folder):
+    lines = zoo.measure(["TCP", "TaskRes", "MMA"], "tiny", 6, 4, SETTINGS, 2, folder)
+    tcp, taskres, mma = lines
+    assert tcp["learned"] == build_trainer(Row("TCP", "tiny", 6, 4), SETTINGS, folder).learned_parameters
+    assert (tcp["features"], taskres["features"]) == (False, True) and min(tcp["ms"], taskres["ms"]) > 0
+    assert tcp["times"]["min"] <= tcp["times"]["median"] <= tcp["times"]["max"]
+    assert "5 to 12" in mma["why"]                          # its published blocks, which the embedded tower lacks
+    result = {"zoo": lines, "backbone": "tiny", "classes": 6, "batch": 4, "machine": report.machine("cpu"),
+              "settings": asdict(SETTINGS)}
+    assert f"{tcp['learned']:,}" in zoo.table(result) and f"MMA: {mma['why']}" in zoo.table(result)
+
+
+def test_the_zoo_refuses_a_method_that_takes_no_steps(capsys):
+    assert bench.cli(["--zoo", "GDA"]) == 2
+    assert "'GDA'" in capsys.readouterr().err

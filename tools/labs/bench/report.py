@@ -49,25 +49,30 @@ def table(result: dict) -> str:
     for row in result["rows"]:
         mark = "".join(f" [{_number(notes, note)}]" for note in row["notes"])
         name = [row["trainer"] + mark, row["backbone"], row["classes"], row["batch"]]
-        lines.append([*name, "ours", *_side(row, "ours"), _spread(row["ratio"]), _spread(row["text_ratio"])])
+        lines.append([*name, "ours", *_side(row, "ours"), as_spread(row["ratio"]), as_spread(row["text_ratio"])])
         lines.append(["", "", "", "", "field", *_side(row, "field"), "", ""])
     head = tabulate(lines, headers=COLUMNS, tablefmt="github", disable_numparse=True,
                     colalign=["left", "left", "right", "right", "left", *["right"] * 12])
-    facts = result["machine"]
-    cpu = f"{facts['cpu']} ({facts['processor']})"
-    where = f"{facts['gpu']} and {cpu}" if facts["gpu"] else cpu
-    legend = [f"{where}, {facts['cores']} cores, threads: {facts['threads']}; torch {facts['torch']}, "
-              f"{result['settings']['precision']}. Matrix products: {_rates(result['rows'])}, measured for each row.",
+    legend = [f"{where(result)}. Matrix products: {_rates(result['rows'])}, measured for each row.",
               "Milliseconds are medians of alternating rounds; ratios: median (least - largest). "
               "What the columns mean: docs/performance.md."]
     return "\n".join([head, "", *legend, *[f"[{i}] {note}" for i, note in enumerate(notes, 1)]])
 
 
+def where(result: dict) -> str:
+    """Processor, cores, versions and precision, in words."""
+    facts = result["machine"]
+    cpu = f"{facts['cpu']} ({facts['processor']})"
+    device = f"{facts['gpu']} and {cpu}" if facts["gpu"] else cpu
+    return (f"{device}, {facts['cores']} cores, threads: {facts['threads']}; torch {facts['torch']}, "
+            f"{result['settings']['precision']}")
+
+
 def _side(row: dict, side: str) -> list[str]:
     ms, memory = row[side]["ms"], row[side]["peak_memory_mb"]
-    data = "-" if ms["data"] is None else _ms(ms["data"])
-    return [data, *(_ms(ms[part]) for part in PARTS), _ms(ms["step"]), f"{row[side]['images_per_s']:,.1f}",
-            "-" if memory is None else f"{memory:,.0f}", _ms(row["floor"]["ms"]),
+    data = "-" if ms["data"] is None else as_ms(ms["data"])
+    return [data, *(as_ms(ms[part]) for part in PARTS), as_ms(ms["step"]), f"{row[side]['images_per_s']:,.1f}",
+            "-" if memory is None else f"{memory:,.0f}", as_ms(row["floor"]["ms"]),
             f"{row['floor'][side + '_times']:.2f}"]
 
 
@@ -80,11 +85,11 @@ def _rates(rows: list[dict]) -> str:
                      + f" GFLOP/s by {library}" for library, values in found.items())
 
 
-def _ms(value: float) -> str:
+def as_ms(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def _spread(ratio: dict | None) -> str:
+def as_spread(ratio: dict | None) -> str:
     return "" if ratio is None else f"{ratio['median']:.1f} ({ratio['min']:.1f} - {ratio['max']:.1f})"
 
 

@@ -42,12 +42,17 @@ def build_config(row: Row, settings: Settings, images: Path, *opts: str):
     sizes += [str(part) for pair in OF_TINY.get(name, {}).items() for part in pair] if row.backbone == "tiny" else []
     args = train.parser().parse_args([
         "--root", str(images), "--trainer", name, "--seed", str(settings.seed), "--output-dir", str(images / "run"),
-        "--config-file", str(CONFIGS / name / "vit_b16.yaml"), "DATASET.NAME", "BenchImages",
+        "--config-file", str(_config_of(name)), "DATASET.NAME", "BenchImages",
         "MODEL.BACKBONE.NAME", BACKBONES[row.backbone], "INPUT.SIZE", f"({size}, {size})", "VERBOSE", "False",
         "DATALOADER.TRAIN_X.BATCH_SIZE", str(row.batch), "USE_CUDA", str(settings.device == "cuda"),
         "TRAIN.ONEDNN", settings.onednn, *precision, *sizes, *opts])
     _register_images()
     return train.setup_cfg(args)
+
+
+def _config_of(name: str) -> Path:
+    """For ViT-B/16, or for the tower that its authors used."""
+    return next(file for size in ("16", "32") for file in sorted((CONFIGS / name).glob(f"vit_b{size}*.yaml")))
 
 
 def build_trainer(row: Row, settings: Settings, folder: Path):
