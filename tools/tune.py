@@ -104,8 +104,10 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
         return outcome.stopped_by
     if trials.refused:
         return 2
-    seeds = list(elevater.SEEDS) if args.protocol == "elevater" else recipe.table["seeds"]
-    print("\n" + found.write(folder, kept, ranges, cell, seeds))
+    seeds, final = recipe.table["seeds"], {}
+    if args.protocol == "elevater":
+        seeds, final = list(elevater.SEEDS), elevater.FINAL
+    print("\n" + found.write(folder, kept, ranges, cell, seeds, final))
     print(f"\nAccuracy in percent on validation images, on which the settings are chosen. Written: "
           f"{', '.join((found.RECIPE, found.CONFIG, found.TABLE, found.FIGURE))}.\nTest them: " + shlex.join([
               "python", "tools/sweep.py", "--recipe", str(table.short(folder / found.RECIPE)),

@@ -44,6 +44,7 @@ def get_cfg_default() -> CN:
     c.TARGET_DOMAINS = ()
     c.NUM_LABELED = -1                      # labelled images in all, for semi-supervised sets
     c.NUM_SHOTS = -1                        # training images per class; below 1 all of them
+    c.TRAIN_ON_VAL = False                  # also on the validation images, once settings have been chosen on them
     c.VAL_PERCENT = 0.1                     # of the training set, where a dataset splits by percentage
     c.STL10_FOLD = -1
     c.CIFAR_C_TYPE = ""

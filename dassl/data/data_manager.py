@@ -81,6 +81,8 @@ class DataManager:
         dataset = build_dataset(cfg)
         dataset_wrapper = dataset_wrapper or dataset.task.reader
         check_dataset(dataset, cfg.DATASET.NAME, decode=dataset_wrapper is None)
+        if cfg.DATASET.get("TRAIN_ON_VAL", False):
+            dataset.train_on_val()
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
         loader, test = cfg.DATALOADER, cfg.DATALOADER.TEST

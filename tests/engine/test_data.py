@@ -144,3 +144,19 @@ def relabelled(change):
             DatasetBase.__init__(self, **splits)
 
     return Odd
+
+
+def test_validation_images_can_be_trained_on_once_settings_are_chosen(engine_cfg):
+    apart, joined = DataManager(engine_cfg()), DataManager(engine_cfg(DATASET__TRAIN_ON_VAL=True))
+    paths = [[item.impath for item in split] for split in (apart.dataset.train_x, apart.dataset.val)]
+    assert [item.impath for item in joined.dataset.train_x] == paths[0] + paths[1]
+    assert joined.val_loader is None and len(joined.dataset.test) == len(apart.dataset.test)
+
+
+@pytest.mark.parametrize("val_is_test", [False, True])
+def test_training_on_validation_images_that_are_none_is_refused(val_is_test):
+    items = [Datum("a.png", 0, 0, "ant"), Datum("b.png", 1, 0, "bee")]
+    dataset = DatasetBase(train_x=items, val=items if val_is_test else None, test=items)
+    with pytest.raises(UserError, match="TRAIN_ON_VAL"):
+        dataset.train_on_val()
+    assert dataset.train_x == items

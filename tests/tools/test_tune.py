@@ -92,12 +92,14 @@ def test_the_best_settings_become_a_recipe_and_a_config(trials, monkeypatch, tmp
         rates[accuracy] = float(planned.cell.opts["OPTIM.LR"])
         finish(monkeypatch, trials, planned, accuracy)
     trials.ended_early(trials.next())
-    text = found.write(tmp_path, trials.study, trials.ranges, trials.base.cell, [1, 2])
+    text = found.write(tmp_path, trials.study, trials.ranges, trials.base.cell, [1, 2], elevater.FINAL)
     assert "70.0" in text and "ended early" in text and (tmp_path / found.FIGURE).stat().st_size > 1000
     recipe = load_recipe(str(tmp_path / found.RECIPE))
     cell = recipe.cell("digits", 1, 1)
     assert float(cell.opts["OPTIM.LR"]) == rates[70.0] and "TEST.SPLIT" not in cell.opts and cell.max_epoch == 50
-    assert yaml.safe_load((tmp_path / found.CONFIG).read_text())["OPTIM"]["LR"] == rates[70.0]
+    content = yaml.safe_load((tmp_path / found.CONFIG).read_text())
+    assert content["OPTIM"]["LR"] == rates[70.0]
+    assert cell.opts["DATASET.TRAIN_ON_VAL"] is content["DATASET"]["TRAIN_ON_VAL"] is True
     assert len((tmp_path / found.TABLE).read_text().splitlines()) == 4
 
 

@@ -3,7 +3,8 @@
 Source: ELEVATER (Li et al., NeurIPS 2022), Computer-Vision-in-the-Wild/Elevater_Toolkit_IC,
 vision_benchmark/evaluation/full_model_finetune.py: rates 1e-6 to 1e-1, decays 1e-6 to 1e6 in 97 steps; 7 of them first,
 then neighbours of the best at distances 8, 4, 2 and 1. Its first version took the lower neighbour for both; this
-takes each, as its later one does.
+takes each, as its later one does. The settings found are then used on training and validation images together
+(MERGE_TRAIN_VAL_FINAL_RUN, on by default there).
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 
 RATE, DECAY = "OPTIM.LR", "OPTIM.WEIGHT_DECAY"
 RATES, STEPS, COARSE = 6, 97, 16
+FINAL = {"DATASET.TRAIN_ON_VAL": True}                      # of the runs with the settings that were found
 SHOTS, SEEDS = (5, 20, 50, None), (0, 1, 2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -26,9 +27,12 @@ def rows(study, ranges: list[Range]) -> list[list]:
              max(trial.intermediate_values, default="-")] for trial in trials]
 
 
-def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int]) -> str:
+def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int],
+          final: Mapping[str, object] | None = None) -> str:
     """Write the four files; returns what the console shows.
 
+    Args:
+        final: options of the runs with the best settings that the trials did not have.
     Raises:
         RecipeError: no trial has finished.
     """
@@ -40,6 +44,7 @@ def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int]
                           f"{folder / 'runs'} say why; a narrower range may help.")
     best = {each.key: yaml.safe_load(each.text(study.best_params[each.key])) for each in ranges}
     best = {key: float(value) if _is_number(value) else value for key, value in best.items()}
+    best |= final or {}
     head = ["trial", *(each.key for each in ranges), "validation accuracy", "state", "last validated epoch"]
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / TABLE, "w", encoding="utf-8", newline="") as file:

@@ -75,6 +75,17 @@ class DatasetBase:
     def val_is_test(self) -> bool:
         return bool(self.val) and [item.impath for item in self.val] == [item.impath for item in self.test or ()]
 
+    def train_on_val(self) -> None:
+        """Move the validation images into the training split, behind its own images.
+
+        Raises:
+            UserError: there are none, or they are the test images.
+        """
+        if not self.val or self.val_is_test:
+            raise UserError(f"DATASET.TRAIN_ON_VAL takes the validation images of {type(self).__name__}, which "
+                            f"{'are its test images' if self.val else 'has none'}. Leave the option out.")
+        self._train_x, self._val = [*self._train_x, *self._val], None
+
     @staticmethod
     def get_num_classes(data_source: Sequence[Datum]) -> int:
         """Largest label + 1."""
