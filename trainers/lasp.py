@@ -9,7 +9,6 @@ which has one group of prompts; numbers in configs/recipes/lasp.yaml. What is ea
   numbers. The paper's LASP-V compares images with them as well ("all"). Both know the new names while they train.
 They train in automatic mixed precision, where they clip the gradients' norm at 1; here nothing is clipped.
 """
-import random
 from functools import cached_property
 
 import torch
@@ -87,7 +86,7 @@ class LASP(PromptTrainer):
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         references = self.references
-        if random.random() < 0.5:
+        if torch.rand(1).item() < 0.5:                  # drawn on the CPU: a GPU need not wait
             references = references + self.options.NOISE * torch.randn(references.shape, device=references.device)
         return {"ce": F.cross_entropy(out.logits, batch["label"]),
                 "text": self.options.W * text_to_text(out.aux["all_texts"], references, self.model.clip.scale)}
