@@ -34,7 +34,7 @@ NAMES = ("seen", "references", "all")
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.LASP = CfgNode()
     c.N_CTX = 4                         # context words where CTX_INIT is ""
-    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number of tokens
+    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number
     c.TEMPLATES = []                    # reference sentences, with {} for the name; none takes the published 35
     c.W = 5.0                           # weight of the text-to-text loss; larger stays nearer to the references
     c.NOISE = 0.05                      # standard deviation of the noise on references, in every other step

@@ -34,7 +34,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.LOSS = "own"                      # classes an image is compared with in training: "own" task's; "union": all
                                         # tasks', as published; "zeroed": all, the other tasks' logits 0
     c.N_CTX = 4                         # context words; the authors take 16 for text prompts alone
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number
     c.CLASS_TOKEN_POSITION = "middle"   # of the class name in the context: "middle", "end" or "front"
     c.N_CTX_VISION = 4                  # visual tokens in each prompted block; the authors take 16 for them alone
     c.PROMPT_DEPTH_VISION = 12          # blocks of the image tower with tokens of their own; 1 is shallow

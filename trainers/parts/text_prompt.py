@@ -26,11 +26,13 @@ class TextPrompt(nn.Module):
         clip: gives the token embeddings of the fixed words.
         classnames: C names; underscores become spaces.
         n_ctx: context words; ignored when `init` is given.
-        init: words whose embeddings the context starts from, e.g. "a photo of a".
+        init: words whose embeddings the context starts from, e.g. "a photo of a": as many tokens are learned as there
+            are words. Where words have more tokens ("pet," has two), the last ones stay fixed in front of the name, as
+            in the authors' code; a context that is not shared, or does not end before the name, learns them all.
         position: of the class name: after the context ("end"), inside it ("middle") or before it ("front").
         class_specific: a context of its own for every class, instead of one for all.
         n_learned: learn only so many of the first tokens of `init`; the others stay fixed words in the prefix (MaPLe).
-            None: all.
+            None: see `init`.
         n_prompts: P contexts, each shared by all classes (PLOT); None: one, without that dimension.
         ending: what follows the class name, e.g. ", a type of pet." (TCP).
     Attributes:
@@ -57,7 +59,8 @@ class TextPrompt(nn.Module):
         init = init.replace("_", " ").strip()
         encode = clip.tokenizer.encode
         words = len(encode(init)) if init else n_ctx
-        n = words if n_learned is None else n_learned
+        learned = len(init.split()) if init and position == "end" and not class_specific else words
+        n = learned if n_learned is None else n_learned
         if init and not 1 <= n <= words:
             raise InputError(f"A text prompt must learn 1 to {words} of its initial words {init!r}, got {n}.")
         if not 1 <= n <= clip.context_length:
