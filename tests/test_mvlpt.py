@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip import FrozenCLIP
+from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
@@ -79,10 +79,35 @@ def test_each_loss_is_that_of_its_formula(kind):
     torch.testing.assert_close(ours, sum(rows) / 2)
 
 
-@pytest.mark.parametrize("prompt, learned", [("text", {"ctx"}), ("visual", {"visual.tokens"})])
+@pytest.mark.parametrize("prompt, learned", [("text", {"ctx"}), ("visual", {"vpt_embeddings", "vpt_embeddings_deep"})])
 def test_prompts_of_one_tower_learn_nothing_else(tiny_clip, prompt, learned):
     model = MVLPT.build(tiny_clip, Classes(["cat", "dog"]), options(PROMPT=prompt))
     assert set(model.prompt_learner.state_dict()) == learned
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_authors_file_of_visual_prompts_gives_what_their_description_says(tiny_clip, depth):
+    """Behind the class token, after ln_pre; later blocks exchange them. No contexts, one sentence for all datasets."""
+    names, images, W = ["cat", "ice_cream"], torch.randn(2, 3, 32, 32), tiny_clip.vision_width
+    theirs = {"vpt_embeddings": torch.randn(1, 4, W), "vpt_embeddings_deep": torch.randn(2, 4, W)}
+    theirs = dict(list(theirs.items())[:1 + (depth > 1)])
+    model = MVLPT.build(tiny_clip, Classes(names, "a drawing of {}."), options(PROMPT="visual",
+                                                                               PROMPT_DEPTH_VISION=depth))
+    model.prompt_learner.load_state_dict({**theirs, "token_prefix": torch.zeros(2, 1, W)})
+    assert all(torch.equal(value, theirs[name]) for name, value in model.prompt_learner.state_dict().items())
+    features, layers = [], torch.cat([*theirs.values()])
+    for image in images:
+        patches = tiny_clip.visual.conv1(image[None])[0].flatten(1).T
+        x = torch.cat([tiny_clip.visual.class_embedding[None], patches]) + tiny_clip.visual.positional_embedding
+        x = tiny_clip.visual.ln_pre(x)
+        for i, block in enumerate(tiny_clip.visual.transformer.resblocks):
+            if i < depth:
+                x = torch.cat([x[:1], layers[i], x[1 + (4 if i else 0):]])
+            x = block(x[None])[0]
+        features.append(tiny_clip.visual.ln_post(x[0]) @ tiny_clip.visual.proj)
+    texts = encode_texts(tiny_clip, ["a photo of a cat.", "a photo of a ice cream."])
+    logits = tiny_clip.scale * F.normalize(torch.stack(features), dim=-1) @ texts.T
+    torch.testing.assert_close(model(images).logits, logits, rtol=0, atol=1e-5 * float(logits.abs().max()))
 
 
 def _tasks_cfg(make_cfg, *extra):

@@ -16,7 +16,7 @@ from trainers.parts.prompted_model import PromptedModel
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.COCOOP = CfgNode()
     c.N_CTX = 16                        # context words; more fit better and transfer worse
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 

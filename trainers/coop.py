@@ -19,7 +19,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.COOP = CfgNode()
     c.N_CTX = 16                        # context words; more fit better and transfer worse
     c.CSC = False                       # class-specific context; needs several shots, serves these classes only
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
     c.CLASS_TOKEN_POSITION = "end"      # "end", "middle" or "front"
 

@@ -36,7 +36,7 @@ _THEIRS = {"image_encoder.transformer.ctx_learner": "ctx_learner.", "image_encod
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.DPT = CfgNode()
     c.N_CTX = 16                        # context words; more fit better and transfer worse
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number
     c.N_CTX_VISION = 10                 # visual tokens in each lower block
     c.FIRST_CLASS_AWARE = 12            # block, from 1, from which on visual tokens are class-aware
     c.TOP_CLASSES = 10                  # likeliest classes whose texts ask the image, at most all

@@ -26,7 +26,7 @@ _UNUSED = {"bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"}
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.KGCOOP = CfgNode()
     c.N_CTX = 4                         # context words where CTX_INIT is ""
-    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number of tokens
+    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number
     c.TEMPLATE = ""                     # the teacher's sentence, with {} for the name; "" takes the dataset's own
     c.W = 8.0                           # weight of the distance to the teacher; larger stays nearer
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32

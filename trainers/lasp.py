@@ -9,7 +9,6 @@ which has one group of prompts; numbers in configs/recipes/lasp.yaml. What is ea
   numbers. The paper's LASP-V compares images with them as well ("all"). Both know the new names while they train.
 They train in automatic mixed precision, where they clip the gradients' norm at 1; here nothing is clipped.
 """
-import random
 from functools import cached_property
 
 import torch
@@ -35,7 +34,7 @@ NAMES = ("seen", "references", "all")
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.LASP = CfgNode()
     c.N_CTX = 4                         # context words where CTX_INIT is ""
-    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number of tokens
+    c.CTX_INIT = "a photo of a"         # words to start from; then N_CTX is their number
     c.TEMPLATES = []                    # reference sentences, with {} for the name; none takes the published 35
     c.W = 5.0                           # weight of the text-to-text loss; larger stays nearer to the references
     c.NOISE = 0.05                      # standard deviation of the noise on references, in every other step
@@ -87,7 +86,7 @@ class LASP(PromptTrainer):
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         references = self.references
-        if random.random() < 0.5:
+        if torch.rand(1).item() < 0.5:                  # drawn on the CPU: a GPU need not wait
             references = references + self.options.NOISE * torch.randn(references.shape, device=references.device)
         return {"ce": F.cross_entropy(out.logits, batch["label"]),
                 "text": self.options.W * text_to_text(out.aux["all_texts"], references, self.model.clip.scale)}

@@ -35,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.MMRL = CfgNode()
     c.N_REP_TOKENS = 5                  # shared tokens; more fit better and cost time
     c.REP_DIM = 512                     # their width
-    c.REP_LAYERS = tuple(range(6, 13))  # blocks of both towers, from 1, in which their projections are; upper ones
+    c.REP_LAYERS = tuple(range(6, 13))  # blocks of both towers, from 1, that get projections of their own; upper ones
     c.ALPHA = 0.7                       # share of the class token in logits and loss; smaller trusts the others more
     c.REG_WEIGHT = 0.5                  # of the distances to frozen CLIP; larger stays nearer
     c.PREC = "amp"                      # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32

@@ -5,6 +5,7 @@ numbers in configs/recipes/mvlpt.yaml. What is easily missed:
 - Its scripts compare an image with the classes of all tasks (LOSS union). Its option for a loss of each task's own
   classes multiplies the other logits by 0, which keeps them in the softmax (LOSS zeroed). Here they leave it (own).
 - A test compares an image with the classes of its own task, whatever the loss.
+- Visual prompts alone are compared with "a photo of a {}." on every dataset.
 - A second stage starts from MODEL.INIT_WEIGHTS, the folder of the first one's run.
 """
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.LOSS = "own"                      # classes an image is compared with in training: "own" task's; "union": all
                                         # tasks', as published; "zeroed": all, the other tasks' logits 0
     c.N_CTX = 4                         # context words; the authors take 16 for text prompts alone
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number. For
+                                        # "visual": fixed words before the name; "" is "a photo of a"
     c.CLASS_TOKEN_POSITION = "middle"   # of the class name in the context: "middle", "end" or "front"
     c.N_CTX_VISION = 4                  # visual tokens in each prompted block; the authors take 16 for them alone
     c.PROMPT_DEPTH_VISION = 12          # blocks of the image tower with tokens of their own; 1 is shallow
@@ -64,8 +66,11 @@ class MVLPT(PromptTrainer):
         if c.PROMPT == "text":
             text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, c.CLASS_TOKEN_POSITION)
             return PromptedModel(clip, text=text, saved_as={"text.ctx": "ctx"})
-        visual = VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION)
-        return PromptedModel(clip, text=encode_texts(clip, classes.sentences()), visual=visual)
+        sentences = classes.sentences((c.CTX_INIT.replace("_", " ") or "a photo of a") + " {}.")
+        deeper = {"vpt_embeddings_deep": c.PROMPT_DEPTH_VISION - 1} if c.PROMPT_DEPTH_VISION > 1 else {}
+        return PromptedModel(clip, text=encode_texts(clip, sentences),
+                             visual=VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION),
+                             saved_as={"visual.tokens": {"vpt_embeddings": 1, **deeper}})
 
     @property
     def task_of_class(self) -> Tensor | None:

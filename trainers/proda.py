@@ -7,7 +7,8 @@ configs/recipes/proda.yaml. What is easily missed:
 - The classifier is the mean of unit-norm features, itself not of unit norm; the covariance is divided by n + 1.
 - The second-order term, an upper bound of the expected loss, counts in training alone.
 - The diversity counts all prompts in every step, as sentences without a class name.
-That code cuts names of several words wrongly where they stand before or inside a context; here they stay whole.
+That code keeps the underscores of class names and cuts such names where they stand before or inside a context. Here
+they stay whole; UNDERSCORES does as that code, whose files it serves.
 """
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.N_CTX = 16                        # context words of each; more fit better and transfer worse
     c.PROMPT_BS = 4                     # prompts that a step sees, which share N_PROMPT evenly
     c.ALPHA = 1.0                       # weight of the diversity; larger keeps prompts further apart
+    c.UNDERSCORES = False               # class names keep them and are cut, as in that code; False writes spaces
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 
@@ -49,7 +51,7 @@ class ProDA(PromptTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        text = PromptSet(clip, classes.names, options.N_CTX, options.N_PROMPT)
+        text = PromptSet(clip, classes.names, options.N_CTX, options.N_PROMPT, options.get("UNDERSCORES", False))
         return PromptedModel(clip, text=text, head=MeanHead(), saved_as=cls.saved_as)
 
     @classmethod

@@ -23,7 +23,7 @@ _LAYERS = {"text_pre": "mvlpt_proj_ctx_coop_pre", "text_post": "mvlpt_proj_ctx_c
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.UPT = CfgNode()
     c.N_CTX = 4                         # context words; more fit better and transfer worse
-    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number of tokens
+    c.CTX_INIT = ""                     # words to start from, e.g. "a photo of a"; then N_CTX is their number
     c.CLASS_TOKEN_POSITION = "middle"   # of the class name in the context: "middle", "end" or "front"
     c.N_CTX_VISION = 4                  # visual tokens in each prompted block
     c.PROMPT_DEPTH_VISION = 12          # blocks of the image tower with tokens of their own; 1 is shallow

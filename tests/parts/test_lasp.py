@@ -1,5 +1,4 @@
 """LASP against a slow literal reading of its description."""
-import random
 from types import SimpleNamespace
 
 import pytest
@@ -42,7 +41,7 @@ def literal_features(clip, names, sentence, ctx=None, w=0):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize(("names", "seed"), [("seen", 0), ("references", 1), ("all", 1)])
+@pytest.mark.parametrize(("names", "seed"), [("seen", 1), ("references", 0), ("all", 0)])
 def test_the_loss_and_its_gradients_are_those_of_the_description(clip, names, seed):
     torch.manual_seed(3)
     c = options(NAMES=names)
@@ -56,10 +55,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_description(clip, names, se
     known = SEEN if names == "seen" else SEEN + NEW
     learned = literal_features(clip, known, "X X X X {}.", ctx, w[0])
     fixed = torch.stack([literal_features(clip, known, template) for template in TEMPLATES]).detach()
-    random.seed(seed)
-    noisy = random.random() < 0.5
-    torch.manual_seed(seed)
-    fixed = fixed + 0.05 * torch.randn(fixed.shape) if noisy else fixed
+    torch.manual_seed(seed)                 # their order: whether there is noise, then the noise
+    fixed = fixed + 0.05 * torch.randn(fixed.shape) if torch.rand(1) < 0.5 else fixed
     text = 0
     for reference in fixed:
         for j in range(len(known)):
@@ -68,7 +65,6 @@ def test_the_loss_and_its_gradients_are_those_of_the_description(clip, names, se
     expected = F.cross_entropy(clip.scale * clip.encode_image(images) @ compared.T, labels) + 5 * text
     trainer = SimpleNamespace(options=c, model=model, classes=classes)
     trainer.references = LASP.references.func(trainer)
-    random.seed(seed)
     torch.manual_seed(seed)
     found = sum(LASP.loss(trainer, model.train()(images), {"label": labels}).values())
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=0)

@@ -65,7 +65,7 @@ def slow_literal_features(clip, learned, images, n, layers):
     return [F.normalize(torch.stack(f), dim=-1) for f in (texts, mains, reps)]
 
 
-@pytest.mark.parametrize(("layers", "n"), [((2, 3), 2), ((1,), 3), ((1, 2, 3), 1), ((3,), 2)])
+@pytest.mark.parametrize(("layers", "n"), [((2, 3), 2), ((1,), 3), ((1, 2, 3), 1), ((3,), 2), ((1, 3), 2)])
 def test_logits_and_gradients_are_those_of_the_description(tiny_clip, layers, n):
     model = build(tiny_clip, layers, n)
     learned = {k: v.detach().clone().requires_grad_() for k, v in model.prompt_learner.state_dict().items()}
@@ -175,8 +175,8 @@ def test_a_checkpoint_tells_the_tokens_and_their_width(tiny_clip):
 
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"layers": (3, 4)}, "from 1 to 3 in the.*got 3, 4"), ({"layers": (0, 1)}, "got 0, 1"),
-    ({"layers": (1, 3)}, "in a row.*got 1, 3"), ({"layers": ()}, "got none"), ({"n": 0}, "got 0 of 16"),
-    ({"alpha": 1.5}, "from 0 to 1, got 1.5")])
+    ({"layers": (3, 2)}, "rising order.*got 3, 2"), ({"layers": (2, 2)}, "got 2, 2"), ({"layers": ()}, "got none"),
+    ({"n": 0}, "got 0 of 16"), ({"alpha": 1.5}, "from 0 to 1, got 1.5")])
 def test_what_cannot_work_is_refused(tiny_clip, kwargs, message):
     with pytest.raises(InputError, match=message):
         MMRL.build(tiny_clip, Classes(NAMES), options(**kwargs))

@@ -62,6 +62,20 @@ def test_a_context_starts_from_the_given_words(tiny_clip):
                                atol=1e-5, rtol=1e-4)
 
 
+def test_of_words_with_several_tokens_the_last_ones_stay_fixed(tiny_clip):
+    prompt = TextPrompt(tiny_clip, NAMES, init="a type of pet, a photo of a")          # 8 words, 9 tokens
+    sentences = torch.cat([tokenize(f"a type of pet, a photo of a {name.replace('_', ' ')}.") for name in NAMES])
+    words = tiny_clip.embed_tokens(sentences)
+    assert torch.equal(prompt.ctx, words[0, 1:9])
+    with torch.no_grad():
+        prompt.ctx.normal_()
+        words[:, 1:9] = prompt.ctx                                                      # the last "a" stays
+    theirs = tiny_clip.encode_text(TextTokens(words, sentences.argmax(dim=-1)))
+    torch.testing.assert_close(tiny_clip.encode_text(prompt()), theirs, atol=1e-5, rtol=1e-4)
+    for kwargs in (dict(position="middle"), dict(class_specific=True)):
+        assert TextPrompt(tiny_clip, NAMES, init="a type of pet, a photo of a", **kwargs).n_ctx == 9
+
+
 def test_a_random_context_is_small_normal_noise_from_the_global_stream(tiny_clip):
     torch.manual_seed(5)
     first = TextPrompt(tiny_clip, NAMES, 64).ctx

@@ -18,6 +18,8 @@ class PromptSet(TextPrompt):
 
     Args:
         n_prompts: P, a multiple of 4; or 1, which stands before the class name.
+        underscores: class names keep theirs, and a name is as many tokens long as without them: a context behind or
+            around a name of several words cuts it, as in the code that `trainers.proda` names.
     Attributes:
         ctx: (P, n, W), drawn from N(0, 0.02) with torch's global stream.
         n_ahead: of each prompt, how many of its words stand before the class name.
@@ -26,11 +28,11 @@ class PromptSet(TextPrompt):
         InputError: a number of prompts that has no quarters; a prompt that is too long.
     """
 
-    def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int, n_prompts: int):
+    def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int, n_prompts: int, underscores: bool = False):
         if n_prompts != 1 and (n_prompts < 4 or n_prompts % 4):
             raise InputError("A quarter of the prompts stand behind the class name, a quarter around it and half "
                              f"before it, so there must be 1 or a multiple of 4, got {n_prompts}.")
-        super().__init__(clip, classnames, n_ctx, n_prompts=n_prompts)
+        super().__init__(clip, classnames, n_ctx, n_prompts=n_prompts, underscores=underscores)
         quarter = n_prompts // 4
         self.n_ahead = [0] * quarter + [n_ctx // 2] * quarter + [n_ctx] * (n_prompts - 2 * quarter)
         self.drawn: Sequence[int] = range(n_prompts)

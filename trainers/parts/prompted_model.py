@@ -51,6 +51,9 @@ class Stream(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
+SavedAs = Mapping[str, str | Sequence[str] | Mapping[str, int]]
+
+
 class PromptLearner(nn.ModuleDict):
     """The learned bricks, saved under the names that the method's authors gave to their parameters.
 
@@ -59,10 +62,11 @@ class PromptLearner(nn.ModuleDict):
     Args:
         bricks: modules by name, e.g. {"text": TextPrompt, "visual": VisualPrompt}.
         saved_as: their parameters' names in a checkpoint, e.g. {"text.ctx": "ctx"}; several names mean one for every
-            row of the parameter. A parameter without an entry keeps its own name.
+            row of the parameter, and names with numbers one for so many rows. A parameter without an entry keeps its
+            own name.
     """
 
-    def __init__(self, bricks: dict[str, nn.Module], saved_as: Mapping[str, str | Sequence[str]] | None = None):
+    def __init__(self, bricks: dict[str, nn.Module], saved_as: SavedAs | None = None):
         super().__init__(bricks)
         self.saved_as = dict(saved_as or {})
         self.register_state_dict_post_hook(_to_saved_names)
@@ -83,6 +87,8 @@ class PromptLearner(nn.ModuleDict):
 def _to_saved_names(module: PromptLearner, state: dict, prefix: str, _metadata) -> None:
     for own, saved in module.saved_as.items():
         value = state.pop(prefix + own)
+        if isinstance(saved, Mapping):
+            value = value.split([*saved.values()])
         rows = [(saved, value)] if isinstance(saved, str) else zip(saved, value, strict=True)
         state.update({prefix + name: row for name, row in rows})
 
@@ -95,13 +101,14 @@ def _from_saved_names(module: PromptLearner, state: dict, prefix: str, *_) -> No
         if isinstance(saved, str) and prefix + saved in state:
             state[prefix + own] = state.pop(prefix + saved)
         elif not isinstance(saved, str) and all(prefix + name in state for name in saved):
-            state[prefix + own] = torch.stack([state.pop(prefix + name) for name in saved])
+            join = torch.cat if isinstance(saved, Mapping) else torch.stack
+            state[prefix + own] = join([state.pop(prefix + name) for name in saved])
     own_names = {prefix + name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     for name in [name for name in state if name.startswith(prefix) and name not in own_names]:
         del state[name]
 
 
-def all_names(saved_as: Mapping[str, str | Sequence[str]]) -> set[str]:
+def all_names(saved_as: SavedAs) -> set[str]:
     """Of a checkpoint, each once."""
     return {name for saved in saved_as.values() for name in ([saved] if isinstance(saved, str) else saved)}
 
@@ -132,8 +139,7 @@ class PromptedModel(nn.Module):
     def __init__(self, clip: FrozenCLIP, *, text: Tensor | nn.Module | None = None, head: nn.Module | None = None,
                  visual: nn.Module | None = None, text_tuner: nn.Module | None = None, pixel: nn.Module | None = None,
                  tower: nn.ParameterDict | None = None, want="pooled", text_want="pooled",
-                 saved_as: Mapping[str, str | Sequence[str]] | None = None, stream: Stream | None = None,
-                 takes_pixels: bool = False):
+                 saved_as: SavedAs | None = None, stream: Stream | None = None, takes_pixels: bool = False):
         super().__init__()
         head = head or CosineHead()
         if text is None and not getattr(head, "knows_classes", False):

@@ -26,22 +26,24 @@ class Representation(nn.Module):
     Args:
         clip: its image tower must be a vision transformer.
         n_tokens: K. width: of the shared tokens.
-        layers: blocks of both towers, counted from 1 as in the paper, one after the other.
+        layers: blocks of both towers, counted from 1 as in the paper, in rising order. Between them the tokens of the
+            layer before travel on.
     Attributes:
         tokens: (K, width), drawn from N(0, 0.02) with torch's global stream.
         deeper: a layer to the tower's width per block, all of them copies of one at first; PyTorch's initial values.
         text: a `RepresentationText`. Not a part of this module: it is a brick of its own.
     Raises:
-        InputError: an image tower without tokens; blocks that the towers do not have, or that do not follow each other.
+        InputError: an image tower without tokens; blocks that the towers do not have, or in another order.
     """
 
     def __init__(self, clip: FrozenCLIP, n_tokens: int, width: int, layers: Sequence[int]):
         super().__init__()
         clip.require_tokens("A representation token")
         deepest, layers = min(clip.depth, clip.text_depth), list(layers)
-        if not layers or layers != list(range(layers[0], layers[-1] + 1)) or layers[0] < 1 or layers[-1] > deepest:
-            raise InputError(f"Representation tokens enter one or more blocks in a row, from 1 to {deepest} in the "
-                             f"towers of {clip.name or 'this CLIP'}, got {', '.join(map(str, layers)) or 'none'}.")
+        if not layers or layers != sorted(set(layers)) or layers[0] < 1 or layers[-1] > deepest:
+            raise InputError("Representation tokens must enter one or more blocks, in rising order, from 1 to "
+                             f"{deepest} in the towers of {clip.name or 'this CLIP'}, got "
+                             f"{', '.join(map(str, layers)) or 'none'}.")
         if n_tokens < 1 or width < 1:
             raise InputError(f"A representation needs at least 1 token of width 1 or more, got {n_tokens} of {width}.")
         device = clip.logit_scale.device
@@ -49,7 +51,7 @@ class Representation(nn.Module):
         nn.init.normal_(self.tokens, std=0.02)
         # The published order of random draws: tokens, the image tower's layer, the text tower's.
         self.deeper = _copies(nn.Linear(width, clip.vision_width, device=device), len(layers))
-        self.first = layers[0] - 1
+        self.layer_of = {block - 1: i for i, block in enumerate(layers)}
         self._text = (RepresentationText(self, _copies(nn.Linear(width, clip.text_width, device=device), len(layers))),)
 
     @property
@@ -58,7 +60,7 @@ class Representation(nn.Module):
 
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): with K tokens more at the first one, others at the next ones."""
-        return _projected(x, block - self.first, self.tokens, self.deeper)
+        return _projected(x, self.layer_of.get(block), self.tokens, self.deeper)
 
 
 class RepresentationText(nn.Module):
@@ -70,16 +72,17 @@ class RepresentationText(nn.Module):
 
     def enter(self, block: int, x: Tensor) -> Tensor:
         """What enters `block` instead of x (B, L, W): a shared prefix or whole sequences."""
-        return _projected(x, block - self._shared[0].first, self._shared[0].tokens, self.deeper)
+        shared = self._shared[0]
+        return _projected(x, shared.layer_of.get(block), shared.tokens, self.deeper)
 
 
 def _copies(layer: nn.Linear, n: int) -> nn.ModuleList:
     return nn.ModuleList(copy.deepcopy(layer) for _ in range(n))
 
 
-def _projected(x: Tensor, layer: int, tokens: Tensor, deeper: nn.ModuleList) -> Tensor:
+def _projected(x: Tensor, layer: int | None, tokens: Tensor, deeper: nn.ModuleList) -> Tensor:
     """x (B, L, W) with the projected tokens behind the first of each sequence, in place of those of a layer before."""
-    if not 0 <= layer < len(deeper):
+    if layer is None:
         return x
     own = deeper[layer](tokens).to(x.dtype).expand(x.shape[0], -1, -1)                        # (B, K, W)
     return behind_first(x, own, grows=layer == 0)                                             # (B, L or L+K, W)

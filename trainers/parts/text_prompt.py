@@ -24,15 +24,18 @@ class TextPrompt(nn.Module):
 
     Args:
         clip: gives the token embeddings of the fixed words.
-        classnames: C names; underscores become spaces.
+        classnames: C names; underscores become spaces, unless `underscores`.
         n_ctx: context words; ignored when `init` is given.
-        init: words whose embeddings the context starts from, e.g. "a photo of a".
+        init: words whose embeddings the context starts from, e.g. "a photo of a": as many tokens are learned as there
+            are words. Where words have more tokens ("pet," has two), the last ones stay fixed in front of the name, as
+            in the authors' code; a context that is not shared, or does not end before the name, learns them all.
         position: of the class name: after the context ("end"), inside it ("middle") or before it ("front").
         class_specific: a context of its own for every class, instead of one for all.
         n_learned: learn only so many of the first tokens of `init`; the others stay fixed words in the prefix (MaPLe).
-            None: all.
+            None: see `init`.
         n_prompts: P contexts, each shared by all classes (PLOT); None: one, without that dimension.
         ending: what follows the class name, e.g. ", a type of pet." (TCP).
+        underscores: class names keep theirs, as tokens.
     Attributes:
         ctx: (n, W), (C, n, W) when class-specific, or (P, n, W); drawn from N(0, 0.02) with torch's global stream
             unless `init`.
@@ -45,7 +48,7 @@ class TextPrompt(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, classnames: list[str], n_ctx: int = 16, init: str = "", position: str = "end",
                  class_specific: bool = False, n_learned: int | None = None,
-                 n_prompts: int | None = None, ending: str = "."):
+                 n_prompts: int | None = None, ending: str = ".", underscores: bool = False):
         super().__init__()
         if position not in POSITIONS:
             raise InputError(f"The class name must be at the {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}, got "
@@ -57,7 +60,8 @@ class TextPrompt(nn.Module):
         init = init.replace("_", " ").strip()
         encode = clip.tokenizer.encode
         words = len(encode(init)) if init else n_ctx
-        n = words if n_learned is None else n_learned
+        learned = len(init.split()) if init and position == "end" and not class_specific else words
+        n = learned if n_learned is None else n_learned
         if init and not 1 <= n <= words:
             raise InputError(f"A text prompt must learn 1 to {words} of its initial words {init!r}, got {n}.")
         if not 1 <= n <= clip.context_length:
@@ -67,7 +71,7 @@ class TextPrompt(nn.Module):
             raise InputError(f"A class needs at least 1 prompt, got {n_prompts}.")
         self.class_specific, self.n_ctx = class_specific, n
         self.n_before = {"end": n, "middle": n // 2, "front": 0}[position]
-        names = [name.replace("_", " ") for name in classnames]
+        names = [name if underscores else name.replace("_", " ") for name in classnames]
         fixed = fixed_words(clip, names, init or " ".join(["X"] * words), words, ending)
         self.register_buffer("start", fixed.embeddings[0, :1], persistent=False)    # (1, W)
         self.register_buffer("rest", fixed.embeddings[0, 1 + n:1 + words], persistent=False)    # (words - n, W)
