@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip import FrozenCLIP
+from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
@@ -83,6 +83,12 @@ def test_each_loss_is_that_of_its_formula(kind):
 def test_prompts_of_one_tower_learn_nothing_else(tiny_clip, prompt, learned):
     model = MVLPT.build(tiny_clip, Classes(["cat", "dog"]), options(PROMPT=prompt))
     assert set(model.prompt_learner.state_dict()) == learned
+
+
+def test_visual_prompts_alone_meet_the_same_sentence_on_every_dataset(tiny_clip):
+    classes = Classes(["cat", "big_dog"], "a photo of a {}, a type of pet.")
+    model = MVLPT.build(tiny_clip, classes, options(PROMPT="visual"))
+    assert torch.equal(model.fixed_text, encode_texts(tiny_clip, ["a photo of a cat.", "a photo of a big dog."]))
 
 
 def _tasks_cfg(make_cfg, *extra):

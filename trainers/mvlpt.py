@@ -5,6 +5,7 @@ numbers in configs/recipes/mvlpt.yaml. What is easily missed:
 - Its scripts compare an image with the classes of all tasks (LOSS union). Its option for a loss of each task's own
   classes multiplies the other logits by 0, which keeps them in the softmax (LOSS zeroed). Here they leave it (own).
 - A test compares an image with the classes of its own task, whatever the loss.
+- Visual prompts alone are compared with "a photo of a {}." on every dataset (PROMPT visual).
 - A second stage starts from MODEL.INIT_WEIGHTS, the folder of the first one's run.
 """
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP, encode_texts
+from clip.templates import DEFAULT
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -65,7 +67,7 @@ class MVLPT(PromptTrainer):
             text = TextPrompt(clip, classes.names, c.N_CTX, c.CTX_INIT, c.CLASS_TOKEN_POSITION)
             return PromptedModel(clip, text=text, saved_as={"text.ctx": "ctx"})
         visual = VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION)
-        return PromptedModel(clip, text=encode_texts(clip, classes.sentences()), visual=visual)
+        return PromptedModel(clip, text=encode_texts(clip, classes.sentences(DEFAULT)), visual=visual)
 
     @property
     def task_of_class(self) -> Tensor | None:
