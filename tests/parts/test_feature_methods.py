@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 from clip import InputError, encode_texts
 from clip.templates import fill
+from dassl.config import CfgNode
+from trainers.clap import ZSLP
 from trainers.parts.channels import ChannelCacheHead, refined_channels
+from trainers.parts.classes import Classes
 from trainers.parts.constraint import Constraint
 from trainers.parts.discriminant import discriminant
 from trainers.parts.feature_heads import AdapterHead, BlendHead, ProjectionHead, PrototypeHead
@@ -13,6 +16,7 @@ from trainers.parts.heads import ResidualHead
 from trainers.parts.lp_plus_plus import descend, start_of
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.prototypes import mean_of_each
+from trainers.taskres import TaskRes
 
 
 def assert_near(ours, theirs, tolerance=1e-5):
@@ -61,6 +65,20 @@ def test_a_residual_follows_the_authors(tiny_clip, golden):
     adam = torch.optim.Adam(model.prompt_learner.parameters(), optim["lr"], optim["betas"], optim["eps"],
                             optim["weight_decay"])
     follow(model, theirs, {"head.residual": "prompt_learner.text_feature_residuals"}, adam)
+
+
+@pytest.mark.parametrize(("method", "case"), [(TaskRes, "taskres_randinit"), (ZSLP, "clap_l2")])
+def test_base_texts_are_the_authors_with_the_names_underscores(method, case, tiny_clip, golden):
+    theirs = golden(case)
+    template = theirs.json("templates")[0] if "templates" in theirs.data else theirs.data["template"].item()
+    assert any("_" in name for name in theirs.classnames)
+    found = []
+    for underscores in (True, False):
+        options = CfgNode({"TEMPLATES": (), "ALPHA": 0.5, "UNDERSCORES": underscores})
+        head = method.build(tiny_clip, Classes(theirs.classnames, template), options).head
+        found.append(head.base if method is TaskRes else head.start)
+    assert_near(found[0], theirs.tensor("base_text_features"))
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 def test_constrained_prototypes_follow_the_authors(tiny_clip, golden):
