@@ -7,7 +7,7 @@ from clip import InputError, encode_texts
 from clip.templates import fill
 from dassl.config import CfgNode
 from trainers.clap import ZSLP
-from trainers.parts.channels import ChannelCacheHead, refined_channels
+from trainers.parts.channels import ChannelCacheHead, ResidualCacheHead, refined_channels
 from trainers.parts.classes import Classes
 from trainers.parts.constraint import Constraint
 from trainers.parts.discriminant import discriminant
@@ -253,3 +253,37 @@ def test_a_cache_of_refined_channels_is_the_papers_formula(tiny_clip):
     for classes, count in ((1, 12), (4, 33)):
         with pytest.raises(InputError, match=f"got {count} of {classes}"):
             refined_channels(text[:classes], keys, labels.clamp(max=classes - 1), count, 0.5)
+
+
+def test_a_cache_that_moves_with_its_texts_is_the_papers_formula(tiny_clip):
+    """Literally, one class after the other: logits, and five steps of what it learns."""
+    torch.manual_seed(0)
+    text, keys, images = (F.normalize(torch.randn(n, 32), dim=1) for n in (4, 8, 6))
+    labels, targets = torch.arange(8) // 2, torch.tensor([0, 1, 2, 3, 0, 1])
+    head = ResidualCacheHead(tiny_clip, 4, 20, alpha=2.0, beta=3.0)
+    head.fill_moving(keys, labels, text, 0.2)
+    channels = literal_channels(text, keys, labels, 20, 0.2)
+    assert torch.equal(head.channels, channels)
+    assert {id(p) for p in head.learned()} == {id(head.residual), id(head.weights)}
+    residual, weights = torch.zeros(4, 20, requires_grad=True), torch.ones(8, 1, requires_grad=True)
+
+    def literal():
+        moved_text, moved_keys = text.clone(), keys.clone()
+        moved_text[:, channels] = moved_text[:, channels] + residual
+        moved_keys[:, channels] = moved_keys[:, channels] + residual.repeat_interleave(2, dim=0)
+        votes = torch.exp(-(3 - 3 * (images @ moved_keys.T))) @ (F.one_hot(labels, 4) * weights)
+        return 100 * images @ moved_text.T + 2 * votes
+
+    theirs, ours = (torch.optim.AdamW(learned, 0.01, eps=1e-3, weight_decay=0.1)
+                    for learned in ([residual, weights], head.learned()))
+    for _ in range(5):
+        expected, logits = literal(), head(images, text, tiny_clip)
+        torch.testing.assert_close(logits, expected)
+        for found, optimiser in ((expected, theirs), (logits, ours)):
+            optimiser.zero_grad()
+            F.cross_entropy(found, targets).backward()
+        torch.testing.assert_close(head.residual.grad, residual.grad)
+        torch.testing.assert_close(head.weights.grad, weights.grad[:, 0])
+        theirs.step()
+        ours.step()
+    assert residual.abs().max() > 0.01 and not torch.equal(weights, torch.ones(8, 1))
