@@ -21,8 +21,9 @@ class Tuner(Protocol):
     every sequence's own tokens (B, p + R*L, W), so `project` and `leave` must treat each token by itself.
 
     Attributes:
-        whole_sequence: in the text tower, `enter` needs each whole sequence (N, L, W), because what it exchanges
-            differs between sequences or makes them longer. Otherwise it sees a shared prefix alone, if there is one.
+        whole_sequence: in the text tower, each sequence must pass whole (N, L, W), because what the tuner does to its
+            first tokens differs between sequences or makes them longer. Otherwise `enter` sees a shared prefix alone,
+            if there is one.
     """
 
     whole_sequence: bool = False

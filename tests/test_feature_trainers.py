@@ -47,7 +47,7 @@ def test_validation_images_are_needed_and_may_not_be_the_test_images(name, make_
             trainer.train()
 
 
-@pytest.mark.parametrize("name", ["GDA", "LPPlusPlus", "CLAP", "APE", "ProtoNet"])
+@pytest.mark.parametrize("name", ["GDA", "LPPlusPlus", "CLAP", "APE", "APET", "ProtoNet"])
 def test_a_class_without_images_is_named(name, make_cfg):
     trainer = build_trainer(make_cfg(name))
     trainer.dm.dataset._train_x = [item for item in trainer.dm.dataset.train_x if item.label != 2]
@@ -90,7 +90,26 @@ def test_the_nearest_mean_is_found(measure, make_cfg):
 @pytest.mark.parametrize(("name", "key", "value"), [
     ("GDA", "ALPHA", -1.0), ("GDA", "SELECT", "train"), ("LPPlusPlus", "STEPS", 0), ("APE", "SHARE", 0.0),
     ("APE", "GAMMAS", 0), ("ProtoNet", "MEASURE", "cos"), ("CLAP", "VIEWS", 0), ("ProLIP", "LAMBDA", -2.0),
-    ("CLIPAdapter", "RATIO", 1.5)])
+    ("CLIPAdapter", "RATIO", 1.5), ("APET", "SHARE", 1.5), ("APET", "DISSIMILARITY", -0.5), ("APET", "CROPS", 0)])
 def test_what_does_not_fit_is_refused(name, key, value, make_cfg):
     with pytest.raises(UserError, match=str(value)):
         build_trainer(make_cfg(name, section(name) + key, value))
+
+
+def test_the_first_of_the_best_epochs_is_kept_where_one_is_chosen_on_validation_images(make_cfg, tmp_path):
+    trainer = build_trainer(make_cfg("APET", "OPTIM.MAX_EPOCH", 4, "OPTIM.LR", 0.3, "TEST.NO_TEST", True))
+    val, epochs, after = CachedFeatures(trainer, "val"), [], trainer.compare_with_best
+    images, labels = F.normalize(val.view(), dim=-1), val.labels
+
+    def judged():
+        with torch.no_grad():
+            logits = trainer.model.compare(images).logits
+        epochs.append(((logits.argmax(1) == labels).sum().item(), trainer.model.head.residual.detach().clone()))
+        after()
+
+    trainer.compare_with_best = judged
+    trainer.train()
+    best = max(right for right, _ in epochs)
+    expected = next(residual for right, residual in epochs if right == best)
+    assert len(epochs) == 4 and torch.equal(trainer.model.head.residual, expected) and expected.any()
+    assert trainer.chosen.startswith("the epoch, alpha and beta: chosen on the validation images")

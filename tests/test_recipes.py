@@ -33,7 +33,7 @@ CELLS = {"dapt": (11 + 8) * 5 * 3 + 4 * 3, "coop": (11 + 8) * 5 * 3 + 4 * 3, "vp
          **dict.fromkeys(("st_adapter", "temporal_prompt"), (1 + 1 + 5 + 1) * 3),
          **dict.fromkeys(("promptkd", "dpl"), (11 + 8) * 3),
          **dict.fromkeys(("tpt", "ctpt", "zero", "tda", "vdp", "prompt_align"), (11 + 4 + 8) * 3),
-         **dict.fromkeys(("lpplusplus", "gda", "ape", "clap", "zslp", "taskres", "cross_modal", "protonet"),
+         **dict.fromkeys(("lpplusplus", "gda", "ape", "ape_t", "clap", "zslp", "taskres", "cross_modal", "protonet"),
                          (11 + 8) * 5 * 3), **dict.fromkeys(("clip_adapter", "prolip"), (11 + 8) * 5 * 3 + 4 * 3),
          "clip_lora": (11 + 8) * 5 * 3 + 4 * 3, "tip_adapter": (11 + 8) * 5 * 3, "tip_adapter_f": (11 + 8) * 5 * 3}
 

@@ -2,8 +2,8 @@
 
 Source: APE (Zhu et al., ICCV 2023), authors' code 70460de, main.py, configs. What is easily missed: cosines with texts
 keep all channels; beta, alpha and gamma are sought together, in this order, and the first of equals counts; gamma
-begins at 0. Difference: the dataset's template in place of their GPT-3 sentences (TEMPLATES takes others). The trained
-APE-T is not here. See `trainers.parts.channels`.
+begins at 0. Difference: the dataset's template in place of their GPT-3 sentences (TEMPLATES takes others). See
+`trainers.parts.channels`; `APET` is the trained one.
 """
 import torch
 import torch.nn.functional as F

@@ -3,9 +3,9 @@
 Source: A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models (Silva-Rodriguez et al., CVPR 2024),
 authors' code dbdf409, trainers/adapters.py. What is easily missed: prototypes and texts are not normalised, neither at
 first nor in the constraint, only in the cosines; a class's weight in the constraint is CLIP's mean probability of it
-over the 20 random crops of its images, and stays unless RISE asks (their "adaptative"). Nothing is chosen on
-validation images.
-Differences: an epoch has one crop of each image, theirs as many random ones of all crops; "_" in names is a blank.
+over the 20 random crops of its images, and stays unless RISE asks (their "adaptative"); class names keep their
+underscores, which CLIP reads as tokens (UNDERSCORES). Nothing is chosen on validation images.
+Difference: an epoch has one crop of each image, theirs as many random ones of all crops.
 """
 from functools import cached_property
 
@@ -31,6 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.STRENGTH = "zero-shot"            # of CLAP's constraint: zero-shot, corrected, constant or balanced
     c.DISTANCE = "l2"                   # that it penalises: l2 or cosine
     c.RISE = False                      # after every epoch, hold those classes harder that moved
+    c.UNDERSCORES = True                # class names keep them, as published; False writes spaces
     add_feature_options(c, views=20)
 
 
@@ -40,7 +41,8 @@ class ZSLP(FeatureTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        text = mean_text_features(clip, classes, options.TEMPLATES, normalise_each=False, unit_norm=False)
+        text = mean_text_features(clip, classes, options.TEMPLATES, normalise_each=False, unit_norm=False,
+                                  underscores=options.get("UNDERSCORES", False))
         return PromptedModel(clip, head=PrototypeHead(text), saved_as=cls.saved_as)
 
     @classmethod

@@ -6,8 +6,8 @@ code 358f0d7, lora.py and loralib/. What is easily missed:
 - Every dataset has the sentence "a photo of a {}."; the rate follows a cosine per iteration, down to 1e-6.
 - Dropout acts on what enters an update, with masks of their own for q, k and v.
 - Without dropout and in float32, their code loses an update's gradient to what lies below it; here it counts.
-Differences: training ends with the whole epoch that is nearest to the authors' number of iterations, where they stop
-within one; in the text tower, the words that all sentences begin with have one dropout mask in a step.
+Difference: training ends with the whole epoch that is nearest to the authors' number of iterations, where they stop
+within one.
 """
 import re
 

@@ -3,7 +3,8 @@
 Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, on CLIP's image tower. As there:
 - Every step draws a dimension for every part of every block, each as likely as the others.
 - The search compares sub-networks with the shared weights, on validation images; the found one starts from scratch.
-- The limit counts prompts, updates and adapters, without the classifier. See `SubNet` for the parts themselves.
+- The limit counts prompts, updates and adapters, without the classifier, which a record's "learned_parameters" has as
+  well: those of the found network, not of the whole one. See `SubNet` for the parts themselves.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
 from torch import nn
@@ -89,5 +90,7 @@ class NOAH(TwoStages, HeadedTrainer):
         as_recipe(self, self.parts.dims)
 
     def run_record_fields(self) -> dict:
+        found, of_all = self.parts.count(), sum(p.numel() for p in self.parts.parameters())
         return {**super().run_record_fields(), "found": dict(zip(PARTS, self.parts.dims, strict=True)),
-                "found_parameters": self.parts.count(), "limit": self.options.LIMIT}
+                "learned_parameters": self.learned_parameters - of_all + found, "found_parameters": found,
+                "limit": self.options.LIMIT}

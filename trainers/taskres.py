@@ -1,8 +1,9 @@
 """TaskRes: a learned residual of each class's text feature.
 
 Source: TaskRes (Yu et al., CVPR 2023), authors' code 5195359, trainers/taskres.py. What is easily missed: text features
-are averaged over templates, and the residual is added, before anything is normalised; the residual is zero at first.
-Differences: epochs take VIEWS random crops of each image in turn, where theirs draw new ones; "_" in names is a blank.
+are averaged over templates, and the residual is added, before anything is normalised; the residual is zero at first;
+class names keep their underscores, which CLIP reads as tokens (UNDERSCORES).
+Difference: epochs take VIEWS random crops of each image in turn, where theirs draw new ones.
 The authors' base texts in a checkpoint are left aside: they are encoded again.
 """
 from clip import FrozenCLIP
@@ -18,6 +19,7 @@ from trainers.parts.teacher import mean_text_features
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.TASKRES = CfgNode()
     c.ALPHA = 0.5                       # factor on the residual; larger adapts faster
+    c.UNDERSCORES = True                # class names keep them, as published; False writes spaces
     add_feature_options(c, views=20)
 
 
@@ -27,7 +29,8 @@ class TaskRes(FeatureTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        text = mean_text_features(clip, classes, options.TEMPLATES, normalise_each=False, unit_norm=False)
+        text = mean_text_features(clip, classes, options.TEMPLATES, normalise_each=False, unit_norm=False,
+                                  underscores=options.get("UNDERSCORES", False))
         return PromptedModel(clip, head=ResidualHead(text, options.ALPHA), saved_as=cls.saved_as)
 
     @classmethod

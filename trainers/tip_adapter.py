@@ -6,6 +6,7 @@ easily missed: the features of ten random crops are averaged before they are nor
 equals. On ImageNet the authors choose alpha and beta on the test images: SELECT "test", which results.json then says.
 """
 import torch.nn.functional as F
+from torch import Tensor
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
@@ -39,10 +40,11 @@ class TipAdapter(SelectingTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        c = cfg.TRAINER.TIPADAPTER
+        c = cfg.TRAINER[self.section]
         if c.CROPS < 1 or min(c.ALPHA, c.BETA) < 0 or min(c.ALPHA_MAX, c.BETA_MAX) <= 0.1:
-            raise UserError("TRAINER.TIPADAPTER needs CROPS of at least 1, ALPHA and BETA of at least 0, and ALPHA_MAX "
-                            f"and BETA_MAX above 0.1, got {c.CROPS}, {c.ALPHA}, {c.BETA}, {c.ALPHA_MAX}, {c.BETA_MAX}.")
+            raise UserError(f"TRAINER.{self.section} needs CROPS of at least 1, ALPHA and BETA of at least 0, and "
+                            f"ALPHA_MAX and BETA_MAX above 0.1, got {c.CROPS}, {c.ALPHA}, {c.BETA}, {c.ALPHA_MAX}, "
+                            f"{c.BETA_MAX}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
@@ -67,8 +69,12 @@ class TipAdapter(SelectingTrainer):
 
     def fill_cache(self) -> None:
         with as_user_error():
-            self.model.head.fill(F.normalize(self.train_features.mean(self.options.CROPS), dim=-1),
-                                 self.train_features.labels)
+            self.model.head.fill(*self.keys_and_labels())
+
+    def keys_and_labels(self) -> tuple[Tensor, Tensor]:
+        """(K, D), unit norm, and (K,) of the training images."""
+        features = self.train_features
+        return F.normalize(features.mean(self.options.CROPS), dim=-1), features.labels
 
     def run_epoch(self) -> None:
         self.select()

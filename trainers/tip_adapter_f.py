@@ -16,16 +16,20 @@ from trainers.tip_adapter import TipAdapter
 
 @TRAINER_REGISTRY.register()
 class TipAdapterF(TipAdapter):
-    """Attributes: best, accuracy on the test images and keys of the epoch so far, where that is what chooses it."""
+    """Attributes:
+        epoch_chosen_on: SELECT by which an epoch is chosen; with others it is the last.
+        best: right answers and what was learned of the best epoch so far, where one is chosen.
+    """
 
     learns, schedule_per, saved_as = "steps", "iteration", {"head.keys": "adapter.weight"}
-    best: tuple[float, Tensor | None] = -1.0, None
+    epoch_chosen_on: tuple[str, ...] = ("test",)
+    best: tuple[float, list[Tensor] | None] = -1.0, None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         if cfg.TEST.FINAL_MODEL == "best_val":
-            raise UserError("TipAdapterF seeks alpha and beta after its last epoch, so no epoch can be chosen on "
-                            "validation images. Set TEST.FINAL_MODEL last_step.")
+            raise UserError(f"{type(self).__name__} seeks alpha and beta after its last epoch, so TEST.FINAL_MODEL "
+                            "cannot choose one on validation images. Set it to last_step.")
 
     def register_prompts(self, learner: nn.Module) -> None:
         self.model.head.make_room(len(self.dm.dataset.train_x))
@@ -41,7 +45,7 @@ class TipAdapterF(TipAdapter):
         super(TipAdapter, self).run_epoch()
 
     def after_epoch(self) -> None:
-        if self.options.SELECT == "test":
+        if self.options.SELECT in self.epoch_chosen_on:
             self.compare_with_best()
         if self.epoch + 1 == self.max_epoch:
             self.select()
@@ -49,15 +53,16 @@ class TipAdapterF(TipAdapter):
 
     @torch.no_grad()
     def compare_with_best(self) -> None:
-        head, right = self.model.head, self.right_answers(*self.selection_images())
+        learned, right = self.model.head.learned(), self.right_answers(*self.selection_images())
         if right > self.best[0]:
-            self.best = right, head.keys.clone()
+            self.best = right, [parameter.clone() for parameter in learned]
         if self.epoch + 1 == self.max_epoch:
-            head.keys.copy_(self.best[1])
+            for parameter, value in zip(learned, self.best[1], strict=True):
+                parameter.copy_(value)
 
     def select(self) -> None:
         super().select()
-        if self.options.SELECT == "test":
+        if self.options.SELECT in self.epoch_chosen_on:
             self.chosen = self.chosen.replace("alpha", "the epoch, alpha", 1)
         elif self.chosen:
             self.chosen = f"the last epoch; {self.chosen}"
@@ -67,5 +72,5 @@ class TipAdapterF(TipAdapter):
 
     def load_training_state(self, state: dict) -> None:
         super().load_training_state(state)
-        right, keys = state.get("best", self.best)
-        self.best = right, keys if keys is None else keys.to(self.device)
+        right, learned = state.get("best", self.best)
+        self.best = right, learned and [value.to(self.device) for value in learned]

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 from clip import InputError, encode_texts
 from clip.templates import fill
-from trainers.parts.channels import ChannelCacheHead, refined_channels
+from dassl.config import CfgNode
+from trainers.clap import ZSLP
+from trainers.parts.channels import ChannelCacheHead, ResidualCacheHead, refined_channels
+from trainers.parts.classes import Classes
 from trainers.parts.constraint import Constraint
 from trainers.parts.discriminant import discriminant
 from trainers.parts.feature_heads import AdapterHead, BlendHead, ProjectionHead, PrototypeHead
@@ -13,6 +16,7 @@ from trainers.parts.heads import ResidualHead
 from trainers.parts.lp_plus_plus import descend, start_of
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.prototypes import mean_of_each
+from trainers.taskres import TaskRes
 
 
 def assert_near(ours, theirs, tolerance=1e-5):
@@ -61,6 +65,20 @@ def test_a_residual_follows_the_authors(tiny_clip, golden):
     adam = torch.optim.Adam(model.prompt_learner.parameters(), optim["lr"], optim["betas"], optim["eps"],
                             optim["weight_decay"])
     follow(model, theirs, {"head.residual": "prompt_learner.text_feature_residuals"}, adam)
+
+
+@pytest.mark.parametrize(("method", "case"), [(TaskRes, "taskres_randinit"), (ZSLP, "clap_l2")])
+def test_base_texts_are_the_authors_with_the_names_underscores(method, case, tiny_clip, golden):
+    theirs = golden(case)
+    template = theirs.json("templates")[0] if "templates" in theirs.data else theirs.data["template"].item()
+    assert any("_" in name for name in theirs.classnames)
+    found = []
+    for underscores in (True, False):
+        options = CfgNode({"TEMPLATES": (), "ALPHA": 0.5, "UNDERSCORES": underscores})
+        head = method.build(tiny_clip, Classes(theirs.classnames, template), options).head
+        found.append(head.base if method is TaskRes else head.start)
+    assert_near(found[0], theirs.tensor("base_text_features"))
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 def test_constrained_prototypes_follow_the_authors(tiny_clip, golden):
@@ -235,3 +253,37 @@ def test_a_cache_of_refined_channels_is_the_papers_formula(tiny_clip):
     for classes, count in ((1, 12), (4, 33)):
         with pytest.raises(InputError, match=f"got {count} of {classes}"):
             refined_channels(text[:classes], keys, labels.clamp(max=classes - 1), count, 0.5)
+
+
+def test_a_cache_that_moves_with_its_texts_is_the_papers_formula(tiny_clip):
+    """Literally, one class after the other: logits, and five steps of what it learns."""
+    torch.manual_seed(0)
+    text, keys, images = (F.normalize(torch.randn(n, 32), dim=1) for n in (4, 8, 6))
+    labels, targets = torch.arange(8) // 2, torch.tensor([0, 1, 2, 3, 0, 1])
+    head = ResidualCacheHead(tiny_clip, 4, 20, alpha=2.0, beta=3.0)
+    head.fill_moving(keys, labels, text, 0.2)
+    channels = literal_channels(text, keys, labels, 20, 0.2)
+    assert torch.equal(head.channels, channels)
+    assert {id(p) for p in head.learned()} == {id(head.residual), id(head.weights)}
+    residual, weights = torch.zeros(4, 20, requires_grad=True), torch.ones(8, 1, requires_grad=True)
+
+    def literal():
+        moved_text, moved_keys = text.clone(), keys.clone()
+        moved_text[:, channels] = moved_text[:, channels] + residual
+        moved_keys[:, channels] = moved_keys[:, channels] + residual.repeat_interleave(2, dim=0)
+        votes = torch.exp(-(3 - 3 * (images @ moved_keys.T))) @ (F.one_hot(labels, 4) * weights)
+        return 100 * images @ moved_text.T + 2 * votes
+
+    theirs, ours = (torch.optim.AdamW(learned, 0.01, eps=1e-3, weight_decay=0.1)
+                    for learned in ([residual, weights], head.learned()))
+    for _ in range(5):
+        expected, logits = literal(), head(images, text, tiny_clip)
+        torch.testing.assert_close(logits, expected)
+        for found, optimiser in ((expected, theirs), (logits, ours)):
+            optimiser.zero_grad()
+            F.cross_entropy(found, targets).backward()
+        torch.testing.assert_close(head.residual.grad, residual.grad)
+        torch.testing.assert_close(head.weights.grad, weights.grad[:, 0])
+        theirs.step()
+        ours.step()
+    assert residual.abs().max() > 0.01 and not torch.equal(weights, torch.ones(8, 1))

@@ -137,6 +137,30 @@ def test_dropout_gives_each_product_a_mask_and_stops_in_evaluation(tiny_clip):
     assert torch.equal(tuner.eval().project(0, "qkv", x, torch.zeros(1, 5, 192)), torch.ones(1, 5, 192))
 
 
+def test_dropout_gives_each_sentence_masks_of_its_own_also_where_all_begin_alike(tiny_clip, monkeypatch):
+    """Together, sentences are what each gives alone under its own masks: (sentences, tokens, width) for every call."""
+    torch.manual_seed(0)
+    texts = [f"a photo of a {name}." for name in ("cat", "small dog", "cat")]
+    tuner, sentences = LowRank(64, 3, dropout=0.5), Sentences(tiny_clip, texts)
+    with torch.no_grad():
+        tuner.B.normal_(std=0.3)
+    masks = [(torch.rand(3, 77, 64) < 0.5).float() / 0.5 for _ in tuner.places]
+    calls = []
+
+    def features(tokens, rows):
+        calls[:] = masks
+        monkeypatch.setattr(low_rank.F, "dropout", lambda x, p, training: x * calls.pop(0)[rows, :x.shape[1]])
+        with torch.no_grad():
+            return tiny_clip.encode_text(tokens, tuner)
+
+    together = features(sentences(), slice(None))
+    alone = [features(Sentences(tiny_clip, [text])().whole(), slice(i, i + 1)) for i, text in enumerate(texts)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert not torch.allclose(together[0], together[2], atol=1e-3)
+    monkeypatch.undo()
+    assert len(sentences().prefix) == 5 and not tuner.eval().whole_sequence and not LowRank(64, 3).whole_sequence
+
+
 @pytest.mark.parametrize("position", DEPTHS)
 def test_positions_name_the_authors_blocks_of_twelve(position):
     assert blocks_at(position, 12) == DEPTHS[position]

@@ -21,7 +21,7 @@ from tools.runs.recipe import load_recipe
 from trainers import searching
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
-from trainers.parts.subnet import parameters_of
+from trainers.parts.subnet import PARTS, parameters_of
 from trainers.subnet import SubNet
 
 KINDS = ("visual_prompt_dim", "lora_dim", "adapter_dim")
@@ -171,8 +171,11 @@ def test_a_search_resumes_with_what_it_compared_and_its_result_is_a_recipe(make_
     for file in ("search.json", "found.yaml"):
         assert (tmp_path / "whole" / file).read_text() == (tmp_path / "cut" / file).read_text()
     record = json.loads((tmp_path / "cut" / "results.json").read_text())
-    found = [record["found"][part] for part in ("prompt", "lora", "adapter")]
+    found = [record["found"][part] for part in PARTS]
     assert record["found_parameters"] == parameters_of(found, 64) <= record["limit"] == 900
+    dims = [item for part, row in zip(PARTS, found) for item in (f"TRAINER.SUBNET.{part.upper()}", str(tuple(row)))]
+    alone = build_trainer(make_cfg("SubNet", *dims, output=tmp_path / "alone"))
+    assert record["learned_parameters"] == alone.learned_parameters < whole.learned_parameters
     search = json.loads((tmp_path / "cut" / "search.json").read_text())
     best = max(search["population"], key=lambda one: (one["accuracy"], -one["loss"]))
     assert searching.rows(best["genes"]) == found and all(one["parameters"] <= 900 for one in search["compared"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clip import FrozenCLIP
-from trainers.parts.heads import CacheHead, CosineHead
+from trainers.parts.heads import CacheHead
 
 STEPS = 200, 20                     # of beta and of alpha
 _MOST = 2 ** 23                     # logits at once
@@ -46,7 +46,7 @@ def search(head: CacheHead, image_features: Tensor, labels: Tensor, text_feature
     right = torch.zeros(STEPS, dtype=torch.int64, device=labels.device)
     rows = max(1, _MOST // (len(alphas) * max(head.values.shape)))
     for features, label in zip(image_features.split(rows), labels.split(rows), strict=True):
-        cosines = CosineHead.forward(head, features, text_features, clip)                     # (n, C)
+        cosines = head.cosines(features, text_features, clip)                                 # (n, C)
         for i, beta in enumerate(betas):
             logits = cosines + weights * head.votes(features, beta)                           # (20, n, C)
             right[i] += logits.argmax(dim=-1).eq(label).sum(dim=1)

@@ -198,6 +198,14 @@ class CacheHead(CosineHead):
             self.keys = nn.Parameter(self.keys.new_zeros(size, self.keys.shape[1]), self.keys.requires_grad)
             self.values = self.values.new_zeros(size, self.values.shape[1])
 
+    def learned(self) -> list[nn.Parameter]:
+        """What is optimised."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def cosines(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
+        """(B, D) and (C, D) -> (B, C), without the votes."""
+        return super().forward(image_features, text_features, clip)
+
     def votes(self, image_features: Tensor, beta: float | Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
         affinity = image_features @ self.keys.t()                                 # (B, K)
@@ -205,7 +213,8 @@ class CacheHead(CosineHead):
 
     def forward(self, image_features: Tensor, text_features: Tensor, clip: FrozenCLIP) -> Tensor:
         """(B, D) and (C, D) -> (B, C)."""
-        return super().forward(image_features, text_features, clip) + self.alpha * self.votes(image_features, self.beta)
+        cosines = self.cosines(image_features, text_features, clip)
+        return cosines + self.alpha * self.votes(image_features, self.beta)
 
 
 def _make_room_for_keys(head: CacheHead, state: dict, prefix: str, *_) -> None:

@@ -37,8 +37,8 @@ def blocks_at(position: str, depth: int) -> list[int]:
 class LowRank(nn.Module):
     """A tuner of either tower: adds alpha / sqrt(r) * B A x to products of x in the attention; zero at first.
 
-    Dropout draws from torch's global stream, a mask for each product; of a prefix that text sequences share, one mask
-    serves all of them.
+    Dropout draws from torch's global stream, a mask for each product and token; text sequences share none, so in
+    training with dropout each passes the tower whole.
 
     Args:
         width, depth: of the tower.
@@ -67,6 +67,11 @@ class LowRank(nn.Module):
         self.scale, self.dropout = alpha / math.sqrt(rank), dropout
         self.A = nn.Parameter(torch.empty(len(self.places), rank, width).uniform_(-1, 1) / math.sqrt(width))
         self.B = nn.Parameter(torch.zeros(len(self.places), width, rank))
+
+    @property
+    def whole_sequence(self) -> bool:
+        """See `clip.tuning.Tuner`."""
+        return self.training and self.dropout > 0
 
     def project(self, block: int, site: str, x: Tensor, y: Tensor) -> Tensor:
         """See `clip.tuning.Tuner`."""

@@ -19,18 +19,20 @@ from trainers.parts.classes import Classes
 
 @torch.no_grad()
 def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str] = (), *,
-                       normalise_each: bool = True, unit_norm: bool = True) -> Tensor:
+                       normalise_each: bool = True, unit_norm: bool = True, underscores: bool = False) -> Tensor:
     """(C, D): the mean over templates of each class's features.
 
     Args:
         templates: sentences with one {} for the name; the dataset's own one where there are none.
         normalise_each: whether features are normalised before the mean, as CLIP does; PromptSRC does not.
         unit_norm: whether the mean is normalised; TaskRes and CLAP take it as it is.
+        underscores: whether names keep theirs, which become spaces otherwise.
     """
     sums, templates = 0, templates or ("",)
     for i, template in enumerate(tqdm(templates, "Templates through the text tower", delay=2, leave=False,
                                       file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True)):
-        tokens = embed_texts(clip, classes.sentences(template), share=True, words=() if i else classes.names)
+        tokens = embed_texts(clip, classes.sentences(template, underscores), share=True,
+                             words=() if i else classes.names)
         sums = sums + clip.encode_text(tokens, unit_norm=normalise_each)
     return F.normalize(sums, dim=-1) if unit_norm else sums / len(templates)
 
