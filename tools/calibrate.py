@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 FILE = "calibration.json"
@@ -44,7 +45,6 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
         UserError: no run, no validation images, or test images in their place.
     """
     from dassl.metrics.calibration import best_temperature
-    from dassl.utils import UserError
     from dassl.utils.tools import write_json
     from tools.plotting.tested import rebuild, split_of
     from tools.runs.run import Run

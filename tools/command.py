@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dassl.errors import UserError
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
@@ -122,8 +123,6 @@ def number(least: int, kind: type = int) -> Callable[[str], int | float]:
 
 def _message(error: Exception) -> str:
     """The message for what a user can fix; "" for anything else, which deserves its traceback."""
-    from dassl.utils import UserError
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _REFUSED:

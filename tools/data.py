@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, train  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.runs.by_hand import dataset_names  # noqa: E402
@@ -44,8 +45,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def act(args: argparse.Namespace) -> int:
     """What the words ask for. Returns 0, or 2 where a dataset is not complete or not right."""
-    from dassl.utils import UserError
-
     root = Path(args.root).expanduser().absolute()
     if args.action in ("get", "check") and not args.names:
         raise UserError(f"`{args.action}` takes names of datasets; `python tools/data.py list` shows them.")

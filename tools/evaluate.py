@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 PATCHES = (0.02, 0.05, 0.1)
@@ -77,7 +78,6 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
 
 def asked(args: argparse.Namespace) -> tuple[dict, list, list[str]]:
     """Attacks by their words, kinds of occlusion with their shares, and corruptions, checked before anything runs."""
-    from dassl.utils import UserError
     from tools.evaluating import corrupting
     from trainers._checks import refusal_as_user_error
     from trainers.parts.attack_names import Attack

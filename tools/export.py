@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, status  # noqa: E402
 
 
@@ -31,7 +32,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> int:
-    from dassl.utils import UserError
     from tools.labs.onnx.export import OPSET, export, need_packages
     from tools.predict import classifier_of
 

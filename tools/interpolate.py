@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, status  # noqa: E402
 
 SHARES = tuple(i / 10 for i in range(11))
@@ -49,7 +50,6 @@ def curve(run, targets: Sequence[str] = (), shares: Sequence[float] = SHARES, sp
         UserError: a share outside 0 to 1, no fine-tuned towers, an unknown dataset or one of other classes.
     """
     from dassl.engine import build_trainer
-    from dassl.utils import UserError
     from tools.plotting.tested import rebuild
     from trainers._build import build_to_train
     from trainers.parts.averaging import interpolate
@@ -89,7 +89,6 @@ def curve(run, targets: Sequence[str] = (), shares: Sequence[float] = SHARES, sp
 
 def towers_of(trainer):
     """What the trainer learned. Raises UserError unless it is weights of the towers, with a value before training."""
-    from dassl.utils import UserError
     from trainers._base import PromptTrainer
     from trainers.parts.heads import ZeroShotHead
 
@@ -117,17 +116,14 @@ def stem_of(registered: str) -> str:
 
 def target_cfg(run, name: str):
     """The run's config on another dataset. Raises UserError for an unknown one."""
-    from dassl.utils import UserError, nearest
+    from dassl.utils import nearest
     from tools.runs.by_hand import dataset_names
-    from tools.runs.cell import RecipeError, corrupted, plain
+    from tools.runs.cell import corrupted, plain
 
     known = dataset_names()
     if plain(name) not in known:
         raise UserError(f"--targets names {name!r}, which is none of configs/datasets.{nearest(plain(name), known)}")
-    try:
-        corrupted([name] if ":" in name else [])
-    except RecipeError as error:
-        raise UserError(str(error)) from error
+    corrupted([name] if ":" in name else [])
     cfg = run.cfg.clone()
     cfg.defrost()
     cfg.DATASET.NAME = known[plain(name)]
@@ -138,8 +134,6 @@ def target_cfg(run, name: str):
 
 def counted(trainer, dataset: str, split: str) -> tuple[int, int]:
     """Right answers on a split, and all of them."""
-    from dassl.utils import UserError
-
     if (loader := trainer.val_loader if split == "val" else trainer.test_loader) is None:
         raise UserError(f"{dataset} has no {split} split to test on.")
     trainer.set_model_mode("eval")

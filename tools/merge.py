@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 
@@ -34,7 +35,6 @@ def main(args: argparse.Namespace) -> None:
     from safetensors.torch import save
 
     from dassl.files.whole import write_whole
-    from dassl.utils import UserError
     from tools import train
     from tools.prediction.rebuild import from_run
     from trainers._checks import as_user_error

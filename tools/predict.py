@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 
@@ -79,7 +80,6 @@ def classifier_of(args: argparse.Namespace, float32: bool = False, classes: Sequ
         float32: compute in it, whatever the run did. classes: instead of --classes.
     """
     _register(args.plugin)
-    from dassl.utils import UserError
     from tools.prediction.rebuild import from_run, zero_shot
 
     classes = classes or _names(args.classes)
@@ -98,7 +98,6 @@ def main(args: argparse.Namespace) -> int:
         from tools.labs.serve.server import serve
 
         return serve(lambda names: classifier_of(args, classes=names), args)
-    from dassl.utils import UserError
     from tools.prediction import images, show
 
     paths, nothing = images.find(args.images)

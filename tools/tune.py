@@ -18,7 +18,6 @@ if str(ROOT) not in sys.path:
 
 from tools import command, table  # noqa: E402
 from tools.command import number  # noqa: E402
-from tools.running import console  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
 from tools.runs.by_hand import dataset_names  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
@@ -61,14 +60,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0; 2 for what the user can mend; 1 where trials failed; 130 when interrupted."""
-    from dassl.utils import UserError
+    words = sys.argv[1:] if argv is None else argv
 
-    try:
-        flags, options = split_options(sys.argv[1:] if argv is None else argv, pairs_allowed=True)
+    def work() -> int:
+        flags, options = split_options(words, pairs_allowed=True)
         return search(parser().parse_args(flags), options)
-    except (RecipeError, UserError) as error:
-        print(error, file=sys.stderr)
-        return 2
+
+    return command.ended(work, "Interrupted; the same command resumes the study.")
 
 
 def search(args: argparse.Namespace, options: dict[str, str]) -> int:
@@ -139,5 +137,4 @@ def cell_of(args: argparse.Namespace, recipe, options: dict[str, str]):
 
 
 if __name__ == "__main__":
-    with console.escaping():
-        sys.exit(main())
+    sys.exit(main())

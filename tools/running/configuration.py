@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools import command
 from tools.checkout import default_folder, register
 from tools.runs import inputs
@@ -30,7 +31,6 @@ def setup_cfg(args: argparse.Namespace):
     from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
-    from dassl.utils import UserError
 
     cfg = get_cfg_default()
     usual = {key: cfg.INPUT[key] for key in TOWER_KEYS}
@@ -73,7 +73,6 @@ def declare(cfg, pairs: list[list[str]]) -> None:
         UserError: a key exists, or lies below one that is not a section.
     """
     from dassl.config import CfgNode
-    from dassl.utils import UserError
 
     for key, text in pairs:
         *sections, name = key.split(".")
@@ -142,7 +141,6 @@ def in_own_folder(cfg, args: argparse.Namespace):
     Raises:
         UserError: the folder holds the result of a run that was given other images or flags.
     """
-    from dassl.utils import UserError
     from tools.running.tested import meant
 
     cell = meant(cfg, args)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dassl.errors import UserError
 from tools import train
 from tools.checkout import default_folder, register, warn_of_hidden_packages
 from tools.runs import inputs, published, recipe
@@ -57,19 +58,15 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
     Raises:
         dassl.utils.UserError: an unknown method, dataset, config or option; a folder with a run of other settings.
     """
-    from dassl.utils import UserError
     from tools.sweeping.cells import Planned
 
     warn_of_hidden_packages()
     register(list(plugins))
     own = _own(dataset, template, classnames)
-    try:
-        output = str(output or default_folder("output"))
-        cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
-                     {key: str(value) for key, value in (options or {}).items()}, own, plugins)
-        planned = Planned(cell, str(data or default_folder("data")), output)
-    except recipe.RecipeError as error:
-        raise UserError(str(error)) from error
+    output = str(output or default_folder("output"))
+    cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
+                 {key: str(value) for key, value in (options or {}).items()}, own, plugins)
+    planned = Planned(cell, str(data or default_folder("data")), output)
     if planned.state == "other" and not force:
         raise UserError("\n  ".join([f"{planned.folder} holds a run with other settings:", *planned.changes]) +
                         "\nPass force=True to replace it, or another output.")
@@ -102,12 +99,8 @@ def dataset(name: str, *, shots: int = -1, seed: int = 1, template: str = "", cl
     warn_of_hidden_packages()
     register(list(plugins))
     from dassl.data.datasets import build_dataset
-    from dassl.utils import UserError
 
-    try:
-        flags = _own(name, template, classnames) or ("--dataset-config-file", str(_yaml_of(name)))
-    except recipe.RecipeError as error:
-        raise UserError(str(error)) from error
+    flags = _own(name, template, classnames) or ("--dataset-config-file", str(_yaml_of(name)))
     words = ["--root", str(data or default_folder("data")), "--seed", str(seed), "--trainer", ZEROSHOT, *flags,
              *(word for plugin in plugins for word in ("--plugin", plugin)), "DATASET.NUM_SHOTS", str(shots)]
     return build_dataset(train.setup_cfg(train.parser().parse_args(words)))

@@ -9,6 +9,7 @@ import os
 import traceback
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools.running import endings, restart
 from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg, with_values
 from tools.runs import inputs
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     from dassl.compat import cpu_shim
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError, collect_env_info, distributed, setup_logger
+    from dassl.utils import collect_env_info, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
     from tools.running import tested

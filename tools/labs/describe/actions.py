@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from dassl.errors import UserError
 from tools.labs.describe import description_check, questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_job import Job, ask_all
@@ -50,8 +51,6 @@ def show(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> int:
-    from dassl.utils import UserError
-
     classnames, stem = _classes(args)
     _check_options(args)
     topic, causes = questions.TOPICS.get(stem, (questions.DEFAULT_TOPIC, questions.DEFAULT_CAUSES))
@@ -80,7 +79,6 @@ def make(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    from dassl.utils import UserError
     from trainers.parts.description_files import KINDS
 
     if wrong := [kind for kind in args.kind if not KINDS.fullmatch(kind)]:
@@ -111,8 +109,6 @@ def _say_cost(jobs: list[Job], todo: list[tuple[Job, str]], args: argparse.Names
 
 
 def _confirm() -> None:
-    from dassl.utils import UserError
-
     if not sys.stdin.isatty():
         raise UserError("Nothing was asked: this costs what stands above, and there is no terminal on which to confirm "
                         "it. Add --yes, or --dry-run to see more.")
@@ -122,7 +118,6 @@ def _confirm() -> None:
 
 def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
     """The class names and the stem of the files about them."""
-    from dassl.utils import UserError
     from tools.class_names import read_class_names
 
     if args.dataset:
@@ -136,7 +131,6 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
-    from dassl.utils import UserError
     from datasets.benchmarks import DatasetNotFound
     from tools.data import build, registered
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.errors import UserError
 from tools.labs.describe import questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_check import usable
@@ -68,8 +69,6 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
     Raises:
         UserError: the server refused or failed, or answers about some classes were of no use; all others were kept.
     """
-    from dassl.utils import UserError
-
     failed: dict[str, str] = {}
     for job, name in tqdm(todo, desc="describing", unit="class", file=sys.stderr,
                           mininterval=0.1 if sys.stderr.isatty() else 30):

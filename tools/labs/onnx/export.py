@@ -7,6 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools import status
 
 OPSET = 18
@@ -25,8 +26,6 @@ def export(classifier, file: Path) -> float:
     Raises:
         UserError: it cannot be exported, packages are missing, or the file would say something else.
     """
-    from dassl.utils import UserError
-
     need_packages()
     import onnx
     import torch
@@ -71,7 +70,6 @@ def as_graph(classifier):
         UserError: a method whose answer is not a fixed function of image features.
     """
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError
     from tools.labs.onnx.graph import FixedGraph
 
     name, model = classifier.facts["trainer"], classifier.model
@@ -120,8 +118,6 @@ def run_file(file: Path, images: list) -> list:
 
 def need_packages() -> None:
     from importlib.util import find_spec
-
-    from dassl.utils import UserError
 
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"Writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
