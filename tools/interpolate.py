@@ -30,11 +30,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--shares", nargs="+", type=float, default=SHARES, metavar="SHARE",
                    help="of the fine-tuned weights, 0 to 1 (default: 0, 0.1 ... 1)")
     p.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="of the figure (default: png)")
     p.add_argument("--style", choices=("light", "dark"), default="light", help="of the figure (default: light)")
-    p.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    command.add_run_flags(p)
     return p
 
 
@@ -116,6 +114,7 @@ def stem_of(registered: str) -> str:
 
 def target_cfg(run, name: str):
     """The run's config on another dataset. Raises UserError for an unknown one."""
+    from dassl.config import with_values
     from dassl.utils import nearest
     from tools.runs.by_hand import dataset_names
     from tools.runs.cell import corrupted, plain
@@ -124,12 +123,8 @@ def target_cfg(run, name: str):
     if plain(name) not in known:
         raise UserError(f"--targets names {name!r}, which is none of configs/datasets.{nearest(plain(name), known)}")
     corrupted([name] if ":" in name else [])
-    cfg = run.cfg.clone()
-    cfg.defrost()
-    cfg.DATASET.NAME = known[plain(name)]
-    cfg.DATASET.CORRUPTIONS = (name.partition(":")[2],) if ":" in name else ()
-    cfg.freeze()
-    return cfg
+    return with_values(run.cfg, {"DATASET.NAME": known[plain(name)],
+                                 "DATASET.CORRUPTIONS": (name.partition(":")[2],) if ":" in name else ()})
 
 
 def counted(trainer, dataset: str, split: str) -> tuple[int, int]:

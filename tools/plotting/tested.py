@@ -1,6 +1,7 @@
 """The model of a run, built again and holding what the run learned."""
 from __future__ import annotations
 
+from dassl.config import with_values
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import UserError
 from tools.runs.run import Run
@@ -40,8 +41,4 @@ def _in_float32(cfg):
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
     if not section or "PREC" not in cfg.TRAINER[section]:
         return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.TRAINER[section].PREC = "fp32"
-    cfg.freeze()
-    return cfg
+    return with_values(cfg, {f"TRAINER.{section}.PREC": "fp32"})

@@ -141,6 +141,7 @@ def in_own_folder(cfg, args: argparse.Namespace):
     Raises:
         UserError: the folder holds the result of a run that was given other images or flags.
     """
+    from dassl.config import with_values
     from tools.running.tested import meant
 
     cell = meant(cfg, args)
@@ -149,25 +150,17 @@ def in_own_folder(cfg, args: argparse.Namespace):
     if RunFolder(folder).record and changes and not args.anew:
         raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
                         "--output-dir, or replace that result with --anew.")
-    return with_values(cfg, OUTPUT_DIR=str(folder))
-
-
-def with_values(cfg, **values):
-    """A frozen config of the same values but these."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.update(values)
-    cfg.freeze()
-    return cfg
+    return with_values(cfg, {"OUTPUT_DIR": str(folder)})
 
 
 @contextlib.contextmanager
 def in_folder_of_this_process(cfg) -> Iterator:
     """The config; in all processes but the first with a temporary output folder, because only one writes."""
+    from dassl.config import with_values
     from dassl.utils import distributed
 
     if distributed.rank() == 0:
         yield cfg
         return
     with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
-        yield with_values(cfg, OUTPUT_DIR=folder)
+        yield with_values(cfg, {"OUTPUT_DIR": folder})

@@ -115,8 +115,7 @@ def _own(dataset: str, template: str, classnames: str) -> tuple[str, ...]:
     """The flags of a folder or list of one's own images; () for the name of a dataset."""
     if dataset in dataset_names() or not (os.sep in dataset or "." in dataset or Path(dataset).is_dir()):
         return ()
-    flags = {"--dataset-dir": dataset, "--template": template, "--classnames": classnames}
-    return tuple(word for pair in flags.items() if pair[1] for word in pair)
+    return inputs.own_flags(dataset, template, classnames)
 
 
 def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config: str, options: dict[str, str],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dassl.errors import UserError
 from tools.running import endings, restart
-from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg, with_values
+from tools.running.configuration import in_folder_of_this_process, in_own_folder, setup_cfg
 from tools.runs import inputs
 from tools.runs.cell import OWN, Cell
 from tools.runs.folder import RunFolder
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     import torch
 
     from dassl.compat import cpu_shim
+    from dassl.config import with_values
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import collect_env_info, distributed, setup_logger
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                     cfg = tested.with_learned_classes(cfg, args.model_dir)
                 meant = tested.meant(cfg, args)
                 run = restart.Beginning(folder, args, meant, cfg.dump(), cfg.RESUME)
-                cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
+                cfg = with_values(cfg, {"RESUME": distributed.from_first(run.resume)})
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, meant.dataset,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
                 if cpu_shim.is_on():
