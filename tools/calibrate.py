@@ -16,25 +16,12 @@ from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 FILE = "calibration.json"
-EXAMPLES = """
-examples:
-  python tools/calibrate.py output/digits/CoOp/tiny_16shots/seed1
-  python tools/calibrate.py RUN1 RUN2 RUN3
-  python tools/plot.py reliability RUN                     the figure of confidences and accuracies, before
-
-The validation images are the run's own: of few-shot runs at most 4 per class, as in training. Few images fit a
-temperature roughly. Source: Guo et al., ICML 2017, section 4.2.
-"""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/calibrate.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("calibrate", __doc__.splitlines()[0])
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    command.add_run_flags(p)
     return p
 
 

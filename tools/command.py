@@ -20,6 +20,7 @@ from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
 called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
+FOR_CLASSES = "for runs that did not write down their classes"
 INTERRUPTED = "Interrupted; nothing half-written is left."
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -49,6 +50,16 @@ def parser(name: str, description: str, **options) -> argparse.ArgumentParser:
     """The parser of a command; the text below its flags is tools/help/<name>.txt."""
     return Parser(prog=called.format(name), description=description, epilog=epilog(name),
                   **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
+
+
+def add_run_flags(p: argparse.ArgumentParser, root_is_for: str = "if it is no longer where the run found it",
+                  epoch: bool = True) -> None:
+    """--epoch, --root and --plugin, of what builds again what a run has learned."""
+    if epoch:
+        p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
+    p.add_argument("--root", default="", help=f"folder of the datasets, {root_is_for}")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="defines the run's trainer, where it is none of this checkout; repeatable")
 
 
 def epilog(name: str) -> str:

@@ -34,10 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=command.number(1), metavar="N", help="of the split, taken evenly (default: all)")
     p.add_argument("--seed", type=command.number(0), default=0, help="of all that is drawn (default: 0)")
     p.add_argument("--no-figure", action="store_true", help="do not draw plots/robustness.png in the run folder")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    command.add_run_flags(p)
     return p
 
 

@@ -24,9 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", default="", metavar="NAMES", help='"a, b, c", or a file of names (default: the run\'s)')
     p.add_argument("--template", default="", help='sentence for class names; zero-shot only')
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny; with --run: where the run's weights are now")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     return p
 

@@ -20,10 +20,8 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser("merge", __doc__)
     p.add_argument("run", metavar="RUN", help="run folder, as tools/train.py leaves it")
     p.add_argument("out", type=Path, metavar="OUT", help="x.safetensors; any other name becomes a PyTorch file")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--backbone", default="", help="where the run's weights are now")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--force", action="store_true", help="replace OUT if it exists")
     return p
 

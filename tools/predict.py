@@ -30,16 +30,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
                    "weights are now")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--topk", type=int, default=5, metavar="K", help="classes to name for each image (default: 5)")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list instead of the table")
     form.add_argument("--csv", action="store_true", help="CSV instead of the table")
     p.add_argument("--batch-size", type=int, metavar="B", help="images at once (default: as in the run's test)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="defines the run's trainer, where it is none of this checkout; repeatable")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     p.add_argument("--serve", action="store_true", help="show a page on this machine instead")
     p.add_argument("--port", type=int, default=8000, help="of the page; 0 takes a free one (default: 8000)")

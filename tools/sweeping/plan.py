@@ -98,9 +98,8 @@ def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> li
     if bool(args.datasets) == bool(args.dataset_dir):
         raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
     if args.dataset_dir:
-        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
         name = inputs.own_name(args.output or default_folder("output"), args.dataset_dir)
-        return [(name, tuple(word for pair in flags.items() if pair[1] for word in pair))]
+        return [(name, inputs.own_flags(args.dataset_dir, args.template, args.classnames))]
     if "all" in args.datasets and not recipe.main_datasets(shots):
         raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
                           ", so --datasets all is none. Name them.")
