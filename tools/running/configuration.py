@@ -38,7 +38,7 @@ def setup_cfg(args: argparse.Namespace):
     extend_all(cfg, modules)
     if args.extend_cfg:
         from dassl.compat.extend import extend
-        from tools.running.foreign import load_extend_cfg
+        from dassl.compat.extend_cfg import load_extend_cfg
 
         theirs = load_extend_cfg(args.extend_cfg, vars(args))
         _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
