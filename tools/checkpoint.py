@@ -89,10 +89,7 @@ def convert(args: argparse.Namespace) -> None:
     print(f"Wrote {' and '.join(written)} ({len(state['state_dict'])} weights, epoch {state.get('epoch')}).")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: (show if args.action == "show" else convert)(args))
+cli = command.entry(parser, lambda args: (show if args.action == "show" else convert)(args))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,20 @@ def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespa
         logging.getLogger().removeHandler(warnings)
 
 
+def entry(parser: Callable[[], argparse.ArgumentParser], work: Callable[[argparse.Namespace], int | None],
+          interrupted: str = INTERRUPTED, of_others: bool = False) -> Callable[[list[str] | None], int]:
+    """The command line of a tool: words, by default the process's own, to an exit code, as `ended` says.
+
+    Args:
+        of_others: `work` may run code of others, see `run`.
+    """
+    def main(argv: list[str] | None = None) -> int:
+        args = parser().parse_args(argv)
+        return run(work, args, interrupted) if of_others else ended(lambda: work(args), interrupted)
+
+    return main
+
+
 def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int:
     """`work()` as a command.
 

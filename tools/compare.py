@@ -29,12 +29,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; exit codes as the module says."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: compare(args), "Interrupted.")
-
-
 def compare(args: argparse.Namespace) -> int:
     if len(args.runs) < 2:
         raise UserError(f"Two or more are compared; only {args.runs[0]} was named.")
@@ -43,6 +37,8 @@ def compare(args: argparse.Namespace) -> int:
           report.text(comparison, args.classes))
     return 0 if comparison.same and comparison.equal_results else 1
 
+
+main = command.entry(parser, compare, "Interrupted.")
 
 if __name__ == "__main__":
     command.script(main)

@@ -45,6 +45,7 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
         UserError: no run, an attack or a share that is none, or a trainer whose images get no gradient.
     """
     from tools.evaluating import corrupting, measure, record
+    from tools.plotting.style import THEMES, write
     from tools.plotting.tested import rebuild, split_of
     from tools.runs.run import Run
     from trainers.under_attack import Attackable
@@ -69,7 +70,7 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
     whole = record.merged(folder, found)
     record.save(folder, whole)
     if not args.no_figure and record.curves(whole):
-        figure(run, whole)
+        write(lambda theme: record.draw(run, whole, theme), run.folder / "plots" / "robustness.png", THEMES["light"])
     return whole
 
 
@@ -104,16 +105,6 @@ def weights_of(trainer) -> str:
         for name, value in learner.model.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def figure(run, whole: dict) -> Path:
-    from tools.evaluating import record
-    from tools.plotting.style import THEMES, context, save
-
-    path = run.folder / "plots" / "robustness.png"
-    with context(THEMES["light"]):
-        save(record.draw(run, whole, THEMES["light"]), path)
-    return path
 
 
 def main(args: argparse.Namespace) -> int:

@@ -47,9 +47,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

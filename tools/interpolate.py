@@ -153,7 +153,7 @@ def main(args: argparse.Namespace) -> None:
     from dassl.utils.tools import write_json
     from tools import train
     from tools.plotting.interpolation import draw
-    from tools.plotting.style import THEMES, context, save
+    from tools.plotting.style import THEMES, write
     from tools.runs.run import Run
 
     train.register(args.plugin)
@@ -162,15 +162,12 @@ def main(args: argparse.Namespace) -> None:
     head, rows = rows_of(found)
     write_json(found, str(run.folder / f"{NAME}.json"))
     write_whole(run.folder / f"{NAME}.csv", "".join(",".join(map(str, row)) + "\n" for row in (head, *rows)))
-    path, theme = run.folder / "plots" / f"{NAME}{'-dark' * (args.style == 'dark')}.{args.format}", THEMES[args.style]
-    with context(theme):
-        save(draw(found, run, theme), path)
+    path = run.folder / "plots" / f"{NAME}{'-dark' * (args.style == 'dark')}.{args.format}"
+    write(lambda theme: draw(found, run, theme), path, THEMES[args.style])
     print(tabulate(rows, head, floatfmt=".1f"), NOTE.format(split=args.split), path, sep="\n")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"Wrote {args.out}: {len(weights)} weights in OpenAI's layout. MODEL.BACKBONE.NAME {args.out} uses it.")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

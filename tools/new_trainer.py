@@ -148,10 +148,7 @@ Make it yours: build says what is learned, loss what is minimised. trainers/READ
 """
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: make(args))
+cli = command.entry(parser, make)
 
 
 if __name__ == "__main__":

@@ -116,13 +116,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 where nothing was found."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: parse_all(args))
-
-
 def parse_all(args: argparse.Namespace) -> None:
+    """Every experiment asked for; UserError where nothing was found."""
     if not os.path.isdir(args.directory):
         raise UserError(f"There is no folder {args.directory}. Name the folder that holds the seeds' folders.")
     folders = folders_in(args.directory) if args.multi_exp else [args.directory]
@@ -133,6 +128,8 @@ def parse_all(args: argparse.Namespace) -> None:
     if args.multi_exp:
         print(f"Average performance\n* {args.keyword}: {statistics.fmean(means):.2f}%")
 
+
+main = command.entry(parser, parse_all)
 
 if __name__ == "__main__":
     sys.exit(main())

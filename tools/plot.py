@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> Path:
     from tools import train
 
     train.register()                # this checkout's packages first, whatever else is installed under their names
-    from tools.plotting.style import context, save
+    from tools.plotting.style import write
     from tools.runs.folder import is_run
 
     if getattr(args, "top", 1) < 1:
@@ -135,9 +135,8 @@ def main(args: argparse.Namespace) -> Path:
         if path.suffix.lower() == ".csv":
             module.write_csv(found, path)
             return path
-    with context(theme):
-        save(module.draw_found(found, source, theme) if args.figure == "words" else
-             module.draw(source, theme, **options), path)
+    write(lambda theme: module.draw_found(found, source, theme) if args.figure == "words" else
+          module.draw(source, theme, **options), path, theme)
     return path
 
 

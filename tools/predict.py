@@ -115,9 +115,7 @@ def main(args: argparse.Namespace) -> int:
     return 1 if unread or nothing else 0
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 1 (some images could not be read), 2 (user error) or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 def _register(plugins: Sequence[str]) -> None:

@@ -67,12 +67,6 @@ def render(rows: list[Row]) -> str:
     return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for a user error."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: show(args), "Interrupted.")
-
-
 def show(args: argparse.Namespace) -> None:
     """Print the tables, or write them to --output."""
     args.format = args.long or args.format or _format_of(args.file)
@@ -110,6 +104,8 @@ def _format_of(file: str | None) -> str:
         raise RecipeError(f"{file} does not say which format: end its name in {', '.join(endings)}, or give --format.")
     return endings[Path(file).suffix.lower()]
 
+
+main = command.entry(parser, show, "Interrupted.")
 
 if __name__ == "__main__":
     command.script(main)
