@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command, status  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
-from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
+from tools.checkup import NOTE, PROBLEM, Finding  # noqa: E402
 
 _MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
 

@@ -49,6 +49,7 @@ def curve(run, targets: Sequence[str] = (), shares: Sequence[float] = SHARES, sp
     """
     from dassl.engine import build_trainer
     from tools.plotting.tested import rebuild
+    from tools.runs.by_hand import stem_of
     from trainers._build import build_to_train
     from trainers.parts.averaging import interpolate
 
@@ -104,12 +105,6 @@ def towers_of(trainer):
 
 def weights_of(learner) -> dict:
     return {name: value.detach().clone() for name, value in learner.named_parameters()}
-
-
-def stem_of(registered: str) -> str:
-    from tools.runs.by_hand import dataset_names
-
-    return next((stem for stem, name in dataset_names().items() if name == registered), registered)
 
 
 def target_cfg(run, name: str):

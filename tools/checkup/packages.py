@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tools.checkup.finding import NOTE, PROBLEM, Finding
+from tools.checkup import NOTE, PROBLEM, Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")

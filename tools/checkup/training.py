@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tools import status
-from tools.checkup.finding import NOTE, OK, PROBLEM, Finding
+from tools.checkup import NOTE, OK, PROBLEM, Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, SHOTS, BATCH = 20, 16, 32

@@ -19,6 +19,7 @@ from clip.templates import DEFAULT
 from dassl.config import with_values
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
+from dassl.names import listed
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights, load_weights
 from tools import train
@@ -198,7 +199,7 @@ def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run
 
 def _bound(run: Run, what: str) -> str:
     return (f"This run of {run.trainer} holds {what}, so it serves its own classes and no others: "
-            f"{_few(run.classnames)}. Leave --classes out, or take a run whose prompts are shared by all classes.")
+            f"{listed(run.classnames)}. Leave --classes out, or take a run whose prompts are shared by all classes.")
 
 
 def _check_weights(run: Run, learned: Run, clip) -> None:
@@ -214,10 +215,6 @@ def _check_weights(run: Run, learned: Run, clip) -> None:
         raise UserError(f"{run.folder} used weights with sha256 {wrong.pop()[:12]}..., and {clip.name} is "
                         f"{found[:12]}...: what was learned with one CLIP means nothing to another. Give the right "
                         "file with --backbone FILE.")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _existing(transform):

@@ -67,6 +67,11 @@ def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
     for path in files:
         if path.parts[-2:-1] == ("datasets",):
             return path.stem
+    return stem_of(registered)
+
+
+def stem_of(registered: str) -> str:
+    """The file name in configs/datasets of a registered dataset; of any other its name itself."""
     return next((stem for stem, name in dataset_names().items() if name == registered), registered)
 
 

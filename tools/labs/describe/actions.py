@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from dassl.errors import UserError
 from tools.labs.describe import description_check, questions
-from tools.labs.describe.chat import Chat, ChatError
+from tools.labs.describe.chat import Chat
 from tools.labs.describe.description_job import Job, ask_all
 from tools.runs.by_hand import dataset_names
 
@@ -56,13 +56,10 @@ def make(args: argparse.Namespace) -> int:
     topic, causes = questions.TOPICS.get(stem, (questions.DEFAULT_TOPIC, questions.DEFAULT_CAUSES))
     topic = args.topic or topic
     causes = tuple(c.strip() for c in args.causes.split(",") if c.strip()) if args.causes else causes
-    try:
-        questions.check_prompt(args.prompt or questions.QUESTION)
-        jobs = [Job(kind, args.out or Path(args.root, "descriptions", f"{stem}_{kind}.json"), classnames,
-                    args.per_class, topic, questions.cause_of(kind, causes), args.prompt or "") for kind in args.kind]
-        chat = Chat(args.endpoint, args.model, args.temperature)
-    except (ValueError, ChatError) as error:
-        raise UserError(f"{str(error)[0].upper()}{str(error)[1:]}.".replace("..", ".")) from error
+    questions.check_prompt(args.prompt or questions.QUESTION)
+    jobs = [Job(kind, args.out or Path(args.root, "descriptions", f"{stem}_{kind}.json"), classnames, args.per_class,
+                topic, questions.cause_of(kind, causes), args.prompt or "") for kind in args.kind]
+    chat = Chat(args.endpoint, args.model, args.temperature)
     todo = [(job, name) for job in jobs for name in job.open]
     _say_cost(jobs, todo, args)
     if args.dry_run:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dassl.errors import UserError
+from dassl.names import listed
 from tools.labs.describe import questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_check import usable
@@ -86,8 +87,7 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
         else:
             failed[name] = reason
     if failed:
-        few = ", ".join(f"{name!r} ({reason})" for name, reason in list(failed.items())[:5])
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        which = listed(f"{name!r} ({reason})" for name, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(todo)} classes could not be described in {_ATTEMPTS} attempts each: "
-                        f"{few}{more}. All other answers were kept; the same command asks for the rest, and "
-                        "--prompt or --model may help.")
+                        f"{which}. All other answers were kept; the same command asks for the rest, and --prompt or "
+                        "--model may help.")

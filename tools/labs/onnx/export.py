@@ -1,10 +1,12 @@
 """A classifier as an ONNX file that is compared with it before it is kept."""
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from dassl.errors import UserError
@@ -124,14 +126,14 @@ def need_packages() -> None:
                         "pip install -e \".[onnx]\" in the checkout.")
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """The exporter's own progress, which says nothing to a user, is not shown."""
-
-    def __enter__(self):
-        self._levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
-        for name in self._levels:
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    try:
+        for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *_):
-        for name, level in self._levels.items():
+        yield
+    finally:
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
