@@ -33,7 +33,7 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
     """
     from dassl.metrics.calibration import best_temperature
     from dassl.utils.tools import write_json
-    from tools.plotting.tested import rebuild, split_of
+    from tools.evaluating.tested import logits_of, rebuild, split_of
     from tools.runs.run import Run
 
     run = Run(folder, epoch, root, plugins or [])
@@ -51,16 +51,6 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
               "num_test": len(test[1]), "before": measured(*test), "after": measured(test[0] / temperature, test[1])}
     write_json(record, str(folder / FILE))
     return record
-
-
-def logits_of(trainer, loader, split: str):
-    """(N, C) float32 logits and (N,) labels of a split, on the CPU."""
-    import torch
-
-    found = [((out[0] if isinstance(out, (tuple, list)) else out).float().cpu(), labels.cpu())
-             for _, out, labels in trainer.answers(loader, split)]
-    logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return logits, labels
 
 
 def measured(logits, labels) -> dict[str, float]:

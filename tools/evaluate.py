@@ -45,8 +45,8 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
         UserError: no run, an attack or a share that is none, or a trainer whose images get no gradient.
     """
     from tools.evaluating import corrupting, measure, record
+    from tools.evaluating.tested import rebuild, split_of
     from tools.plotting.style import THEMES, write
-    from tools.plotting.tested import rebuild, split_of
     from tools.runs.run import Run
     from trainers.under_attack import Attackable
 

@@ -18,10 +18,9 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.engine.hooks.progress import over
 from dassl.utils import UserError
+from tools.evaluating.tested import rebuild, split_of
 from tools.runs.run import Run, choose
 from trainers.parts.prompted_model import Output, PromptedModel
-
-from .tested import rebuild, split_of
 
 SEED = 0                                # of the draw of images
 

@@ -1,8 +1,12 @@
 """The model of a run, built again and holding what the run learned."""
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from dassl.config import with_values
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.engine.hooks import parallel
 from dassl.utils import UserError
 from tools.runs.run import Run
 
@@ -35,6 +39,15 @@ def split_of(run: Run, trainer: TrainerX):
     if loader is None:
         raise UserError(f"{run.dataset_name} has no {split} split to test on.")
     return split, loader
+
+
+@torch.no_grad()
+def logits_of(trainer: TrainerX, loader, split: str) -> tuple[Tensor, Tensor]:
+    """(N, C) float32 logits and (N,) labels of a split, on the CPU."""
+    found = [((out[0] if isinstance(out, (tuple, list)) else out).float().cpu(), labels.cpu())
+             for _, out, labels in parallel.answers(trainer, loader, f"{split} split")]
+    logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return logits, labels
 
 
 def _in_float32(cfg):
