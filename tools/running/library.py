@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from dassl.errors import UserError
 from tools import train
@@ -72,7 +72,7 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
                         "\nPass force=True to replace it, or another output.")
     if planned.state != "finished" or force:
         arguments, environment = planned.launch()
-        with _environment(environment):
+        with mock.patch.dict(os.environ, environment):
             train.main(train.parser().parse_args(arguments))
     return Result(planned.folder)
 
@@ -145,17 +145,3 @@ def _yaml_of(dataset: str) -> Path:
         raise recipe.RecipeError(f"There is no dataset {dataset!r} in configs/datasets. "
                                  f"{recipe.nearest(dataset, dataset_names())}")
     return path
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

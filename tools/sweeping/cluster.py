@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import train
+from tools.checkout import ROOT
 from tools.command import number
 from tools.runs import inputs
 from tools.runs.recipe import RecipeError
@@ -24,7 +25,6 @@ from tools.sweeping import cells
 from tools.sweeping.leash import LEASH
 from tools.sweeping.outcome import Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
 _OF_JOBS = ("no_wait", "time", "gpus_per_cell", "mem", "cpus_per_cell", "partition", "account", "qos", "constraint",

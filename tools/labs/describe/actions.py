@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 from tabulate import tabulate
 
@@ -131,16 +132,13 @@ def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
     from datasets.benchmarks import DatasetNotFound
     from tools.data import build, registered
 
-    before = os.environ.get("DASSL_OFFLINE")
-    os.environ["DASSL_OFFLINE"] = "1"               # names are not worth a download of all images
     try:
-        dataset = build(registered(name), Path(root))
+        with mock.patch.dict(os.environ, DASSL_OFFLINE="1"):        # names are not worth a download of all images
+            dataset = build(registered(name), Path(root))
     except DatasetNotFound as error:
         raise UserError(f"The class names of {name} are read from the dataset itself, which is not complete in {root}. "
                         f"Get it (python tools/data.py get {name}), name its root with --root or DATA, or name a file "
                         "of the class names, one per line, with --classes.") from error
-    finally:
-        os.environ.pop("DASSL_OFFLINE") if before is None else os.environ.update(DASSL_OFFLINE=before)
     return dataset.classnames, _stem(type(dataset)) or name
 
 

@@ -89,12 +89,12 @@ def unpack(shared: Path, folder: Path) -> Path:
     return folder
 
 
-def without_paths(settings: dict, key: str = "") -> dict:
+def without_paths(settings: dict) -> dict:
     """Settings without places of the machine: keys that name one are empty, other paths keep their last part."""
     plain = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            plain[name] = without_paths(value, name)
+            plain[name] = without_paths(value)
         elif name in _MACHINE and isinstance(value, str):
             plain[name] = ""
         else:
