@@ -1,4 +1,4 @@
-"""The known name nearest to one that is not known. Imports nothing heavy."""
+"""Names in messages: the known one nearest to one that is not known, and lists of many. Imports nothing heavy."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,6 +17,12 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     near = get_close_matches(_plain(name), map(_plain, known), 1, cutoff=0.5)
     alike = [k for k in known if near and _plain(k) == near[0]]         # of these, the one that is spelled most alike
     return (get_close_matches(name, alike, 1, cutoff=0) or [None])[0]
+
+
+def listed(words: Iterable[str], most: int = 5) -> str:
+    """"a, b and 3 more"."""
+    words = list(words)
+    return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.config import with_values
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import UserError, read_json, write_json
 
@@ -194,10 +195,7 @@ def _put(source: Path, target: Path) -> bool:
 
 def _without_shots(cfg):
     """A test-only set is never few-shot: all of it is tested on."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASET.NUM_SHOTS = -1
-    return cfg
+    return with_values(cfg, {"DATASET.NUM_SHOTS": -1})
 
 
 def _remove_if_empty(folders: list[Path]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dassl.config import with_values
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
@@ -198,7 +199,7 @@ class ShapesDomains(LeftOutDomain):
     domains = list(_SHAPES)
 
     def __init__(self, cfg):
-        self._all_images = _everything(cfg)
+        self._all_images = everything(cfg)
         super().__init__(cfg)
 
     def of_domain(self, name: str) -> list[Datum]:
@@ -208,12 +209,9 @@ class ShapesDomains(LeftOutDomain):
         return [item for item in items if int(Path(item.impath).stem) % len(_SHAPES) == number]
 
 
-def _everything(cfg):
+def everything(cfg):
     """The config with no few-shot draw and no half of the classes."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = -1, "all"
-    return cfg
+    return with_values(cfg, {"DATASET.NUM_SHOTS": -1, "DATASET.SUBSAMPLE_CLASSES": "all"})
 
 
 for _card in CARDS.values():

@@ -7,6 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 
+from .domains import everything
 from .embedded import shape_backgrounds, shape_combinations
 from .few_shot import few_shot_splits
 from .rendering import COLOURS, GREYS, SHAPES, TEXTURES
@@ -51,14 +52,7 @@ class ShapesTasks(DatasetBase):
                 found.append(Datum(item.impath, label, 0, names[label]))
             return found
 
-        whole = Shapes(_everything(cfg))
+        whole = Shapes(everything(cfg))
         train, val, test = few_shot_splits(self, cfg, *map(labelled, (whole.train_x, whole.val, whole.test)))
         super().__init__(train_x=train, val=val, test=test)
         self._num_classes, self._classnames, self._lab2cname = len(names), names, dict(enumerate(names))
-
-
-def _everything(cfg):
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = -1, "all"
-    return cfg

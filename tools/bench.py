@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.labs.bench import rows as known  # noqa: E402
 from tools.labs.bench.run import run  # noqa: E402
@@ -87,8 +88,6 @@ def attacks(args: argparse.Namespace) -> dict:
 
 def _check_writable(file: Path) -> None:
     """Raises UserError for a file that cannot be; what is there stays as it is."""
-    from dassl.utils import UserError
-
     there = file.exists()
     try:
         file.open("a").close()

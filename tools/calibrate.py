@@ -12,28 +12,16 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 FILE = "calibration.json"
-EXAMPLES = """
-examples:
-  python tools/calibrate.py output/digits/CoOp/tiny_16shots/seed1
-  python tools/calibrate.py RUN1 RUN2 RUN3
-  python tools/plot.py reliability RUN                     the figure of confidences and accuracies, before
-
-The validation images are the run's own: of few-shot runs at most 4 per class, as in training. Few images fit a
-temperature roughly. Source: Guo et al., ICML 2017, section 4.2.
-"""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="tools/calibrate.py", description=__doc__.splitlines()[0], epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = command.parser("calibrate", __doc__.splitlines()[0])
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    command.add_run_flags(p)
     return p
 
 
@@ -44,9 +32,8 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
         UserError: no run, no validation images, or test images in their place.
     """
     from dassl.metrics.calibration import best_temperature
-    from dassl.utils import UserError
     from dassl.utils.tools import write_json
-    from tools.plotting.tested import rebuild, split_of
+    from tools.evaluating.tested import logits_of, rebuild, split_of
     from tools.runs.run import Run
 
     run = Run(folder, epoch, root, plugins or [])
@@ -64,16 +51,6 @@ def calibrate(folder: Path, epoch: int | None = None, root: str = "", plugins: l
               "num_test": len(test[1]), "before": measured(*test), "after": measured(test[0] / temperature, test[1])}
     write_json(record, str(folder / FILE))
     return record
-
-
-def logits_of(trainer, loader, split: str):
-    """(N, C) float32 logits and (N,) labels of a split, on the CPU."""
-    import torch
-
-    found = [((out[0] if isinstance(out, (tuple, list)) else out).float().cpu(), labels.cpu())
-             for _, out, labels in trainer.answers(loader, split)]
-    logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return logits, labels
 
 
 def measured(logits, labels) -> dict[str, float]:

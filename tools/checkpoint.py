@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.checkpoint_content import describe, plain_number, report, without_objects  # noqa: E402
 
@@ -36,7 +37,6 @@ def parser() -> argparse.ArgumentParser:
 def files_of(path: Path, epoch: int | None) -> list[str]:
     """The checkpoint that was named, or that of every model of a run."""
     from dassl.engine.checkpoint_files import find_checkpoint
-    from dassl.utils import UserError
 
     if not path.exists():
         raise UserError(f"There is nothing at {path}. Give a checkpoint or a run folder.")
@@ -59,7 +59,6 @@ def show(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     from dassl.engine.checkpoint_files import read_weights
-    from dassl.utils import UserError
     from dassl.utils.portable import write_portable
     from dassl.utils.torchtools import write_checkpoint
     from tools.checkpoint_kinds import is_fixed
@@ -90,10 +89,7 @@ def convert(args: argparse.Namespace) -> None:
     print(f"Wrote {' and '.join(written)} ({len(state['state_dict'])} weights, epoch {state.get('epoch')}).")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: (show if args.action == "show" else convert)(args))
+cli = command.entry(parser, lambda args: (show if args.action == "show" else convert)(args))
 
 
 if __name__ == "__main__":

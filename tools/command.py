@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dassl.errors import UserError
 from tools.running import console
 
 HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
 called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
+FOR_CLASSES = "for runs that did not write down their classes"
 INTERRUPTED = "Interrupted; nothing half-written is left."
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
             errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -48,6 +50,16 @@ def parser(name: str, description: str, **options) -> argparse.ArgumentParser:
     """The parser of a command; the text below its flags is tools/help/<name>.txt."""
     return Parser(prog=called.format(name), description=description, epilog=epilog(name),
                   **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
+
+
+def add_run_flags(p: argparse.ArgumentParser, root_is_for: str = "if it is no longer where the run found it",
+                  epoch: bool = True) -> None:
+    """--epoch, --root and --plugin, of what builds again what a run has learned."""
+    if epoch:
+        p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
+    p.add_argument("--root", default="", help=f"folder of the datasets, {root_is_for}")
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="defines the run's trainer, where it is none of this checkout; repeatable")
 
 
 def epilog(name: str) -> str:
@@ -87,6 +99,20 @@ def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespa
         logging.getLogger().removeHandler(warnings)
 
 
+def entry(parser: Callable[[], argparse.ArgumentParser], work: Callable[[argparse.Namespace], int | None],
+          interrupted: str = INTERRUPTED, of_others: bool = False) -> Callable[[list[str] | None], int]:
+    """The command line of a tool: words, by default the process's own, to an exit code, as `ended` says.
+
+    Args:
+        of_others: `work` may run code of others, see `run`.
+    """
+    def main(argv: list[str] | None = None) -> int:
+        args = parser().parse_args(argv)
+        return run(work, args, interrupted) if of_others else ended(lambda: work(args), interrupted)
+
+    return main
+
+
 def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int:
     """`work()` as a command.
 
@@ -122,8 +148,6 @@ def number(least: int, kind: type = int) -> Callable[[str], int | float]:
 
 def _message(error: Exception) -> str:
     """The message for what a user can fix; "" for anything else, which deserves its traceback."""
-    from dassl.utils import UserError
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _REFUSED:

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.comparison import report  # noqa: E402
 from tools.comparison.differ import Comparison  # noqa: E402
-from tools.comparison.sides import NoRun, sides_of  # noqa: E402
-from tools.runs.folder import Damaged  # noqa: E402
+from tools.comparison.sides import sides_of  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,24 +29,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; exit codes as the module says."""
-    args = parser().parse_args(argv)
-    try:
-        if len(args.runs) < 2:
-            raise NoRun(f"Two or more are compared; only {args.runs[0]} was named.")
-        comparison = Comparison(sides_of(args.runs))
-        said = json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False) if args.json else \
-            report.text(comparison, args.classes)
-    except (NoRun, Damaged) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be read: {error.strerror}. Name a run that can be.", file=sys.stderr)
-        return 2
-    print(said)
+def compare(args: argparse.Namespace) -> int:
+    if len(args.runs) < 2:
+        raise UserError(f"Two or more are compared; only {args.runs[0]} was named.")
+    comparison = Comparison(sides_of(args.runs))
+    print(json.dumps(report.as_json(comparison), indent=2, ensure_ascii=False) if args.json else
+          report.text(comparison, args.classes))
     return 0 if comparison.same and comparison.equal_results else 1
 
+
+main = command.entry(parser, compare, "Interrupted.")
 
 if __name__ == "__main__":
     command.script(main)

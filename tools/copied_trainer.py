@@ -7,7 +7,8 @@ import textwrap
 from functools import lru_cache
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+from tools.checkout import ROOT
+
 _REGISTERED = re.compile(r"^@TRAINER_REGISTRY\.register\(.*\)\nclass (\w+)\(", re.MULTILINE)
 _SECTION = re.compile(r"cfg\.TRAINER\.(\w+) = CfgNode\(\)")
 _TEST = '''"""@NAME@ begins as @BASE@, which this test says until you change it: then test your own formula here."""
@@ -31,7 +32,7 @@ def test_it_begins_as_what_it_was_copied_from(make_cfg, tmp_path):
 def methods() -> dict[str, str]:
     """{file in trainers/ without its ending: the trainer in it}, of files that hold one trainer with a section."""
     found = {}
-    for path in sorted((HERE / "trainers").glob("*.py")):
+    for path in sorted((ROOT / "trainers").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if len(names := _REGISTERED.findall(text)) == 1 and len(_SECTION.findall(text)) == 1:
             found[path.stem] = names[0]
@@ -40,7 +41,7 @@ def methods() -> dict[str, str]:
 
 def copied(name: str, like: str, source: str) -> dict[Path, str]:
     """Path below the checkout -> content; `like` is one of `methods()`."""
-    base, text = methods()[like], (HERE / "trainers" / f"{like}.py").read_text(encoding="utf-8")
+    base, text = methods()[like], (ROOT / "trainers" / f"{like}.py").read_text(encoding="utf-8")
     section = _SECTION.findall(text)[0]
 
     def renamed(text: str) -> str:
@@ -53,7 +54,7 @@ def copied(name: str, like: str, source: str) -> dict[Path, str]:
                            "source and its traps.", 119)
     files = {Path("trainers", f"{name.lower()}.py"): f'"""{name}: {base}, to be changed.\n\n{origin}\n"""\n'
                                                      f"{renamed(code)}"}
-    for config in sorted((HERE / "configs" / "trainers" / base).glob("*.yaml")):
+    for config in sorted((ROOT / "configs" / "trainers" / base).glob("*.yaml")):
         if config.stem in ("tiny", "vit_b16"):
             body = re.sub(r"\A(#.*\n)+", "", config.read_text(encoding="utf-8"))
             body = re.sub(rf"^(TRAINER:\n  ){section}:", rf"\g<1>{name.upper()}:", body, flags=re.MULTILINE)

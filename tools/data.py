@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, train  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.runs.by_hand import dataset_names  # noqa: E402
@@ -34,18 +35,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for user errors, or 130 when interrupted."""
-    args = parser().parse_args(argv)
-    train.register()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return command.ended(lambda: act(args), "Interrupted; the same command resumes.")
-
-
 def act(args: argparse.Namespace) -> int:
     """What the words ask for. Returns 0, or 2 where a dataset is not complete or not right."""
-    from dassl.utils import UserError
-
+    train.register()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     root = Path(args.root).expanduser().absolute()
     if args.action in ("get", "check") and not args.names:
         raise UserError(f"`{args.action}` takes names of datasets; `python tools/data.py list` shows them.")
@@ -184,6 +177,8 @@ def readme() -> str:
 
     return render(yaml_names())
 
+
+main = command.entry(parser, act, "Interrupted; the same command resumes.")
 
 if __name__ == "__main__":
     command.script(main)

@@ -51,15 +51,14 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for user errors, or 130 when interrupted."""
-    args = parser().parse_args(argv)
+def act(args: argparse.Namespace) -> int:
     train.register()
     from tools.labs.describe.actions import check, make, show
 
-    return command.run({"make": make, "check": check, "list": show}[args.action], args,
-                       "Interrupted; the same command resumes.")
+    return {"make": make, "check": check, "list": show}[args.action](args)
 
+
+main = command.entry(parser, act, "Interrupted; the same command resumes.", of_others=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 
 from tools import command, status  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
-from tools.checkup.finding import NOTE, PROBLEM, Finding  # noqa: E402
+from tools.checkup import NOTE, PROBLEM, Finding  # noqa: E402
 
 _MARKS = {"ok": "  ok    ", NOTE: "  note  ", PROBLEM: "PROBLEM "}
 
@@ -84,29 +84,26 @@ def summary(findings: list[Finding], measured: dict) -> str:
     return f"Nothing stops you, as far as was looked; training was not tried; {held}."
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 1 where something does not work."""
-    args = parser().parse_args(argv)
-
+def look(args: argparse.Namespace) -> int:
+    """Print what is found. Returns 0, or 1 where something does not work."""
     def show(finding: Finding) -> None:
         if not args.json:
             print(f"{_MARKS[finding.state]}{finding.area}: {finding.text}", flush=True)
             if finding.way_out:
                 print(f"          -> {finding.way_out}", flush=True)
 
-    def work() -> int:
-        findings, measured = examine(args, show)
-        stopped = any(finding.state == PROBLEM for finding in findings)
-        line = summary(findings, measured)
-        if args.json:
-            print(json.dumps({"works": not stopped, "summary": line, "training": measured,
-                              "findings": [vars(finding) for finding in findings]}, indent=2, ensure_ascii=False))
-        else:
-            print(f"\n{line}")
-        return 1 if stopped else 0
+    findings, measured = examine(args, show)
+    stopped = any(finding.state == PROBLEM for finding in findings)
+    line = summary(findings, measured)
+    if args.json:
+        print(json.dumps({"works": not stopped, "summary": line, "training": measured,
+                          "findings": [vars(finding) for finding in findings]}, indent=2, ensure_ascii=False))
+    else:
+        print(f"\n{line}")
+    return 1 if stopped else 0
 
-    return command.ended(work, "Interrupted.")
 
+main = command.entry(parser, look, "Interrupted.")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 PATCHES = (0.02, 0.05, 0.1)
@@ -33,10 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=command.number(1), metavar="N", help="of the split, taken evenly (default: all)")
     p.add_argument("--seed", type=command.number(0), default=0, help="of all that is drawn (default: 0)")
     p.add_argument("--no-figure", action="store_true", help="do not draw plots/robustness.png in the run folder")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    command.add_run_flags(p)
     return p
 
 
@@ -47,7 +45,8 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
         UserError: no run, an attack or a share that is none, or a trainer whose images get no gradient.
     """
     from tools.evaluating import corrupting, measure, record
-    from tools.plotting.tested import rebuild, split_of
+    from tools.evaluating.tested import rebuild, split_of
+    from tools.plotting.style import THEMES, write
     from tools.runs.run import Run
     from trainers.under_attack import Attackable
 
@@ -71,13 +70,12 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
     whole = record.merged(folder, found)
     record.save(folder, whole)
     if not args.no_figure and record.curves(whole):
-        figure(run, whole)
+        write(lambda theme: record.draw(run, whole, theme), run.folder / "plots" / "robustness.png", THEMES["light"])
     return whole
 
 
 def asked(args: argparse.Namespace) -> tuple[dict, list, list[str]]:
     """Attacks by their words, kinds of occlusion with their shares, and corruptions, checked before anything runs."""
-    from dassl.utils import UserError
     from tools.evaluating import corrupting
     from trainers._checks import refusal_as_user_error
     from trainers.parts.attack_names import Attack
@@ -107,16 +105,6 @@ def weights_of(trainer) -> str:
         for name, value in learner.model.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def figure(run, whole: dict) -> Path:
-    from tools.evaluating import record
-    from tools.plotting.style import THEMES, context, save
-
-    path = run.folder / "plots" / "robustness.png"
-    with context(THEMES["light"]):
-        save(record.draw(run, whole, THEMES["light"]), path)
-    return path
 
 
 def main(args: argparse.Namespace) -> int:

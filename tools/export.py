@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, status  # noqa: E402
 
 
@@ -23,15 +24,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", default="", metavar="NAMES", help='"a, b, c", or a file of names (default: the run\'s)')
     p.add_argument("--template", default="", help='sentence for class names; zero-shot only')
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny; with --run: where the run's weights are now")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     return p
 
 
 def main(args: argparse.Namespace) -> int:
-    from dassl.utils import UserError
     from tools.labs.onnx.export import OPSET, export, need_packages
     from tools.predict import classifier_of
 
@@ -49,9 +47,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

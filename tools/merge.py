@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 
@@ -19,10 +20,8 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser("merge", __doc__)
     p.add_argument("run", metavar="RUN", help="run folder, as tools/train.py leaves it")
     p.add_argument("out", type=Path, metavar="OUT", help="x.safetensors; any other name becomes a PyTorch file")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--backbone", default="", help="where the run's weights are now")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="defines the run's trainer")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--force", action="store_true", help="replace OUT if it exists")
     return p
 
@@ -34,7 +33,6 @@ def main(args: argparse.Namespace) -> None:
     from safetensors.torch import save
 
     from dassl.files.whole import write_whole
-    from dassl.utils import UserError
     from tools import train
     from tools.prediction.rebuild import from_run
     from trainers._checks import as_user_error
@@ -57,9 +55,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"Wrote {args.out}: {len(weights)} weights in OpenAI's layout. MODEL.BACKBONE.NAME {args.out} uses it.")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command, copied_trainer  # noqa: E402
 from tools.checkout import IS_CHECKOUT  # noqa: E402
 
@@ -70,8 +71,6 @@ def check(name: str, like: str, source: str) -> None:
     Raises:
         UserError: so, or a source that would end the docstring; no checkout to write into.
     """
-    from dassl.utils import UserError
-
     if not IS_CHECKOUT:
         raise UserError("new-trainer writes into a checkout, and this is an installed package.\n"
                         "Clone the repository, or write a file anywhere and name it with --plugin.")
@@ -95,7 +94,6 @@ def _check_registered(name: str) -> None:
     from dassl.config import get_cfg_default
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
-    from dassl.utils import UserError
     from tools import train
 
     cfg = get_cfg_default()
@@ -150,10 +148,7 @@ Make it yours: build says what is learned, loss what is minimised. trainers/READ
 """
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    args = parser().parse_args(argv)
-    return command.ended(lambda: make(args))
+cli = command.entry(parser, make)
 
 
 if __name__ == "__main__":

@@ -18,28 +18,25 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 TRAINED = ("Finish training", "Finished training")      # of Dassl, and of Dassl before 0.4
 TESTED = ("=> result",)
 
 
-class NothingFound(Exception):
-    """There is no result where one was looked for; the message says the way out."""
-
-
 def value_in(log: str, keyword: str, signals: tuple[str, ...]) -> float | None:
     """The last "* keyword: 93.1%" below a line that is one of `signals`; None where there is none.
 
     Raises:
-        NothingFound: the keyword is not a regular expression.
+        UserError: the keyword is not a regular expression.
     """
     lines = log.splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip() in signals), len(lines))
     try:
         found = re.findall(rf"\* {keyword}: ([\.\deE+-]+)%", "\n".join(lines[start:]))
     except re.error as error:
-        raise NothingFound(f"--keyword is a name such as accuracy or macro_f1; {keyword!r} cannot be searched for: "
+        raise UserError(f"--keyword is a name such as accuracy or macro_f1; {keyword!r} cannot be searched for: "
                            f"{error}.") from error
     return float(found[-1]) if found else None
 
@@ -50,7 +47,7 @@ def parse(directory: str, keyword: str, signals: tuple[str, ...], with_ci95: boo
     Args:
         directory: holds a folder with a log.txt per seed; or is such a folder itself.
     Raises:
-        NothingFound: no log has a result.
+        UserError: no log has a result.
     """
     print(f"Parsing files in {directory}")
     runs = [directory] if os.path.isfile(os.path.join(directory, "log.txt")) else folders_in(directory)
@@ -63,7 +60,7 @@ def parse(directory: str, keyword: str, signals: tuple[str, ...], with_ci95: boo
             values.append(value)
             print(f"file: {path}. {keyword}: {value:.2f}%. ")
     if not values:
-        raise NothingFound(why_nothing(directory, [path for path in silent if path not in runs], keyword, signals))
+        raise UserError(why_nothing(directory, [path for path in silent if path not in runs], keyword, signals))
     for path in silent:
         print(f"No {'log.txt' if path in runs else keyword} in {path}; it is left out.", file=sys.stderr)
     spread = statistics.pstdev(values) * (1.96 / len(values) ** 0.5 if with_ci95 else 1)
@@ -119,24 +116,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 where nothing was found."""
-    args = parser().parse_args(argv)
+def parse_all(args: argparse.Namespace) -> None:
+    """Every experiment asked for; UserError where nothing was found."""
+    if not os.path.isdir(args.directory):
+        raise UserError(f"There is no folder {args.directory}. Name the folder that holds the seeds' folders.")
+    folders = folders_in(args.directory) if args.multi_exp else [args.directory]
     signals = TESTED if args.test_log else TRAINED
-    try:
-        if not os.path.isdir(args.directory):
-            raise NothingFound(f"There is no folder {args.directory}. Name the folder that holds the seeds' folders.")
-        folders = folders_in(args.directory) if args.multi_exp else [args.directory]
-        means = [parse(folder, args.keyword, signals, args.ci95) for folder in folders]
-        if not means:
-            raise NothingFound(f"There is no folder of an experiment in {args.directory}.")
-    except NothingFound as error:
-        print(error, file=sys.stderr)
-        return 2
+    means = [parse(folder, args.keyword, signals, args.ci95) for folder in folders]
+    if not means:
+        raise UserError(f"There is no folder of an experiment in {args.directory}.")
     if args.multi_exp:
         print(f"Average performance\n* {args.keyword}: {statistics.fmean(means):.2f}%")
-    return 0
 
+
+main = command.entry(parser, parse_all)
 
 if __name__ == "__main__":
     sys.exit(main())

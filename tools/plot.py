@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.plotting.arguments import parser  # noqa: E402
 
@@ -29,8 +30,6 @@ def target(args: argparse.Namespace) -> Path:
     Raises:
         UserError: --out and --format disagree, or the format is none that is written.
     """
-    from dassl.utils import UserError
-
     if args.out is None:
         if args.figure == "report":
             return args.source / "report.html"
@@ -52,7 +51,6 @@ def theme_of(args: argparse.Namespace):
     Raises:
         UserError: --width without --paper, or no width.
     """
-    from dassl.utils import UserError
     from tools.plotting.style import THEMES, WIDTHS
 
     if args.width and not args.paper:
@@ -76,19 +74,13 @@ def chosen(args: argparse.Namespace) -> list:
     Raises:
         UserError: there is no finished run, or none is left.
     """
-    from dassl.utils import UserError
     from tools import table
-    from tools.runs.recipe import RecipeError
 
     rows = table.scan(args.source) if args.source.is_dir() else []
     if not any(row.found for row in rows):
         raise UserError(f"There is no finished run (a results.json with an accuracy) below {args.source}. Name the "
                         "folder that was given as OUTPUT.")
-    wanted = argparse.Namespace(**{name: getattr(args, name) for name in FILTERS})
-    try:
-        return table.select(rows, wanted)
-    except RecipeError as error:
-        raise UserError(str(error)) from error
+    return table.select(rows, argparse.Namespace(**{name: getattr(args, name) for name in FILTERS}))
 
 
 def the_run(args: argparse.Namespace):
@@ -97,7 +89,6 @@ def the_run(args: argparse.Namespace):
     Raises:
         UserError: there is none, or more than one.
     """
-    from dassl.utils import UserError
     from tools.runs.folder import is_run
     from tools.runs.run import Run
 
@@ -113,11 +104,10 @@ def the_run(args: argparse.Namespace):
 
 def main(args: argparse.Namespace) -> Path:
     """Draw one figure and write it; returns its file. Raises UserError."""
-    from dassl.utils import UserError
     from tools import train
 
     train.register()                # this checkout's packages first, whatever else is installed under their names
-    from tools.plotting.style import context, save
+    from tools.plotting.style import write
     from tools.runs.folder import is_run
 
     if getattr(args, "top", 1) < 1:
@@ -145,9 +135,8 @@ def main(args: argparse.Namespace) -> Path:
         if path.suffix.lower() == ".csv":
             module.write_csv(found, path)
             return path
-    with context(theme):
-        save(module.draw_found(found, source, theme) if args.figure == "words" else
-             module.draw(source, theme, **options), path)
+    write(lambda theme: module.draw_found(found, source, theme) if args.figure == "words" else
+          module.draw(source, theme, **options), path, theme)
     return path
 
 

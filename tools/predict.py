@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 
@@ -29,16 +30,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
                    "weights are now")
-    p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--topk", type=int, default=5, metavar="K", help="classes to name for each image (default: 5)")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list instead of the table")
     form.add_argument("--csv", action="store_true", help="CSV instead of the table")
     p.add_argument("--batch-size", type=int, metavar="B", help="images at once (default: as in the run's test)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
-    p.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down their classes")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="defines the run's trainer, where it is none of this checkout; repeatable")
+    command.add_run_flags(p, command.FOR_CLASSES)
     p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     p.add_argument("--serve", action="store_true", help="show a page on this machine instead")
     p.add_argument("--port", type=int, default=8000, help="of the page; 0 takes a free one (default: 8000)")
@@ -79,7 +77,6 @@ def classifier_of(args: argparse.Namespace, float32: bool = False, classes: Sequ
         float32: compute in it, whatever the run did. classes: instead of --classes.
     """
     _register(args.plugin)
-    from dassl.utils import UserError
     from tools.prediction.rebuild import from_run, zero_shot
 
     classes = classes or _names(args.classes)
@@ -98,7 +95,6 @@ def main(args: argparse.Namespace) -> int:
         from tools.labs.serve.server import serve
 
         return serve(lambda names: classifier_of(args, classes=names), args)
-    from dassl.utils import UserError
     from tools.prediction import images, show
 
     paths, nothing = images.find(args.images)
@@ -119,9 +115,7 @@ def main(args: argparse.Namespace) -> int:
     return 1 if unread or nothing else 0
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 1 (some images could not be read), 2 (user error) or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 def _register(plugins: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 
 
@@ -40,7 +41,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from dassl.utils import UserError
     from tools.labs.pretraining.captions import Vocabulary
     from tools.labs.pretraining.measure import measure
     from tools.labs.pretraining.model import load

@@ -21,8 +21,7 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("target", metavar="TARGET", help="user/repository on the hub, or a new folder")
     push.add_argument("--public", action="store_true", help="everybody may see it (default: private)")
     push.add_argument("--license", default="", metavar="ID", help="for the model card, e.g. mit or cc-by-4.0")
-    push.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    push.add_argument("--root", default="", help="folder of the datasets, for runs that did not write down classes")
+    command.add_run_flags(push, command.FOR_CLASSES)
     pull = actions.add_parser("pull", help="make a run folder of a shared one", allow_abbrev=False)
     pull.add_argument("source", metavar="SOURCE", help="user/repository on the hub, or a folder")
     pull.add_argument("run", type=Path, metavar="FOLDER", help="the new run folder")
@@ -37,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     from tools.runs.run import Run
 
     if args.action == "push":
-        run = Run(args.run.expanduser(), args.epoch, args.root)
+        run = Run(args.run.expanduser(), args.epoch, args.root, args.plugin)
         where = push(run, args.target, public=args.public, licence=args.license)
         seen = "" if not is_repository(args.target) else " (public)" if args.public else " (private)"
         print(f"{where}{seen}")
@@ -46,9 +45,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"{folder}: python tools/predict.py --run {folder} IMAGES")
 
 
-def cli(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 (user error) or 130."""
-    return command.run(main, parser().parse_args(argv))
+cli = command.entry(parser, main, of_others=True)
 
 
 if __name__ == "__main__":

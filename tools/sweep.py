@@ -8,9 +8,11 @@ For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,14 +22,13 @@ if str(ROOT) not in sys.path:
 from tools import command, table  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
-from tools.running import console  # noqa: E402
 from tools.runs import protocols  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
 from tools.sweeping import cells, cluster, launch  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
-from tools.sweeping.plan import other_settings, outline, plan, rows, settings_error, split_options, to_do  # noqa: E402
+from tools.sweeping.plan import check_settings, other_settings, outline, plan, rows, split_options, to_do  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
 
 __all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
@@ -98,49 +99,38 @@ def _shots(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The sweep.
+    """The command line.
 
     Returns:
-        0 when every run has finished; 2 if all failures are user errors; 1 if a run failed otherwise or
+        0 when every run has finished; 2 for a user error, or if all failures are such; 1 if a run failed otherwise or
         is being made by another process; 130 when interrupted, 128 + its number when ended by a signal.
     """
-    try:
-        flags, options = split_options(sys.argv[1:] if argv is None else argv)
-        args = parser().parse_args(flags)
-        cluster.check(args)
-        data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
-        planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
-        todo = to_do(planned, args.force)
-        places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
-    except RecipeError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return command.ended(lambda: sweep(sys.argv[1:] if argv is None else argv), "Interrupted before the first run.")
+
+
+def sweep(words: list[str]) -> int:
+    """Plan, make what is missing, and show the table; returns as `main`."""
+    flags, options = split_options(words)
+    args = parser().parse_args(flags)
+    cluster.check(args)
+    data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
+    planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
+    todo = to_do(planned, args.force)
+    places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
+    if not args.dry_run and options and todo:
+        check_settings(todo)
     times = Times.below(output, planned if todo else [])
-    if not args.dry_run and options and todo and (wrong := settings_error(todo)):
-        print(wrong, file=sys.stderr)
-        return 2
+    outlined = outline(planned, todo, places, times, output)
     if args.dry_run:
-        print(outline(planned, todo, places, times, output), file=sys.stderr, flush=True)
+        print(outlined, file=sys.stderr, flush=True)
         print("\n".join(p.command_line() for p in planned))
         return 0
     if not args.force and (other := [p for p in planned if p.state == "other"]):
-        print(other_settings(other), file=sys.stderr)
-        return 2
-    print(outline(planned, todo, places, times, output), flush=True)
-    former = {number: signal.signal(number, _leave) for number in launch.interrupt_signals()
-              if signal.getsignal(number) is not signal.SIG_IGN}              # nohup's choice stands
-    try:
-        done = [p for p in planned if p not in todo]
-        if args.launcher:
-            outcome = cluster.run(args, planned, todo)
-        else:
-            outcome = Conductor(todo, done, places, times, args.force, args.fresh_processes).run()
-    except RecipeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        raise RecipeError(other_settings(other))
+    print(outlined, flush=True)
+    with ended_by_signals():
+        outcome = cluster.run(args, planned, todo) if args.launcher else Conductor(
+            todo, [p for p in planned if p not in todo], places, times, args.force, args.fresh_processes).run()
     if outcome is None:                             # the runs continue elsewhere
         return 0
     if outcome.stopped_by:
@@ -149,9 +139,21 @@ def main(argv: list[str] | None = None) -> int:
         return outcome.stopped_by
     if any(p.record for p in planned):
         print("\n" * bool(todo) + table.render(rows(planned)), flush=True)
-    if words := report(outcome):
-        print(f"\n{words}", file=sys.stderr if outcome.code == 2 else sys.stdout)
+    if said := report(outcome):
+        print(f"\n{said}", file=sys.stderr if outcome.code == 2 else sys.stdout)
     return outcome.code
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise SystemExit, unless they are ignored, as under nohup."""
+    former = {number: signal.signal(number, _leave) for number in launch.interrupt_signals()
+              if signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _leave(number: int, _frame) -> None:
@@ -159,8 +161,4 @@ def _leave(number: int, _frame) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        with console.escaping():
-            sys.exit(main())
-    except KeyboardInterrupt:               # before the first run
-        sys.exit(130)
+    sys.exit(main())

@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command  # noqa: E402
-from tools.checkout import IS_CHECKOUT  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.runs.protocols import LODO, MATRIX  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
 from tools.tables import formats, layouts  # noqa: E402
@@ -37,7 +37,7 @@ ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "t
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("table", __doc__)
-    p.add_argument("output", nargs="*", default=[os.environ.get("OUTPUT") or _default_output()],
+    p.add_argument("output", nargs="*", default=[default_folder("output")],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
     p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
                    help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all but runs that there are runs for)")
@@ -59,11 +59,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _default_output() -> str:
-    """Where runs go that name no folder, named as short as can be from here."""
-    return "output" if Path.cwd() == ROOT or not IS_CHECKOUT else str(ROOT / "output")
-
-
 def render(rows: list[Row]) -> str:
     """The long table of a sweep, and that of its ablation or of the domains left out, where it has one."""
     kinds = {"ablation": any(row.variant for row in rows), "lodo": any(row.tag.startswith(LODO) for row in rows),
@@ -72,36 +67,24 @@ def render(rows: list[Row]) -> str:
     return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, or 2 for a user error."""
-    args = parser().parse_args(argv)
-    try:
-        args.format = args.long or args.format or _format_of(args.file)
-        recipes = tuple(map(load_recipe, args.recipe))
-        rows = scan(*_folders(args.output), recipes=recipes)
-        if not any(row.found for row in rows):
-            raise RecipeError(f"No finished run (a results.json with an accuracy) below "
-                              f"{', '.join(os.path.abspath(f) for f in args.output)}. "
-                              "Name the folder that was given as OUTPUT.")
-        rows = select(rows, args)
-        text = write_runs(rows, recipes) if args.long else write(rows, args)
-        if args.file:
-            path = Path(args.file)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text + "\n", encoding="utf-8")
-            except OSError as error:
-                raise RecipeError(f"{args.file} cannot be written: {error.strerror}. Name another --output.") from error
-            print(f"Written to {short(path)}.")
-        else:
-            print(text)
-    except RecipeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be read: {error.strerror}. Name folders that can be.", file=sys.stderr)
-        return 2
-    return 0
+def show(args: argparse.Namespace) -> None:
+    """Print the tables, or write them to --output."""
+    args.format = args.long or args.format or _format_of(args.file)
+    recipes = tuple(map(load_recipe, args.recipe))
+    rows = scan(*_folders(args.output), recipes=recipes)
+    if not any(row.found for row in rows):
+        raise RecipeError(f"No finished run (a results.json with an accuracy) below "
+                          f"{', '.join(os.path.abspath(f) for f in args.output)}. "
+                          "Name the folder that was given as OUTPUT.")
+    rows = select(rows, args)
+    text = write_runs(rows, recipes) if args.long else write(rows, args)
+    if not args.file:
+        print(text)
+        return
+    path = Path(args.file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(f"Written to {short(path)}.")
 
 
 def _folders(names: list[str]) -> list[Path]:
@@ -121,6 +104,8 @@ def _format_of(file: str | None) -> str:
         raise RecipeError(f"{file} does not say which format: end its name in {', '.join(endings)}, or give --format.")
     return endings[Path(file).suffix.lower()]
 
+
+main = command.entry(parser, show, "Interrupted.")
 
 if __name__ == "__main__":
     command.script(main)

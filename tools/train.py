@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
+from dassl.errors import UserError  # noqa: E402
 from tools.checkout import own_packages_first, register  # noqa: E402
 from tools.running import console, endings, faults  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
@@ -72,7 +73,6 @@ def _explained(args: argparse.Namespace) -> int:
             raise
         return endings.interrupted(f"Ended by {end.name}", end.code, args)
     except Exception as error:
-        from dassl.utils import UserError
         from dassl.utils.run_lock import FolderInUse
 
         message = endings.explain(error, args) if isinstance(error, UserError) else \

@@ -17,8 +17,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import command, table  # noqa: E402
+from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
-from tools.running import console  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
 from tools.runs.by_hand import dataset_names  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
@@ -61,14 +61,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0; 2 for what the user can mend; 1 where trials failed; 130 when interrupted."""
-    from dassl.utils import UserError
+    words = sys.argv[1:] if argv is None else argv
 
-    try:
-        flags, options = split_options(sys.argv[1:] if argv is None else argv, pairs_allowed=True)
+    def work() -> int:
+        flags, options = split_options(words, pairs_allowed=True)
         return search(parser().parse_args(flags), options)
-    except (RecipeError, UserError) as error:
-        print(error, file=sys.stderr)
-        return 2
+
+    return command.ended(work, "Interrupted; the same command resumes the study.")
 
 
 def search(args: argparse.Namespace, options: dict[str, str]) -> int:
@@ -78,13 +77,13 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
     if clash := [each.key for each in ranges if each.key in options]:
         raise RecipeError(f"{clash[0]} is in --space and among the options. Leave one of them out.")
     cell = base_cell(cell_of(args, recipe, options), bool(recipe.table["shots"]))
-    output = Path(args.output or (ROOT / "output"))
+    output = Path(args.output or default_folder("output"))
     default = "_".join(filter(None, [recipe.name, cell.dataset, args.leave_out,
                                      f"{cell.shots}shots" if cell.shots else "full",
                                      args.protocol if args.protocol != "search" else ""]))
     name = args.study or default
     folder = output / "tuning" / name
-    base = Planned(cell, args.data or str(ROOT / "data"), str(folder / "runs"))
+    base = Planned(cell, args.data or default_folder("data"), str(folder / "runs"))
     space.check(ranges, base.arguments)
     of = {"recipe": recipe.name, "dataset": cell.dataset, "shots": str(cell.shots or "full"), "config": cell.config,
           "seed": str(cell.seed), "options": " ".join(f"{k}={v}" for k, v in sorted(options.items())) or "none",
@@ -134,12 +133,11 @@ def cell_of(args: argparse.Namespace, recipe, options: dict[str, str]):
         args.dataset, args.dataset_dir = None, args.dataset
     own, dataset = (), args.dataset
     if args.dataset_dir:
-        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
-        own, dataset = tuple(w for pair in flags.items() if pair[1] for w in pair), inputs.name_of(args.dataset_dir)
+        own = inputs.own_flags(args.dataset_dir, args.template, args.classnames)
+        dataset = inputs.name_of(args.dataset_dir)
     cell = recipe.cell(dataset, args.shots, args.seed, options, args.config, own)
     return protocols.expand(recipe, cell, "lodo", [args.leave_out])[0] if args.leave_out else cell
 
 
 if __name__ == "__main__":
-    with console.escaping():
-        sys.exit(main())
+    sys.exit(main())

@@ -34,6 +34,7 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
 
     Attributes:
         model: PromptedModel; `model.prompt_learner` alone is optimised and saved, as "prompt_learner".
+        precision: what TRAINER.<section>.PREC means on this device.
     """
 
     resumes_within_epoch = True
@@ -53,11 +54,6 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
                        [cfg.TEST.get("SEEN_CLASSES", "auto") != "none"] * len(dataset.classnames), cfg.INPUT.SIZE[0],
                        cfg.SEED, getattr(dataset, "other_classnames", None))
 
-    @property
-    def precision(self) -> str:
-        """What TRAINER.<section>.PREC means on this device."""
-        return self.mixed.name
-
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
         check_attack(type(self), cfg)
@@ -68,6 +64,7 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
                 and not self.learns_pairs:
             raise UserError(f"{type(self).__name__} {without}")
         self.model, self.mixed = build_to_train(type(self), self.cfg, self.classes, self.device)
+        self.precision = self.mixed.name
         self.hooks.insert(0, Geometry())
         learner = self.model.prompt_learner
         if self.learns != "nothing":
@@ -75,7 +72,7 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
         self.check_consistency(PromptTrainer)
         self.learned_parameters = count_num_param(params=[p for p in learner.parameters() if p.requires_grad])
         logger.info("%s learns %s parameters on %s, precision %s", type(self).__name__,
-                    f"{self.learned_parameters:,}", self.model.clip.name, self.mixed.name)
+                    f"{self.learned_parameters:,}", self.model.clip.name, self.precision)
 
     def weights_loaded(self, directory: str) -> None:
         say_which_were_seen(self.model, self.classes.names, self.cfg.DATASET.NAME, read_classes(directory),
@@ -143,4 +140,3 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
     def classifier_fields(self) -> dict:
         clip = self.model.clip
         return {**super().classifier_fields(), "backbone": {"name": clip.name, "sha256": clip.sha256}}
-

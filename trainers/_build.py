@@ -6,13 +6,13 @@ import math
 import torch
 from torch import Tensor
 
-from clip import FrozenCLIP, InputError, load_clip
+from clip import FrozenCLIP, load_clip
 from dassl.config import CfgNode
 from dassl.engine.checkpoint_files import read_weights
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
-from trainers._checks import as_user_error, check_images
+from trainers._checks import as_user_error, check_images, refusal_as_user_error
 from trainers._precision import MixedPrecision
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
@@ -66,8 +66,6 @@ def infer(method: type, model: PromptedModel, mixed: MixedPrecision, images: Ten
     if images.dim() == 6:
         logits = infer(method, model, mixed, images.flatten(0, 1), options).unflatten(0, images.shape[:2])
         return logits.log_softmax(-1).logsumexp(1) - math.log(images.shape[1])
-    with torch.inference_mode(not method.adapts), torch.no_grad(), mixed.autocast(enabled=method.half_towers):
-        try:
-            return method.predict(model, images, options)
-        except InputError as error:
-            raise UserError(str(error)) from error
+    with torch.inference_mode(not method.adapts), torch.no_grad(), mixed.autocast(enabled=method.half_towers), \
+            refusal_as_user_error():
+        return method.predict(model, images, options)

@@ -13,11 +13,12 @@ from clip.precision import ONEDNN
 from dassl.config import CfgNode
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
-from trainers import MAX_TOKENS
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
 from trainers.seen import CHOICES
 
+NOT_NEGATIVE = {"MAX_TOKENS": "a number of text tokens (0: no limit)", "CYCLIP_IN_MODAL": "a weight",
+                "CYCLIP_CROSS_MODAL": "a weight", "FEATURES_MB": "a number of megabytes (0: keep no features)"}
 logger = logging.getLogger(__name__)
 
 
@@ -55,22 +56,15 @@ def check_options(method: type, cfg: CfgNode) -> None:
     choice = str(cfg.TRAIN.get("ONEDNN", "auto"))
     if choice not in (*ONEDNN, "True", "False"):            # YAML reads on and off as the last two
         raise UserError(f"TRAIN.ONEDNN must be auto, on or off, got {choice!r}.{nearest(choice, ONEDNN)}")
-    if (tokens := cfg.TRAIN.get("MAX_TOKENS", MAX_TOKENS)) < 0:
-        raise UserError(f"TRAIN.MAX_TOKENS must be a number of text tokens, or 0 for no limit, got {tokens}.")
     if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
-    for key in ("CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL"):
-        if not 0 <= (weight := cfg.TRAIN.get(key, 0.0)) < math.inf:
-            raise UserError(f"TRAIN.{key} must be a weight of at least 0, got {weight}.")
-    if (megabytes := cfg.TRAIN.get("FEATURES_MB", 0)) < 0:
-        raise UserError(f"TRAIN.FEATURES_MB must be a number of megabytes, or 0 to keep no features, got {megabytes}.")
+    for key, what in NOT_NEGATIVE.items():
+        if not 0 <= (value := cfg.TRAIN.get(key, 0)) < math.inf:
+            raise UserError(f"TRAIN.{key} must be {what}, at least 0, got {value}.")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
-        name, transforms = method.__name__, tuple(cfg.INPUT.TRANSFORMS)
-        raise UserError(
-            f"{name} gives CLIP normalised images; add \"normalize\" to INPUT.TRANSFORMS, which is {transforms}."
-            if method.normalised else
-            f"{name} changes pixels in [0, 1] and normalises the image after that; take \"normalize\" out of "
-            f"INPUT.TRANSFORMS, which is {transforms}.")
+        rule = 'gives CLIP normalised images; add "normalize" to' if method.normalised else \
+            'changes pixels in [0, 1] and normalises the image after that; take "normalize" out of'
+        raise UserError(f"{method.__name__} {rule} INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
 
 
 def check_images(method: type, clip: FrozenCLIP, cfg: CfgNode) -> None:

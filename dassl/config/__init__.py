@@ -2,9 +2,10 @@
 from yacs.config import CfgNode
 
 from .defaults import get_cfg_default
-from .merge import RETIRED, UnknownKey, merge_file, merge_opts
+from .merge import RETIRED, UnknownKey, merge_file, merge_opts, with_values
 
-__all__ = ["RETIRED", "CfgNode", "UnknownKey", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts"]
+__all__ = ["RETIRED", "CfgNode", "UnknownKey", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts",
+           "with_values"]
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:

@@ -1,7 +1,7 @@
 """Merge YAML files and KEY VALUE pairs into a config; a wrong key or type is named, with the nearest right one."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -107,3 +107,17 @@ def _nearest_key(cfg: CfgNode, key: str) -> str:
     same_end = [k for k in known if k.rsplit(".", 1)[-1] == key.upper().rsplit(".", 1)[-1]]
     near = get_close_matches(key.upper(), known, 1, cutoff=0.5) or same_end[:1]
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def with_values(cfg: CfgNode, values: Mapping[str, object]) -> CfgNode:
+    """A frozen copy in which these dotted KEYs have other values, which are not checked."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node[section]
+        node[name] = value
+    cfg.freeze()
+    return cfg

@@ -1,9 +1,4 @@
-"""User errors: programs print their message without a traceback and exit with code 2."""
+"""The name under which user errors were known."""
+from dassl.errors import MissingFile, UserError
 
-
-class UserError(Exception):
-    """The rule, the offending value and the way out."""
-
-
-class MissingFile(UserError, FileNotFoundError):
-    """A file that is not there; both what Dassl's callers catch and what ends a command with one paragraph."""
+__all__ = ["MissingFile", "UserError"]

@@ -57,7 +57,7 @@ def describe_run(cfg, dataset, device: torch.device) -> dict:
         "class_hash": dataset and _sha256(list(dataset.classnames)),
         "config_hash": config_hash(cfg), "transforms": list(cfg.INPUT.TRANSFORMS),
         "peak_memory_mb": peak_memory_mb(device),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version_of(p) for p in _PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "machine": _machine(), "threads": torch.get_num_threads(),
         **({"cuda_calls": "run on the CPU (--allow-cpu-shim)"} if cpu_shim.is_on() else {}),
@@ -87,16 +87,21 @@ def peak_memory_mb(device: torch.device) -> int | None:
 
 def _machine() -> str:
     """System, processor and its cores: "Linux-6.1-x86_64, AMD EPYC 7763, 2 cores"."""
+    return f"{platform.platform(terse=True)}, {processor_name()}, {os.cpu_count()} cores"
+
+
+def processor_name() -> str:
+    """As the system calls it: "AMD EPYC 7763"."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{platform.platform(terse=True)}, {processor}, {os.cpu_count()} cores"
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None for any other."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from clip.products import by_onednn
 from clip.tokenizer import encode
 from tools import bench
-from tools.labs.bench import field_steps, floor, loading, measure, memory, ours, report, run, zoo
+from tools.labs.bench import field_steps, floor, loading, measure, memory, report, run, zoo
 from tools.labs.bench.field_rows import STEPS, step_class
 from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
 from tools.labs.bench.timing import PARTS, Watch
@@ -310,7 +310,7 @@ def test_resnet_images_are_counted_on_the_tower_itself(folder):
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.Flatten(), torch.nn.Linear(32, 4))
     clip = type("Clip", (), {"visual": visual, "vision_width": None, "image_size": 4, "logit_scale": torch.zeros(())})
     assert floor.image_operations(clip).total == 2 * 16 * 3 * 2 + 2 * 32 * 4
-    assert ours.build(Row("DVP-PRM", "", 3, 2), None, {}, "cpu").scores.shape == (2, 3, 60)
+    assert measure.build_side("ours", Row("DVP-PRM", "", 3, 2), SETTINGS, folder).scores.shape == (2, 3, 60)
 
 
 def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools import doctor
-from tools.checkup import holdings, machine, packages, training
-from tools.checkup.finding import NOTE, OK, PROBLEM, Finding
+from tools.checkup import NOTE, OK, PROBLEM, Finding, holdings, machine, packages, training
 from tools.runs.recipe import ROOT
 
 WORKED = {"device": "cpu", "ms_per_step": 12.3, "accuracy": 88.0, "seconds": 2.0}

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from dassl.compat.extend import extend
+from dassl.compat.extend_cfg import load_extend_cfg
 from dassl.config import CfgNode, get_cfg_default
 from dassl.utils import UserError
 from tools import train
-from tools.running.foreign import load_extend_cfg
 
 COOP = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml"]
 

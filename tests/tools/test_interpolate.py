@@ -8,6 +8,7 @@ import torch
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tools import interpolate
+from tools.evaluating import interpolating
 from tools.plotting.interpolation import draw
 from tools.plotting.style import THEMES, context
 from tools.runs.run import Run
@@ -26,7 +27,7 @@ def run_of(make_cfg, tmp_path):
 
 
 def accuracy(trainer):
-    return interpolate.counted(trainer, "Toy", "test")[0] / len(trainer.dm.dataset.test) * 100
+    return interpolating.counted(trainer, "Toy", "test")[0] / len(trainer.dm.dataset.test) * 100
 
 
 def test_ends_are_zero_shot_clip_and_the_fine_tuned_towers_and_the_kept_share_the_runs_result(
@@ -35,25 +36,25 @@ def test_ends_are_zero_shot_clip_and_the_fine_tuned_towers_and_the_kept_share_th
     end = accuracy(whole)
     mixed = run_of("WiSEFT", "TRAINER.WISEFT.ALPHA", 0.25)
     kept, run = accuracy(mixed), Run(tmp_path / "run")
-    seen, counted = [], interpolate.counted
-    monkeypatch.setattr(interpolate, "counted", lambda trainer, *rest: seen.append(
-        interpolate.weights_of(trainer.model.prompt_learner)) or counted(trainer, *rest))
-    found = interpolate.curve(run, shares=(1, 0.25, 0, 0.5))
+    seen, counted = [], interpolating.counted
+    monkeypatch.setattr(interpolating, "counted", lambda trainer, *rest: seen.append(
+        interpolating.weights_of(trainer.model.prompt_learner)) or counted(trainer, *rest))
+    found = interpolating.curve(run, shares=(1, 0.25, 0, 0.5))
     zero = accuracy(build_trainer(make_cfg("ZeroshotCLIP")))
     assert found["shares"] == [0, 0.25, 0.5, 1] and found["kept_share"] == 0.25 and found["images"] == {"Toy": 24}
     assert [found["accuracy"]["Toy"][i] for i in (0, 1, 3)] == pytest.approx([zero, kept, end])
-    for name, value in interpolate.weights_of(whole.model.prompt_learner).items():
+    for name, value in interpolating.weights_of(whole.model.prompt_learner).items():
         torch.testing.assert_close(seen[3][name], value, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(seen[2][name], (seen[0][name] + value) / 2, rtol=1e-4, atol=1e-5)
-    earlier = interpolate.curve(Run(tmp_path / "run", 3), shares=(0.25,))
+    earlier = interpolating.curve(Run(tmp_path / "run", 3), shares=(0.25,))
     assert earlier["kept_share"] == 0.25 and earlier["accuracy"]["Toy"] == pytest.approx([kept])
 
 
 def test_table_csv_json_and_figure_say_the_same(run_of, tmp_path, capsys, monkeypatch):
     run_of("FLYP")
     run = tmp_path / "run"
-    toy = interpolate.target_cfg
-    monkeypatch.setattr(interpolate, "target_cfg", lambda run, name: toy(run, "digits") if name == "?" else run.cfg)
+    toy = interpolating.target_cfg
+    monkeypatch.setattr(interpolating, "target_cfg", lambda run, name: toy(run, "digits") if name == "?" else run.cfg)
     assert interpolate.cli([str(run), "--targets", "shifted", "other", "--shares", "0", "1", "--format", "svg"]) == 0
     out, found = capsys.readouterr().out, json.loads((run / "interpolation.json").read_text())
     rows = list(csv.DictReader((run / "interpolation.csv").read_text().splitlines()))
@@ -84,4 +85,4 @@ def test_bad_input_is_refused_before_anything_is_tested(run_of, tmp_path, capsys
     assert interpolate.cli([str(tmp_path / "nowhere")]) == 2
     assert not (tmp_path / "run" / "interpolation.json").exists()
     with pytest.raises(UserError, match="left the weights"):
-        interpolate.towers_of(type("Zero", (), {"model": None})())
+        interpolating.towers_of(type("Zero", (), {"model": None})())

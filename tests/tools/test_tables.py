@@ -25,7 +25,7 @@ from figures import cell_in  # noqa: E402
 def runs(tmp_path, monkeypatch, capsys):
     """runs(folder, accuracy, ...) writes a run folder; runs.table(...) calls the tool in the folder above output/."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(table, "ROOT", tmp_path)
+    monkeypatch.setattr("tools.checkout.ROOT", tmp_path)
     monkeypatch.delenv("OUTPUT", raising=False)
 
     def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, meant=True, seeds=(),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.checkup.finding import NOTE, PROBLEM, Finding
+from tools.checkup import NOTE, PROBLEM, Finding
 
 
 def weights() -> Iterator[Finding]:

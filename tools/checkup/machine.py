@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.checkup.finding import NOTE, PROBLEM, Finding
+from tools.checkup import NOTE, PROBLEM, Finding
 from tools.machine import cores, free_memory
 
 _GIB = 2 ** 30

@@ -5,11 +5,10 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from tools.checkup.finding import NOTE, PROBLEM, Finding
+from tools.checkout import ROOT
+from tools.checkup import NOTE, PROBLEM, Finding
 
-ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 NEEDED_FOR = {"serve": "tools/predict.py --serve", "onnx": "tools/export.py", "share": "tools/share.py with the hub",
               "cluster": "tools/sweep.py --launcher", "robust": "tools/evaluate.py", "docs": "mkdocs build",

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from tools import status
-from tools.checkup.finding import NOTE, OK, PROBLEM, Finding
+from tools.checkout import ROOT
+from tools.checkup import NOTE, OK, PROBLEM, Finding
 
-ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, SHOTS, BATCH = 20, 16, 32
 STEPS = EPOCHS * (10 * SHOTS // BATCH)
 LEAST_ACCURACY = 60.0                   # percent of the digits' test images; guessing is 10, 85 is usual here

@@ -11,6 +11,7 @@ from collections import defaultdict
 import torch.nn.functional as F
 
 from clip import encode_texts, load_clip
+from dassl.config import with_values
 from dassl.data import DataManager
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
@@ -49,10 +50,7 @@ def measure(model: Attackable, kinds: list[str], split: str, limit: int | None, 
     trainer, errors, theirs = model.trainer, {}, {}
     zero_shot = _zero_shot(model) if reference == "zeroshot" else None
     for kind in kinds:
-        cfg = trainer.cfg.clone()
-        cfg.defrost()
-        cfg.DATASET.CORRUPTIONS = (kind,)
-        cfg.freeze()
+        cfg = with_values(trainer.cfg, {"DATASET.CORRUPTIONS": (kind,)})
         images = Images(model, getattr(DataManager(cfg), f"{split}_loader"), limit)
         errors[kind] = 100 - images.accuracy()
         theirs[kind] = 100 - images.accuracy(answer=zero_shot) if zero_shot else 0.0

@@ -14,7 +14,6 @@ from tools.plotting.style import Theme, header, sheet
 from tools.runs.run import Run
 
 FILE = "robustness.json"
-PANELS = ("attacks", "corruptions", "occlusion", "shuffle", "patches")
 logger = logging.getLogger(__name__)
 
 

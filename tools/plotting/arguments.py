@@ -70,8 +70,7 @@ def _add(figures, name: str, shows: str, source: str) -> argparse.ArgumentParser
     only.add_argument("--configs", "--config", nargs="+", metavar="TEXT", help="whose config contains one of these")
     only.add_argument("--shots", nargs="+", type=int, metavar="K", help="what needs no shots stays")
     only.add_argument("--seeds", "--seed", nargs="+", type=int, metavar="S")
-    f.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="what defines the run's trainer, as tools/train.py was given it; repeatable")
+    command.add_run_flags(f, epoch=name != "report")
     if name != "report":
         f.add_argument("--format", choices=formats, help="default: that of --out, else png")
         f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
@@ -82,6 +81,4 @@ def _add(figures, name: str, shows: str, source: str) -> argparse.ArgumentParser
                            "inches, or yours (default with --paper: column)")
         paper.add_argument("--no-band", action="store_true", help="no bands for the spread over seeds")
         paper.add_argument("--serif", action="store_true", help="letters with serifs, as in most papers")
-        f.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
-    f.add_argument("--root", default="", help="folder of the datasets, if it is no longer where the run found it")
     return f

@@ -8,13 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dassl.engine.hooks.progress import over
 from dassl.utils import UserError
+from tools.evaluating.tested import logits_of, rebuild, split_of
 from tools.runs.run import Run, choose
 
 from .matrix import draw_matrix
 from .style import Theme, header
-from .tested import rebuild, split_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,8 @@ def evaluate(run: Run) -> tuple[list[str], Tensor]:
     """The same by testing now; a warning where that differs from the run's own result."""
     trainer = rebuild(run)
     split, loader = split_of(run, trainer)
-    C = trainer.num_classes
-    counts = torch.zeros(C, C, dtype=torch.int64)
-    with torch.no_grad():
-        for batch in over(loader, f"{split} split"):
-            images, label = trainer.parse_batch_test(batch)
-            out = trainer.model_inference(images)
-            guess = (out[0] if isinstance(out, (tuple, list)) else out).argmax(1)
-            counts += torch.bincount((label * C + guess).cpu(), minlength=C * C).view(C, C)
+    C, (logits, labels) = trainer.num_classes, logits_of(trainer, loader, split)
+    counts = torch.bincount(labels * C + logits.argmax(1), minlength=C * C).view(C, C)
     trainer.close_loaders()
     accuracy, before = 100 * float(counts.trace() / counts.sum()), run.record.get("metrics", {}).get("accuracy")
     if before is not None and run.epoch is None and abs(accuracy - before) > 0.05:

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from clip import encode_texts
 from clip.templates import DEFAULT, fill
+from dassl.config import with_values
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.engine.hooks.progress import over
 from dassl.utils import UserError
+from tools.evaluating.tested import rebuild, split_of
 from tools.runs.run import Run, choose
 from trainers.parts.prompted_model import Output, PromptedModel
-
-from .tested import rebuild, split_of
 
 SEED = 0                                # of the draw of images
 
@@ -157,13 +157,9 @@ def zero_shot(trainer: TrainerX, items: list) -> Features:
 
 def _plain_input(cfg, clip):
     """Images as the towers take them: their own size, normalised."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.INPUT.SIZE = (clip.image_size, clip.image_size)
-    if "normalize" not in cfg.INPUT.TRANSFORMS:
-        cfg.INPUT.TRANSFORMS = (*cfg.INPUT.TRANSFORMS, "normalize")
-    cfg.freeze()
-    return cfg
+    steps = cfg.INPUT.TRANSFORMS
+    return with_values(cfg, {"INPUT.SIZE": (clip.image_size, clip.image_size),
+                             "INPUT.TRANSFORMS": steps if "normalize" in steps else (*steps, "normalize")})
 
 
 def _loader(cfg, items: list):

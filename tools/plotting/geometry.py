@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dassl.metrics.embedding import uniformity
 from dassl.utils import UserError
 from tools.tables.layouts import method, method_names
 from tools.tables.rows import Row
-from trainers.parts.losses import inter_dispersion
 
 from .style import Theme, header, legend, sheet
 
@@ -37,10 +37,11 @@ def measure(images: Tensor, labels: Tensor, texts: Tensor) -> dict[str, float | 
     Args:
         images: (N, D), unit norm. labels: (N,). texts: (C, D), unit norm.
     """
-    dispersion = float(inter_dispersion(texts, BANDWIDTH)) if len(texts) > 1 else None
+    spread = uniformity(texts, BANDWIDTH) if len(texts) > 1 else None
     within, between = compactness(images, labels)
-    return {"text_uniformity": None if dispersion is None else float(torch.tensor(dispersion).log()),
-            "text_inter_dispersion": dispersion, "image_within": within, "image_between": between,
+    return {"text_uniformity": None if spread is None else float(spread),
+            "text_inter_dispersion": None if spread is None else float(spread.exp()),
+            "image_within": within, "image_between": between,
             "image_ratio": between / within if within and between is not None else None,
             "modality_gap": float((images.mean(0) - texts.mean(0)).norm())}
 

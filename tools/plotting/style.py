@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -181,6 +181,12 @@ def _has_glyph(letter: str) -> bool:
 def wrap(text: str, width: float, size: float) -> list[str]:
     """Lines of about `width` inches."""
     return [drawable(line) for line in textwrap.wrap(text, max(8, int(width * 72 / (0.55 * size))))] or [""]
+
+
+def write(draw: Callable[[Theme], Figure], path: Path, theme: Theme) -> None:
+    """Draw a figure in a theme and write it."""
+    with context(theme):
+        save(draw(theme), path)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -16,8 +16,10 @@ import torch
 
 from clip.backbones import file_in
 from clip.templates import DEFAULT
+from dassl.config import with_values
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
+from dassl.names import listed
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights, load_weights
 from tools import train
@@ -116,21 +118,17 @@ def torch_device(device: str) -> torch.device:
 
 def _settings(run: Run, backbone: str, device: str, float32: bool):
     """The run's config, for predicting alone."""
-    cfg = run.cfg.clone()
-    cfg.defrost()
-    cfg.USE_CUDA = torch_device(device).type == "cuda"
-    cfg.MODEL.INIT_WEIGHTS, cfg.RESUME, cfg.VERBOSE = "", "", False
-    cfg.TRAIN.COMPILE = False                       # pays after thousands of images only
-    for section in cfg.TRAINER.values():
-        if float32 and isinstance(section, dict) and "PREC" in section:
-            section.PREC = "fp32"
-    cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
-    file = file_in(cfg.MODEL.BACKBONE.NAME)
+    name = backbone or run.cfg.MODEL.BACKBONE.NAME
+    file = file_in(name)
     if not backbone and file and not file.exists():
         raise UserError(f"The run used the weights {file}, sha256 {run.backbone.get('sha256', 'unknown')[:12]}, which "
                         "are not there. Say where that file is now with --backbone FILE.")
-    cfg.freeze()
-    return cfg
+    in_float32 = [f"TRAINER.{key}.PREC" for key, section in run.cfg.TRAINER.items()
+                  if float32 and isinstance(section, dict) and "PREC" in section]
+    return with_values(run.cfg, {
+        "USE_CUDA": torch_device(device).type == "cuda", "MODEL.INIT_WEIGHTS": "", "MODEL.BACKBONE.NAME": name,
+        "RESUME": "", "VERBOSE": False, "TRAIN.COMPILE": False,         # compiling pays after thousands of images only
+        **dict.fromkeys(in_float32, "fp32")})
 
 
 def _template(run: Run, given: str, method: type) -> str | None:
@@ -156,9 +154,7 @@ def _built(method: type, cfg, names: list[str], template: str | None, run: Run, 
     if others and (bound := method.bound_to_classes(options)):
         raise UserError(_bound(run, bound))
     if method.learns == "nothing":
-        cfg.defrost()
-        cfg.MODEL.INIT_WEIGHTS = run.cfg.MODEL.INIT_WEIGHTS
-        cfg.freeze()
+        cfg = with_values(cfg, {"MODEL.INIT_WEIGHTS": run.cfg.MODEL.INIT_WEIGHTS})
     model, mixed = build_on(method, cfg, Classes(names, template or DEFAULT, image_size=cfg.INPUT.SIZE[0]),
                             torch_device("auto" if cfg.USE_CUDA else "cpu"))
     _check_weights(run, learned, model.clip)
@@ -203,7 +199,7 @@ def _built_by_itself(cls: type, cfg, names: list[str], template: str | None, run
 
 def _bound(run: Run, what: str) -> str:
     return (f"This run of {run.trainer} holds {what}, so it serves its own classes and no others: "
-            f"{_few(run.classnames)}. Leave --classes out, or take a run whose prompts are shared by all classes.")
+            f"{listed(run.classnames)}. Leave --classes out, or take a run whose prompts are shared by all classes.")
 
 
 def _check_weights(run: Run, learned: Run, clip) -> None:
@@ -219,10 +215,6 @@ def _check_weights(run: Run, learned: Run, clip) -> None:
         raise UserError(f"{run.folder} used weights with sha256 {wrong.pop()[:12]}..., and {clip.name} is "
                         f"{found[:12]}...: what was learned with one CLIP means nothing to another. Give the right "
                         "file with --backbone FILE.")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _existing(transform):

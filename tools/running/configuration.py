@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from dassl.errors import UserError
 from tools import command
 from tools.checkout import default_folder, register
 from tools.runs import inputs
@@ -32,7 +33,6 @@ def setup_cfg(args: argparse.Namespace):
     from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
-    from dassl.utils import UserError
 
     cfg = get_cfg_default()
     usual = {key: cfg.INPUT[key] for key in TOWER_KEYS}
@@ -40,7 +40,7 @@ def setup_cfg(args: argparse.Namespace):
     extend_all(cfg, modules)
     if args.extend_cfg:
         from dassl.compat.extend import extend
-        from tools.running.foreign import load_extend_cfg
+        from dassl.compat.extend_cfg import load_extend_cfg
 
         theirs = load_extend_cfg(args.extend_cfg, vars(args))
         _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
@@ -75,7 +75,6 @@ def declare(cfg, pairs: list[list[str]]) -> None:
         UserError: a key exists, or lies below one that is not a section.
     """
     from dassl.config import CfgNode
-    from dassl.utils import UserError
 
     for key, text in pairs:
         *sections, name = key.split(".")
@@ -144,7 +143,7 @@ def in_own_folder(cfg, args: argparse.Namespace):
     Raises:
         UserError: the folder holds the result of a run that was given other images or flags.
     """
-    from dassl.utils import UserError
+    from dassl.config import with_values
     from tools.running.tested import meant
 
     cell = meant(cfg, args)
@@ -153,7 +152,7 @@ def in_own_folder(cfg, args: argparse.Namespace):
     if RunFolder(folder).record and changes and not args.anew:
         raise UserError(f"{folder} holds the result of another run ({'; '.join(changes)}). Name another folder with "
                         "--output-dir, or replace that result with --anew.")
-    return with_values(cfg, OUTPUT_DIR=str(folder))
+    return with_values(cfg, {"OUTPUT_DIR": str(folder)})
 
 
 def as_yaml(cfg) -> str:
@@ -165,22 +164,14 @@ def _plain(node):
     return {key: _plain(value) for key, value in node.items()} if isinstance(node, dict) else node
 
 
-def with_values(cfg, **values):
-    """A frozen config of the same values but these."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.update(values)
-    cfg.freeze()
-    return cfg
-
-
 @contextlib.contextmanager
 def in_folder_of_this_process(cfg) -> Iterator:
     """The config; in all processes but the first with a temporary output folder, because only one writes."""
+    from dassl.config import with_values
     from dassl.utils import distributed
 
     if distributed.rank() == 0:
         yield cfg
         return
     with tempfile.TemporaryDirectory(prefix=f"dassl-process-{distributed.rank()}-") as folder:
-        yield with_values(cfg, OUTPUT_DIR=folder)
+        yield with_values(cfg, {"OUTPUT_DIR": folder})

@@ -74,13 +74,14 @@ def _batches(trainer, sentences: list[str]) -> Iterator[tuple[int, int, float]]:
     seconds. No random stream is touched.
     """
     from clip import encode_texts
+    from dassl.config import with_values
     from dassl.data.data_manager import build_data_loader
     from dassl.data.transforms import build_transform
 
-    clip, cfg = trainer.model.clip, trainer.cfg.clone()
-    cfg.defrost()
-    cfg.INPUT.TRANSFORMS, cfg.INPUT.SIZE, cfg.DATALOADER.NUM_WORKERS = ("normalize",), (clip.image_size,) * 2, 0
-    cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(map(float, clip.mean)), list(map(float, clip.std))
+    clip = trainer.model.clip
+    cfg = with_values(trainer.cfg, {
+        "INPUT.TRANSFORMS": ("normalize",), "INPUT.SIZE": (clip.image_size,) * 2, "DATALOADER.NUM_WORKERS": 0,
+        "INPUT.PIXEL_MEAN": list(map(float, clip.mean)), "INPUT.PIXEL_STD": list(map(float, clip.std))})
     text_features = encode_texts(clip, sentences)                                   # (C, D)
     before = torch.get_rng_state()
     try:

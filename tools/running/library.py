@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+from dassl.errors import UserError
 from tools import train
 from tools.checkout import default_folder, register, warn_of_hidden_packages
 from tools.runs import inputs, published, recipe
@@ -57,25 +58,21 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
     Raises:
         dassl.utils.UserError: an unknown method, dataset, config or option; a folder with a run of other settings.
     """
-    from dassl.utils import UserError
     from tools.sweeping.cells import Planned
 
     warn_of_hidden_packages()
     register(list(plugins))
     own = _own(dataset, template, classnames)
-    try:
-        output = str(output or default_folder("output"))
-        cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
-                     {key: str(value) for key, value in (options or {}).items()}, own, plugins)
-        planned = Planned(cell, str(data or default_folder("data")), output)
-    except recipe.RecipeError as error:
-        raise UserError(str(error)) from error
+    output = str(output or default_folder("output"))
+    cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
+                 {key: str(value) for key, value in (options or {}).items()}, own, plugins)
+    planned = Planned(cell, str(data or default_folder("data")), output)
     if planned.state == "other" and not force:
         raise UserError("\n  ".join([f"{planned.folder} holds a run with other settings:", *planned.changes]) +
                         "\nPass force=True to replace it, or another output.")
     if planned.state != "finished" or force:
         arguments, environment = planned.launch()
-        with _environment(environment):
+        with mock.patch.dict(os.environ, environment):
             train.main(train.parser().parse_args(arguments))
     return Result(planned.folder)
 
@@ -102,12 +99,8 @@ def dataset(name: str, *, shots: int = -1, seed: int = 1, template: str = "", cl
     warn_of_hidden_packages()
     register(list(plugins))
     from dassl.data.datasets import build_dataset
-    from dassl.utils import UserError
 
-    try:
-        flags = _own(name, template, classnames) or ("--dataset-config-file", str(_yaml_of(name)))
-    except recipe.RecipeError as error:
-        raise UserError(str(error)) from error
+    flags = _own(name, template, classnames) or ("--dataset-config-file", str(_yaml_of(name)))
     words = ["--root", str(data or default_folder("data")), "--seed", str(seed), "--trainer", ZEROSHOT, *flags,
              *(word for plugin in plugins for word in ("--plugin", plugin)), "DATASET.NUM_SHOTS", str(shots)]
     return build_dataset(train.setup_cfg(train.parser().parse_args(words)))
@@ -122,8 +115,7 @@ def _own(dataset: str, template: str, classnames: str) -> tuple[str, ...]:
     """The flags of a folder or list of one's own images; () for the name of a dataset."""
     if dataset in dataset_names() or not (os.sep in dataset or "." in dataset or Path(dataset).is_dir()):
         return ()
-    flags = {"--dataset-dir": dataset, "--template": template, "--classnames": classnames}
-    return tuple(word for pair in flags.items() if pair[1] for word in pair)
+    return inputs.own_flags(dataset, template, classnames)
 
 
 def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config: str, options: dict[str, str],
@@ -153,17 +145,3 @@ def _yaml_of(dataset: str) -> Path:
         raise recipe.RecipeError(f"There is no dataset {dataset!r} in configs/datasets. "
                                  f"{recipe.nearest(dataset, dataset_names())}")
     return path
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

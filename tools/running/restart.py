@@ -10,7 +10,6 @@ import json
 import logging
 import os
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 
 from tools.runs import inputs
@@ -122,7 +121,9 @@ def _why_anew(folder: Path, args: argparse.Namespace, program: str) -> str | Non
 
 def _program(args: argparse.Namespace) -> str:
     """sha256 of the code of this checkout and of plugins, and of the versions of packages."""
-    digest = sha256(json.dumps({name: _version(name) for name in _PACKAGES}).encode())
+    from dassl.utils.run_record import version_of
+
+    digest = sha256(json.dumps({name: version_of(name) for name in _PACKAGES}).encode())
     folders = [Path(place) for name in _CODE for place in importlib.util.find_spec(name).submodule_search_locations]
     for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -137,10 +138,3 @@ def _source(plugin: str) -> bytes:
         found = importlib.util.find_spec(plugin)
         path = Path(found.origin) if found and found.origin else path
     return path.read_bytes() if path.is_file() else b""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -9,8 +9,9 @@ import os
 import traceback
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools.running import endings, restart
-from tools.running.configuration import as_yaml, in_folder_of_this_process, in_own_folder, setup_cfg, with_values
+from tools.running.configuration import as_yaml, in_folder_of_this_process, in_own_folder, setup_cfg
 from tools.runs import inputs
 from tools.runs.cell import OWN, Cell
 from tools.runs.folder import RunFolder
@@ -32,9 +33,10 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     import torch
 
     from dassl.compat import cpu_shim
+    from dassl.config import with_values
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError, collect_env_info, distributed, setup_logger
+    from dassl.utils import collect_env_info, distributed, setup_logger
     from dassl.utils.logger import CONSOLE
     from dassl.utils.run_lock import RunLock
     from tools.running import tested
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                     cfg = tested.with_learned_classes(cfg, args.model_dir)
                 meant = tested.meant(cfg, args)
                 run = restart.Beginning(folder, args, meant, as_yaml(cfg), cfg.RESUME)
-                cfg = with_values(cfg, RESUME=distributed.from_first(run.resume))
+                cfg = with_values(cfg, {"RESUME": distributed.from_first(run.resume)})
                 logger.info("%s on %s, %s. Log: %s", cfg.TRAINER.NAME, meant.dataset,
                             "unseeded" if cfg.SEED < 0 else f"seed {cfg.SEED}", log.path, extra=CONSOLE)
                 if cpu_shim.is_on():

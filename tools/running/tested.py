@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from dassl.config import with_values
 from dassl.utils import UserError
 from dassl.utils.classes_file import read_classes
 from dassl.utils.logger import CONSOLE
@@ -42,13 +43,9 @@ def with_learned_classes(cfg, model_dir: str):
         return cfg
     if len(given) < len(learned) and not (cfg.DATASET.TEST_ONLY or _bound_to_classes(cfg)):
         return cfg                              # half of the classes, as benchmarks test prompts that serve any
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASET.CLASSES = tuple(learned)
-    cfg.freeze()
     logger.warning("%s has %d of the %d classes that %s learned; they are matched by name, and all %d are candidates",
                    cfg.DATASET.DIR, len(given), len(learned), model_dir, len(learned))
-    return cfg
+    return with_values(cfg, {"DATASET.CLASSES": tuple(learned)})
 
 
 def refuse_other_classes(trainer, model_dir: str) -> None:

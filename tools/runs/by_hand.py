@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from dassl.errors import UserError
 from tools.runs.cell import CLASSES, CONFIGS, EPOCHS, HALVES, MEANT, SHOTS, ZEROSHOT, Cell
 from tools.runs.inputs import name_of, words_of
 
@@ -27,8 +28,6 @@ def meant(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
     Raises:
         UserError: the environment has another command's cell.
     """
-    from dassl.utils.errors import UserError
-
     by_hand = by_contents(given, facts, train_on)
     if not (text := os.environ.get(MEANT)):
         return by_hand
@@ -68,6 +67,11 @@ def _dataset(flags: Mapping, files: list[Path], registered: str) -> str:
     for path in files:
         if path.parts[-2:-1] == ("datasets",):
             return path.stem
+    return stem_of(registered)
+
+
+def stem_of(registered: str) -> str:
+    """The file name in configs/datasets of a registered dataset; of any other its name itself."""
     return next((stem for stem, name in dataset_names().items() if name == registered), registered)
 
 

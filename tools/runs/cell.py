@@ -11,6 +11,8 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
+from dassl.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 ZEROSHOT, OWN = "ZeroshotCLIP", "ImageDir"      # the trainer of CLIP as it is; the dataset of one's own images
@@ -32,7 +34,7 @@ _STORED = {"trainer": str, "dataset": str, "shots": (int, type(None)), "seed": i
 _SUFFIX_LENGTH = 80
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe, dataset or config that does not exist or is not well formed; the message says the way out."""
 
 

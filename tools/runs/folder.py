@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools.runs import inputs, record
 from tools.runs.by_hand import by_contents
 from tools.runs.cell import CLASSES as CLASSES_KEY
@@ -27,7 +28,7 @@ BEST = "model-best.pth.tar"             # dassl.utils.torchtools.BEST, likewise
 _PLACES = {"OUTPUT_DIR", "RESUME", "DATASET.ROOT"}                     # where, not what
 
 
-class Damaged(ValueError):
+class Damaged(UserError):
     """A file of a run folder that cannot be read; the message names it and the way out."""
 
 

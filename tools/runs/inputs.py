@@ -122,6 +122,12 @@ def existing(path: str | Path) -> Path:
     return ROOT / given if not given.exists() and (ROOT / given).is_file() else given
 
 
+def own_flags(dataset_dir: str, template: str | None, classnames: str | None) -> tuple[str, ...]:
+    """The flags of tools/train.py that name images of one's own, those that were not given left out."""
+    flags = {"--dataset-dir": dataset_dir, "--template": template, "--classnames": classnames}
+    return tuple(word for pair in flags.items() if pair[1] for word in pair)
+
+
 def name_of(path: str | Path) -> str:
     """The name under which images of one's own are kept: that of their folder, or of their list without its ending."""
     path = Path(os.path.abspath(os.path.expanduser(path)))

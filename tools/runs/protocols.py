@@ -83,22 +83,21 @@ def expand(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None 
         raise RecipeError(f"--tasks {tasks} belongs to --protocol incremental, got --protocol {protocol}.")
     if protocol == "incremental":
         return _incremental(recipe, cell, 5 if tasks is None else tasks)
-    if protocol == "fewshot":
-        cell = _trained_before(cell)
-        return [cell.train_on, cell] if cell.train_on else [cell]
-    if protocol == "base2new":
-        return _halves(recipe, cell)
-    if protocol == "ablation":
-        return _variants(recipe, cell)
-    if protocol == "robust":
-        return _robust(recipe, cell, targets)
-    if protocol == "matrix":
-        return _starting_from(recipe, cell, list(targets or [cell.dataset]))
-    if protocol == "lodo":
-        return _without_each(recipe, cell, targets)
-    if protocol == "continual":
-        return _continual(recipe, cell, list(targets or targets_of(protocol, cell.dataset)))
-    return _transfer(recipe, cell, protocol, targets)
+    if protocol in ("cross", "dg", "ood"):
+        return _transfer(recipe, cell, protocol, targets)
+    ways = {"fewshot": _fewshot, "base2new": _halves, "ablation": _variants, "robust": _robust, "lodo": _without_each,
+            "matrix": _starting_from, "continual": _continual}
+    return ways[protocol](recipe, cell, targets)
+
+
+def _unpublished(cell: Cell, **changes) -> Cell:
+    """The cell with these changes, under which nothing is published for it."""
+    return replace(cell, published=None, published_from="", **changes)
+
+
+def _of_trained(cell: Cell, trained: Cell | None) -> Cell:
+    """The cell as a test of what another one has learned, if there is one."""
+    return replace(cell, train_on=trained, load_epoch=trained.max_epoch) if trained else cell
 
 
 def _transfer(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | None) -> list[Cell]:
@@ -110,30 +109,30 @@ def _transfer(recipe: Recipe, cell: Cell, protocol: str, targets: list[str] | No
     return [source, *(replace(_target(recipe, source, name, settings), protocol=protocol) for name in names)]
 
 
-def _trained_before(cell: Cell) -> Cell:
-    """The cell as a test of what the same cell has learned without the options that only its test knows of."""
+def _fewshot(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
+    """One run; where the user's options have some that only a test knows of, first one without these, which trains."""
     rest = {key: value for key, value in cell.user_opts.items() if key not in cell.for_the_test}
     if not cell.for_the_test or cell.train_on or cell.shots is None:
-        return cell
+        return [cell.train_on, cell] if cell.train_on else [cell]
     opts = {key: value for key, value in cell.opts.items() if key not in cell.for_the_test}
     trained = replace(cell, opts=opts, user_opts=rest)
-    return replace(cell, train_on=trained, load_epoch=trained.max_epoch)
+    return [trained, _of_trained(cell, trained)]
 
 
-def _continual(recipe: Recipe, cell: Cell, targets: list[str]) -> list[Cell]:
+def _continual(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
     """One run over all targets; another that forgets at each, for a recipe that says so; first what they test."""
+    usual = list(targets_of("continual", cell.dataset))
+    targets = list(targets or usual)
     if wrong := [name for name in targets if plain(name) != plain(cell.dataset) or ":" not in name]:
         raise RecipeError(f"--protocol continual tests {cell.dataset} under corruptions one after the other, written "
                           f"{plain(cell.dataset)}:NAME:SEVERITY; --targets has {wrong[0]}.")
-    usual = targets == list(targets_of("continual", cell.dataset))
-    tag = "@continual" + ("" if usual else f"_{sha256(' '.join(targets).encode()).hexdigest()[:8]}")
+    tag = "@continual" + ("" if targets == usual else f"_{sha256(' '.join(targets).encode()).hexdigest()[:8]}")
     trained = cell if recipe.table["shots"] else None
-    found = [] if trained is None else [trained]
+    found = [trained] if trained else []
     for reset in recipe.protocol("continual").get("reset", [False]):
-        made = replace(cell, protocol="continual", tag=f"{tag}_reset" if reset else tag, published=None,
-                       published_from="", opts={**cell.opts, **corrupted(targets),
-                                                **({"TEST.RESET": "True"} if reset else {})})
-        found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+        opts = {**cell.opts, **corrupted(targets), **({"TEST.RESET": "True"} if reset else {})}
+        found.append(_of_trained(_unpublished(cell, protocol="continual", tag=f"{tag}_reset" if reset else tag,
+                                              opts=opts), trained))
     return found
 
 
@@ -153,11 +152,10 @@ def _incremental(recipe: Recipe, cell: Cell, tasks: int) -> list[Cell]:
 
 
 def _in_tasks(cell: Cell, tasks: int) -> Cell:
-    return replace(cell, protocol="incremental", tag=f"@tasks{tasks}", published=None, published_from="",
-                   opts={**cell.opts, TASKS: str(tasks)})
+    return _unpublished(cell, protocol="incremental", tag=f"@tasks{tasks}", opts={**cell.opts, TASKS: str(tasks)})
 
 
-def _starting_from(recipe: Recipe, source: Cell, targets: list[str]) -> list[Cell]:
+def _starting_from(recipe: Recipe, source: Cell, targets: list[str] | None) -> list[Cell]:
     """The source's run, and one on each other target that starts from it.
 
     Source: MVLPT (Shen et al., WACV 2024), whose matrix has every pair of datasets.
@@ -166,11 +164,10 @@ def _starting_from(recipe: Recipe, source: Cell, targets: list[str]) -> list[Cel
         raise RecipeError(f"{recipe.trainer} learns nothing that another run could start from, as --protocol matrix "
                           "asks. Name a recipe that trains.")
     found = [source]
-    for name in targets:
+    for name in targets or ():
         if name != source.dataset:
             cell = recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
-            found.append(replace(cell, protocol="matrix", tag=f"{MATRIX}{source.dataset}", start_from=source,
-                                 published=None, published_from=""))
+            found.append(_unpublished(cell, protocol="matrix", tag=f"{MATRIX}{source.dataset}", start_from=source))
     return found
 
 
@@ -190,8 +187,8 @@ def _without_each(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list
     found = []
     for name in targets or domains:
         sources = tuple(other for other in domains if other != name)
-        found.append(replace(cell, protocol="lodo", tag=f"{LODO}{name}", published=None, published_from="", opts={
-            **cell.opts, FINAL: final, **given, SOURCES: str(sources), LEFT_OUT: str((name,))}))
+        opts = {**cell.opts, FINAL: final, **given, SOURCES: str(sources), LEFT_OUT: str((name,))}
+        found.append(_unpublished(cell, protocol="lodo", tag=f"{LODO}{name}", opts=opts))
     return found
 
 
@@ -221,9 +218,8 @@ def _robust(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]
         trained = one.train_on or (one if one.shots is not None else None)
         found.append(one)
         for attack in attacks:
-            made = replace(one, tag=one.tag + attack_tag(attack), opts={**one.opts, ATTACK: attack}, published=None,
-                           published_from="")
-            found.append(replace(made, train_on=trained, load_epoch=trained.max_epoch) if trained else made)
+            made = _unpublished(one, tag=one.tag + attack_tag(attack), opts={**one.opts, ATTACK: attack})
+            found.append(_of_trained(made, trained))
     return found
 
 
@@ -232,9 +228,9 @@ def attack_tag(attack: str) -> str:
     return "@under_" + re.sub("[^a-zA-Z0-9.=-]+", "-", str(attack))
 
 
-def _halves(recipe: Recipe, cell: Cell) -> list[Cell]:
+def _halves(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
     base, new = (_half(recipe, cell, half) for half in HALVES)
-    return [base, new if cell.trainer == ZEROSHOT else replace(new, train_on=base, load_epoch=base.max_epoch)]
+    return [base, new if cell.trainer == ZEROSHOT else _of_trained(new, base)]
 
 
 def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
@@ -243,7 +239,7 @@ def _half(recipe: Recipe, cell: Cell, half: str) -> Cell:
     return replace(cell, protocol="base2new", opts={**cell.opts, CLASSES: half})
 
 
-def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
+def _variants(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list[Cell]:
     """The recipe's variants of a cell, in its order; each is the same method with a few options more."""
     settings, found = recipe.protocol("ablation"), []
     if not recipe.variants:
@@ -269,10 +265,9 @@ def _target(recipe: Recipe, source: Cell, name: str, settings: dict) -> Cell:
     if not source.tag and not source.own and recipe.row(name).get("train_on") == source.dataset:
         return recipe.cell(name, source.shots, source.seed, source.user_opts, str(source.config_file))
     recipe.row(name)                                            # refused here if there is no such dataset
-    cell = replace(source, dataset=name, tag=f"@from_{source.dataset}", own=(), train_on=source,
-                   load_epoch=source.max_epoch, published=None, published_from="",
-                   opts={**source.opts, **corrupted([name] if ":" in name else [])})
-    return _with(cell, settings, cell.tag, name)
+    cell = _unpublished(source, dataset=name, tag=f"@from_{source.dataset}", own=(),
+                        opts={**source.opts, **corrupted([name] if ":" in name else [])})
+    return _with(_of_trained(cell, source), settings, cell.tag, name)
 
 
 def _with(cell: Cell, settings: dict, tag: str, dataset: str, column: int | None = None) -> Cell:

@@ -19,7 +19,7 @@ from dassl.engine.plugins import extend_all
 from dassl.utils import UserError, load_checkpoint, nearest
 from tools.checkout import register
 from tools.runs.cell import ROOT
-from tools.runs.folder import CLASSES, LEARNER, Damaged, RunFolder, is_run
+from tools.runs.folder import CLASSES, LEARNER, RunFolder, is_run
 from tools.runs.inputs import name_of, read_json
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,7 @@ class Run(RunFolder):
         self.epoch, self.root, self.plugins = epoch, root, list(plugins)
         if not is_run(self.folder):
             raise UserError(_no_run(self.folder))
-        try:
-            _ = self.settings
-        except Damaged as error:
-            raise UserError(str(error)) from error
+        _ = self.settings                           # raises Damaged
 
     @property
     def trainer(self) -> str:

@@ -7,17 +7,17 @@ Imports nothing heavy: submitit is an optional extra, imported when a launcher i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools import train
+from tools.checkout import ROOT
 from tools.command import number
 from tools.runs import inputs
 from tools.runs.recipe import RecipeError
@@ -25,12 +25,11 @@ from tools.sweeping import cells
 from tools.sweeping.leash import LEASH
 from tools.sweeping.outcome import Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ".jobs"                    # below OUTPUT: submitit's files and who makes which run
 MOST_TIMEOUTS = 20                  # of one run; after these it counts as failed
 _OF_JOBS = ("no_wait", "time", "gpus_per_cell", "mem", "cpus_per_cell", "partition", "account", "qos", "constraint",
             "slurm")                    # flags that only a launcher acts on
-_MINUTES = 240                      # of one run, unless --time says otherwise
+MINUTES = 240                       # of one run, unless --time says otherwise
 _SAVE_SECONDS = 60                  # for a run to save when its job must end
 _ASKED_TO_END = (143, 129, -15, -1)  # exit codes of a run after SIGTERM and SIGHUP: whether it handled them or not
 _HELD_SECONDS, _HELD_TRIES = 20, 6  # a run folder whose last owner was on a machine that went away is free after these
@@ -78,17 +77,12 @@ def run(args: argparse.Namespace, planned: list, todo: list) -> Outcome | None:
 
 def check(args: argparse.Namespace) -> None:
     """Raises RecipeError for flags that mean nothing without a launcher."""
-    given = ((name, getattr(args, name)) for name in _OF_JOBS)
-    for name in (name for name, value in given if value is not None and value is not False and value != []):
-        flag = f"--{name.replace('_', '-')}"
-        if not args.launcher:
-            raise RecipeError(f"{flag} belongs to --launcher slurm, which starts every run as a job. Add it, or leave "
-                              f"{flag} out.")
-
-
-def minutes(args: argparse.Namespace) -> int:
-    """Time of a job."""
-    return args.time if args.time is not None else _MINUTES
+    given = [name for name in _OF_JOBS
+             if (value := getattr(args, name)) is not None and value is not False and value != []]
+    if given and not args.launcher:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise RecipeError(f"{flag} belongs to --launcher slurm, which starts every run as a job. Add it, or leave "
+                          f"{flag} out.")
 
 
 def gpus_per_cell(args: argparse.Namespace, planned: list) -> int:
@@ -121,14 +115,12 @@ class Job:
 
     Attributes:
         gpus: processes of the run, one per GPU.
-        environment: of the run, on top of the job's.
         force: replace the run that is in the folder now; what it has become since then is resumed.
         code: file for the exit code once the run has ended by itself; None keeps no file.
     """
 
     planned: cells.Planned
     gpus: int = 1
-    environment: dict[str, str] = field(default_factory=dict)
     force: bool = False
     code: Path | None = None
 
@@ -136,22 +128,14 @@ class Job:
         self.former = self._description()
 
     def __call__(self) -> int:
-        """The exit code of tools/train.py.
-
-        On this machine, SIGTERM to the job asks the run to save and end, a second one to end, a third one ends it. On
-        Slurm SIGTERM comes to the run as well as to the job, which waits for it.
-        """
-        local = os.environ.get("SUBMITIT_EXECUTOR") == "local"
-        if local:
-            self._asked, self._pid = 0, None
-            signal.signal(signal.SIGTERM, self._ask)
+        """The exit code of tools/train.py. SIGTERM comes to the run as well as to the job, which waits for it."""
         if self.code is not None:
             self.code.unlink(missing_ok=True)           # of this job before it was requeued
         for _ in range(_HELD_TRIES):
             if (code := self._run()) != train.IN_USE:
                 break
             time.sleep(_HELD_SECONDS)
-        if code in _ASKED_TO_END and not local:
+        if code in _ASKED_TO_END:
             _requeue_or_end(code)
         if self.code is not None:
             self.code.write_text(f"{code}\n", encoding="utf-8")
@@ -180,13 +164,6 @@ class Job:
         path = self.planned.folder / inputs.FILE
         return path.stat().st_mtime_ns if path.exists() else None
 
-    def _ask(self, number: int, _frame) -> None:
-        self._asked += 1
-        if self._pid is None:
-            sys.exit(128 + number)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGTERM) if self._asked < 3 else os.killpg(self._pid, signal.SIGKILL)
-
     def _run(self) -> int:
         p = self.planned
         if self.forced:
@@ -196,7 +173,7 @@ class Job:
         if p.state == "finished":
             return 0
         arguments, environment = p.launch()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.environment, LEASH: "stdin"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, LEASH: "stdin"}
         # A session of its own, to kill it whole; the leash ends it with the job.
         with subprocess.Popen(command(arguments, p.cell.trainer, self.gpus), env=environment, stdin=subprocess.PIPE,
                               start_new_session=True, preexec_fn=_ignore_warnings) as process:

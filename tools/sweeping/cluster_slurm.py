@@ -162,7 +162,7 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
     """Submit an array; the numbers of its jobs."""
     gpus = cluster.gpus_per_cell(args, planned)
     executor = cluster.executor("slurm", notes.folder)
-    minutes = cluster.minutes(args)
+    minutes = args.time or cluster.MINUTES
     given = {"slurm_partition": args.partition, "slurm_account": args.account, "slurm_qos": args.qos,
              "slurm_constraint": args.constraint, "mem_gb": args.mem, "cpus_per_task": args.cpus_per_cell,
              "gpus_per_node": gpus or None, "slurm_dependency": f"afterany:{':'.join(after)}" if after else None}
@@ -176,7 +176,7 @@ def _array(args, planned: list, part: list, after: list[str], notes: _Notes) -> 
         notes.path(p, "code").unlink(missing_ok=True)
     try:
         with executor.batch():          # a finished run among them tests a training that is rerun
-            jobs = [executor.submit(cluster.Job(p, max(gpus, 1), {}, args.force or p.state == "finished",
+            jobs = [executor.submit(cluster.Job(p, max(gpus, 1), args.force or p.state == "finished",
                                                 notes.path(p, "code"))) for p in part]
         return [str(job.job_id) for job in jobs]
     except Exception as error:  # submitit wraps sbatch's refusal in one of its own

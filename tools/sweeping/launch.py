@@ -10,11 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
+from tools.checkout import ROOT
 from tools.sweeping.leash import LEASH
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVER_GONE = -1000                         # exit code of a run whose server died before it
 _MESSAGE_BYTES = 1 << 16
 

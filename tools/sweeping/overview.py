@@ -73,11 +73,11 @@ class Overview:
         self._erase()
         print(line, file=self.stream, flush=True)
 
-    def show(self, running: list[Status], total: str, at_once: bool = False) -> None:
+    def show(self, running: list[Status], total: str) -> None:
         """What runs now; does nothing while it is too early for another look."""
         now = time.monotonic()
         if self.terminal:
-            if at_once or not self._drawn or now - self._shown >= _REDRAW_SECONDS:
+            if not self._drawn or now - self._shown >= _REDRAW_SECONDS:
                 self._shown = now
                 self._draw([*aligned(running), total])
             return

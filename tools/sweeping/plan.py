@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools import command, table, train
 from tools.checkout import default_folder
 from tools.runs import inputs, protocols
@@ -97,9 +98,8 @@ def _datasets(args: argparse.Namespace, recipe: Recipe, shots: int | None) -> li
     if bool(args.datasets) == bool(args.dataset_dir):
         raise RecipeError("Name what to run on: --datasets NAME ..., or --dataset-dir PATH for images of your own.")
     if args.dataset_dir:
-        flags = {"--dataset-dir": args.dataset_dir, "--template": args.template, "--classnames": args.classnames}
         name = inputs.own_name(args.output or default_folder("output"), args.dataset_dir)
-        return [(name, tuple(word for pair in flags.items() if pair[1] for word in pair))]
+        return [(name, inputs.own_flags(args.dataset_dir, args.template, args.classnames))]
     if "all" in args.datasets and not recipe.main_datasets(shots):
         raise RecipeError(f"The recipe {recipe.name} lists no datasets" + (f" with {shots} shots" if shots else "") +
                           ", so --datasets all is none. Name them.")
@@ -163,14 +163,14 @@ def other_settings(other: list[cells.Planned]) -> str:
                       "--force runs them again in the same folders; another OUTPUT keeps both."])
 
 
-def settings_error(planned: list[cells.Planned]) -> str:
-    """What is wrong with the options of the first run that cannot start with them; "" if all can.
+def check_settings(planned: list[cells.Planned]) -> None:
+    """Look at the options before the first run, each trainer and yaml once. Imports PyTorch.
 
-    Looked at before the first run, each trainer and yaml once. Imports PyTorch.
+    Raises:
+        RecipeError: a run cannot start with them.
     """
     from dassl.config.checks import check_values
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError
 
     kinds = {(p.cell.trainer, p.cell.config, p.cell.code, tuple(p.cell.opts.items())): p for p in reversed(planned)}
     for p in reversed(kinds.values()):
@@ -180,5 +180,4 @@ def settings_error(planned: list[cells.Planned]) -> str:
             method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
             method.check_cfg(object.__new__(method), cfg)       # it looks at the config alone
         except UserError as error:
-            return f"{p.name} cannot run:\n  {error}"
-    return ""
+            raise RecipeError(f"{p.name} cannot run:\n  {error}") from error

@@ -47,7 +47,6 @@ def import_everything() -> None:
 
     import dassl.engine.trainer
     import dassl.utils.run_lock  # noqa: F401
-    import tools.running.extracting  # noqa: F401
     import tools.running.first_look  # noqa: F401
     import tools.running.foreign  # noqa: F401
     import tools.running.run

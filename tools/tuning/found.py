@@ -4,11 +4,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import csv
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from dassl.files.whole import write_whole
 from tools.runs.cell import CONFIGS, EPOCHS, Cell, RecipeError
 from tools.tuning.space import Range
 from tools.tuning.study import counted
@@ -38,12 +40,14 @@ def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int]
     """
     from tabulate import tabulate
 
+    from tools.plotting.style import THEMES
+    from tools.plotting.style import write as write_figure
+
     lines = rows(study, ranges)
     if not any(line[-2] == "finished" for line in lines):
         raise RecipeError(f"None of the {len(lines)} trials has finished, so there are no best settings. The logs in "
                           f"{folder / 'runs'} say why; a narrower range may help.")
-    best = {each.key: yaml.safe_load(each.text(study.best_params[each.key])) for each in ranges}
-    best = {key: float(value) if _is_number(value) else value for key, value in best.items()}
+    best = {each.key: _decoded(each.text(study.best_params[each.key])) for each in ranges}
     best |= final or {}
     head = ["trial", *(each.key for each in ranges), "validation accuracy", "state", "last validated epoch"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,7 @@ def write(folder: Path, study, ranges: list[Range], cell: Cell, seeds: list[int]
     _dump(folder / RECIPE, recipe(cell, best, seeds), f"The best of {len(lines)} trials on {cell.dataset}: "
           f"{study.best_value:.1f} % on validation images, chosen on these.")
     _dump(folder / CONFIG, config(cell, best), f"{cell.config_file.name} with the same settings, for --config-file.")
-    _history(study, folder / FIGURE)
+    write_figure(lambda theme: _history(study, theme), folder / FIGURE, THEMES["light"])
     return tabulate(lines, headers=head, disable_numparse=True)
 
 
@@ -90,42 +94,26 @@ def _decoded(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def _is_number(value) -> bool:
-    if isinstance(value, str):              # yaml takes 1e-05 for a word
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, float)
-
-
 def _dump(path: Path, content: dict, remark: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(f"# {remark}\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, f"# {remark}\n{yaml.safe_dump(content, sort_keys=False)}")
 
 
-def _history(study, path: Path) -> None:
-    """Each trial's accuracy in the order of the trials, and the best so far."""
-    from tools.plotting.style import THEMES, context, save, sheet
+def _history(study, theme):
+    """The figure: each trial's accuracy in the order of the trials, and the best so far."""
+    from tools.plotting.style import sheet
 
-    theme = THEMES["light"]
     done = [trial for trial in counted(study) if trial.state.name == "COMPLETE"]
-    early = [trial for trial in counted(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
-    with context(theme):
-        figure = sheet(theme, 6.4, 3.6)
-        axes = figure.subplots()
-        first, second = theme.colours(2)
-        numbers, values = [trial.number + 1 for trial in done], [trial.value for trial in done]
-        best = [max(values[:i + 1]) for i in range(len(values))]
-        axes.step(numbers, best, where="post", color=second, label="best so far")
-        axes.scatter(numbers, values, color=first, label="finished", zorder=3)
-        if early:
-            axes.scatter([trial.number + 1 for trial in early], [max(trial.intermediate_values.items())[1]
-                                                                 for trial in early],
-                         color=first, marker="x", label="ended early")
-        axes.set(xlabel="trial", ylabel="validation accuracy (%)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
-        save(figure, path)
+    early = {trial.number + 1: max(trial.intermediate_values.items())[1] for trial in counted(study)
+             if trial.state.name == "PRUNED" and trial.intermediate_values}
+    figure = sheet(theme, 6.4, 3.6)
+    axes = figure.subplots()
+    first, second = theme.colours(2)
+    numbers, values = [trial.number + 1 for trial in done], [trial.value for trial in done]
+    axes.step(numbers, list(itertools.accumulate(values, max)), where="post", color=second, label="best so far")
+    axes.scatter(numbers, values, color=first, label="finished", zorder=3)
+    if early:
+        axes.scatter(list(early), list(early.values()), color=first, marker="x", label="ended early")
+    axes.set(xlabel="trial", ylabel="validation accuracy (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return figure

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from dassl.errors import UserError
 from dassl.names import nearest
 from tools.runs.cell import FINAL, RecipeError
 
@@ -95,7 +96,6 @@ def check(ranges: list[Range], arguments: list[str]) -> None:
     Args:
         arguments: of tools/train.py, for a run without the settings that are searched.
     """
-    from dassl.utils import UserError
     from tools import train
 
     parse_args = train.parser().parse_args

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip import tokenize
-from tools.labs.bench.field import FieldCLIP, plain_norm
+from tools.labs.bench.field import Enter, behind_first, unit
 from tools.labs.bench.field_steps import CoOpStep
 
 
@@ -33,16 +33,10 @@ class DeepStep(CoOpStep):
         return list(self.learned["visual.tokens"])
 
     def text_features(self, ctx: Tensor, classes: slice = slice(None)) -> Tensor:
-        start, suffix, deeper = self.start[classes], self.suffix[classes], self.text_tokens()
-        x = torch.cat([start, ctx.expand(len(start), -1, -1), suffix], dim=1)                 # (C, 77, W)
-
-        def enter(block: int, x: Tensor) -> Tensor:
-            if not 1 <= block <= len(deeper):
-                return x
-            own = deeper[block - 1][:, None].expand(-1, x.shape[1], -1).to(x.dtype)           # (n, C, W)
-            return torch.cat([x[:1], own, x[1 + len(own):]])
-
-        return unit(read_text(self.clip, x, self.eot[classes], enter))
+        start, suffix = self.start[classes], self.suffix[classes]
+        prompts = torch.cat([start, ctx.expand(len(start), -1, -1), suffix], dim=1)           # (C, 77, W)
+        deeper = dict(enumerate(self.text_tokens(), 1))
+        return self.clip.encode_text(prompts, self.eot[classes], behind_first(deeper))
 
     def image_features(self) -> Tensor:
         tokens = self.visual_tokens()
@@ -53,7 +47,7 @@ class DeepStep(CoOpStep):
             own = tokens[max(block, 0)][:, None].expand(-1, x.shape[1], -1).to(x.dtype)       # (n, B, W)
             return torch.cat([x if block < 0 else x[:-len(own)], own])
 
-        return unit(all_tokens(self.clip, self.images, enter)[:, 0] @ self.clip.clip.visual.proj)
+        return unit(self.clip.image_tokens(self.images, enter, 0).float() @ self.clip.clip.visual.proj)
 
 
 class MaPLeStep(DeepStep):
@@ -100,26 +94,19 @@ class MMRLStep(CoOpStep):
         weight, bias = (self.learned[f"{tower}.deeper.{layer}.{kind}"] for kind in ("weight", "bias"))
         return F.linear(tokens, weight, bias)                                                 # (K, W)
 
-    def behind_first(self, tower: str, tokens: Tensor):
-        first = self.trainer.model.brick("visual").first
-        last = first + len(self.trainer.model.brick("visual").deeper)
-
-        def enter(block: int, x: Tensor) -> Tensor:
-            if not first <= block < last:
-                return x
-            own = self.projected(tower, tokens, block - first)[:, None].expand(-1, x.shape[1], -1).to(x.dtype)
-            return torch.cat([x[:1], own, x[1 if block == first else 1 + len(own):]])
-
-        return enter
+    def enter(self, tower: str, tokens: Tensor) -> Enter:
+        visual = self.trainer.model.brick("visual")
+        return behind_first({visual.first + layer: self.projected(tower, tokens, layer)
+                             for layer in range(len(visual.deeper))}, visual.first)
 
     def text_features(self, tokens: Tensor, classes: slice = slice(None)) -> Tensor:
-        eot = self.eot[classes] + len(tokens)
-        return unit(read_text(self.clip, self.sentences[classes], eot, self.behind_first("text_tuner", tokens)))
+        return self.clip.encode_text(self.sentences[classes], self.eot[classes] + len(tokens),
+                                     self.enter("text_tuner", tokens))
 
     def image_features(self) -> Tensor:
         """(2, B, D): of the class token, and of the mean of the other ones."""
         tokens, visual = self.learned[self.context], self.clip.clip.visual
-        x = all_tokens(self.clip, self.images, self.behind_first("visual", tokens))
+        x = self.clip.image_tokens(self.images, self.enter("visual", tokens)).float()
         rep = x[:, 1:1 + len(tokens)].mean(dim=1) @ self.learned["head.projection"]
         return torch.stack([unit(x[:, 0] @ visual.proj), unit(rep)])
 
@@ -131,29 +118,3 @@ class MMRLStep(CoOpStep):
         near = [1 - F.cosine_similarity(a, b, dim=1).mean() for a, b in ((main, frozen), (text, teacher))]
         return c.ALPHA * F.cross_entropy(100 * main @ text.t(), self.labels) \
             + (1 - c.ALPHA) * F.cross_entropy(100 * rep @ text.t(), self.labels) + c.REG_WEIGHT * sum(near)
-
-
-def read_text(field: FieldCLIP, prompts: Tensor, eot: Tensor, enter) -> Tensor:
-    """Embedded prompts (N, 77, W) -> (N, D); `enter` changes the tokens (L, N, W) that enter a block."""
-    clip = field.clip
-    x = (prompts + clip.positional_embedding).to(field.dtype).permute(1, 0, 2)                # (77, N, W)
-    for i, block in enumerate(field.text_blocks):
-        x = block(enter(i, x))
-    x = plain_norm(clip.ln_final, x.permute(1, 0, 2))
-    return x[torch.arange(len(x), device=x.device), eot] @ clip.text_projection.to(x.dtype)
-
-
-def all_tokens(field: FieldCLIP, images: Tensor, enter) -> Tensor:
-    """(B, 3, H, W) -> (B, L, W) after the last norm, float32; `enter` as in `read_text`, -1 is before `ln_pre`."""
-    visual, images = field.clip.visual, images.to(field.dtype)
-    x = visual.conv1(images).flatten(2).permute(0, 2, 1)                                      # (B, P, W)
-    x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-    x = enter(-1, (x + visual.positional_embedding.to(x.dtype)).permute(1, 0, 2))             # (L, B, W)
-    x = plain_norm(visual.ln_pre, x)
-    for i, block in enumerate(field.image_blocks):
-        x = block(enter(i, x))
-    return plain_norm(visual.ln_post, x.permute(1, 0, 2)).float()
-
-
-def unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True)

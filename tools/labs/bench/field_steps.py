@@ -5,6 +5,8 @@ CVPR 2023), trainers/vpt.py; DAPT (Cho et al., ICCV 2023), trainers/dapt.py; DVP
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -120,21 +122,6 @@ class CoCoOpStep(CoOpStep):
         return torch.stack([self.clip.scale * f @ t.float().t() for f, t in zip(image_features.float(), texts)])
 
 
-class VPTStep(CoOpStep):
-    """Visual tokens where DAPT's VPT has them; the text features are fixed, as MaPLe's code fixes them."""
-
-    learns_images, learns_text = True, False
-
-    def image_features(self) -> Tensor:
-        return self.clip.encode_image(self.images, self.learned["visual.tokens"][0])
-
-    def contexts(self, image_features: Tensor) -> list[Tensor]:
-        return []
-
-    def logits(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
-        return super().logits(image_features, [self.trainer.model.fixed_text])
-
-
 class DAPTStep(CoOpStep):
     """Both prompts and the two dispersion losses."""
 
@@ -148,6 +135,19 @@ class DAPTStep(CoOpStep):
         intra = F.mse_loss(image_features.float(), self.trainer.prototypes[self.labels])
         inter = torch.pdist(texts[0].float(), p=2).pow(2).mul(-c.TXT_RBF_T).exp().mean()
         return super().loss(image_features, texts) + c.VIS_BETA * intra + c.TXT_BETA * inter
+
+
+class VPTStep(CoOpStep):
+    """Visual tokens where DAPT's VPT has them; the text features are fixed, as MaPLe's code fixes them."""
+
+    learns_images, learns_text = True, False
+    image_features = DAPTStep.image_features
+
+    def contexts(self, image_features: Tensor) -> list[Tensor]:
+        return []
+
+    def logits(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
+        return super().logits(image_features, [self.trainer.model.fixed_text])
 
 
 class CoOpTest(CoOpStep):
@@ -179,30 +179,9 @@ class ZeroshotTest(VPTStep):
         return logits
 
 
-class PRMProduct:
-    """Scores of all descriptions (B, C*m) times the whole matrix (C*m, C), of which one entry in C is not zero."""
-
-    def __init__(self, row: Row, device: str):
-        C, m = row.classes, PRM_DESCRIPTIONS
-        self.scores = prm_scores(row, device)                                                 # (B, C, m)
-        self.matrix = torch.zeros(C * m, C, device=device)
-        self.matrix[torch.arange(C * m), torch.arange(C).repeat_interleave(m)] = 1 / m
-        self.labels = torch.arange(row.batch, device=device) % C
-
-    def __call__(self, watch: Watch) -> float:
-        self.scores.grad = None
-        loss = F.cross_entropy(self.scores.flatten(1) @ self.matrix, self.labels)
-        watch.mark("text")
-        loss.backward()
-        value = loss.item()
-        watch.mark("backward")
-        return value
-
-    def gradients(self) -> dict[str, Tensor]:
-        return {"scores": self.scores.grad}
-
-
-def prm_scores(row: Row, device: str) -> Tensor:
-    """(B, C, m) leaf, in the range of CLIP's scaled cosines."""
-    values = torch.rand(row.batch, row.classes, PRM_DESCRIPTIONS, generator=torch.Generator().manual_seed(0)) * 10 + 15
-    return values.to(device).requires_grad_()
+def prm_product(row: Row, device: str) -> Callable[[Tensor], Tensor]:
+    """Scores of all descriptions (B, C, m) times the whole matrix (C*m, C), of which one entry in C is not zero."""
+    C, m = row.classes, PRM_DESCRIPTIONS
+    matrix = torch.zeros(C * m, C, device=device)
+    matrix[torch.arange(C * m), torch.arange(C).repeat_interleave(m)] = 1 / m
+    return lambda scores: scores.flatten(1) @ matrix

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tools.labs.bench.field import plain_norm
+from tools.labs.bench.field import behind_first
 from tools.labs.bench.field_steps import CoOpStep
 
 
@@ -19,20 +19,14 @@ class TCPStep(CoOpStep):
     """
 
     def text_features(self, ctx: Tensor, classes: slice = slice(None)) -> Tensor:
-        clip, field, p, words = self.clip.clip, self.clip, self.learned, self.trainer.model.brick("text_tuner")
+        p, words = self.learned, self.trainer.model.brick("text_tuner")
         first, second = ([p[f"text_tuner.linear{i}.{kind}"] for kind in ("weight", "bias")] for i in (1, 2))
         hidden = F.linear(words.teacher[classes].float(), *first)                             # (C, D // 4)
         own = F.linear(hidden * torch.sigmoid(1.702 * hidden), *second).unflatten(1, (len(ctx), -1))    # (C, n, W)
         start, suffix = self.start[classes], self.suffix[classes]
-        x = torch.cat([start, ctx.expand(len(start), -1, -1), suffix], dim=1)                 # (C, 77, W)
-        x = (x + clip.positional_embedding).to(field.dtype).permute(1, 0, 2)
-        for i, block in enumerate(field.text_blocks):
-            if i == words.block:
-                x = torch.cat([x[:1], own.permute(1, 0, 2).to(x.dtype), x[1 + len(ctx):]])
-            x = block(x)
-        x = plain_norm(clip.ln_final, x.permute(1, 0, 2))
-        x = x[torch.arange(len(x), device=x.device), self.eot[classes]] @ clip.text_projection.to(x.dtype)
-        return x / x.norm(dim=-1, keepdim=True)
+        prompts = torch.cat([start, ctx.expand(len(start), -1, -1), suffix], dim=1)           # (C, 77, W)
+        enter = behind_first({words.block: own.permute(1, 0, 2)}, joins=-1)
+        return self.clip.encode_text(prompts, self.eot[classes], enter)
 
     def loss(self, image_features: Tensor, texts: list[Tensor]) -> Tensor:
         teacher = self.trainer.model.brick("text_tuner").teacher

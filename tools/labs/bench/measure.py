@@ -28,12 +28,13 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def build_side(side: str, row: Row, settings: Settings, folder: Path, trainer=None, piece: int = 0):
     """A step, to be called with a `Watch`; `trainer` where it is built already."""
     if row.trainer == PRM:
-        return (field_steps if side == "field" else ours).PRMProduct(row, settings.device)
+        product = (field_steps if side == "field" else ours).prm_product(row, settings.device)
+        return ours.PRMProduct(row, settings.device, product)
     trainer = trainer or build_trainer(row, settings, folder)
     batch = batch_of(row, settings)
     if side == "field":
         return step_class(row.trainer)(trainer, batch, piece)
-    return ours.build(row, trainer, batch, settings.device)
+    return (ours.TrainingStep if row.trains else ours.InferenceStep)(trainer, batch)
 
 
 def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading] | None = None, rounds: int = 5,

@@ -1,12 +1,13 @@
 """One step of ours, by the trainers themselves; hooks tell which part of it is running."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from tools.labs.bench.field_steps import prm_scores
 from tools.labs.bench.rows import PRM_BEST, PRM_DESCRIPTIONS, Row
 from tools.labs.bench.timing import Watch
 
@@ -85,18 +86,16 @@ class InferenceStep:
 
 
 class PRMProduct:
-    """The reweighting of scores with the entries that are not zero."""
+    """A step of what reweights the scores of descriptions (B, C, m) -> logits (B, C), on one side or the other."""
 
-    def __init__(self, row: Row, device: str):
-        from trainers.parts.label_mapping import ReweightingMatrix
-
-        self.scores = prm_scores(row, device)                                                 # (B, C, m)
-        self.mapping = ReweightingMatrix(row.classes, PRM_DESCRIPTIONS, PRM_BEST).to(device)
-        self.labels = torch.arange(row.batch, device=device) % row.classes
+    def __init__(self, row: Row, device: str, product: Callable[[Tensor], Tensor]):
+        scores = torch.rand(row.batch, row.classes, PRM_DESCRIPTIONS, generator=torch.Generator().manual_seed(0))
+        self.scores = (scores * 10 + 15).to(device).requires_grad_()            # in the range of CLIP's scaled cosines
+        self.labels, self.product = torch.arange(row.batch, device=device) % row.classes, product
 
     def __call__(self, watch: Watch) -> float:
         self.scores.grad = None
-        loss = F.cross_entropy(self.mapping(self.scores), self.labels)
+        loss = F.cross_entropy(self.product(self.scores), self.labels)
         watch.mark("text")
         loss.backward()
         value = loss.item()
@@ -107,8 +106,8 @@ class PRMProduct:
         return {"scores": self.scores.grad}
 
 
-def build(row: Row, trainer, batch: dict, device: str):
-    """Our side of a row; `trainer` and `batch` are not used by the product of DVP."""
-    if trainer is None:
-        return PRMProduct(row, device)
-    return (TrainingStep if row.trains else InferenceStep)(trainer, batch)
+def prm_product(row: Row, device: str) -> Callable[[Tensor], Tensor]:
+    """The reweighting with the entries that are not zero."""
+    from trainers.parts.label_mapping import ReweightingMatrix
+
+    return ReweightingMatrix(row.classes, PRM_DESCRIPTIONS, PRM_BEST).to(device)

@@ -9,6 +9,7 @@ import torch
 from tabulate import tabulate
 
 from clip.processor import this_processor
+from dassl.utils.run_record import processor_name
 from tools.labs.bench.timing import PARTS
 
 COLUMNS = ("trainer", "backbone", "classes", "batch", "", "data", *PARTS, "ms/step", "images/s", "MB", "floor",
@@ -18,7 +19,7 @@ COLUMNS = ("trainer", "backbone", "classes", "batch", "", "data", *PARTS, "ms/st
 def machine(device: str) -> dict:
     """Facts that a time means nothing without."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return {"cpu": _cpu_name(), "processor": str(this_processor()), "cores": physical_cores(),
+    return {"cpu": processor_name(), "processor": str(this_processor()), "cores": physical_cores(),
             "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__,
             "python": platform.python_version(), "system": platform.platform()}
 
@@ -97,13 +98,6 @@ def _number(notes: list[str], note: str) -> int:
     if note not in notes:
         notes.append(note)
     return notes.index(note) + 1
-
-
-def _cpu_name() -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _read(path: Path) -> str:

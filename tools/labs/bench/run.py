@@ -5,6 +5,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools import status
 from tools.labs.bench import rows as known
 from tools.labs.bench.field_rows import step_class
@@ -13,7 +14,6 @@ from tools.labs.bench.rows import Row, Settings
 
 def plan(args: argparse.Namespace) -> list[Row]:
     """The rows to measure. Raises UserError for what cannot be measured."""
-    from dassl.utils import UserError
     from dassl.utils.registry import nearest
 
     trainers, backbones = (known.TRAINERS, list(known.BACKBONES)) if args.all else (args.trainers, args.backbones)
@@ -46,7 +46,6 @@ def setup(args: argparse.Namespace) -> Settings:
     """Device, precision and threads, set and reported. Raises UserError for a device or precision that is not there."""
     import torch
 
-    from dassl.utils import UserError
     from tools.labs.bench.report import physical_cores
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,11 +5,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 from tabulate import tabulate
 
+from dassl.errors import UserError
 from tools.labs.describe import description_check, questions
-from tools.labs.describe.chat import Chat, ChatError
+from tools.labs.describe.chat import Chat
 from tools.labs.describe.description_job import Job, ask_all
 from tools.runs.by_hand import dataset_names
 
@@ -50,20 +52,15 @@ def show(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> int:
-    from dassl.utils import UserError
-
     classnames, stem = _classes(args)
     _check_options(args)
     topic, causes = questions.TOPICS.get(stem, (questions.DEFAULT_TOPIC, questions.DEFAULT_CAUSES))
     topic = args.topic or topic
     causes = tuple(c.strip() for c in args.causes.split(",") if c.strip()) if args.causes else causes
-    try:
-        questions.check_prompt(args.prompt or questions.QUESTION)
-        jobs = [Job(kind, args.out or Path(args.root, "descriptions", f"{stem}_{kind}.json"), classnames,
-                    args.per_class, topic, questions.cause_of(kind, causes), args.prompt or "") for kind in args.kind]
-        chat = Chat(args.endpoint, args.model, args.temperature)
-    except (ValueError, ChatError) as error:
-        raise UserError(f"{str(error)[0].upper()}{str(error)[1:]}.".replace("..", ".")) from error
+    questions.check_prompt(args.prompt or questions.QUESTION)
+    jobs = [Job(kind, args.out or Path(args.root, "descriptions", f"{stem}_{kind}.json"), classnames, args.per_class,
+                topic, questions.cause_of(kind, causes), args.prompt or "") for kind in args.kind]
+    chat = Chat(args.endpoint, args.model, args.temperature)
     todo = [(job, name) for job in jobs for name in job.open]
     _say_cost(jobs, todo, args)
     if args.dry_run:
@@ -80,7 +77,6 @@ def make(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    from dassl.utils import UserError
     from trainers.parts.description_files import KINDS
 
     if wrong := [kind for kind in args.kind if not KINDS.fullmatch(kind)]:
@@ -111,8 +107,6 @@ def _say_cost(jobs: list[Job], todo: list[tuple[Job, str]], args: argparse.Names
 
 
 def _confirm() -> None:
-    from dassl.utils import UserError
-
     if not sys.stdin.isatty():
         raise UserError("Nothing was asked: this costs what stands above, and there is no terminal on which to confirm "
                         "it. Add --yes, or --dry-run to see more.")
@@ -122,7 +116,6 @@ def _confirm() -> None:
 
 def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
     """The class names and the stem of the files about them."""
-    from dassl.utils import UserError
     from tools.class_names import read_class_names
 
     if args.dataset:
@@ -136,20 +129,16 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
-    from dassl.utils import UserError
     from datasets.benchmarks import DatasetNotFound
     from tools.data import build, registered
 
-    before = os.environ.get("DASSL_OFFLINE")
-    os.environ["DASSL_OFFLINE"] = "1"               # names are not worth a download of all images
     try:
-        dataset = build(registered(name), Path(root))
+        with mock.patch.dict(os.environ, DASSL_OFFLINE="1"):        # names are not worth a download of all images
+            dataset = build(registered(name), Path(root))
     except DatasetNotFound as error:
         raise UserError(f"The class names of {name} are read from the dataset itself, which is not complete in {root}. "
                         f"Get it (python tools/data.py get {name}), name its root with --root or DATA, or name a file "
                         "of the class names, one per line, with --classes.") from error
-    finally:
-        os.environ.pop("DASSL_OFFLINE") if before is None else os.environ.update(DASSL_OFFLINE=before)
     return dataset.classnames, _stem(type(dataset)) or name
 
 

@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 
+from dassl.errors import UserError
 from tools.labs.loopback import is_loopback
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Chat:
         self.tokens = [0, 0]
         address = urllib.parse.urlsplit(self.url)
         if address.scheme not in ("http", "https"):
-            raise ChatError(f"an endpoint begins with http:// or https://, and {self.url!r} does not")
+            raise UserError(f"An endpoint begins with http:// or https://, got {self.url!r}.")
         if address.scheme == "http" and os.environ.get(KEY) and not is_loopback(address.hostname or ""):
             logger.warning("Warning: %s goes to %s without encryption: anyone on the way can read it. Name an "
                            "https:// endpoint, or unset the key if the server needs none.", KEY, address.hostname)

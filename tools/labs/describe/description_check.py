@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.names import closest
+from dassl.names import closest, listed
 
 HEADERS = ("file", "classes", "sentences", "of use, per class", "different", "verdict")
-_SHOWN = 5
 
 
 @dataclass
@@ -124,11 +123,8 @@ def _count(names: Iterable[str], noun: str) -> str:
 
 
 def _named(names: list[str], near: Iterable[str] = ()) -> str:
-    shown = [f"{name!r}" + (f" (nearest: {found!r})" if (found := closest(name, near)) else "")
-             for name in names[:_SHOWN]]
-    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return listed(repr(name) + (f" (nearest: {found!r})" if (found := closest(name, near)) else "") for name in names)
 
 
 def _numbered(counts: dict[str, int]) -> str:
-    given = [f"{name!r} ({count})" for name, count in counts.items()]
-    return ", ".join(given[:_SHOWN]) + (f" and {len(given) - _SHOWN} more" if len(given) > _SHOWN else "")
+    return listed(f"{name!r} ({count})" for name, count in counts.items())

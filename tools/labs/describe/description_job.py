@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.errors import UserError
+from dassl.names import listed
 from tools.labs.describe import questions
 from tools.labs.describe.chat import Chat, ChatError
 from tools.labs.describe.description_check import usable
@@ -68,8 +70,6 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
     Raises:
         UserError: the server refused or failed, or answers about some classes were of no use; all others were kept.
     """
-    from dassl.utils import UserError
-
     failed: dict[str, str] = {}
     for job, name in tqdm(todo, desc="describing", unit="class", file=sys.stderr,
                           mininterval=0.1 if sys.stderr.isatty() else 30):
@@ -87,8 +87,7 @@ def ask_all(todo: list[tuple[Job, str]], chat: Chat) -> None:
         else:
             failed[name] = reason
     if failed:
-        few = ", ".join(f"{name!r} ({reason})" for name, reason in list(failed.items())[:5])
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        which = listed(f"{name!r} ({reason})" for name, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(todo)} classes could not be described in {_ATTEMPTS} attempts each: "
-                        f"{few}{more}. All other answers were kept; the same command asks for the rest, and "
-                        "--prompt or --model may help.")
+                        f"{which}. All other answers were kept; the same command asks for the rest, and --prompt or "
+                        "--model may help.")

@@ -9,6 +9,8 @@ import json
 import re
 import string
 
+from dassl.errors import UserError
+
 KIND_OF_QUESTION = {
     "des": "what {name} looks like in a photo",
     "dist": "what sets {name} apart, in a photo, from every other {topic}",
@@ -39,14 +41,14 @@ def cause_of(kind: str, causes: tuple[str, ...]) -> str:
     """The cause that a kind is about; "" for des and dist.
 
     Raises:
-        ValueError: there are fewer causes.
+        UserError: there are fewer causes.
     """
     if not kind.startswith("cse_"):
         return ""
     number = int(kind[4:])
     if number > len(causes):
-        raise ValueError(f"{kind} is about cause {number}, and there are {len(causes)}: {', '.join(causes)}. Name "
-                         "more with --causes, separated by commas.")
+        raise UserError(f"{kind} is about cause {number}, and there are {len(causes)}: {', '.join(causes)}. Name "
+                        "more with --causes, separated by commas.")
     return causes[number - 1]
 
 
@@ -57,15 +59,15 @@ def question(kind: str, name: str, count: int, topic: str, cause: str, prompt: s
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises ValueError for a text that `question` cannot fill."""
+    """Raises UserError for a text that `question` cannot fill."""
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(prompt) if field is not None}
     except ValueError as error:
-        raise ValueError(f"--prompt has a single brace ({error}): write {{{{ and }}}} for braces.") from error
+        raise UserError(f"--prompt has a single brace ({error}): write {{{{ and }}}} for braces.") from error
     if unknown := fields - set(FIELDS):
-        raise ValueError(f"--prompt has {{{sorted(unknown)[0]}}}; known are {', '.join(f'{{{f}}}' for f in FIELDS)}.")
+        raise UserError(f"--prompt has {{{sorted(unknown)[0]}}}; known are {', '.join(f'{{{f}}}' for f in FIELDS)}.")
     if not fields & {"name", "what"}:
-        raise ValueError("--prompt names no class: write {name} where it belongs.")
+        raise UserError("--prompt names no class: write {name} where it belongs.")
 
 
 def read_answer(text: str) -> list[str]:

@@ -6,6 +6,7 @@ README.md                                 the model card
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
@@ -88,12 +89,12 @@ def unpack(shared: Path, folder: Path) -> Path:
     return folder
 
 
-def without_paths(settings: dict, key: str = "") -> dict:
+def without_paths(settings: dict) -> dict:
     """Settings without places of the machine: keys that name one are empty, other paths keep their last part."""
     plain = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            plain[name] = without_paths(value, name)
+            plain[name] = without_paths(value)
         elif name in _MACHINE and isinstance(value, str):
             plain[name] = ""
         else:
@@ -114,26 +115,18 @@ def _checkpoints(run: Run) -> Iterator[tuple[str, Path]]:
         yield folder.name, run.checkpoint if folder.name == LEARNER else run.checkpoint_file(folder.name, run.epoch)
 
 
-class _whole:
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
     """A new folder that is there whole or not at all: `with _whole(folder) as part: ...` fills part."""
-
-    def __init__(self, folder: Path):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is there already and not empty; nothing of it is replaced. Name another folder, "
-                            "or remove it first.")
-        self.folder = folder
-
-    def __enter__(self) -> Path:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}.")
-        self.part = Path(self._temporary.name, "part")
-        self.part.mkdir()
-        return self.part
-
-    def __exit__(self, kind, *_) -> None:
-        with self._temporary:
-            if kind is None:
-                self.part.replace(self.folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already and not empty; nothing of it is replaced. Name another folder, or "
+                        "remove it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        part = Path(temporary, "part")
+        part.mkdir()
+        yield part
+        part.replace(folder)
 
 
 def _settings(file: Path) -> dict:

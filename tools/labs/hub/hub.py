@@ -6,6 +6,8 @@ import re
 import tempfile
 from pathlib import Path
 
+from dassl.errors import UserError
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SECRET = re.compile(r"(hf|api)_\w+|(?i:bearer)\s+\S+")
 
@@ -51,8 +53,6 @@ def is_repository(word: str) -> bool:
 
 def _hub():
     """The hub's client."""
-    from dassl.utils import UserError
-
     if os.environ.get("DASSL_OFFLINE") == "1":
         raise UserError("DASSL_OFFLINE=1 forbids the hub. Share with a folder: ./name, or unset it.")
     try:
@@ -65,8 +65,6 @@ def _hub():
 
 def _as_user_error(call):
     """What the hub's client gives; what it raises becomes a paragraph without secrets."""
-    from dassl.utils import UserError
-
     try:
         return call()
     except Exception as error:  # the client raises many types; each means that the hub did not do it

@@ -1,12 +1,15 @@
 """A classifier as an ONNX file that is compared with it before it is kept."""
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+from dassl.errors import UserError
 from tools import status
 
 OPSET = 18
@@ -25,8 +28,6 @@ def export(classifier, file: Path) -> float:
     Raises:
         UserError: it cannot be exported, packages are missing, or the file would say something else.
     """
-    from dassl.utils import UserError
-
     need_packages()
     import onnx
     import torch
@@ -71,7 +72,6 @@ def as_graph(classifier):
         UserError: a method whose answer is not a fixed function of image features.
     """
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import UserError
     from tools.labs.onnx.graph import FixedGraph
 
     name, model = classifier.facts["trainer"], classifier.model
@@ -121,21 +121,19 @@ def run_file(file: Path, images: list) -> list:
 def need_packages() -> None:
     from importlib.util import find_spec
 
-    from dassl.utils import UserError
-
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"Writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
                         "pip install -e \".[onnx]\" in the checkout.")
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """The exporter's own progress, which says nothing to a user, is not shown."""
-
-    def __enter__(self):
-        self._levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
-        for name in self._levels:
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    try:
+        for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *_):
-        for name, level in self._levels.items():
+        yield
+    finally:
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -153,11 +153,6 @@ def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
     return table
 
 
-def _reliability(run: Run) -> tuple[Picture, list[Table]]:
-    return picture(lambda theme: reliability.draw(run, theme), "Accuracy and confidence of the run's answers, in bins.",
-                   HEADER), []
-
-
 def _words(run: Run) -> tuple[None, list[Table]]:
     found = words.read(run, top=WORDS)
     tables = []

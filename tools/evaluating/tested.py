@@ -1,7 +1,12 @@
 """The model of a run, built again and holding what the run learned."""
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from dassl.config import with_values
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.engine.hooks import parallel
 from dassl.utils import UserError
 from tools.runs.run import Run
 
@@ -36,12 +41,17 @@ def split_of(run: Run, trainer: TrainerX):
     return split, loader
 
 
+@torch.no_grad()
+def logits_of(trainer: TrainerX, loader, split: str) -> tuple[Tensor, Tensor]:
+    """(N, C) float32 logits and (N,) labels of a split, on the CPU."""
+    found = [((out[0] if isinstance(out, (tuple, list)) else out).float().cpu(), labels.cpu())
+             for _, out, labels in parallel.answers(trainer, loader, f"{split} split")]
+    logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return logits, labels
+
+
 def _in_float32(cfg):
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
     if not section or "PREC" not in cfg.TRAINER[section]:
         return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.TRAINER[section].PREC = "fp32"
-    cfg.freeze()
-    return cfg
+    return with_values(cfg, {f"TRAINER.{section}.PREC": "fp32"})

@@ -12,8 +12,9 @@ from types import CodeType
 from typing import Any
 from unittest import mock
 
-from dassl.compat import repository
 from dassl.utils.errors import UserError
+
+from . import repository
 
 _READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 _CHANGES = {"append", "add", "extend", "insert", "setdefault", "update", "add_argument", "set_defaults"}

@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 
-from dassl.compat import repository
+from . import repository
 
 logger = logging.getLogger(__name__)
 
