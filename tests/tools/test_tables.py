@@ -159,6 +159,13 @@ def test_what_a_recipe_sets_beyond_the_yaml_is_told_and_what_is_equal_is_not(run
             "does not") in runs.table()[1].splitlines()
 
 
+def test_methods_whose_recipes_set_the_same_share_a_line(runs):
+    for trainer in ("IVLP", "MMA"):
+        runs(f"digits/{trainer}/tiny_1shots/seed1", 80.0, shots=1, trainer=trainer, opts={"OPTIM.MAX_EPOCH": 7})
+    assert ("IVLP (tiny), MMA (tiny): their recipes set OPTIM.MAX_EPOCH 7, which their yamls do not"
+            in runs.table()[1].splitlines())
+
+
 def test_runs_on_another_split_and_with_other_words_are_rows_of_their_own(runs):
     for where, more in (("", {}), ("-TEST.SPLIT=val", {"split": "val"})):
         runs(f"digits/CoOp/tiny_16shots{where}/seed1", 80.0, **more)

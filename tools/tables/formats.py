@@ -147,12 +147,12 @@ def _best(grids: list[Grid], words: str) -> list[str]:
 
 
 def settings(rows: list[Row]) -> list[str]:
-    """What recipes set other than the trainer's yaml, a line for each method; of several values, where each is."""
+    """What recipes set and trainer yamls do not, a line for methods of the same; of several values, where each is."""
     methods: dict[tuple, list[Row]] = {}
     for row in rows:
         if not row.parts and (row.cells or row.beyond):
             methods.setdefault((row.trainer, row.base), []).append(row)
-    found = []
+    found: dict[str, list[str]] = {}
     for (trainer, base), own in methods.items():
         words = []
         for key in dict.fromkeys(key for row in own for key in row.beyond):
@@ -161,8 +161,10 @@ def settings(rows: list[Row]) -> list[str]:
                 values.setdefault(row.beyond.get(key, row.options.get(key, "as in the yaml")), []).append(row)
             words.append(f"{key} " + ", ".join((value or '""') + (f" ({_places(some, own)})" if len(values) > 1 else "")
                                                for value, some in values.items()))
-        found += [f"{trainer} ({base}): its recipe sets {'; '.join(words)}, which its yaml does not"] * bool(words)
-    return found
+        if words:
+            found.setdefault("; ".join(words), []).append(f"{trainer} ({base})")
+    return [f"{', '.join(names)}: {'its recipe sets' if len(names) == 1 else 'their recipes set'} {words}, "
+            f"which {'its yaml does' if len(names) == 1 else 'their yamls do'} not" for words, names in found.items()]
 
 
 def _places(some: list[Row], all_rows: list[Row]) -> str:
