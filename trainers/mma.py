@@ -5,8 +5,8 @@ configs/recipes/mma.yaml. As in the authors' code:
 - The forward pass adds SCALE times the adapter, but what learns gets the gradient of scale 1; what lies below does not.
 - It reads the first norm of a block's input and is added to the block's output; nothing starts at zero.
 - Every dataset has the sentence "a photo of a {}."; blocks count from 1.
-Their code keeps an evaluation's text features for good; here they follow what is learned. Adapters on the embeddings
-(their block 0, off in all published settings) are left out.
+- Block 0 is the embeddings (off in all published settings), whose gradients are plain.
+Their code keeps an evaluation's text features for good; here they follow what is learned.
 """
 import re
 
