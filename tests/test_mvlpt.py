@@ -94,6 +94,8 @@ def test_the_authors_file_of_visual_prompts_gives_what_their_description_says(ti
     model = MVLPT.build(tiny_clip, Classes(names, "a drawing of {}."), options(PROMPT="visual",
                                                                                PROMPT_DEPTH_VISION=depth))
     model.prompt_learner.load_state_dict({**theirs, "token_prefix": torch.zeros(2, 1, W)})
+    assert MVLPT.options_of(theirs) == {"PROMPT": "visual", "N_CTX_VISION": 4, "PROMPT_DEPTH_VISION": depth}
+    assert MVLPT.options_of({**theirs, "ctx": torch.zeros(4, W)}) is MVLPT.options_of({}) is None
     assert all(torch.equal(value, theirs[name]) for name, value in model.prompt_learner.state_dict().items())
     features, layers = [], torch.cat([*theirs.values()])
     for image in images:

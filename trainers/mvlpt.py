@@ -72,6 +72,13 @@ class MVLPT(PromptTrainer):
                              visual=VisualPrompt(clip, c.N_CTX_VISION, c.PROMPT_DEPTH_VISION),
                              saved_as={"visual.tokens": {"vpt_embeddings": 1, **deeper}})
 
+    @classmethod
+    def options_of(cls, weights: dict) -> dict | None:
+        if weights.keys() - {"vpt_embeddings_deep"} != {"vpt_embeddings"}:
+            return None                 # a context alone is CoOp's, both kinds of prompts are UPT's
+        return {"PROMPT": "visual", "N_CTX_VISION": weights["vpt_embeddings"].shape[1],
+                "PROMPT_DEPTH_VISION": sum(map(len, weights.values()))}
+
     @property
     def task_of_class(self) -> Tensor | None:
         """(C,) of a dataset of several tasks; None for a single one."""
