@@ -31,7 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.N_PROMPT = 32                     # prompts of each class, a multiple of 4; more cost text passes, in tests once
     c.N_CTX = 16                        # context words of each; more fit better and transfer worse
     c.PROMPT_BS = 4                     # prompts that a step sees, which share N_PROMPT evenly
-    c.ALPHA = 1.0                       # weight of the diversity; larger keeps prompts further apart
+    c.ALPHA = 0.1                       # weight of the diversity; larger keeps prompts further apart
     c.UNDERSCORES = False               # class names keep them and are cut, as in that code; False writes spaces
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
