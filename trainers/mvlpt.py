@@ -74,8 +74,10 @@ class MVLPT(PromptTrainer):
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
+        if (both := UPT.options_of(weights)) is not None:
+            return {"PROMPT": "upt", **both}
         if weights.keys() - {"vpt_embeddings_deep"} != {"vpt_embeddings"}:
-            return None                 # a context alone is CoOp's, both kinds of prompts are UPT's
+            return None                 # a context alone is CoOp's
         return {"PROMPT": "visual", "N_CTX_VISION": weights["vpt_embeddings"].shape[1],
                 "PROMPT_DEPTH_VISION": sum(map(len, weights.values()))}
 
