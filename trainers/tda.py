@@ -2,8 +2,8 @@
 
 Source: Efficient Test-Time Adaptation of Vision-Language Models (Karmanov et al., CVPR 2024), kdiAAA/TDA e697fb0
 tda_runner.py, utils.py. What is easily missed: an image enters the cache before it is answered; its entropy is in nats
-over log2 of the classes, 0.69 at most; several views' mean feature is not normalised again. ALPHA and BETA are the
-authors' per dataset; the order of the stream is drawn from SEED.
+over log2 of the classes, 0.69 at most; several views' mean feature is not normalised again; cosines count 100 times,
+whatever CLIP's own scale is. ALPHA and BETA are the authors' per dataset; the order of the stream is drawn from SEED.
 """
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +17,7 @@ from dassl.utils import UserError
 from trainers.adapting import AdaptingTrainer, check_views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import entropy, marginal_entropy, most_confident
+from trainers.parts.heads import CosineHead
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.stream_cache import StreamCache, Votes
 from trainers.parts.teacher import mean_text_features
@@ -62,7 +63,8 @@ class TDA(AdaptingTrainer):
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         c = options
         stream = StreamCache(Votes(c.SIZE, c.ALPHA, c.BETA), Votes(c.SIZE_AGAINST, c.ALPHA_AGAINST, c.BETA_AGAINST))
-        return PromptedModel(clip, text=mean_text_features(clip, classes, c.TEMPLATES), stream=stream)
+        return PromptedModel(clip, text=mean_text_features(clip, classes, c.TEMPLATES), head=CosineHead(100.0),
+                             stream=stream)
 
     @classmethod
     def test_transform(cls, cfg: CfgNode):

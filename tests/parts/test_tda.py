@@ -3,9 +3,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from clip import InputError
+from dassl.config import CfgNode
+from trainers.parts.classes import Classes
 from trainers.parts.stream_cache import StreamCache, Votes
+from trainers.tda import TDA
 
 
 def cache(sizes=(3, 2)):
@@ -65,6 +69,31 @@ def test_it_is_the_papers_rule_also_where_entropies_are_equal(seed):
     kept = cache()
     ours = torch.cat([kept.logits(*part) for part in zip(*(v.split(9) for v in values))])
     torch.testing.assert_close(ours, slow_literal(*values), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("views", "batch"), [(1, 1), (1, 5), (20, 1), (20, 5)])
+def test_the_confident_views_of_an_image_are_one_entry_and_cosines_count_100_times(views, batch, tiny_clip):
+    """Literally: means of unit-norm features and of logits, and the entropy of the mean probability."""
+    torch.manual_seed(0)
+    options = CfgNode({"TEMPLATES": (), "ALPHA": 2.0, "BETA": 5.0, "SIZE": 3, "ALPHA_AGAINST": 0.117,
+                       "BETA_AGAINST": 1.0, "SIZE_AGAINST": 2, "VIEWS": views, "SELECT": 0.1})
+    model = TDA.build(tiny_clip, Classes(["cat", "dog", "bird", "fish"]), options)
+    model.fixed_text.copy_(F.normalize(torch.randn(4, 32), dim=1))          # random towers tell no classes apart
+    images = 3 * torch.randn(15, views, 3, 32, 32)
+    rows = []
+    with torch.no_grad():
+        for image in images:
+            features = tiny_clip.encode_image(image)
+            logits = 100 * features @ model.fixed_text.T
+            p = logits.softmax(1)
+            chosen = (-(p * p.log()).sum(1)).argsort()[:max(1, int(0.1 * views))]
+            mean = p[chosen].mean(0)
+            rows.append((features[chosen].mean(0), logits[chosen].mean(0), -(mean * mean.log()).sum(), mean))
+        ours = torch.cat([TDA.predict(model, part if views > 1 else part[:, 0], options)
+                          for part in images.split(batch)])
+    features, logits, entropies, probabilities = (torch.stack(values) for values in zip(*rows))
+    expected = logits + slow_literal(features, logits.argmax(1), entropies, probabilities)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_cache_that_was_saved_and_loaded_answers_to_the_same_bits(golden):
