@@ -1,4 +1,4 @@
-"""Datasets by the names that a user has for them, and one built without a trainer. Imports nothing heavy until it is asked."""
+"""Datasets by the names that a user has for them, and one built without a trainer. Imports nothing heavy at first."""
 from __future__ import annotations
 
 import os
