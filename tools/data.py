@@ -17,11 +17,9 @@ if str(ROOT) not in sys.path:
 from dassl.errors import UserError  # noqa: E402
 from tools import command, train  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
-from tools.runs.by_hand import dataset_names  # noqa: E402
-from tools.runs.cell import domains_of  # noqa: E402
+from tools.running.datasets import build, registered, yaml_names  # noqa: E402
 
 README = ROOT / "datasets" / "README.md"
-OWN, TOGETHER = ("ImageDir", "ImageCaptions", "VideoDir"), "Tasks"      # a user's own images, pairs and clips
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,55 +52,12 @@ def act(args: argparse.Namespace) -> int:
     return 0 if all(done) else 2
 
 
-def yaml_names() -> dict[str, str]:
-    """{file name in configs/datasets: registered name}, but for your own images and tasks learned together."""
-    return {stem: name for stem, name in dataset_names().items() if name not in (*OWN, TOGETHER)}
-
-
-def registered(name: str) -> str:
-    """The registered name of a dataset, or the path of your own.
-
-    Raises:
-        UserError: neither; names the nearest.
-    """
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.utils.registry import UnknownName, nearest
-
-    known = yaml_names()
-    if name in known or name in DATASET_REGISTRY or os.path.exists(name):
-        return known.get(name, name)
-    raise UnknownName(f"There is no dataset {name!r}.{nearest(name, {*known, *DATASET_REGISTRY.registered_names()})} "
-                      f"Known: {', '.join(known)}.")
-
-
-def build(name: str, root: Path):
-    """The whole dataset, as a training would see it."""
-    from dassl.config import get_cfg_default
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine.plugins import extend_all
-
-    cfg = get_cfg_default()
-    extend_all(cfg, train.register())
-    known = name in DATASET_REGISTRY
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN[0], "" if known else name
-    if domains := next((domains_of(stem) for stem, other in yaml_names().items() if other == name), ()):
-        cfg.DATASET.TARGET_DOMAINS = domains[-1:]
-    cfg.freeze()
-    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
-
-
-def card_of(name: str):
-    """The card of a benchmark, or None."""
-    from datasets.cards import CARDS
-
-    return CARDS.get(name)
-
-
 def get(name: str, root: Path) -> bool:
     """Bring a dataset, or say what has to be done by hand; whether it is complete."""
     from datasets.benchmarks import DatasetNotFound, fetch_split, find_or_fetch
+    from datasets.cards import CARDS
 
-    card = card_of(name)
+    card = CARDS.get(name)
     try:
         if card:
             find_or_fetch(card, root / card.folder, partly=True)
@@ -120,10 +75,10 @@ def check(name: str, root: Path) -> bool:
     """Print what is found of a dataset; whether nothing is wrong."""
     from tabulate import tabulate
 
+    from datasets.cards import CARDS
     from datasets.inspection import inspect_card, inspect_dataset
 
-    card = card_of(name)
-    if card:
+    if card := CARDS.get(name):
         report = inspect_card(card, root / card.folder)
     else:
         dataset = build(name, root)
@@ -143,12 +98,12 @@ def table(root: Path) -> str:
     """Every dataset: its names, its size as the card has it, and its state below `root`."""
     from tabulate import tabulate
 
+    from datasets.cards import CARDS
     from datasets.inspection import state_of
 
     rows = []
     for stem, name in yaml_names().items():
-        card = card_of(name)
-        if card:
+        if card := CARDS.get(name):
             sizes = [card.classes, *(size or "-" for size in (card.train, card.val)), card.test]
             rows.append([stem, name, *sizes, state_of(card, root / card.folder)])
         else:
@@ -163,9 +118,10 @@ def _drawn(name: str, root: Path) -> list:
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.embedded import DRAWING
 
-    if hasattr(DATASET_REGISTRY.get(name), "listed"):
-        return DATASET_REGISTRY.get(name).listed(root)
-    if not (root / f"{DATASET_REGISTRY.get(name).dataset_dir}-v{DRAWING}").is_dir():
+    kind = DATASET_REGISTRY.get(name)
+    if hasattr(kind, "listed"):
+        return kind.listed(root)
+    if not (root / f"{kind.dataset_dir}-v{DRAWING}").is_dir():
         return ["-"] * 4 + ["comes with the project, drawn at first use"]
     dataset = build(name, root)
     return [dataset.num_classes, *map(len, (dataset.train_x, dataset.val, dataset.test)), "drawn"]

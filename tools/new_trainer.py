@@ -19,12 +19,7 @@ from tools import command, copied_trainer  # noqa: E402
 from tools.checkout import IS_CHECKOUT  # noqa: E402
 
 TEMPLATES = ROOT / "tools" / "templates"
-LIKE = {        # what it starts from: whose settings, what it is
-    "coop": ("CoOp", "learned words before the class name"),
-    "vpt": ("VPT", "learned tokens in the image tower, fixed sentences"),
-    "dapt": ("DAPT", "both, with a loss on the distances of classes"),
-    "pixel": ("AR", "learned pixels around a smaller image"),
-}
+LIKE = {"coop": "CoOp", "vpt": "VPT", "dapt": "DAPT", "pixel": "AR"}       # templates, and whose settings they take
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +36,7 @@ def files_of(name: str, like: str, source: str = "unpublished") -> dict[Path, st
     """Path below the checkout -> content."""
     if like not in LIKE:
         return copied_trainer.copied(name, like, source)
-    base, module = LIKE[like][0], name.lower()
+    base, module = LIKE[like], name.lower()
 
     def filled(template: str) -> str:
         text = (TEMPLATES / template).read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command, table  # noqa: E402
+from tools import command  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.runs import inputs, protocols  # noqa: E402
@@ -28,6 +28,7 @@ from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
 from tools.sweeping.plan import split_options  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
+from tools.tables.listing import short  # noqa: E402
 from tools.tuning import elevater, found, space, study  # noqa: E402
 from tools.tuning.trials import Search, Trials, base_cell  # noqa: E402
 
@@ -93,7 +94,7 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
     trials = Trials(kept, ranges, base, None if args.protocol == "elevater" else args.trials)
     many = (trials.count or 6) - len(study.counted(kept))
     places = slots([cell] * max(many, 1), args.jobs)
-    print(f"Study {name}: {len(study.counted(kept))} trials before; {places.words}. Folder: {table.short(folder)}",
+    print(f"Study {name}: {len(study.counted(kept))} trials before; {places.words}. Folder: {short(folder)}",
           flush=True)
     outcome = Search(trials, places, Times()).run()
     if words := report(outcome):
@@ -109,7 +110,7 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
     print("\n" + found.write(folder, kept, ranges, cell, seeds, final))
     print(f"\nAccuracy in percent on validation images, on which the settings are chosen. Written: "
           f"{', '.join((found.RECIPE, found.CONFIG, found.TABLE, found.FIGURE))}.\nTest them: " + shlex.join([
-              "python", "tools/sweep.py", "--recipe", str(table.short(folder / found.RECIPE)),
+              "python", "tools/sweep.py", "--recipe", str(short(folder / found.RECIPE)),
               *(["--dataset-dir", args.dataset_dir] if args.dataset_dir else ["--datasets", cell.dataset]),
               "--shots", str(cell.shots or "full"),
               *(["--protocol", "lodo", "--targets", args.leave_out] if args.leave_out else [])]))

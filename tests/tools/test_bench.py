@@ -13,8 +13,7 @@ from clip.products import by_onednn
 from clip.tokenizer import encode
 from tools import bench
 from tools.labs.bench import field_steps, floor, loading, measure, memory, report, run, zoo
-from tools.labs.bench.field_rows import STEPS, step_class
-from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
+from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, STEPS, TRAINERS, Row, Settings, class_names, step_class
 from tools.labs.bench.timing import PARTS, Watch
 from tools.labs.bench.workload import batch_of, build_trainer
 from tools.train import ROOT

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools import sweep
-from tools.sweeping import cells, cluster, cluster_slurm, states
+from tools.sweeping import cells, cluster, cluster_slurm
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,11 +156,11 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
     from dassl.utils import run_lock
 
     with run_lock.RunLock(planned.folder):
-        assert "1 running" in states.state_table([planned], {})
+        assert "1 running" in cluster_slurm.state_table([planned], {})
     (planned.folder / run_lock.FILE).touch()            # what a killed owner leaves
     (planned.folder / run_lock.OWNER).write_text("process 1")
-    assert states.state_table([planned], {}) == "1 runs: 1 not submitted."
-    assert states.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
+    assert cluster_slurm.state_table([planned], {}) == "1 runs: 1 not submitted."
+    assert cluster_slurm.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
 
 
 def test_a_requeued_forced_job_replaces_the_former_run_but_never_its_own(planned):

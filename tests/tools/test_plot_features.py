@@ -205,11 +205,11 @@ def test_the_nearest_words_are_those_of_the_plain_distance(make_run):
     rng = torch.Generator().manual_seed(0)
     run = vocabulary(make_run, 0.02 * torch.randn(3, 64, generator=rng))
     found, table = words.read(run, top=4), table_of(run)
-    (context,) = found.contexts
-    for vector, row in zip(run.learned["ctx"], context.nearest, strict=True):
+    assert len(found.contexts) == 1
+    for vector, (_, row) in zip(run.learned["ctx"], found.words.groupby("position"), strict=True):
         distances = (table - vector).square().sum(1).sqrt()
-        assert [word.token for word in row] == distances.sort(stable=True).indices[:4].tolist()
-        assert [word.distance for word in row] == pytest.approx(distances.sort().values[:4].tolist(), rel=1e-4)
+        assert list(row.token) == distances.sort(stable=True).indices[:4].tolist()
+        assert list(row.distance) == pytest.approx(distances.sort().values[:4].tolist(), rel=1e-4)
 
 
 def test_a_context_that_is_words_finds_these_words_at_no_distance(make_run):
@@ -217,8 +217,8 @@ def test_a_context_that_is_words_finds_these_words_at_no_distance(make_run):
 
     run = vocabulary(make_run, torch.zeros(3, 64))
     run.learned["ctx"] = table_of(run)[list(encode("photo of café"))[:3]]
-    nearest = [row[0] for row in words.read(run).contexts[0].nearest]
-    assert [(str(word), word.distance) for word in nearest] == [("photo", 0), ("of", 0), ("café", 0)]
+    (context,) = words.read(run).contexts.values()
+    assert [(texts[0], distances[0]) for texts, distances in context] == [("photo", 0), ("of", 0), ("café", 0)]
 
 
 def test_pieces_and_bytes_of_the_vocabulary_are_spelt():
@@ -232,11 +232,11 @@ def test_pieces_and_bytes_of_the_vocabulary_are_spelt():
 def test_contexts_of_classes_are_shown_by_name_and_a_shared_one_has_no_class(make_run, capsys):
     own = torch.randn(4, 2, 64, generator=torch.Generator().manual_seed(1))
     run = make_run("CoOp", {"ctx": own}, names=["ant", "bee", "big cat", "dog"], opts=["TRAINER.COOP.CSC", "True"])
-    assert [context.name for context in words.read(Run(run)).contexts] == ["ant", "bee", "big cat"]
+    assert list(words.read(Run(run)).contexts) == ["ant", "bee", "big cat"]
     assert plot.cli(["words", str(run), "--class", "big cat", "--top", "2"]) == 0
     out = capsys.readouterr().out
-    expected = words.read(Run(run), ["big cat"], 2).contexts[0].nearest
-    assert "big cat:" in out and "ant:" not in out and all(f"{w.distance:.3f}" in out for row in expected for w in row)
+    expected = words.read(Run(run), ["big cat"], 2).words.distance
+    assert "big cat:" in out and "ant:" not in out and all(f"{distance:.3f}" in out for distance in expected)
     assert out.strip().endswith(str(run / "plots" / "words.png")) and (run / "plots" / "words.png").is_file()
     shared = make_run("CoOp", {"ctx": own[0]}, folder="shared")
     assert "share one context" in refused(["words", shared, "--class", "ant"], capsys)
@@ -251,9 +251,9 @@ def test_words_as_figure_and_as_csv(make_run, tmp_path, capsys):
     assert plot.cli(["words", str(run), "--out", str(tmp_path / "w.csv"), "--top", "3"]) == 0
     with (tmp_path / "w.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = words.read(Run(run), top=3).contexts[0].nearest
-    assert [(int(r["position"]), int(r["rank"]), int(r["token"])) for r in rows] == [
-        (i, k, word.token) for i, row in enumerate(found, 1) for k, word in enumerate(row, 1)]
+    found = words.read(Run(run), top=3).words
+    assert [(int(r["position"]), int(r["rank"]), int(r["token"])) for r in rows] == list(
+        found[["position", "rank", "token"]].itertuples(index=False, name=None))
     assert plot.cli(["words", str(run), "--format", "svg"]) == 0 and (run / "plots" / "words.svg").is_file()
     capsys.readouterr()
     assert "x.gif" in refused(["words", run, "--out", "x.gif"], capsys)

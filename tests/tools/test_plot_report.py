@@ -106,13 +106,13 @@ def test_runs_that_were_asked_for_and_did_not_finish_are_listed_with_the_end_of_
                                                     "cell": cell_in(failed, 16, {}).as_dict()}))
     (failed / "log.txt").write_text(f"epoch 1\nStopped: Traceback\nRuntimeError: {EVIL}\n")
     rows = selected(results, trainers=["CoOp"], datasets=["dtd"], shots=[16], seeds=[1, 2, 3, 4])
-    found = [(u.name, u.seed, u.state) for u in tables.unfinished(rows)]
+    found = [(u["name"], u["seed"], u["state"]) for u in tables.unfinished(rows)]
     assert found == [("CoOp vit_b16 dtd 16 shots", 3, "failed"), ("CoOp vit_b16 dtd 16 shots", 4, "not begun")]
     html = render(results, rows, [])
     assert "RuntimeError: &lt;script" in html and "Unfinished runs" in html and str(failed) in html
     (failed / "log.txt").write_text("epoch 1\n")
     rows = selected(results, trainers=["CoOp"], datasets=["dtd"], shots=[16])
-    assert [u.state for u in tables.unfinished(rows)] == ["not finished"]
+    assert [u["state"] for u in tables.unfinished(rows)] == ["not finished"]
 
 
 def test_nothing_that_nobody_asked_for_is_called_unfinished(results):

@@ -35,11 +35,12 @@ def weights() -> Iterator[Finding]:
 
 def datasets(root: Path) -> Iterator[Finding]:
     """Which datasets are below `root`; incomplete ones by name."""
+    from datasets.cards import CARDS
     from datasets.inspection import state_of
-    from tools.data import card_of, yaml_names
+    from tools.running.datasets import yaml_names
 
     states = {stem: state_of(card, root / card.folder) for stem, name in yaml_names().items()
-              if (card := card_of(name))}
+              if (card := CARDS.get(name))}
     present = [stem for stem, state in states.items() if state.startswith("present")]
     drawn = [stem for stem in yaml_names() if stem not in states]
     text = f"{', '.join(present) or 'no benchmark'} in {root}; drawn by the project itself: {', '.join(drawn)}"

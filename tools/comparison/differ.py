@@ -8,6 +8,7 @@ from functools import cached_property
 
 from tools.runs.folder import RunFolder
 from tools.runs.published import WITHOUT_EFFECT
+from tools.tables.rows import minus
 
 from .sides import Side
 
@@ -40,17 +41,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of every side: mean and population spread over its runs, None where it has none."""
+    """A number of every side: its mean and population spread over the runs, and how far it is from the first side's.
+
+    None where a side has none, or the spread of one run.
+    """
 
     name: str
     means: list[float | None]
-    spreads: list[float | None]
-
-    @property
-    def differences(self) -> list[float | None]:
-        """From the first side."""
-        first = self.means[0]
-        return [None if mean is None or first is None else mean - first for mean in self.means]
+    stds: list[float | None]
+    differences: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -58,28 +57,18 @@ class Paired:
     """How far a side is from the first one, over the seeds that both have.
 
     Attributes:
-        metric: its name. name: of the side. differences: seed -> side - first side.
+        differences: seed -> side - first side; mean, std: of these, the sample's.
         p_value: of the paired t-test, two-sided: how often seeds alone would make as large a mean difference.
+        within_spread: whether the difference is within the spread over seeds.
     """
 
+    side: str
     metric: str
-    name: str
     differences: dict[int, float]
+    mean: float
+    std: float
     p_value: float
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.differences.values())
-
-    @property
-    def spread(self) -> float:
-        """Sample standard deviation of the differences."""
-        return statistics.stdev(self.differences.values())
-
-    @property
-    def within(self) -> bool:
-        """Whether the difference is within the spread over seeds."""
-        return self.p_value >= SURE
+    within_spread: bool
 
 
 class Comparison:
@@ -92,7 +81,7 @@ class Comparison:
     """
 
     def __init__(self, sides: list[Side]):
-        self.sides = sides
+        self.sides, self.runs = sides, [run for side in sides for run in side.runs.values()]
         self.differences: list[Difference] = []
         self.unknown: list[str] = []
         self.others: list[str] = []
@@ -143,7 +132,10 @@ class Comparison:
                 differences = {seed: one[name] - other[name] for seed, (one, other) in pairs.items()
                                if name in one and name in other}
                 if len(differences) > 1:
-                    found.append(Paired(name, side.name, differences, p_of(list(differences.values()))))
+                    values = list(differences.values())
+                    p_value = p_of(values)
+                    found.append(Paired(side.name, name, differences, statistics.fmean(values),
+                                        statistics.stdev(values), p_value, p_value >= SURE))
         return found
 
     @cached_property
@@ -173,8 +165,8 @@ class Comparison:
                 "now wrong": sum(a == true != b for true, a, b in pairs)}
 
     def _settings(self) -> None:
-        known = [set(run.config) for side in self.sides for run in side.runs.values() if run.config]
-        if len(known) < sum(len(side.runs) for side in self.sides):
+        known = [set(run.config) for run in self.runs if run.config]
+        if len(known) < len(self.runs):
             self.unknown.append("config.yaml")
             return
         for key in self._names(lambda run: run.config):
@@ -189,8 +181,7 @@ class Comparison:
 
     def _own_key(self, key: str) -> bool:
         """Whether a key is in the section of a trainer that was run."""
-        runs = [run for side in self.sides for run in side.runs.values()]
-        return key.split(".")[1].lower() in {str(run.config.get("TRAINER.NAME", "")).lower() for run in runs}
+        return key.split(".")[1].lower() in {str(run.config.get("TRAINER.NAME", "")).lower() for run in self.runs}
 
     def _recorded(self, group: str, what: str, path: str) -> None:
         key = {"dataset": "DATASET.NAME", "trainer": "TRAINER.NAME", "classes": "DATASET.SUBSAMPLE_CLASSES",
@@ -222,12 +213,13 @@ class Comparison:
         self.differences.append(Difference(group, what, values, effect))
 
     def _names(self, get: Callable[[RunFolder], dict]) -> list[str]:
-        return list(dict.fromkeys(name for side in self.sides for run in side.runs.values() for name in get(run)))
+        return list(dict.fromkeys(name for run in self.runs for name in get(run)))
 
     def _measure(self, name: str, get: Callable[[RunFolder], float | None]) -> Measure:
         values = [[v for v in map(get, side.runs.values()) if v is not None] for side in self.sides]
-        return Measure(name, [statistics.fmean(own) if own else None for own in values],
-                       [statistics.pstdev(own) if len(own) > 1 else None for own in values])
+        means = [statistics.fmean(own) if own else None for own in values]
+        return Measure(name, means, [statistics.pstdev(own) if len(own) > 1 else None for own in values],
+                       [minus(mean, means[0]) for mean in means])
 
 
 def p_of(differences: list[float]) -> float:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import asdict
 
 from tabulate import tabulate
 
@@ -57,52 +58,45 @@ def over_seeds(comparison: Comparison) -> list[str]:
         few = "only one seed is on all sides" if comparison.several else "single runs were named, no folders of seeds"
         return [f"Whether that is within the spread over seeds cannot be said: {few}."]
     first = comparison.sides[0].name
-    return [f"{one.name} - {first}: {name} {rounded(one.mean, 2, signed=True)} ± {one.spread:.2f}, paired over seeds "
+    return [f"{one.side} - {first}: {name} {rounded(one.mean, 2, signed=True)} ± {one.std:.2f}, paired over seeds "
             f"{' '.join(map(str, one.differences))}, p = {one.p_value:.2g}: "
-            f"{'within' if one.within else 'more than'} the spread over seeds." for one in found]
+            f"{'within' if one.within_spread else 'more than'} the spread over seeds." for one in found]
 
 
 def verdict(comparison: Comparison) -> str:
     """One paragraph: what differs, what follows."""
-    found = [d for d in comparison.differences if d.effect]
-    count = f"{len(found)} thing{'s' * (len(found) != 1)}"
+    groups = [d.group for d in comparison.differences if d.effect]
+    count = "1 thing differs" if len(groups) == 1 else f"{len(groups)} things differ"
     if comparison.unfinished:
         start = f"{', '.join(comparison.unfinished)} has no result: not ended, or not tested. "
-        if comparison.same:
-            return f"{start}Nothing else that is recorded differs."
-        return f"{start}{count} differ{'s' * (len(found) == 1)} beside that."
+        return start + ("Nothing else that is recorded differs." if comparison.same else f"{count} beside that.")
     if comparison.same and comparison.equal_results:
         return "Nothing that is recorded differs, and the results are equal to the last digit."
     if comparison.same:
         accuracy = comparison.metrics[0]
         values = " and ".join("-" if mean is None else f"{mean:.2f}" for mean in accuracy.means)
         return f"Nothing that is recorded differs but the numbers: {accuracy.name} {values}. {REASONS}"
-    one = len(found) == 1
     if comparison.equal_results:
-        return f"{count} differ{'s' * one}, and yet the results are equal to the last digit."
-    return f"{count} differ{'s' * one} ({_groups(found)}), and so do the results."
+        return f"{count}, and yet the results are equal to the last digit."
+    return f"{count} ({', '.join(dict.fromkeys(groups))}), and so do the results."
 
 
 def as_json(comparison: Comparison) -> dict:
     """The whole comparison, numbers unrounded."""
+    parts = {"differences": comparison.differences, "metrics": comparison.metrics, "measured": comparison.measured,
+             "per_class": comparison.per_class, "paired": comparison.paired}
     return {
         "sides": [{"name": side.name, "folder": str(side.folder), "seeds": sorted(side.runs)}
                   for side in comparison.sides],
-        "differences": [{"group": d.group, "what": d.what, "values": d.values, "effect": d.effect}
-                        for d in comparison.differences],
+        **{name: list(map(asdict, part)) for name, part in parts.items()},
         "not_recorded": comparison.unknown, "unfinished": comparison.unfinished,
-        "settings_of_other_trainers": comparison.others,
-        "metrics": list(map(_as_json, comparison.metrics)), "measured": list(map(_as_json, comparison.measured)),
-        "per_class": list(map(_as_json, comparison.per_class)), "images": comparison.images,
-        "paired": [{"side": one.name, "metric": one.metric, "differences": one.differences, "mean": one.mean,
-                    "std": one.spread, "p_value": one.p_value, "within_spread": one.within}
-                   for one in comparison.paired],
+        "settings_of_other_trainers": comparison.others, "images": comparison.images,
         "same": comparison.same, "equal_results": comparison.equal_results, "verdict": verdict(comparison)}
 
 
 def _measures(title: str, measures: list[Measure], names: list[str], digits: int = 2) -> str:
     head = [title, *names, *(f"{name} - {names[0]}" for name in names[1:])]
-    lines = [[m.name, *(_number(mean, spread, digits) for mean, spread in zip(m.means, m.spreads)),
+    lines = [[m.name, *(_number(mean, spread, digits) for mean, spread in zip(m.means, m.stds)),
               *("-" if d is None else rounded(d, digits, signed=True) for d in m.differences[1:])]
              for m in measures]
     return tabulate(lines, head, disable_numparse=True, colalign=["left"] + ["right"] * (len(head) - 1))
@@ -125,11 +119,3 @@ def _cell(value: str, width: int) -> str:
     """Hashes are cut, as git does; the rest is wrapped."""
     value = re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30,}\b", r"\1", value)
     return "\n".join(textwrap.wrap(value, width)) if len(value) > width else value
-
-
-def _groups(differences: list) -> str:
-    return ", ".join(dict.fromkeys(d.group for d in differences))
-
-
-def _as_json(measure: Measure) -> dict:
-    return {"name": measure.name, "means": measure.means, "stds": measure.spreads, "differences": measure.differences}

@@ -29,33 +29,23 @@ ROW = 0.28                              # height of a context word: inches
 
 
 @dataclass(frozen=True)
-class Word:
-    """A row of the vocabulary; `whole` where it ends a word, not where more letters follow."""
-
-    token: int
-    text: str
-    whole: bool
-    distance: float
-
-    def __str__(self) -> str:
-        return self.text if self.whole else f"{self.text}-"
-
-
-@dataclass(frozen=True)
-class Context:
-    """Learned context words: `name` says whose, `nearest` has the closest words of each, nearest first."""
-
-    name: str
-    nearest: list[list[Word]]
-
-
-@dataclass(frozen=True)
 class Found:
-    """Attributes: usual: median distance of a vocabulary row to its nearest other one. notes: what to know."""
+    """Attributes:
+        words: a row for each context word and rank: context (whose it is), position, rank, word, whole_word (whether
+            it ends a word, and no more letters follow), token, distance.
+        usual: median distance of a vocabulary row to its nearest other one. notes: what to know.
+    """
 
-    contexts: list[Context]
+    words: pd.DataFrame
     usual: float
     notes: list[str]
+
+    @property
+    def contexts(self) -> dict[str, list[tuple[list[str], list[float]]]]:
+        """Name -> for each of its words the nearest ones, "pho-" for a piece, and their distances."""
+        shown = self.words.assign(shown=self.words.word.where(self.words.whole_word, self.words.word + "-"))
+        return {name: [(list(row.shown), list(row.distance)) for _, row in own.groupby("position")]
+                for name, own in shown.groupby("context", sort=False)}
 
 
 def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
@@ -82,8 +72,8 @@ def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
     named = _named(run, vectors, classes)
     if vectors.dim() == 3 and len(vectors) > len(named) and not classes:
         notes.append(f"{len(named)} of {len(vectors)} classes; --classes NAME shows others.")
-    contexts = [Context(name, nearest(own, table[ids], ids, top)) for name, own in named]
-    return Found(contexts, usual_distance(table[ids]), notes)
+    words = [nearest(own, table[ids], ids, top).assign(context=name) for name, own in named]
+    return Found(pd.concat(words, ignore_index=True), usual_distance(table[ids]), notes)
 
 
 def learned_context(run: Run) -> Tensor:
@@ -100,16 +90,19 @@ def learned_context(run: Run) -> Tensor:
                     "Draw it with another figure: tools/plot.py --help.")
 
 
-def nearest(vectors: Tensor, table: Tensor, ids: Tensor, top: int) -> list[list[Word]]:
-    """For each of n vectors the `top` closest rows of the table.
+def nearest(vectors: Tensor, table: Tensor, ids: Tensor, top: int) -> pd.DataFrame:
+    """The `top` closest rows of the table to each of n vectors, nearest first; columns as in `Found`.
 
     Args:
         vectors: (n, W). table: (V, W). ids: (V,) which token each row is.
     """
     distances = torch.cdist(vectors, table, compute_mode="donot_use_mm_for_euclid_dist")      # (n, V)
     found = distances.sort(dim=1, stable=True)
-    return [[Word(int(ids[row]), *spell(int(ids[row])), float(d)) for d, row in zip(own[:top], rows[:top])]
-            for own, rows in zip(found.values, found.indices)]
+    return pd.DataFrame([
+        (position, rank, *spell(token), token, distance)
+        for position, (own, rows) in enumerate(zip(found.values, ids[found.indices]), 1)
+        for rank, (distance, token) in enumerate(zip(own[:top].tolist(), rows[:top].tolist()), 1)
+    ], columns=["position", "rank", "word", "whole_word", "token", "distance"])
 
 
 def usual_distance(table: Tensor) -> float:
@@ -131,24 +124,22 @@ def spell(token: int) -> tuple[str, bool]:
 
 def as_text(found: Found, run: Run) -> str:
     """The table for a console."""
-    top = max(len(row) for context in found.contexts for row in context.nearest)
+    top = found.words["rank"].max()
     head = ["", *(part for i in range(top) for part in ((f"{i + 1}", "distance") if i else ("nearest", "distance")))]
     lines = [run.summary, ""]
-    for context in found.contexts:
-        rows = [[i, *(part for word in row for part in (str(word), f"{word.distance:.3f}"))]
-                for i, row in enumerate(context.nearest, 1)]
-        lines += [f"{context.name}:", tabulate(rows, headers=head, disable_numparse=True,
-                                               colalign=["right", *["left", "right"] * top]), ""]
+    for name, context in found.contexts.items():
+        rows = [[i, *(part for word, distance in zip(*row) for part in (word, f"{distance:.3f}"))]
+                for i, row in enumerate(context, 1)]
+        lines += [f"{name}:", tabulate(rows, headers=head, disable_numparse=True,
+                                       colalign=["right", *["left", "right"] * top]), ""]
     return "\n".join([*lines, scale(found), *found.notes])
 
 
 def write_csv(found: Found, path: Path) -> None:
     """One row for each context word and rank."""
-    rows = [(context.name, i, rank, word.text, int(word.whole), word.token, word.distance) for context in found.contexts
-            for i, row in enumerate(context.nearest, 1) for rank, word in enumerate(row, 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=["context", "position", "rank", "word", "whole_word", "token", "distance"]).to_csv(
-        path, index=False, float_format="%.6f")
+    columns = ["context", "position", "rank", "word", "whole_word", "token", "distance"]
+    found.words.astype({"whole_word": int}).to_csv(path, index=False, float_format="%.6f", columns=columns)
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> Figure:
@@ -157,23 +148,21 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
 
 
 def draw_found(found: Found, run: Run, theme: Theme) -> Figure:
-    top = max(len(row) for context in found.contexts for row in context.nearest)
-    heights = [len(context.nearest) for context in found.contexts]
+    top, heights = found.words["rank"].max(), [len(context) for context in found.contexts.values()]
     figure = sheet(theme, max(4.5, 1.4 * top + 0.5), ROW * sum(heights) + 0.35 * len(heights))
-    distances = [[[w.distance for w in row] for row in context.nearest] for context in found.contexts]
-    every = [d for own in distances for row in own for d in row]
+    low, high = found.words.distance.min(), found.words.distance.max()
     ramp = theme.heat().reversed()
     room = int((figure.get_figwidth() - 0.5) / top * 72 / (0.55 * theme.body))
-    for ax, context, own in zip(figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0],
-                                found.contexts, distances):
-        ax.imshow(own, cmap=ramp, vmin=min(every), vmax=max(max(every), min(every) + 1e-9), aspect="auto")
-        for (i, row) in enumerate(context.nearest):
-            for k, word in enumerate(row):
-                number = f" {word.distance:.3f}"
-                ax.text(k - 0.46, i, _fit(drawable(str(word)), room - (not theme.paper) * len(number)), va="center")
+    axes = figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0]
+    for ax, (name, own) in zip(axes, found.contexts.items()):
+        ax.imshow([row for _, row in own], cmap=ramp, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+        for i, row in enumerate(own):
+            for k, (word, distance) in enumerate(zip(*row)):
+                number = f" {distance:.3f}"
+                ax.text(k - 0.46, i, _fit(drawable(word), room - (not theme.paper) * len(number)), va="center")
                 if not theme.paper:
                     ax.text(k + 0.45, i, number, va="center", ha="right", size=6.5)
-        ax.set(title=_fit(drawable(context.name), 16 * top) if len(heights) > 1 else "", xticks=[], gid=context.name)
+        ax.set(title=_fit(drawable(name), 16 * top) if len(heights) > 1 else "", xticks=[], gid=name)
         ax.set_yticks(range(len(own)), range(1, len(own) + 1))
         ax.hlines([i + 0.5 for i in range(len(own) - 1)], -0.5, top - 0.5, color=theme.page, linewidth=1.5)
         ax.vlines([k + 0.5 for k in range(top - 1)], -0.5, len(own) - 0.5, color=theme.page, linewidth=1.5)

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools import train
+from tools.runs.folder import LOCK
 from tools.runs.inputs import read_json
 from tools.runs.recipe import RecipeError
 from tools.sweeping import cluster
 from tools.sweeping.cells import TAIL
 from tools.sweeping.outcome import Outcome
-from tools.sweeping.states import state_table
 
 MOST_IN_AN_ARRAY = 1000             # Slurm's MaxArraySize is 1001 unless a site says otherwise
 _POLL_SECONDS = 15.0
@@ -269,3 +269,31 @@ def _settle(p, code: int | None, states: dict[str, str], notes: _Notes, outcome:
                 f"{states.get(job, 'gone').replace('_', ' ')}; the same command submits the run again"
             lines = [f"Slurm's job {job}: {why}.", *lines]
         outcome.failed.append((p, 1 if code is None else code, lines))
+
+
+def state_table(planned: list, waiting: dict) -> str:
+    """How many runs are finished, running, waiting or missing, and which are running or failed.
+
+    Args:
+        waiting: the run's folder below OUTPUT -> a word on it, for runs that somebody will make or has failed to make.
+    """
+    words, running = {}, _running(planned)
+    for p in planned:
+        if p.cell.folder in running:
+            words[p.name] = "running"
+        else:
+            words[p.name] = waiting.get(p.cell.folder) or ("finished" if p.state == "finished" else "not submitted")
+    counts = {word: sum(w == word for w in words.values()) for word in dict.fromkeys(words.values())}
+    lines = [f"{len(words)} runs: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."]
+    return "\n".join([*lines, *(f"  {word}: {name}" for name, word in words.items()
+                                if word == "running" or word.startswith("failed"))])
+
+
+def _running(planned: list) -> set[Path]:
+    """Folders, below OUTPUT, of the runs that a live process writes in."""
+    locked = [p for p in planned if (p.folder / LOCK).exists()]
+    if not locked:
+        return set()
+    from dassl.utils.run_lock import owner_of
+
+    return {p.cell.folder for p in locked if owner_of(p.folder)}

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tools import table, train
+from tools import train
 from tools.sweeping.cells import Planned
+from tools.tables.listing import short
 
 
 @dataclass
@@ -40,7 +41,7 @@ def report(outcome: Outcome) -> str:
     words: list[str] = []
     told: dict[tuple[str, ...], str] = {}
     for p, code, lines in outcome.failed:
-        log = table.short(p.folder / "log.txt")
+        log = short(p.folder / "log.txt")
         how = "cannot run" if code == train.USER_ERROR else f"failed; its log is {log}"
         if first := told.get(tuple(lines)):
             words.append(f"\n{p.name} {how}; it ended as {first} did.")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dassl.errors import UserError
-from tools import command, table, train
+from tools import command, train
 from tools.checkout import default_folder
 from tools.runs import inputs, protocols
 from tools.runs.published import shipped
@@ -17,6 +17,8 @@ from tools.sweeping import cells
 from tools.sweeping.estimate import Times, plan_table, side_by_side
 from tools.sweeping.overview import duration
 from tools.sweeping.slots import Slots
+from tools.tables.listing import short
+from tools.tables.rows import Row, in_order, row_of
 
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+|USE_CUDA|VERBOSE")
 
@@ -139,25 +141,25 @@ def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slo
         estimate += f" for {len(known)} of them, the rest not known yet"
     count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
     return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}.\n"
-            f"Results go to {table.short(Path(output))}.")
+            f"Results go to {short(Path(output))}.")
 
 
-def rows(planned: list[cells.Planned]) -> list[table.Row]:
+def rows(planned: list[cells.Planned]) -> list[Row]:
     """A table row per folder of seeds."""
-    found: dict[Path, table.Row] = {}
+    found: dict[Path, Row] = {}
     for p in planned:
         cell, folder = p.cell, p.folder.parent
-        row = found.setdefault(folder, table.row_of(cell, folder))
+        row = found.setdefault(folder, row_of(cell, folder))
         row.published, row.published_from = cell.published, cell.published_from
         row.variant, row.variant_opts = cell.variant, cell.variant_opts
         row.add(cell.seed, p.record, cell)
-    return table.in_order(list(found.values()))
+    return in_order(list(found.values()))
 
 
 def other_settings(other: list[cells.Planned]) -> str:
     """The message for finished runs whose settings were not those of this command."""
     changes = dict.fromkeys(change for p in other for change in p.changes)
-    which = f"{table.short(other[0].folder)}{f' and {len(other) - 1} more' if other[1:] else ''}"
+    which = f"{short(other[0].folder)}{f' and {len(other) - 1} more' if other[1:] else ''}"
     return "\n".join([f"{'Finished runs' if other[1:] else 'A finished run'} used different settings: {which}",
                       *(f"  {change}" for change in changes),
                       "--force runs them again in the same folders; another OUTPUT keeps both."])

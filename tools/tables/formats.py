@@ -133,13 +133,18 @@ def notes(grids: list[Grid], rows: list[Row], digits: int, best: str = "") -> li
     found = [LEGEND, *_best(grids, best), *dict.fromkeys(note for grid in grids for note in grid.notes)]
     found += [f"missing: {row.label}, seed{'s' * (len(row.missing) > 1)} {', '.join(map(str, row.missing))}"
               for row in shown if row.missing and not row.parts]
-    found += [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
-              for row in shown if not row.parts for seed, reason in row.collapsed.items()]
+    found += collapsed(shown, digits)
     found += [f"no published value beside {row.label}: its recipe has not "
               f"{', '.join(f'{key} {value}' for key, value in row.changed.items())}" for row in shown if row.changed]
     sources = dict.fromkeys((row.trainer, row.published_from) for row in shown
                             if row.published is not None and row.published_from and not row.parts)
     return found + settings(shown) + [f"published ({trainer}): {source}" for trainer, source in sources]
+
+
+def collapsed(rows: list[Row], digits: int) -> list[str]:
+    """A line for each seed that is taken for collapsed."""
+    return [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
+            for row in rows if not row.parts for seed, reason in row.collapsed.items()]
 
 
 def _best(grids: list[Grid], words: str) -> list[str]:

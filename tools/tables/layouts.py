@@ -27,11 +27,13 @@ UNDER = "@under_"                       # of tools.runs.protocols.attack_tag
 
 def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
     """The tables of these names, or those that the rows make a table of."""
-    makers: dict[str, Callable[[list[Row], bool], list[Grid]]] = {
-        "shots": shots, "fewshot": fewshot, "methods": methods, "base2new": base2new, "robust": robust, "lodo": lodo,
-        "matrix": matrix, "ablation": ablation, "cross": lambda rows, _: transfer(rows, "cross"),
-        "dg": lambda rows, _: transfer(rows, "dg")}
-    return [grid for name in names or NAMES for grid in makers[name](rows, names is not None)]
+    asked = names is not None
+    makers: dict[str, Callable[[], list[Grid]]] = {
+        "shots": lambda: shots(rows, asked), "fewshot": lambda: fewshot(rows, asked),
+        "methods": lambda: methods(rows, asked), "ablation": lambda: ablation(rows, asked),
+        "base2new": lambda: base2new(rows), "robust": lambda: robust(rows), "lodo": lambda: lodo(rows),
+        "matrix": lambda: matrix(rows), "cross": lambda: transfer(rows, "cross"), "dg": lambda: transfer(rows, "dg")}
+    return [grid for name in names or NAMES for grid in makers[name]()]
 
 
 def protocol_of(row: Row) -> str:
@@ -120,7 +122,7 @@ def methods(rows: list[Row], asked: bool = True) -> list[Grid]:
     return found
 
 
-def base2new(rows: list[Row], asked: bool = True) -> list[Grid]:
+def base2new(rows: list[Row]) -> list[Grid]:
     rows, found = [row for row in rows if row.classes in ("base", "new")], []
     names = method_names(rows)
     for number in sorted({row.shots for row in rows if row.shots is not None}) or ([None] if rows else []):
@@ -173,7 +175,7 @@ def transfer(rows: list[Row], name: str) -> list[Grid]:
     return found
 
 
-def robust(rows: list[Row], asked: bool = True) -> list[Grid]:
+def robust(rows: list[Row]) -> list[Grid]:
     """Methods, clean and under each attack, x datasets; where no run was tested under an attack there is no table."""
     attacked, found = [row for row in rows if UNDER in row.tag], []
     names = method_names(attacked)
@@ -194,7 +196,7 @@ def robust(rows: list[Row], asked: bool = True) -> list[Grid]:
     return found
 
 
-def lodo(rows: list[Row], asked: bool = True) -> list[Grid]:
+def lodo(rows: list[Row]) -> list[Grid]:
     """Per dataset and number of shots: methods x the domains that were left out."""
     found, own = [], [row for row in rows if row.tag.startswith(LODO) and not row.classes]
     names = method_names(own)
@@ -213,7 +215,7 @@ def lodo(rows: list[Row], asked: bool = True) -> list[Grid]:
     return found
 
 
-def matrix(rows: list[Row], asked: bool = True) -> list[Grid]:
+def matrix(rows: list[Row]) -> list[Grid]:
     """Per method and number of shots: sources x targets; a target that starts from itself is its own run."""
     found, own = [], [row for row in rows if row.tag.startswith(MATRIX) and not row.classes]
     names = method_names(own)

@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from tools.runs.cell import ZEROSHOT
 
-from .formats import FLAG, rounded, settings
+from .formats import FLAG, collapsed, rounded, settings
 from .rows import Row, mean, with_summaries
 
 BEST_TEST = "best test epoch (selected on test)"
@@ -43,9 +43,7 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
         text.append("H: harmonic mean of the means of base and new classes, as the papers have it")
     if best:
         text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
-    text += [f"{FLAG} {row.label}, seed {seed}: {row.seeds[seed]:.{digits}f} is {reason}; it is part of the mean"
-             for row in rows if not row.parts for seed, reason in row.collapsed.items()]
-    text += settings(rows)
+    text += collapsed(rows, digits) + settings(rows)
     text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
     return "\n".join([*text, "", "run folders:", *(f"  {_folders(row)}" for row in rows if row.folder)])
 

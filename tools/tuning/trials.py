@@ -10,6 +10,7 @@ from tools.runs.cell import RecipeError
 from tools.runs.record import Record
 from tools.sweeping.cells import Planned
 from tools.sweeping.conductor import Active, Conductor
+from tools.sweeping.schedule import Schedule
 from tools.tuning import elevater, study
 from tools.tuning.space import FILE, Range
 
@@ -21,7 +22,7 @@ def value_of(record: Record) -> float:
     return 100.0 - record["mean_error"] if "mean_error" in record else record.accuracy
 
 
-class Trials:
+class Trials(Schedule):
     """Stands in a conductor where a sweep has its schedule: asks the study for a run, and tells it how good it was.
 
     Attributes:
@@ -30,13 +31,11 @@ class Trials:
     """
 
     def __init__(self, of, ranges: list[Range], base: Planned, count: int | None):
+        super().__init__((), ())
         self.study, self.ranges, self.base, self.count = of, ranges, base, count
         self.trials: dict[Path, object] = {}
         self.pruned: set[Path] = set()
-        self.order: dict[Path, int] = {}
-        self.waiting: list = []
-        self.elsewhere: list = []
-        self.finished, self.refused = 0, False
+        self.refused = False
 
     def next(self) -> Planned | None:
         """The next run; None where the study has enough trials, or must wait for some to end."""
@@ -74,12 +73,6 @@ class Trials:
             return None
         self.study.enqueue_trial(points[left[0]])
         return study.ask(self.study, self.ranges)
-
-    def moved(self, p: Planned) -> None:
-        pass
-
-    def look_again(self) -> bool:
-        return False
 
     def succeeded(self, p: Planned) -> None:
         self.finished += 1

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from clip.products import by_onednn
 from tools import machine
 from tools.labs.bench import field_steps, floor, memory, ours
-from tools.labs.bench.field_rows import step_class
 from tools.labs.bench.loading import Loading
-from tools.labs.bench.rows import PRM, Row, Settings
+from tools.labs.bench.rows import PRM, Row, Settings, step_class
 from tools.labs.bench.timing import PARTS, Watch
 from tools.labs.bench.workload import batch_of, build_trainer
 

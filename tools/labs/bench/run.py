@@ -8,8 +8,7 @@ from pathlib import Path
 from dassl.errors import UserError
 from tools import status
 from tools.labs.bench import rows as known
-from tools.labs.bench.field_rows import step_class
-from tools.labs.bench.rows import Row, Settings
+from tools.labs.bench.rows import Row, Settings, step_class
 
 
 def plan(args: argparse.Namespace) -> list[Row]:

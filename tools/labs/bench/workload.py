@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from tools import train
-from tools.labs.bench.field_rows import OF_224_PIXELS, OF_TINY
-from tools.labs.bench.rows import BACKBONES, Row, Settings, class_names
+from tools.labs.bench.rows import BACKBONES, OF_224_PIXELS, OF_TINY, Row, Settings, class_names
 
 CONFIGS = train.ROOT / "configs" / "trainers"
 

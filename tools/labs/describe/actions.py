@@ -130,7 +130,7 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
 
 def _classes_of_dataset(name: str, root: str) -> tuple[list[str], str]:
     from datasets.benchmarks import DatasetNotFound
-    from tools.data import build, registered
+    from tools.running.datasets import build, registered
 
     try:
         with mock.patch.dict(os.environ, DASSL_OFFLINE="1"):        # names are not worth a download of all images

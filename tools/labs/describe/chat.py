@@ -16,7 +16,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from dassl.errors import UserError
-from tools.labs.loopback import is_loopback
+from tools.labs import is_loopback
 
 logger = logging.getLogger(__name__)
 

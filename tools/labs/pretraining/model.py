@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from clip.backbones import PIXEL_MEAN, PIXEL_STD
 from dassl.files.whole import write_whole
 
 IMAGE, PATCH, WIDTH, EMBED, CONTEXT = 32, 8, 128, 128, 77
 VISION_BLOCKS, TEXT_BLOCKS = 4, 2
 QUICK = 1.702  # QuickGELU(x) = x * sigmoid(1.702 x)
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's pixel statistics (openai/CLIP, clip.py)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ class TinyCLIP(nn.Module):
 
 def normalise(images: Tensor) -> Tensor:
     """(B, 32, 32, 3) uint8 -> (B, 3, 32, 32) float with CLIP's mean and std taken out."""
-    return ((images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+    return ((images.float() / 255 - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)).permute(0, 3, 1, 2)
 
 
 def fold_silu(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dassl.utils import UserError
-from tools.labs.loopback import is_loopback
+from tools.labs import is_loopback
 from tools.labs.serve import upload
 from tools.runs.folder import RunFolder
 

@@ -156,11 +156,10 @@ def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
 def _words(run: Run) -> tuple[None, list[Table]]:
     found = words.read(run, top=WORDS)
     tables = []
-    for context in found.contexts:
-        table = Table(context.name, ["position", *(f"{i}." for i in range(1, WORDS + 1))],
-                      texts=tuple(range(WORDS)))
-        for i, row in enumerate(context.nearest, 1):
-            table.lines.append(([str(i)], [Cell(str(word), f"{word.distance:.3f}") for word in row], "measured"))
+    for name, context in found.contexts.items():
+        table = Table(name, ["position", *(f"{i}." for i in range(1, WORDS + 1))], texts=tuple(range(WORDS)))
+        for i, row in enumerate(context, 1):
+            table.lines.append(([str(i)], [Cell(word, f"{distance:.3f}") for word, distance in zip(*row)], "measured"))
         tables.append(table)
     tables[-1].notes += [words.scale(found), *found.notes]
     return None, tables

@@ -49,17 +49,6 @@ class Table:
         return " ".join(["wide"] * (len(self.head) > 8) + ["scrolls"] * (len(self.head) > 4))
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """A run that has no result. state: "failed", "not finished" or "not begun"; log: its last lines."""
-
-    name: str
-    seed: int
-    state: str
-    folder: str
-    log: tuple[str, ...] = ()
-
-
 def of_grid(grid: Grid) -> Table:
     """A paper's table; where lines are methods, the best of each column is bold."""
     labels = len(grid.lines[0].labels)
@@ -95,16 +84,19 @@ def _cell(value: Value, best: bool) -> Cell:
     return Cell(text, spread, " ".join(marks), "; ".join(hints), best)
 
 
-def unfinished(rows: list[Row]) -> list[Unfinished]:
-    """Runs that were asked for and have no result."""
-    return [_state(row, seed) for row in rows for seed in row.missing]
+def unfinished(rows: list[Row]) -> list[dict]:
+    """Runs that were asked for and have no result: name, seed, folder, the last lines of the log, and the state.
 
-
-def _state(row: Row, seed: int) -> Unfinished:
-    if (run := row.runs.get(seed)) is None:
-        return Unfinished(row.label, seed, "not begun", "")
-    return Unfinished(row.label, seed, "failed" if run.stopped else "not finished", str(run.folder),
-                      tuple(run.log_tail(LAST_LINES)))
+    That is "failed", "not finished" or "not begun".
+    """
+    found = []
+    for row in rows:
+        for seed in row.missing:
+            run = row.runs.get(seed)
+            state = "not begun" if run is None else "failed" if run.stopped else "not finished"
+            found.append({"name": row.label, "seed": seed, "state": state, "folder": str(run.folder) if run else "",
+                          "log": run.log_tail(LAST_LINES) if run else []})
+    return found
 
 
 def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int]]]]:
