@@ -26,8 +26,9 @@ def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> 
     Returns:
         Whether all that was there is as it was.
     Raises:
-        UserError: a key that exists with another kind of value, such as text instead of a number. True or False
-            instead of text is taken as it is: CoOp's relatives write CTX_INIT False where others have "".
+        UserError: a key of the engine, outside TRAINER, with another kind of value, such as text instead of a number.
+            True or False instead of text is taken as it is. Below TRAINER every kind is: authors of a method that is
+            here too often give its keys other kinds, such as CTX_INIT True where ours lists words.
     """
     before = _values(cfg)                           # yacs's own clone() of fifty methods' sections takes a second
     extend_cfg(cfg)
@@ -54,11 +55,12 @@ def _kept(node: CfgNode, before: dict, source: str, prefix: str = "") -> Iterato
             yield from _kept(new, old, source, f"{key}.")
         elif type(old) is type(new) and old == new:
             continue
-        elif None not in (old, new) and (_kind(old), _kind(new)) not in {(_kind(old), _kind(old)), _TEXT_OR_NOT}:
+        elif None not in (old, new) and not key.startswith("TRAINER.") and \
+                (_kind(old), _kind(new)) not in {(_kind(old), _kind(old)), _TEXT_OR_NOT}:
             raise UserError(f"{source} makes config key {key} {_kind(new)} ({_short(new)}); here it is {_kind(old)} "
-                            f"({_short(old)}). Two methods cannot share it: give it another name in one of them.")
-        elif old != new:
-            node[name] = float(new) if isinstance(old, float) and isinstance(new, int) else new
+                            f"({_short(old)}), and the engine reads it. Give the new key another name.")
+        elif (_kind(old), old) != (_kind(new), new):
+            node[name] = float(new) if isinstance(old, float) and type(new) is int else new
             yield key, old, new
 
 

@@ -2,7 +2,8 @@
 
 Its modules stand in sys.modules below a name of their own (`dassl_plugin_<hash>.clip` beside our `clip`), and have
 builtins of their own, whose `import clip` means that one. What a repository lacks is ours or an installed package;
-`dassl` and the standard library are never its own.
+`dassl` and the standard library are never its own. Names that newer versions of Python and setuptools took away can
+still be imported.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,6 +133,8 @@ def _importer(package: str) -> Callable:
     def their_import(name, globals=None, locals=None, fromlist=(), level=0):
         if name == "importlib" and not level:
             return own_importlib
+        if not level and any(place == name for place, _ in _GONE) and (older := _with_gone(name, fromlist or ())):
+            return older
         top, _, rest = name.partition(".")
         if not level and fromlist and rest.partition(".")[0] == "dassl":        # a copy of Dassl within the repository
             name, top = rest, "dassl"
@@ -150,6 +154,30 @@ def _importer(package: str) -> Callable:
             else sys.modules[f"{parent}.{top}"]
 
     return their_import
+
+
+def _packaging() -> ModuleType:
+    import packaging.version
+
+    return packaging
+
+
+_GONE = {("pkg_resources", "packaging"): _packaging,        # with setuptools 82; copies of OpenAI's clip.py import it
+         ("re", "template"): lambda: re.compile}            # with Python 3.13; imported by mistake, never called
+
+
+def _with_gone(name: str, items: Sequence[str]) -> ModuleType | None:
+    """The module with those of `items` that newer versions of it lack; None where that is none of them."""
+    try:
+        now = vars(importlib.import_module(name))
+    except ImportError:
+        now = {}
+    gone = {item: _GONE[name, item] for item in items if (name, item) in _GONE and item not in now}
+    if not gone:
+        return None
+    older = ModuleType(name)
+    older.__dict__.update({**now, **{item: make() for item, make in gone.items()}})
+    return older
 
 
 def _has(parent: str, name: str) -> bool:

@@ -1,4 +1,5 @@
 """Modules that register trainers and datasets, and the config keys that they add."""
+import re
 import shutil
 import sys
 import types
@@ -275,6 +276,19 @@ def test_a_plugin_has_the_packages_of_its_repository_and_everybody_else_has_ours
     assert module.clip is not clip and module.datasets is not datasets
     with pytest.raises(ModuleNotFoundError, match="'pictures_of_theirs'"):   # a folder of images
         module.later()
+
+
+def test_names_that_newer_versions_took_away_are_imported_by_plugins_alone(repository, monkeypatch):
+    monkeypatch.delattr(re, "template", raising=False)                      # as Python 3.13 has it
+    monkeypatch.setitem(sys.modules, "pkg_resources", None)                 # as without setuptools, or with 82
+    theirs = repository(**{"mine.py": "import re\nfrom pkg_resources import packaging\n"
+                                      "from re import template, escape\n"
+                                      "NEW = packaging.version.parse('2.10.1') > packaging.version.parse('2.9')"})
+    module = load_plugin(str(theirs / "mine.py"))
+    assert module.NEW and module.template("a").match("a") and module.escape is re.escape and module.re is re
+    assert not hasattr(re, "template")
+    with pytest.raises(ImportError):
+        import pkg_resources  # noqa: F401
 
 
 def test_two_repositories_do_not_mix(clone, tmp_path):

@@ -139,14 +139,22 @@ def test_a_section_that_is_made_anew_keeps_what_it_leaves_out_and_takes_the_new_
     assert not caplog.text
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"N_CTX": "16"}, "TRAINER.COOP.N_CTX text .*'16'.*a number .16"), ({"CSC": 1}, "CSC a number .*True or False"),
-    ({"N_CTX": CfgNode({"V": 1})}, "N_CTX a section")])
-def test_a_key_of_another_kind_is_refused_with_both_values(values, message):
+@pytest.mark.parametrize(("old", "new", "message"), [
+    (16, "16", "text .*'16'.*a number .16"), (False, 1, "a number .*True or False"),
+    (16, CfgNode({"V": 1}), "a section")])
+def test_a_key_of_the_engine_of_another_kind_is_refused_with_both_values(old, new, message):
+    cfg = CfgNode({"OPTIM": {"KEY": old}})
+    with pytest.raises(UserError, match=f"their train.py makes config key OPTIM.KEY .*{message}"):
+        extend(cfg, lambda cfg: setattr(cfg.OPTIM, "KEY", new), "their train.py")
+
+
+@pytest.mark.parametrize("new", [True, "a photo", 0.5, CfgNode({"WORDS": "a photo"})])
+def test_a_key_of_a_method_is_taken_with_the_kind_that_its_authors_give_it(new, caplog):
     cfg = get_cfg_default()
-    extend(cfg, section(N_CTX=16, CSC=False), "ours")
-    with pytest.raises(UserError, match=f"their train.py makes config key .*{message}"):
-        extend(cfg, section(**values), "their train.py")
+    extend(cfg, section(CTX_INIT=("a photo of a", "one picture of a"), RATE=1.0), "ours")
+    extend(cfg, section(CTX_INIT=new, RATE=True), "their train.py")
+    assert cfg.TRAINER.COOP.CTX_INIT == new and cfg.TRAINER.COOP.RATE is True
+    assert "TRAINER.COOP.CTX_INIT" in caplog.text and "TRAINER.COOP.RATE True (was 1.0)" in caplog.text
 
 
 def test_their_yaml_merges_with_the_flag_and_without_it_the_error_names_the_flag(theirs, tmp_path, capsys):
