@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 
 import torch
@@ -96,6 +97,7 @@ def _machine() -> str:
     return f"{platform.platform(terse=True)}, {processor}, {os.cpu_count()} cores"
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -103,6 +105,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
     try:
         reply = subprocess.run(["git", "rev-parse", "HEAD"], cwd=osp.dirname(osp.abspath(__file__)), text=True,
