@@ -1,6 +1,7 @@
 """Shared by all tests: a tiny random CLIP, no network, no GPU, a cache folder of their own."""
 import json
 import multiprocessing
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -33,6 +34,7 @@ def _one_thread_and_own_caches(tmp_path_factory):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("DASSL_OFFLINE", "1")
     patch.setenv("CLIP_CACHE", str(tmp_path_factory.mktemp("clip")))
+    patch.setattr(os, "fsync", lambda number: None)         # no test cuts the power, and each run waits for it often
     keep_in_memory("tiny")
     yield
     patch.undo()
@@ -160,7 +162,8 @@ def tiny_clip_file(tmp_path_factory, tiny_clip_weights):
     from clip.weights import keep_in_memory
 
     path = tmp_path_factory.mktemp("weights") / "tiny_clip.pt"
-    torch.save(tiny_clip_weights, path)
+    # As in OpenAI's archives; without it every process imports open_clip to compare the shapes with those it knows.
+    torch.save({**tiny_clip_weights, "input_resolution": torch.tensor(32)}, path)
     keep_in_memory(str(path))
     return path
 

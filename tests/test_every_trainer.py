@@ -1,15 +1,17 @@
 """The matrix: what every registered trainer must do, by the facts it declares. A new one joins by registering."""
 import ast
+import contextlib
 import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dassl.engine import TRAINER_REGISTRY, build_trainer, plugins
-from dassl.utils import UserError
+from dassl.utils import UserError, set_random_seed
 from dassl.utils.torchtools import load_weights
 from tools import train
 from tools.checkpoint_kinds import kind_of
@@ -67,17 +69,26 @@ def built_without_data(name, make_cfg, classes=("one", "two words", "three"), op
     size, seen = cfg.INPUT.SIZE[0], [True, False, True]
     model, mixed = build_on(method, cfg, Classes(classes, "a {}.", kinds, seen, size, seed=1), torch.device("cpu"))
     transform = method.test_transform(cfg)
-    noise = [Image.effect_noise((size + 8, size), spread).convert("RGB") for spread in (60, 90)]
-    images = torch.stack([transform(image) for image in noise])
-    return model.eval(), lambda: infer(method, model, mixed, images, options_of(name, cfg))
+    noise = np.random.RandomState(0).randint(0, 256, (2, size, size + 8, 3), np.uint8)
+    images = torch.stack([transform(Image.fromarray(image)) for image in noise])
+
+    def answer():
+        set_random_seed(1)                      # of the views that some methods draw
+        return infer(method, model, mixed, images, options_of(name, cfg))
+
+    return model.eval(), answer
 
 
 @each(OURS)
-def test_it_builds_and_answers_without_data(name, make_cfg):
+def test_it_answers_without_data_in_float32_and_close_to_it_in_bfloat16(name, make_cfg):
     model, answer = built_without_data(name, make_cfg)
     logits = answer()
     assert logits.shape == (2, 3) and logits.isfinite().all() and not logits.requires_grad
     assert all(not p.requires_grad for p in model.clip.parameters()) or model.brick("tower") is not None
+    if section := METHODS[name].section:
+        _, answer = built_without_data(name, make_cfg, opts=[f"TRAINER.{section}.PREC", "bf16"])
+        share = 0.1 if METHODS[name].adapts else 0.05           # a step of tuning makes more of a rounding
+        assert (answer().float() - logits).abs().max() < share * logits.abs().max().clamp(min=1)
 
 
 @each(OURS)
@@ -85,8 +96,8 @@ def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
     """Each learned number may act on the text side: what was kept before it changed is never served afterwards."""
     model, answer = built_without_data(name, make_cfg)
     learned = [p for p in model.prompt_learner.parameters() if p.requires_grad and p.numel()]
+    answer()
     for parameter in learned:
-        answer()
         with torch.no_grad():
             parameter.add_(torch.randn_like(parameter))
         kept = answer()
@@ -109,39 +120,41 @@ def test_its_own_checkpoints_are_known_as_its_and_fit_the_options_that_are_told(
     load_weights(again.prompt_learner, saved, name)             # every shape fits
 
 
-@each(OURS)
-def test_it_scores_a_batch_in_float32_and_close_to_it_in_bfloat16(name, make_cfg):
-    method, scores = METHODS[name], []
-    for precision in ("fp32", "bf16"):
-        opts = [f"TRAINER.{method.section}.PREC", precision] if method.section else []
-        trainer = build_trainer(make_cfg(name, *opts))
-        trainer.set_model_mode("eval")
-        images = next(iter(trainer.test_loader))["img"][:4]
-        scores.append(trainer.model_inference(images).float())
-    assert scores[0].shape[1] == 4 and scores[0].isfinite().all() and scores[1].isfinite().all()
-    assert (scores[0] - scores[1]).abs().max() < 0.05 * scores[0].abs().max().clamp(min=1)
+def has_fallen(losses):
+    """Whether the last two epochs, of two steps each, have a loss clearly below that of the first two."""
+    return len(losses) >= 8 and sum(losses[-4:]) < 0.9 * sum(losses[:4])    # a term that pulls may take it below zero
+
+
+class Enough(Exception):
+    """Ends a training."""
 
 
 @each(BY_GRADIENT)
 def test_its_loss_falls_and_the_frozen_weights_stay_as_they_are(name, make_cfg):
-    pixels = built_without_data(name, make_cfg)[0].brick("pixel") is not None
-    rate = 10.0 if pixels else 0.02             # of pixels, whose gradients are small
-    trainer = build_trainer(make_cfg(name, *TRAIN_HARD, "OPTIM.LR", rate, "TEST.NO_TEST", True))
-    frozen = {k: v.clone() for k, v in trainer.model.clip.state_dict(keep_vars=True).items() if not v.requires_grad}
-    losses, step = [], trainer.forward_backward
+    def built(rate):
+        return build_trainer(make_cfg(name, *TRAIN_HARD, "OPTIM.LR", rate, "TEST.NO_TEST", True))
+
+    trainer = built(0.02)
+    if trainer.model.brick("pixel") is not None:
+        trainer = built(10.0)                       # pixels have small gradients
+    model, step, losses, reached = trainer.model, trainer.forward_backward, [], set()
+    frozen = {k: v.clone() for k, v in model.clip.state_dict(keep_vars=True).items() if not v.requires_grad}
+    learned = {id(p) for p in model.prompt_learner.parameters() if p.requires_grad}
 
     def recorded(batch):
-        losses.append(step(batch))
-        return losses[-1]
+        values = step(batch)
+        losses.append(values["loss"])
+        reached.update(id(p) for p in model.parameters() if p.grad is not None)
+        if has_fallen(losses) and reached == learned:
+            raise Enough
+        return values
 
     trainer.forward_backward = recorded
-    trainer.train()
-    first, last = (sum(s["loss"] for s in part) for part in (losses[:4], losses[-4:]))
-    assert 0 < first and last < 0.9 * first         # a term that pulls may take it below zero
-    now = trainer.model.clip.state_dict()
+    with contextlib.suppress(Enough):
+        trainer.train()
+    assert sum(losses[:4]) > 0 and has_fallen(losses) and reached == learned
+    now = model.clip.state_dict()
     assert all(torch.equal(v, now[k]) for k, v in frozen.items())
-    learned = {id(p) for p in trainer.model.prompt_learner.parameters() if p.requires_grad}
-    assert {id(p) for p in trainer.model.parameters() if p.grad is not None} == learned
 
 
 @each(BY_GRADIENT)
@@ -190,9 +203,20 @@ def scores_of(trainer):
 
 
 @each(LEARNING)
-def test_a_saved_prompt_gives_the_same_logits_when_loaded(name, make_cfg, run_of):
-    folder, _, scores = run_of(name)
-    loaded = build_trainer(make_cfg(name, seed=1 if METHODS[name].adapts else 2))   # which draws order and views
+def test_the_same_seed_learns_the_same_another_seed_does_not_and_both_load_what_was_saved(name, make_cfg, run_of,
+                                                                                          tmp_path):
+    def trained(seed):
+        trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, seed=seed, output=tmp_path / str(seed)))
+        trainer.train()
+        return trainer
+
+    def is_as_learned(trainer):
+        return all(map(torch.equal, learned, trainer.model.prompt_learner.state_dict().values()))
+
+    folder, learned, scores = run_of(name)
+    again, another = trained(1), trained(0)
+    assert is_as_learned(again) and not is_as_learned(another)
+    loaded = again if METHODS[name].adapts else another             # the seed also orders and crops test images
     loaded.load_model(str(folder))
     assert torch.equal(scores_of(loaded), scores)
 
@@ -226,14 +250,15 @@ def test_a_moved_run_predicts_what_its_test_did_without_the_dataset(name, run_of
 def test_a_moved_run_serves_or_refuses_other_classes_as_the_method_says(name, run_of, make_cfg):
     folder, path = run_of(name)[0], answers_of(run_of(name)[0])[0]["path"]
     bound = METHODS[name].bound_to_classes(options_of(name, make_cfg(name)))
-    for names in (["blue", "red", "grey"], ["blue", "red", "grey", "green"]):       # fewer, and as many as the run's
-        if bound:
+    names = ["blue", "red", "grey"]
+    if bound:
+        for others in (names, [*names, "green"]):       # fewer, and as many as the run's
             with pytest.raises(UserError, match=f"{bound}.*red_square"):
-                load(folder, classes=names)
-        else:
-            answer = load(folder, classes=names).predict(path)[0]
-            assert {found for found, _ in answer.top} == set(names)
-            assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
+                load(folder, classes=others)
+        return
+    answer = load(folder, classes=names).predict(path)[0]
+    assert {found for found, _ in answer.top} == set(names)
+    assert sum(confidence for _, confidence in answer.top) == pytest.approx(1, abs=1e-5)
 
 
 @each(OURS)
@@ -253,18 +278,6 @@ def test_its_features_are_drawn_or_it_is_said_why_not(name, run_of, make_cfg, tm
         assert side.images.shape == (8, 32) and side.texts.shape == (4, 32)
         for unit in (side.images, side.texts):
             torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5, rtol=0)
-
-
-@each(LEARNING)
-def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(name, make_cfg, tmp_path, run_of):
-    def learned(seed):
-        trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, seed=seed, output=tmp_path / str(seed)))
-        trainer.train()
-        return list(trainer.model.prompt_learner.state_dict().values())
-
-    one, again, two = run_of(name)[1], learned(1), learned(0)
-    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(one, two))
 
 
 @each(OURS)

@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 
 import torch
@@ -100,6 +101,7 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@cache
 def version_of(package: str) -> str | None:
     """Of an installed package; None for any other."""
     try:
@@ -108,6 +110,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
     try:
         reply = subprocess.run(["git", "rev-parse", "HEAD"], cwd=osp.dirname(osp.abspath(__file__)), text=True,
