@@ -5,6 +5,8 @@ Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, 
 - The search compares sub-networks with the shared weights, on validation images; the found one starts from scratch.
 - The limit counts prompts, updates and adapters, without the classifier, which a record's "learned_parameters" has as
   well: those of the found network, not of the whole one. See `SubNet` for the parts themselves.
+Differences: every block may be without a part, where theirs draws how many first blocks have it (3, 6, 9 or 12 of 12);
+a mixture of two networks takes each dimension from one of them, theirs all of a part; no dropout, theirs 0.1.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
 from torch import nn

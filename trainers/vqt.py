@@ -8,6 +8,7 @@ Source: Visual Query Tuning (Tu et al., CVPR 2023), authors' code 9bca87e, on CL
 - With KEEP below 1, a group lasso ranks the features by their weights over all classes in a first half of the epochs;
   the best train a new classifier in the second, where the queries stay. They run three trainings: queries, lasso, new
   classifier; here the first two are one.
+- In training they also drop 0.1 of the embedded patches, which CLIP's tower does not.
 """
 from torch import Tensor
 

@@ -2,7 +2,8 @@
 
 Source: Frustratingly Easy Test-Time Adaptation of Vision-Language Models (Farina et al., NeurIPS 2024),
 FarinaMatteo/zero c609f7c: views are ranked at CLIP's temperature, and their probabilities are summed at temperature
-zero; of classes with equally many votes, that which the next most confident view prefers is taken.
+zero; of classes with equally many votes, that which the next most confident view prefers is taken (their code asks the
+views in the order in which they were drawn).
 """
 import torch
 import torch.nn.functional as F
