@@ -24,7 +24,7 @@ from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.runs import protocols  # noqa: E402
 from tools.runs.cell import RecipeError  # noqa: E402
-from tools.sweeping import cells, cluster, launch  # noqa: E402
+from tools.sweeping import cells, cluster  # noqa: E402
 from tools.sweeping.conductor import Conductor  # noqa: E402
 from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
@@ -147,7 +147,8 @@ def sweep(words: list[str]) -> int:
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise SystemExit, unless they are ignored, as under nohup."""
-    former = {number: signal.signal(number, _leave) for number in launch.interrupt_signals()
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    former = {number: signal.signal(number, _leave) for number in numbers
               if signal.getsignal(number) is not signal.SIG_IGN}
     try:
         yield

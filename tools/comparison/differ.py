@@ -169,19 +169,16 @@ class Comparison:
         if len(known) < len(self.runs):
             self.unknown.append("config.yaml")
             return
+        trained = {str(run.config.get("TRAINER.NAME", "")).lower() for run in self.runs}
         for key in self._names(lambda run: run.config):
             if key == "SEED" and self.several:
                 continue
             if key.startswith("TRAINER.") and key != "TRAINER.NAME" and not all(key in keys for keys in known) \
-                    and not self._own_key(key):
+                    and key.split(".")[1].lower() not in trained:
                 self.others.append(key)
                 continue
             self._compare("settings", key, lambda run, key=key: run.config.get(key, "not there"),
                           effect=key not in WITHOUT_EFFECT or key == "USE_CUDA")
-
-    def _own_key(self, key: str) -> bool:
-        """Whether a key is in the section of a trainer that was run."""
-        return key.split(".")[1].lower() in {str(run.config.get("TRAINER.NAME", "")).lower() for run in self.runs}
 
     def _recorded(self, group: str, what: str, path: str) -> None:
         key = {"dataset": "DATASET.NAME", "trainer": "TRAINER.NAME", "classes": "DATASET.SUBSAMPLE_CLASSES",

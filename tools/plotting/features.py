@@ -148,18 +148,14 @@ def one_each(out: Output, model: PromptedModel) -> tuple[Features, tuple[str, ..
 def zero_shot(trainer: TrainerX, items: list) -> Features:
     """The same images as plain CLIP sees them, and the class names in the dataset's sentence."""
     clip, dataset = trainer.model.clip, trainer.dm.dataset
-    loader = _loader(_plain_input(trainer.cfg, clip), items)
+    steps = trainer.cfg.INPUT.TRANSFORMS
+    plain = with_values(trainer.cfg, {"INPUT.SIZE": (clip.image_size, clip.image_size),
+                                      "INPUT.TRANSFORMS": steps if "normalize" in steps else (*steps, "normalize")})
+    loader = _loader(plain, items)
     images = torch.cat([clip.encode_image(batch["img"].to(trainer.device)).cpu()
                         for batch in over(loader, "zero-shot features")])
     texts = encode_texts(clip, fill(getattr(dataset, "template", None) or DEFAULT, dataset.classnames))
     return Features(images, texts.cpu())
-
-
-def _plain_input(cfg, clip):
-    """Images as the towers take them: their own size, normalised."""
-    steps = cfg.INPUT.TRANSFORMS
-    return with_values(cfg, {"INPUT.SIZE": (clip.image_size, clip.image_size),
-                             "INPUT.TRANSFORMS": steps if "normalize" in steps else (*steps, "normalize")})
 
 
 def _loader(cfg, items: list):

@@ -154,7 +154,9 @@ class Conductor:
             self.schedule.again(p)
         elif code == train.IN_USE:
             self.schedule.held(p)
-            self.overview.say(f"{label}: left for now; {_owner(p)} works on it")
+            from dassl.utils.run_lock import read_owner
+
+            self.overview.say(f"{label}: left for now; {read_owner(p.folder).partition(' (`')[0]}, works on it")
         else:
             self._failed(active, code)
 
@@ -226,13 +228,6 @@ class Conductor:
                 act, *arguments = self.events.get(timeout=min(left, 0.2))
                 act(*arguments)
         return not self.active
-
-
-def _owner(p: Planned) -> str:
-    """Who holds the run folder."""
-    from dassl.utils.run_lock import read_owner
-
-    return f"{read_owner(p.folder).partition(' (`')[0]},"
 
 
 def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -161,8 +160,3 @@ class WarmServer:
         run.stdout.close()
         run.stderr.close()
         os.close(run._leash)
-
-
-def interrupt_signals() -> list[int]:
-    """What ends a sweep in order, where the system has it."""
-    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

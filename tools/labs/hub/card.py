@@ -36,6 +36,8 @@ def card(title: str, classes: dict, results: dict, settings: dict, licence: str 
               for name, value in metrics.items()),
             *((f"{name} at training", value) for name, value in results.get("versions", {}).items())]
     table = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)
+    names = classes["classnames"]
+    more = f"\n\nand {len(names) - _SHOWN} more in `classes.json`." if len(names) > _SHOWN else ""
     return f"""---
 {yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---
 
@@ -62,13 +64,8 @@ class names, the sentence and the image transform; `config.yaml` every setting; 
 
 ## Classes
 
-{_listed(classes["classnames"])}
+{", ".join(map(_cell, names[:_SHOWN]))}{more}
 """
-
-
-def _listed(names: list[str]) -> str:
-    more = f"\n\nand {len(names) - _SHOWN} more in `classes.json`." if len(names) > _SHOWN else ""
-    return ", ".join(map(_cell, names[:_SHOWN])) + more
 
 
 def _cell(value) -> str:

@@ -119,7 +119,8 @@ def application(make: Callable, topk: int = 5, hosts: tuple[str, ...] | None = N
 
         if scope["type"] == "http" and hosts is not None:
             headers = dict(scope["headers"])
-            if _host(headers.get(b"host", b"").decode("latin-1")) not in hosts:
+            host = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname          # without port
+            if (host or "").lower() not in hosts:
                 refusal = Response("This page answers under this machine's own name only.", 421)
                 await refusal(scope, receive, with_headers)
                 return
@@ -147,11 +148,6 @@ def _same_site(request) -> None:
         raise upload.Refused(403, "Only this page itself may send images.")
     if not request.headers.get("content-type", "").startswith(("image/", "application/octet-stream")):
         raise upload.Refused(415, "An image is sent as it is, with its type (image/...).")
-
-
-def _host(header: str) -> str:
-    """The name in a Host header, without port."""
-    return (urlsplit(f"//{header}").hostname or "").lower()
 
 
 def serve(make_classifier: Callable, args) -> int:
