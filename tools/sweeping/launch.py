@@ -109,7 +109,9 @@ class WarmServer:
         for end in theirs:
             os.close(end)
         if not sent:
-            self._close(run)
+            run.stdout.close()
+            run.stderr.close()
+            os.close(run._leash)
             return None
         return run
 
@@ -154,9 +156,3 @@ class WarmServer:
         for line in self._process.stderr:
             if text := line.decode(errors="replace").strip():
                 self.last_words = text
-
-    @staticmethod
-    def _close(run: WarmRun) -> None:
-        run.stdout.close()
-        run.stderr.close()
-        os.close(run._leash)

@@ -44,7 +44,9 @@ def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
     if best:
         text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
     text += collapsed(rows, digits) + settings(rows)
-    text += [f"published ({row.trainer}, {row.dataset}): {row.published_from}" for row in _one_per_source(rows)]
+    sources = {row.published_from: row for row in reversed(rows)
+               if row.published is not None and row.published_from and not row.parts}
+    text += [f"published ({row.trainer}, {row.dataset}): {source}" for source, row in reversed(sources.items())]
     return "\n".join([*text, "", "run folders:", *(f"  {_folders(row)}" for row in rows if row.folder)])
 
 
@@ -58,11 +60,6 @@ def _seed(row: Row, seed: int, digits: int) -> str:
     if row.trainer == ZEROSHOT:
         return ""
     return _number(row.seeds.get(seed), digits) + FLAG * (seed in row.collapsed)
-
-
-def _one_per_source(rows: list[Row]) -> list[Row]:
-    return list({row.published_from: row for row in reversed(rows)
-                 if row.published is not None and row.published_from and not row.parts}.values())[::-1]
 
 
 def _number(value: float | None, digits: int, signed: bool = False) -> str:

@@ -68,7 +68,11 @@ def run(args: argparse.Namespace) -> dict:
     measured, data = [], {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for number, row in enumerate(rows, 1):
-            say = _teller(f"[{number}/{len(rows)}] {row}")
+            name = f"[{number}/{len(rows)}] {row}"
+
+            def say(doing: str, end: str = "", name: str = name) -> None:
+                status.say(f"{name}: {doing}", end)
+
             key = (row.input_size, row.batch) if row.trains else None
             if key and not args.no_data and key not in data:
                 say("data")
@@ -81,8 +85,3 @@ def run(args: argparse.Namespace) -> dict:
     fastest = max((row["matrix_rate"] for row in measured), key=lambda rate: rate["gflops"])
     return {"machine": report.machine(settings.device), "settings": {**asdict(settings), "rounds": args.rounds},
             "matrix_rate": fastest, "rows": [report.add_floor(row) for row in measured]}
-
-
-def _teller(name: str):
-    """Says what is being done to a row."""
-    return lambda doing, end="": status.say(f"{name}: {doing}", end)
