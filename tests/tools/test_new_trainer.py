@@ -121,7 +121,7 @@ def empty(tmp_path, monkeypatch):
     """A checkout for writing only: names are compared with the real registry."""
     for name in ("trainers", "tests", "configs"):
         (tmp_path / name).mkdir()
-    for base, _ in new_trainer.LIKE.values():
+    for base in new_trainer.LIKE.values():
         shutil.copytree(ROOT / "configs" / "trainers" / base, tmp_path / "configs" / "trainers" / base)
     monkeypatch.setattr(new_trainer, "ROOT", tmp_path)
     return tmp_path
