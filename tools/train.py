@@ -14,9 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:               # trainers, datasets and tools are folders of the checkout, never installed
     sys.path.insert(0, str(ROOT))
 
-from dassl.errors import UserError  # noqa: E402
 from tools.checkout import own_packages_first, register  # noqa: E402
-from tools.running import console, endings, faults  # noqa: E402
+from tools.running import console, endings  # noqa: E402
 from tools.running.arguments import parser  # noqa: E402
 from tools.running.configuration import setup_cfg  # noqa: E402
 from tools.running.endings import IN_USE, PROGRESS, USER_ERROR  # noqa: E402
@@ -75,9 +74,7 @@ def _explained(args: argparse.Namespace) -> int:
     except Exception as error:
         from dassl.utils.run_lock import FolderInUse
 
-        message = endings.explain(error, args) if isinstance(error, UserError) else \
-            faults.explain(error, args.output_dir or "output") if isinstance(error, OSError) else ""
-        if not message:
+        if not (message := endings.explain(error, args)):
             raise
         print(f"\n{message}", file=sys.stderr)
         if isinstance(error, FolderInUse) and SWEEP in os.environ:

@@ -16,7 +16,7 @@ import torch
 
 from dassl.engine.hooks.scalars import Scalars
 from tools import command, train
-from tools.running import console, faults
+from tools.running import console, endings
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["--trainer", "CoOp", "--seed", "1", "--config-file", "configs/trainers/CoOp/tiny.yaml",
@@ -110,14 +110,14 @@ def test_curves_that_cannot_be_written_are_told_once(tmp_path, caplog, capsys):
     (OSError(errno.ESTALE, "Stale file handle", "/out/run/x"), "out of reach.*same command"),
     (OSError(errno.ENOSPC, "No space left on device"), "is full.*same command")])
 def test_faults_of_the_run_folder_are_told_with_the_way_out(error, words):
-    assert re.search(words, faults.explain(error, "/out/run"))
+    assert re.search(words, endings.refused(error, "/out/run"))
 
 
 @pytest.mark.parametrize("error", [
     FileNotFoundError(errno.ENOENT, "No such file", "/elsewhere/x"), ConnectionResetError(errno.ECONNRESET, "reset"),
     PermissionError(errno.EACCES, "Permission denied", "/out/runner/x"), OSError("no number")])
 def test_other_faults_keep_their_traceback(error):
-    assert faults.explain(error, "/out/run") == ""
+    assert endings.refused(error, "/out/run") == ""
 
 
 def test_a_file_where_the_run_folder_should_be_is_told(tmp_path, capsys):
