@@ -61,7 +61,7 @@ class TDATest:
         c, texts = self.trainer.options, self.trainer.model.fixed_text
         f = self.clip.encode_image(image).float()                                             # (1, D)
         watch.mark("image")
-        logits = self.clip.scale * f @ texts.t()                                              # (1, C)
+        logits = 100 * f @ texts.t()                                                          # (1, C)
         p, C = logits.softmax(1), len(texts)
         doubt, label = float(-(p * p.log()).sum()), int(logits.argmax())
         entries = [(c.SIZE, True, torch.eye(C, device=f.device)[label])]

@@ -85,7 +85,8 @@ class MMRLStep(CoOpStep):
         self.eot = ids.argmax(-1)
         with torch.no_grad():
             self.sentences = clip.embed_tokens(ids)                                           # (C, 77, W)
-        first, L = self.trainer.model.brick("visual").first, clip.context_length + len(self.learned[self.context])
+        first = min(self.trainer.model.brick("visual").layer_of)
+        L = clip.context_length + len(self.learned[self.context])
         mask = torch.full((L, L), float("-inf"), device=self.images.device).triu(1)
         for block in list(self.clip.text_blocks)[first:]:
             block.mask = mask
@@ -95,9 +96,9 @@ class MMRLStep(CoOpStep):
         return F.linear(tokens, weight, bias)                                                 # (K, W)
 
     def enter(self, tower: str, tokens: Tensor) -> Enter:
-        visual = self.trainer.model.brick("visual")
-        return behind_first({visual.first + layer: self.projected(tower, tokens, layer)
-                             for layer in range(len(visual.deeper))}, visual.first)
+        layer_of = self.trainer.model.brick("visual").layer_of
+        return behind_first({block: self.projected(tower, tokens, layer) for block, layer in layer_of.items()},
+                            joins=min(layer_of))
 
     def text_features(self, tokens: Tensor, classes: slice = slice(None)) -> Tensor:
         return self.clip.encode_text(self.sentences[classes], self.eot[classes] + len(tokens),

@@ -151,7 +151,7 @@ def _deep_text(model, D: int) -> Operations:
     joins = isinstance(visual, Representation)
     p, own = tokens.prefix.shape[-2] + (len(visual.tokens) if joins else 0), (tokens.eot + 1).tolist()
     hidden, W = _hidden(clip), clip.text_width
-    tower = text(p, own, W, hidden, clip.text_depth - (visual.first if joins else 0), D)
+    tower = text(p, own, W, hidden, clip.text_depth - (min(visual.layer_of) if joins else 0), D)
     n, times = (len(visual.tokens), len(visual.deeper) - 1) if joins else (tuner.n_tokens, len(tuner.tokens))
     dropped = product(n, W, W, 1) + product(n, W, p, 2) + product(n, p, W, 2) + mlp(n, W, hidden, 1)
     return tower + dropped * -times             # the next block replaces what a block makes of them
@@ -162,7 +162,7 @@ def _visual_tokens(visual) -> tuple[int, int, int]:
     if visual is None:
         return 0, 0, 0
     if isinstance(visual, Representation):
-        return len(visual.tokens), visual.first, len(visual.deeper) - 1
+        return len(visual.tokens), min(visual.layer_of), len(visual.deeper) - 1
     n = visual.n_tokens if isinstance(visual, VisualPrompt) else len(visual.tokens(0))
     return n, 0, visual.depth - 1
 
