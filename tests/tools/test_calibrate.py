@@ -8,7 +8,8 @@ import torch
 from dassl.engine import build_trainer
 from dassl.metrics.calibration import best_temperature, ece
 from dassl.utils import UserError
-from tools.calibrate import calibrate, logits_of, measured
+from tools.calibrate import calibrate, measured
+from tools.evaluating.tested import logits_of
 from tools.plotting import reliability
 from tools.plotting.style import THEMES, context
 from tools.runs.run import Run
