@@ -324,3 +324,26 @@ def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(t
     printed = capsys.readouterr().out
     assert "ATTRIBUTE:" not in printed and "MAX_EPOCH: 10" in printed
     assert "line 31, in setup_cfg: KeyError: 'Other'" in caplog.text
+
+
+PETS = """
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+@DATASET_REGISTRY.register()
+class Digits(DatasetBase):
+    pass
+"""
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_dataset_of_a_plugins_repository_is_named_where_the_run_takes_another(tmp_path, monkeypatch, caplog, given):
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    monkeypatch.setattr(DATASET_REGISTRY, "_obj_map", dict(DATASET_REGISTRY._obj_map))
+    (tmp_path / "datasets").mkdir()
+    for name, text in {"mine.py": "", "train.py": "", "datasets/digits.py": PETS}.items():
+        (tmp_path / name).write_text(text)
+    theirs = str(tmp_path / "datasets" / "digits.py")
+    words = ["--plugin", str(tmp_path / "mine.py"), *(["--plugin", theirs, "--replace"] if given else []), *COOP,
+             "--dataset-config-file", "configs/datasets/digits.yaml"]
+    train.setup_cfg(train.parser().parse_args(words))
+    assert (f"--plugin {theirs} --replace" in caplog.text) is not given

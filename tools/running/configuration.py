@@ -63,6 +63,10 @@ def setup_cfg(args: argparse.Namespace):
         _fill_image_facts(cfg, usual, args.config_file)
     except UnknownKey as error:
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
+    if args.plugin:
+        from tools.running.foreign import name_their_dataset
+
+        name_their_dataset(cfg.DATASET.NAME, modules)
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
