@@ -13,6 +13,7 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
+from dassl.compat.passed_on import passed_on
 from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.tools import read_image
@@ -26,6 +27,7 @@ from .sharing import batches_of
 from .transforms import arithmetic_apart, build_transform, plain_transform
 
 logger = logging.getLogger(__name__)
+__getattr__ = passed_on(__name__)
 
 
 def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence[Datum] | None = None,

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.compat.fork_hooks import ForkHooks
+from dassl.compat.passed_on import passed_on
 from dassl.config.checks import check_values
 from dassl.data import DataManager
 from dassl.data.loader import end_workers
@@ -37,14 +38,7 @@ from .simple_net import SimpleNet
 from .trainer_base import TrainerBase
 
 logger = logging.getLogger(__name__)
-
-
-def __getattr__(name: str):
-    if name == "SummaryWriter":          # public code imports it from here; TensorBoard is slow to import
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter
-    raise AttributeError(name)
+__getattr__ = passed_on(__name__)
 
 
 class SimpleTrainer(ForkHooks, TrainerBase):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from dassl.compat.passed_on import passed_on
 from dassl.metrics import calibration
 from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
@@ -16,6 +17,7 @@ from dassl.utils.logger import tell
 from .build import EVALUATOR_REGISTRY
 
 logger = logging.getLogger(__name__)
+__getattr__ = passed_on(__name__)
 
 
 TOP = 5                     # its accuracy is reported where there are more classes

@@ -17,11 +17,13 @@ import torch
 import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dassl.compat.passed_on import passed_on
 from dassl.files.whole import write_whole
 
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
+__getattr__ = passed_on(__name__)
 
 _ORIENTATION = 0x0112                           # EXIF's tag
 _warned_of: list[str] = []                           # an image that is drawn in its transparency

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from dassl.compat.passed_on import passed_on
 from dassl.compat.restricted_pickle import restricted_pickle
 from dassl.files.whole import write_whole
 
@@ -21,6 +22,7 @@ from .portable import ENDING, read_portable
 from .tools import count_num_param, mkdir_if_missing, tolist_if_not  # noqa: F401 - Dassl has the first one here
 
 logger = logging.getLogger(__name__)
+__getattr__ = passed_on(__name__)
 
 BEST = "model-best.pth.tar"
 

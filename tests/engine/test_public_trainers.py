@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from dassl.data.datasets import DatasetBase, Datum
 from dassl.engine import SimpleTrainer, TrainerX
 from dassl.engine.trainer import TrainerBase
 from dassl.evaluation import EvaluatorBase, build_evaluator
@@ -213,3 +214,12 @@ def test_a_step_of_prograds_fork_takes_off_the_part_that_it_says(engine_cfg, nam
 def test_a_test_takes_the_flag_of_a_fork(engine_cfg):
     trainer = OnTensors(engine_cfg())
     assert trainer.test(is_final=True) == trainer.test("test")
+
+
+def test_a_dataset_of_lasp_gives_all_class_names_and_any_other_may_keep_its_own():
+    dataset = DatasetBase(train_x=[Datum("a.png", 0, classname="cat")])
+    assert not hasattr(dataset, "all_class_names")
+    dataset.all_classnames = ["cat", "dog"]
+    assert dataset.all_class_names == ["cat", "dog"]
+    dataset.all_class_names = ["bird"]
+    assert dataset.all_class_names == ["bird"]

@@ -68,6 +68,15 @@ dassl.utils.registry: Registry
 dassl.utils.tools: mkdir_if_missing read_image set_random_seed read_json write_json
 dassl.utils.torchtools: save_checkpoint load_checkpoint resume_from_checkpoint open_all_layers open_specified_layers
 dassl.utils.torchtools: count_num_param load_pretrained_weights init_network_weights set_bn_to_eval
+dassl.data.data_manager: TorchDataset T tabulate read_image INTERPOLATION_MODES
+dassl.data.transforms.transforms: np random Resize Compose ToTensor Normalize RandomHorizontalFlip InterpolationMode
+dassl.engine.trainer: time osp datetime np OrderedDict torch nn tqdm SummaryWriter DataManager build_optimizer
+dassl.engine.trainer: build_lr_scheduler tolist_if_not count_num_param load_checkpoint save_checkpoint
+dassl.engine.trainer: mkdir_if_missing resume_from_checkpoint load_pretrained_weights build_head build_backbone
+dassl.engine.trainer: build_evaluator
+dassl.evaluation.evaluator: np osp OrderedDict defaultdict f1_score confusion_matrix EVALUATOR_REGISTRY
+dassl.utils.tools: os sys json time errno np random osp warnings datetime torch PIL Image
+dassl.utils.torchtools: pickle shutil osp warnings partial OrderedDict torch nn mkdir_if_missing
 """
 NAMES = [(line.split(":")[0], name) for line in IMPORTS.strip().splitlines() for name in line.split(":")[1].split()]
 

@@ -324,3 +324,49 @@ def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(t
     printed = capsys.readouterr().out
     assert "ATTRIBUTE:" not in printed and "MAX_EPOCH: 10" in printed
     assert "line 31, in setup_cfg: KeyError: 'Other'" in caplog.text
+
+
+PETS = """
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+@DATASET_REGISTRY.register()
+class Digits(DatasetBase):
+    pass
+"""
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_dataset_of_a_plugins_repository_is_named_where_the_run_takes_another(tmp_path, monkeypatch, caplog, given):
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    monkeypatch.setattr(DATASET_REGISTRY, "_obj_map", dict(DATASET_REGISTRY._obj_map))
+    (tmp_path / "datasets").mkdir()
+    for name, text in {"mine.py": "", "train.py": "", "datasets/digits.py": PETS}.items():
+        (tmp_path / name).write_text(text)
+    theirs = str(tmp_path / "datasets" / "digits.py")
+    words = ["--plugin", str(tmp_path / "mine.py"), *(["--plugin", theirs, "--replace"] if given else []), *COOP,
+             "--dataset-config-file", "configs/datasets/digits.yaml"]
+    train.setup_cfg(train.parser().parse_args(words))
+    assert (f"--plugin {theirs} --replace" in caplog.text) is not given
+
+
+EVALUATOR = """
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification
+from marks import MARK
+@EVALUATOR_REGISTRY.register()
+class OfThisTest(Classification):
+    mark = MARK
+"""
+
+
+def test_an_evaluator_that_their_train_py_imports_is_registered_where_a_run_names_it(theirs, tmp_path, monkeypatch):
+    from dassl.evaluation import EVALUATOR_REGISTRY
+
+    monkeypatch.setattr(EVALUATOR_REGISTRY, "_obj_map", dict(EVALUATOR_REGISTRY._obj_map))
+    (tmp_path / "evaluators").mkdir()
+    for name, text in {"evaluators/ours.py": EVALUATOR, "evaluators/never.py": "raise SystemExit('not asked for')",
+                       "marks.py": "MARK = 'theirs'"}.items():
+        (tmp_path / name).write_text(text)
+    path = theirs("import evaluators.never, no_such_module_anywhere\nfrom evaluators import ours\n"
+                  "def extend_cfg(cfg):\n    cfg.TEST.EVALUATOR = 'OfThisTest'")
+    cfg = train.setup_cfg(train.parser().parse_args(["--extend-cfg", path, *COOP]))
+    assert EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR).mark == "theirs"

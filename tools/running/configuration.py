@@ -41,6 +41,9 @@ def setup_cfg(args: argparse.Namespace):
     if args.extend_cfg:
         from dassl.compat.extend import extend
         from dassl.compat.extend_cfg import load_extend_cfg
+        from dassl.compat.registered_there import register_unknown
+        from dassl.data.datasets import DATASET_REGISTRY
+        from dassl.evaluation import EVALUATOR_REGISTRY
 
         theirs = load_extend_cfg(args.extend_cfg, vars(args))
         _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
@@ -60,9 +63,15 @@ def setup_cfg(args: argparse.Namespace):
         if args.extend_cfg:
             theirs.after_merging(cfg)
             merge_opts(cfg, args.opts)
+            register_unknown(args.extend_cfg, [(DATASET_REGISTRY, cfg.DATASET.NAME),
+                                               (EVALUATOR_REGISTRY, cfg.TEST.EVALUATOR)])
         _fill_image_facts(cfg, usual, args.config_file)
     except UnknownKey as error:
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
+    if args.plugin:
+        from tools.running.foreign import name_their_dataset
+
+        name_their_dataset(cfg.DATASET.NAME, modules)
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +14,9 @@ from dassl.compat import repository
 from dassl.compat.cpu_shim import cuda_of_others
 from dassl.compat.their_files import files_of_repositories
 from dassl.errors import UserError
+from tools.runs.cell import ROOT
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -44,6 +49,21 @@ def share_weights(module: ModuleType) -> None:
             return clip._download(known) if is_ours else download(url, *args, **kwargs)
 
         module._MODELS, module._download = type(clip._MODELS)({**clip._MODELS, **models}), find
+
+
+def name_their_dataset(name: str, modules: Iterable[ModuleType]) -> None:
+    """Warn where a plugin's repository has a dataset of that name and this run takes another: theirs may differ.
+
+    PromptKD's trains on all classes and tests on the new ones, numbered from 0, and its trainer relies on that.
+    """
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    used = repository.root_of(DATASET_REGISTRY.get(name).__module__) if name in DATASET_REGISTRY else None
+    for root in {repository.root_of(module.__name__) for module in modules} - {None, used, ROOT}:
+        for file in sorted((root / "datasets").glob("*.py")):
+            if re.search(rf"^class {re.escape(name)}\(", file.read_text(errors="replace"), re.MULTILINE):
+                logger.warning("%s of this run is not that of %s, which its authors used: --plugin %s --replace takes "
+                               "theirs", name, file, file)
 
 
 repository.after_import.append(share_weights)

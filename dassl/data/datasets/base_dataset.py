@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from operator import attrgetter
 
 from PIL import Image
@@ -74,6 +75,11 @@ class DatasetBase:
     @property
     def val_is_test(self) -> bool:
         return bool(self.val) and [item.impath for item in self.val] == [item.impath for item in self.test or ()]
+
+    @cached_property
+    def all_class_names(self) -> list[str]:
+        """Of the classes that were left out too: LASP's name for what its datasets keep as `all_classnames`."""
+        return self.all_classnames
 
     def train_on_val(self) -> None:
         """Move the validation images into the training split, behind its own images.

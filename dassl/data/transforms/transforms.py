@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dassl.compat.passed_on import passed_on
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -17,6 +18,7 @@ from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 
 logger = logging.getLogger(__name__)
+_passed_on = passed_on(__name__)
 
 _MODES = ("bilinear", "bicubic", "nearest")
 
@@ -35,7 +37,7 @@ def _mode(word: str):
 def __getattr__(name: str):
     if name == "INTERPOLATION_MODES":    # for public code that makes transforms of its own
         return {word: _mode(word) for word in _MODES}
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _passed_on(name)
 
 
 class Random2DTranslation:
