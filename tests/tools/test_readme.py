@@ -53,7 +53,8 @@ def test_a_command_of_the_readme_expands_to_runs(words, echo, monkeypatch, capsy
         monkeypatch.setenv(*words[0].split("=", 1))
         words = words[1:]
     if words[0] == "bash":
-        reply = subprocess.run(words, cwd=ROOT, env={**os.environ, "DASSL_PYTHON": echo}, capture_output=True, text=True)
+        environment = {**os.environ, "DASSL_PYTHON": echo}
+        reply = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert reply.returncode == 0, reply.stderr
         words = ["python", *reply.stdout.splitlines()]
     assert (ROOT / words[1]).resolve() == ROOT / "tools" / "sweep.py"
