@@ -37,11 +37,10 @@ SERVE = ["starlette>=1.3.1", "uvicorn>=0.30"]
 ONNX = ["onnx>=1.19", "onnxscript>=0.6.2", "onnxruntime>=1.22"]
 TUNE = ["optuna>=4.0"]
 CLUSTER = ["submitit>=1.5.4"]
-NOTEBOOK = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
 ROBUST = ["pyautoattack>=0.2"]
 EXTRAS = {
     "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "ruff>=0.17,<0.18", *SERVE, *ONNX, *CLUSTER,
-             *NOTEBOOK, *ROBUST, *TUNE, "av>=12.0"],
+             *ROBUST, *TUNE, "nbformat>=5.10", "av>=12.0"],
     "video": ["av>=12.0"],                          # clips from video files
     "serve": SERVE,                                 # tools/predict.py --serve
     "onnx": ONNX,                                   # tools/export.py

@@ -41,6 +41,14 @@ def _one_thread_and_own_caches(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def _one_thread_again():
+    """Commands choose their number of threads for the whole process; more than one would wait for each other here."""
+    yield
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def _plugins_are_forgotten():
     """What a test registers beside the project's own trainers and datasets is not there for the next test."""
     from dassl.data.datasets import DATASET_REGISTRY

@@ -28,9 +28,9 @@ def test_the_methods_are_seen():
     assert len(ON_FEATURES) >= 13 and len(CHOOSING) >= 5
 
 
-@pytest.mark.parametrize("name", CHOOSING)
-@pytest.mark.parametrize(("select", "words"), [("val", "on the validation images"), ("test", "on the test images"),
-                                               ("fixed", "nothing was selected on the test split")])
+@pytest.mark.parametrize(("name", "select", "words"), [
+    *((name, "val", "on the validation images") for name in CHOOSING),
+    (CHOOSING[0], "test", "on the test images"), (CHOOSING[0], "fixed", "nothing was selected on the test split")])
 def test_the_record_says_on_which_images_was_chosen(name, select, words, make_cfg, tmp_path, caplog):
     build_trainer(make_cfg(name, section(name) + "SELECT", select)).train()
     assert words in json.loads((tmp_path / "run" / "results.json").read_text())["model_selection"]

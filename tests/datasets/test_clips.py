@@ -1,4 +1,5 @@
 """Clips of frames: which ones are sampled, how each kind of file is read, and what is refused."""
+import itertools
 import random
 from pathlib import Path
 
@@ -133,8 +134,9 @@ def test_every_class_of_moving_shapes_has_the_same_first_frames_and_another_orde
     assert abs(np.roll(ahead[:, 4], -12, axis=2) - back[:, 4]).mean() < 12      # 4 steps of 1.6 pixels each way
 
 
-def test_moving_shapes_are_drawn_once_and_split_by_class(tmp_path):
-    cfg = make_cfg(tmp_path)
+def test_moving_shapes_are_drawn_and_split_by_class(tmp_path, monkeypatch):
+    draw, cfg = MovingShapes._draw, make_cfg(tmp_path)
+    monkeypatch.setattr(MovingShapes, "_draw", lambda dataset: itertools.islice(draw(dataset), 70))     # all take long
     dataset = MovingShapes(cfg)
     assert [len(x) for x in (dataset.train_x, dataset.val, dataset.test)] == [320, 160, 400]
     assert dataset.classnames == list(MOTIONS)

@@ -28,7 +28,7 @@ def modules_of(*command) -> set[str]:
 
 
 @pytest.mark.parametrize("tool", ["train", "sweep", "table", "bench", "data", "describe", "plot", "checkpoint",
-                                  "new_trainer"])
+                                  "new_trainer", "predict"])
 def test_help_imports_nothing_heavy(tool):
     assert not modules_of(f"tools/{tool}.py", "--help") & VERY_SLOW
 

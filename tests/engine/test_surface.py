@@ -258,27 +258,26 @@ def test_the_lists_are_as_long_as_they_were_when_counted():
     assert len(NAMES) >= 150 and len(CALLS) >= 95 and len(KEYS) >= 50 and len(TRAINER) >= 50
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES)
-def test_a_name_is_imported_from_where_public_code_imports_it(module, name):
-    space = {}
-    exec(f"from {module} import {name}", space)
-    assert space[name] is not None
+def test_names_are_imported_from_where_public_code_imports_them():
+    for module, name in NAMES:
+        space = {}
+        exec(f"from {module} import {name}", space)
+        assert space[name] is not None, f"{module}.{name}"
 
 
-@pytest.mark.parametrize(("dotted", "parameters"), CALLS)
-def test_arguments_have_dassls_order_names_and_defaults(dotted, parameters):
+def test_arguments_have_dassls_order_names_and_defaults():
     """What comes after Dassl's own is ours, and optional."""
-    space = {}
-    exec(f"def stub({parameters}: pass", space)
-    theirs = list(inspect.signature(space["stub"]).parameters.values())
-    thing = found(dotted)
-    ours = list(inspect.signature(thing).parameters.values())
-    loose = [p for p in theirs if p.kind is p.VAR_KEYWORD]
-    assert [(p.name, p.kind, p.default) for p in ours[:len(theirs) - len(loose)]] \
-        == [(p.name, p.kind, p.default) for p in theirs if p not in loose]
-    assert all(any(p.kind is p.VAR_KEYWORD for p in ours) for _ in loose)
-    extra = ours[len(theirs) - len(loose):]
-    assert all(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in extra)
+    for dotted, parameters in CALLS:
+        space = {}
+        exec(f"def stub({parameters}: pass", space)
+        theirs = list(inspect.signature(space["stub"]).parameters.values())
+        ours = list(inspect.signature(found(dotted)).parameters.values())
+        loose = [p for p in theirs if p.kind is p.VAR_KEYWORD]
+        assert [(p.name, p.kind, p.default) for p in ours[:len(theirs) - len(loose)]] \
+            == [(p.name, p.kind, p.default) for p in theirs if p not in loose], dotted
+        assert all(any(p.kind is p.VAR_KEYWORD for p in ours) for _ in loose), dotted
+        extra = ours[len(theirs) - len(loose):]
+        assert all(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in extra), dotted
 
 
 def test_trainers_managers_datasets_and_batches_have_dassls_attributes(engine_cfg):

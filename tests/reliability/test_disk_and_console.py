@@ -21,7 +21,8 @@ from tools.running import console, endings
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["--trainer", "CoOp", "--seed", "1", "--config-file", "configs/trainers/CoOp/tiny.yaml",
        "--dataset-config-file", "configs/datasets/digits.yaml", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2",
-       "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TRAIN.CHECKPOINT_SECONDS", "1e-9", "TRAIN.CHECKPOINT_FREQ", "1"]
+       "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TRAIN.CHECKPOINT_SECONDS", "1e-9", "TRAIN.CHECKPOINT_FREQ", "1",
+       "TEST.SPLIT", "val"]                                        # of 20 images
 
 
 def words(folder):

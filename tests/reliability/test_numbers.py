@@ -112,8 +112,8 @@ def test_a_trainer_that_updates_by_itself_is_checked_at_every_step(few):
         trainer.train()
 
 
-@pytest.mark.parametrize("spoil", [in_loss, in_gradient])
-@pytest.mark.parametrize("name", ["CoOp", "AttrVR"])                 # schedules per epoch and per step
+@pytest.mark.parametrize(("spoil", "name"), [
+    (in_loss, "CoOp"), (in_gradient, "AttrVR")])                    # whose schedules are per epoch and per step
 def test_skip_leaves_out_exactly_the_step_and_records_it(few, spoil, name, tmp_path, caplog):
     trainer = broken(build_trainer(few("TRAIN.ON_NAN", "skip", name=name)), spoil, at={1, 3})
     updates, rates, step = [], [], trainer.on_nan.step

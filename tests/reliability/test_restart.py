@@ -22,7 +22,7 @@ from tools import train  # noqa: E402
 from tools.running import restart  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW = ("DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
+FEW = ("DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TEST.SPLIT", "val")
 
 
 def words(folder, *flags, opts=FEW, trainer="CoOp"):

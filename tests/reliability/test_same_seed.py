@@ -34,15 +34,8 @@ def test_workers_and_image_cache_change_nothing(name, make_cfg, tmp_path):
                                output=tmp_path / folder))
 
     first = run(0, 0, "a")
-    for number, (workers, megabytes) in enumerate([(0, 64), (1, 64), (2, 0), (2, 64)]):
+    for number, (workers, megabytes) in enumerate([(0, 64), (2, 0), (2, 64)]):
         assert kill_anywhere.differences(first, run(workers, megabytes, str(number))) == [], (workers, megabytes)
-
-
-def test_other_seeds_differ(make_cfg, tmp_path):
-    states = [result(make_cfg("CoOp", seed=seed, output=tmp_path / str(seed)))["prompt_learner/model.pth.tar-2"]
-              for seed in (1, 2, 3)]
-    contexts = [next(iter(state["state_dict"].values())) for state in states]
-    assert not any(torch.equal(a, b) for i, a in enumerate(contexts) for b in contexts[i + 1:])
 
 
 @pytest.mark.slow

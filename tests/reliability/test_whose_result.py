@@ -11,7 +11,10 @@ from tools import train
 from tools.runs import inputs
 from trainers._base import PromptTrainer
 
-FEW = ("DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "0", "TEST.COMPUTE_CMAT", "True")
+FEW = ("DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "0", "TEST.COMPUTE_CMAT", "True",
+       "TEST.SPLIT", "val")                                        # of 10 images
+
+BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
 
 
 class Cut(BaseException):
@@ -55,10 +58,10 @@ def trained(_trained, tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "options", "code"), [
-    (["--eval-only", "--model-dir", "{run}", "--load-epoch", "99"], {"dataset": "shapes"}, 2),
+    (["--eval-only", "--model-dir", "{run}", "--load-epoch", "99"], {"opts": BASE}, 2),
     (["--no-train"], {"opts": ("OPTIM.LR", "0.5")}, 0),
     (["--anew"], {"dataset": "oxford_pets"}, 2),
-    ([], {"dataset": "shapes", "opts": ("TEST.FINAL_MODEL", "best_val", "DATASET.DIR", "nowhere")}, None),
+    ([], {"opts": ("TEST.FINAL_MODEL", "best_val", *BASE)}, None),
     (["--resume", "{run}"], {"trainer": "VPT"}, 2)])
 def test_what_is_refused_or_only_built_leaves_a_result_and_its_description(trained, flags, options, code, monkeypatch):
     before = held(trained)
@@ -73,7 +76,7 @@ def test_what_is_refused_or_only_built_leaves_a_result_and_its_description(train
 @pytest.mark.parametrize(("flags", "options"), [
     ([], {"opts": ("OPTIM.LR", "0.5")}),
     (["--resume", "{run}"], {"opts": ("OPTIM.MAX_EPOCH", "2")}),
-    (["--eval-only", "--model-dir", "{run}", "--load-epoch", "1"], {"opts": ("DATASET.SUBSAMPLE_CLASSES", "base")})])
+    (["--eval-only", "--model-dir", "{run}", "--load-epoch", "1"], {"opts": BASE})])
 def test_at_no_moment_does_a_result_lie_beside_another_runs_description(trained, flags, options, monkeypatch):
     def state():
         files = [trained / name for name in ("results.json", "predictions.csv")]

@@ -1,5 +1,6 @@
 """Run folders for the tests of tools that read them, and sweeps without training."""
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,17 +35,36 @@ def make_run(make_cfg, tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def _toy_runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("toy_runs")
+
+
 @pytest.fixture
-def trained(make_cfg, tmp_path):
-    """Folder of a CoOp run of two epochs; log.txt as tools/train.py has it."""
+def toy_run(make_cfg, tmp_path, _toy_runs):
+    """toy_run("CoOp", *opts) -> a copy of its run of two epochs on the toy images, which is trained once for all tests.
+
+    log.txt is as tools/train.py has it.
+    """
     from dassl.engine import build_trainer
     from dassl.utils import setup_logger
 
-    cfg = make_cfg("CoOp", "TEST.COMPUTE_CMAT", "True")
-    with setup_logger(cfg.OUTPUT_DIR):
-        build_trainer(cfg).train()
-    (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
-    return tmp_path / "run"
+    def copy(trainer, *opts):
+        kept = _toy_runs / "-".join(map(str, (trainer, *opts)))
+        if not kept.exists():
+            cfg = make_cfg(trainer, *opts, output=kept)
+            with setup_logger(cfg.OUTPUT_DIR):
+                build_trainer(cfg).train()
+            (kept / "config.yaml").write_text(cfg.dump())
+        return Path(shutil.copytree(kept, tmp_path / trainer))
+
+    return copy
+
+
+@pytest.fixture
+def trained(toy_run):
+    """Folder of a CoOp run with its confusion matrix."""
+    return toy_run("CoOp", "TEST.COMPUTE_CMAT", "True")
 
 
 @pytest.fixture

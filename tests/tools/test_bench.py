@@ -1,6 +1,5 @@
 """The benchmark compares like with like: both sides compute the same, and the floor counts what a counter counts."""
 import json
-import subprocess
 import sys
 from dataclasses import asdict, replace
 
@@ -291,13 +290,6 @@ def test_all_is_every_trainer_on_every_backbone_that_can():
     rows = run.plan(bench.parser().parse_args(["--all", "--classes", "100"]))
     can = [(t, b) for b in BACKBONES for t in TRAINERS[:-1] if not (b == "RN50" and Row(t, "", 2, 1).method.needs_vit)]
     assert [(row.trainer, row.backbone) for row in rows] == [*can, ("DVP-PRM", "")]
-
-
-def test_the_help_is_there_without_importing_torch():
-    code = "import sys; sys.argv = ['bench.py', '--help']\nfrom tools import bench\n" \
-           "try: bench.cli()\nfinally: assert 'torch' not in sys.modules"
-    reply = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert reply.returncode == 0 and "DVP-PRM" in reply.stdout, reply.stderr
 
 
 def test_the_docs_explain_every_column():

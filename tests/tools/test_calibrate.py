@@ -16,15 +16,13 @@ from tools.runs.run import Run
 
 
 @pytest.fixture
-def run(make_cfg, tmp_path):
-    trainer = build_trainer(make_cfg("CLIPAdapter", "OPTIM.MAX_EPOCH", 4, "OPTIM.LR", 0.05))
-    trainer.train()
-    (tmp_path / "run" / "config.yaml").write_text(trainer.cfg.dump())
-    return trainer, tmp_path / "run"
+def run(toy_run):
+    return toy_run("CLIPAdapter", "OPTIM.MAX_EPOCH", 4, "OPTIM.LR", 0.05)
 
 
-def test_a_temperature_comes_from_validation_images_and_changes_no_answer(run):
-    trainer, folder = run
+def test_a_temperature_comes_from_validation_images_and_changes_no_answer(run, make_cfg):
+    trainer, folder = build_trainer(make_cfg("CLIPAdapter")), run
+    trainer.load_model(str(folder))
     record = calibrate(folder)
     assert record == json.loads((folder / "calibration.json").read_text())
     val, (logits, labels) = (logits_of(trainer, loader, split) for loader, split in (
@@ -37,7 +35,7 @@ def test_a_temperature_comes_from_validation_images_and_changes_no_answer(run):
 
 
 def test_the_figure_shows_the_runs_own_answers(run):
-    _, folder = run
+    folder = run
     with (folder / "predictions.csv").open(newline="") as file:
         rows = [(float(row["confidence"]), row["correct"] == "1") for row in csv.DictReader(file)]
     confidence, correct = reliability.read(Run(folder))
@@ -54,4 +52,4 @@ def test_the_figure_shows_the_runs_own_answers(run):
 def test_test_images_in_place_of_validation_images_are_refused(run, monkeypatch):
     monkeypatch.setattr("dassl.engine.trainer.SimpleTrainer.val_is_test", property(lambda trainer: True))
     with pytest.raises(UserError, match="its test images in their place"):
-        calibrate(run[1])
+        calibrate(run)

@@ -15,32 +15,24 @@ from trainers.parts.attack_names import Attack
 from trainers.under_attack import Attackable
 
 
-def run_of(make_cfg, tmp_path, trainer="CoOp", *opts):
-    made = build_trainer(make_cfg(trainer, "OPTIM.MAX_EPOCH", 2, *opts, output=tmp_path / "run"))
-    made.train()
-    (tmp_path / "run" / "config.yaml").write_text(made.cfg.dump())
-    return made, tmp_path / "run"
-
-
 def measured(folder, *words):
     return evaluate.evaluate(folder, evaluate.parser().parse_args([str(folder), *words]))
 
 
 @pytest.mark.parametrize("name", ["CoOp", "AR", "TipAdapterF"])     # normalised by the loader, the model; of features
-def test_an_attack_lowers_the_accuracy_of_any_trainers_run(make_cfg, tmp_path, name):
-    trainer, folder = run_of(make_cfg, tmp_path, name)
+def test_an_attack_lowers_the_accuracy_of_any_trainers_run(toy_run, name):
+    folder = toy_run(name)
     found = measured(folder, "--attack", "pgd:1/255:3", "--attack", "pgd:32/255:5")
     accuracies = [found["attacks"][text]["accuracy"] for text in ("pgd:1/255:3", "pgd:32/255:5")]
     assert found["clean"] == pytest.approx(json.loads((folder / "results.json").read_text())["metrics"]["accuracy"])
     assert found["clean"] >= accuracies[0] >= accuracies[1] and accuracies[1] < max(found["clean"], 1)
     assert found["attacks"]["pgd:1/255:3"]["eps"] == "1/255"
-    assert all(p.grad is None for p in trainer.model.clip.parameters())
     assert json.loads((folder / "robustness.json").read_text()) == json.loads(json.dumps(found))
     assert (folder / "plots" / "robustness.png").is_file()
 
 
-def test_what_was_measured_before_stays_unless_it_is_measured_again(make_cfg, tmp_path):
-    _, folder = run_of(make_cfg, tmp_path)
+def test_what_was_measured_before_stays_unless_it_is_measured_again(toy_run):
+    folder = toy_run("CoOp")
     measured(folder, "--shuffle", "4", "--no-figure")
     measured(folder, "--occlude", "random", "0", "0.5", "--occlude", "salient", "0.5", "--patches", "0.1",
              "--no-figure")
@@ -55,8 +47,8 @@ def test_what_was_measured_before_stays_unless_it_is_measured_again(make_cfg, tm
     assert again["of"]["images"] == 8 and "occlusion" not in again or not again["occlusion"]
 
 
-def test_corruptions_are_held_against_zero_shot_clip_of_the_same_backbone(make_cfg, tmp_path):
-    _, folder = run_of(make_cfg, tmp_path)
+def test_corruptions_are_held_against_zero_shot_clip_of_the_same_backbone(toy_run):
+    folder = toy_run("CoOp")
     found = measured(folder, "--corrupt", "contrast", "fog:5", "--images", "12", "--no-figure")["corruptions"]
     assert set(found["accuracy"]) == {*(f"contrast:{s}" for s in range(1, 6)), "fog:5"}
     assert set(found["ce"]) == {"contrast"} and found["mce"] == found["ce"]["contrast"]
@@ -172,15 +164,15 @@ def test_what_cannot_be_asked_is_refused_before_the_run_is_looked_at(words, foun
 @pytest.mark.parametrize(("words", "found"), [
     (["--occlude", "random", "1.5"], "1.5"), (["--shuffle", "5"], "got 5"), (["--shuffle", "4096"], "4096"),
     (["--patches", "0"], "got 0"), (["--patches", "2"], "got 2")])
-def test_what_the_images_do_not_allow_leaves_nothing_behind(make_cfg, tmp_path, words, found):
-    _, folder = run_of(make_cfg, tmp_path, "ZeroshotCLIP")
+def test_what_the_images_do_not_allow_leaves_nothing_behind(toy_run, words, found):
+    folder = toy_run("ZeroshotCLIP")
     with pytest.raises(UserError, match=found):
         measured(folder, *words)
     assert not (folder / "robustness.json").exists()
 
 
-def test_a_trainer_that_learns_while_it_is_tested_is_refused(make_cfg, tmp_path):
-    _, folder = run_of(make_cfg, tmp_path, "TPT")
+def test_a_trainer_that_learns_while_it_is_tested_is_refused(toy_run, make_cfg):
+    folder = toy_run("TPT", "TEST.NO_TEST", True)
     with pytest.raises(UserError, match="TPT learns while it is tested"):
         measured(folder, "--attack", "pgd:1/255:2")
     with pytest.raises(UserError, match="TPT learns while it is tested"):

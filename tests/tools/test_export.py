@@ -9,20 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dassl.engine import build_trainer
 from tools import export
 from tools.predict import load
 from trainers.parts.transport_head import sinkhorn
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
-
-
-def finished(cfg) -> Path:
-    build_trainer(cfg).train()
-    folder = Path(cfg.OUTPUT_DIR)
-    (folder / "config.yaml").write_text(cfg.dump())
-    return folder
 
 
 def logits_by_hand(file, paths):
@@ -47,8 +39,8 @@ def logits_by_hand(file, paths):
                                      pytest.param("DVPcse", marks=pytest.mark.slow),
                                      pytest.param("PLOT", marks=pytest.mark.slow),
                                      pytest.param("RPO", marks=pytest.mark.slow)])
-def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, make_cfg, tmp_path, monkeypatch, capsys):
-    folder = finished(make_cfg(trainer))
+def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, toy_run, make_cfg, tmp_path, monkeypatch, capsys):
+    folder = toy_run(trainer)
     file = tmp_path / "out" / "model.onnx"
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)      # a terminal sees each stage and then only the result
     capsys.readouterr()
@@ -68,8 +60,8 @@ def test_the_file_alone_gives_the_runs_answers_for_any_batch(trainer, make_cfg, 
 
 @pytest.mark.parametrize(("trainer", "why"), [("CoCoOp", "text features differ from image to image"),
                                               ("TPT", "learns at test time")])
-def test_an_answer_that_is_no_fixed_classifier_is_refused(trainer, why, make_cfg, tmp_path, capsys):
-    folder = finished(make_cfg(trainer, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True))
+def test_an_answer_that_is_no_fixed_classifier_is_refused(trainer, why, toy_run, tmp_path, capsys):
+    folder = toy_run(trainer, "TEST.NO_TEST", True)
     assert export.cli(["--run", str(folder), str(tmp_path / "model.onnx")]) == 2
     told = capsys.readouterr().err
     assert f"{trainer} has no fixed classifier to export: " in told and why in told and "tools/predict.py" in told
@@ -95,10 +87,10 @@ class Plan(torch.nn.Module):
 
 
 @pytest.mark.parametrize("of", ["a run", "a backbone"])
-def test_a_file_that_says_something_else_is_not_kept(of, make_cfg, tmp_path, monkeypatch, capsys):
+def test_a_file_that_says_something_else_is_not_kept(of, toy_run, tmp_path, monkeypatch, capsys):
     import onnx
 
-    source = ["--run", str(finished(make_cfg("ZeroshotCLIP")))] if of == "a run" else \
+    source = ["--run", str(toy_run("ZeroshotCLIP"))] if of == "a run" else \
         ["--backbone", "tiny", "--classes", "cat, dog"]
     nothing = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
     monkeypatch.setattr("torch.onnx.export", lambda *args, **kwargs: SimpleNamespace(model_proto=nothing))

@@ -50,9 +50,8 @@ def test_ends_are_zero_shot_clip_and_the_fine_tuned_towers_and_the_kept_share_th
     assert earlier["kept_share"] == 0.25 and earlier["accuracy"]["Toy"] == pytest.approx([kept])
 
 
-def test_table_csv_json_and_figure_say_the_same(run_of, tmp_path, capsys, monkeypatch):
-    run_of("FLYP")
-    run = tmp_path / "run"
+def test_table_csv_json_and_figure_say_the_same(toy_run, capsys, monkeypatch):
+    run = toy_run("FLYP")
     toy = interpolating.target_cfg
     monkeypatch.setattr(interpolating, "target_cfg", lambda run, name: toy(run, "digits") if name == "?" else run.cfg)
     assert interpolate.cli([str(run), "--targets", "shifted", "other", "--shares", "0", "1", "--format", "svg"]) == 0
@@ -69,20 +68,20 @@ def test_table_csv_json_and_figure_say_the_same(run_of, tmp_path, capsys, monkey
 
 
 @pytest.mark.parametrize(("name", "words"), [("CoOp", "a TextPrompt"), ("TwoSFS", "a StagedHead")])
-def test_what_has_no_value_before_training_is_refused(run_of, tmp_path, capsys, name, words):
-    run_of(name, *(("TRAINER.TWOSFS.ITERATIONS", 0) if name == "TwoSFS" else ()))
-    assert interpolate.cli([str(tmp_path / "run")]) == 2
-    assert words in capsys.readouterr().err and not (tmp_path / "run" / "interpolation.json").exists()
+def test_what_has_no_value_before_training_is_refused(toy_run, capsys, name, words):
+    run = toy_run(name, *(("TRAINER.TWOSFS.ITERATIONS", 0) if name == "TwoSFS" else ()))
+    assert interpolate.cli([str(run)]) == 2
+    assert words in capsys.readouterr().err and not (run / "interpolation.json").exists()
 
 
-def test_bad_input_is_refused_before_anything_is_tested(run_of, tmp_path, capsys):
-    run_of("WiSEFT")
+def test_bad_input_is_refused_before_anything_is_tested(toy_run, tmp_path, capsys):
+    run = toy_run("WiSEFT")
     for words, said in ((["--shares", "1.5"], "got 1.5"), (["--targets", "digit"], "'digit'"),
                         (["--targets", "digits:smoke:5"], "smoke"), (["--targets", "digits"], "has others: zero"),
                         (["--targets", "imagenet"], "ImageNet")):
-        assert interpolate.cli([str(tmp_path / "run"), *words]) == 2
+        assert interpolate.cli([str(run), *words]) == 2
         assert said in capsys.readouterr().err
     assert interpolate.cli([str(tmp_path / "nowhere")]) == 2
-    assert not (tmp_path / "run" / "interpolation.json").exists()
+    assert not (run / "interpolation.json").exists()
     with pytest.raises(UserError, match="left the weights"):
         interpolating.towers_of(type("Zero", (), {"model": None})())

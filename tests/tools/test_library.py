@@ -204,17 +204,16 @@ def test_the_installed_home_holds_every_file_that_the_tools_read():
     assert not left and {Path(name).parent.as_posix() for name in listed} <= folders
 
 
-def test_the_notebook_runs(places, tmp_path, monkeypatch):
+def test_the_notebook_runs(places, tmp_path, monkeypatch, capsys):
     nbformat = pytest.importorskip("nbformat", reason='needs pip install -e ".[test]"')
-    nbclient = pytest.importorskip("nbclient", reason='needs pip install -e ".[test]"')
     monkeypatch.setenv("DATA", str(places["data"]))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "output"))
+    monkeypatch.chdir(ROOT / "examples")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     notebook = nbformat.read(ROOT / "examples" / "python.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells)              # it is kept without outputs
-    for cell in notebook.cells:
-        cell.source = cell.source.replace('"OPTIM.MAX_EPOCH": 5', '"OPTIM.MAX_EPOCH": 1')
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3",
-                            resources={"metadata": {"path": str(ROOT / "examples")}}).execute()
-    printed = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    exec("\n".join(cells).replace('"OPTIM.MAX_EPOCH": 5', '"OPTIM.MAX_EPOCH": 1'), {"__name__": "notebook"})
+    printed = capsys.readouterr().out
     assert "of 100 correct" in printed and re.search(r"zero-shot CLIP 79\.7 %, CoOp \d", printed)

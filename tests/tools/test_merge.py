@@ -4,25 +4,13 @@ import torch
 
 from clip import encode_texts
 from clip.weights import load_file
-from dassl.engine import build_trainer
 from tools import merge
 from tools.prediction.rebuild import from_run
 
 
-@pytest.fixture
-def run_of(make_cfg, tmp_path):
-    def make(trainer, *opts):
-        cfg = make_cfg(trainer, *opts, "OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.01)
-        build_trainer(cfg).train()
-        (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
-        return tmp_path / "run"
-
-    return make
-
-
 @pytest.mark.parametrize("name", ["merged.safetensors", "merged.pt"])
-def test_a_merged_run_answers_as_the_run(run_of, tmp_path, capsys, name):
-    run = run_of("CLIPLoRA", "TRAINER.CLIPLORA.ITERATIONS", 0)
+def test_a_merged_run_answers_as_the_run(toy_run, tmp_path, capsys, name):
+    run = toy_run("CLIPLoRA", "TRAINER.CLIPLORA.ITERATIONS", 0, "OPTIM.LR", 0.01)
     assert merge.cli([str(run), str(tmp_path / name)]) == 0
     classifier, plain = from_run(run, device="cpu", float32=True), load_file(tmp_path / name)
     images = torch.randn(3, 3, 32, 32)
@@ -34,6 +22,6 @@ def test_a_merged_run_answers_as_the_run(run_of, tmp_path, capsys, name):
     assert merge.cli([str(run), str(tmp_path / name)]) == 2 and "exists" in capsys.readouterr().err
 
 
-def test_learned_words_are_no_weights_of_the_towers(run_of, tmp_path, capsys):
-    assert merge.cli([str(run_of("CoOp")), str(tmp_path / "merged.pt")]) == 2
+def test_learned_words_are_no_weights_of_the_towers(toy_run, tmp_path, capsys):
+    assert merge.cli([str(toy_run("CoOp")), str(tmp_path / "merged.pt")]) == 2
     assert "cannot be merged" in capsys.readouterr().err and not (tmp_path / "merged.pt").exists()

@@ -27,13 +27,8 @@ def dvp_state(C, m=6, v=3, sentences=None, side=32, inner=24):
             "bank.mapping.weights": weights / weights.sum(1, keepdim=True)}
 
 
-def test_a_trained_run_is_drawn_into_its_folder(make_cfg, capsys, tmp_path):
-    from dassl.engine import build_trainer
-
-    cfg = make_cfg("DVPcse")
-    build_trainer(cfg).train()
-    run = tmp_path / "run"
-    (run / "config.yaml").write_text(cfg.dump())
+def test_a_trained_run_is_drawn_into_its_folder(toy_run, capsys):
+    run = toy_run("DVPcse")
     capsys.readouterr()                                         # what the training said
     for words, name in ((["prm", "--format", "pdf", "--style", "dark"], "prm-dark.pdf"),
                         (["prompts", "--format", "svg", "--paper"], "prompts-paper.svg")):

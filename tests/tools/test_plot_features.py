@@ -20,18 +20,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import axes, figure, legible, refused, texts  # noqa: E402
 
 
-@pytest.fixture
-def run_of(make_cfg, tmp_path):
-    """run_of("DAPT") -> folder of a run of one epoch."""
-    def make(trainer, *opts):
-        cfg = make_cfg(trainer, "OPTIM.MAX_EPOCH", 1, *opts, output=tmp_path / trainer)
-        build_trainer(cfg).train()
-        (tmp_path / trainer / "config.yaml").write_text(cfg.dump())
-        return tmp_path / trainer
-
-    return make
-
-
 def literal(images, labels, texts):
     """The numbers, image by image and pair by pair."""
     def distance(a, b):
@@ -66,8 +54,8 @@ def test_what_too_few_classes_or_images_do_not_tell_is_none():
     assert measure(torch.eye(3), torch.tensor([0, 0, 0]), torch.eye(3))["image_between"] is None
 
 
-def test_before_is_zero_shot_clip_and_after_is_what_the_run_tests_with(run_of, make_cfg, tmp_path):
-    folder = run_of("DAPT")
+def test_before_is_zero_shot_clip_and_after_is_what_the_run_tests_with(toy_run, make_cfg, tmp_path):
+    folder = toy_run("DAPT")
     found = features.read(Run(folder), (), 24, 100)
     zero = build_trainer(make_cfg("ZeroshotCLIP", output=tmp_path / "zero"))
     again = build_trainer(make_cfg("DAPT", output=tmp_path / "again"))
@@ -82,14 +70,14 @@ def test_before_is_zero_shot_clip_and_after_is_what_the_run_tests_with(run_of, m
     assert (found.before.images - found.after.images).abs().max() > 1e-4
 
 
-def test_before_is_the_same_for_a_method_whose_images_are_smaller_and_not_normalised(run_of):
-    plain, padded = (features.read(Run(run_of(trainer)), (), 24, 3).before for trainer in ("CoOp", "AR"))
+def test_before_is_the_same_for_a_method_whose_images_are_smaller_and_not_normalised(toy_run):
+    plain, padded = (features.read(Run(toy_run(trainer)), (), 24, 3).before for trainer in ("CoOp", "AR"))
     torch.testing.assert_close(padded.images, plain.images)
     torch.testing.assert_close(padded.texts, plain.texts)
 
 
-def test_texts_that_every_image_shifts_are_averaged_over_all_images(run_of, make_cfg, tmp_path):
-    folder = run_of("CoCoOp", "DATALOADER.TEST.BATCH_SIZE", 7)                      # 24 images: the last batch has 3
+def test_texts_that_every_image_shifts_are_averaged_over_all_images(toy_run, make_cfg, tmp_path):
+    folder = toy_run("CoCoOp", "DATALOADER.TEST.BATCH_SIZE", 7)                      # 24 images: the last batch has 3
     again = build_trainer(make_cfg("CoCoOp", output=tmp_path / "again"))
     again.load_model(str(folder))
     again.set_model_mode("eval")
@@ -119,8 +107,8 @@ class MineOfThisPlot(TrainerX):
     assert "is a run of MineOfThisPlot" in refused(["embeddings", run, "--plugin", plugin], capsys)
 
 
-def test_a_run_that_only_tested_is_drawn_with_the_prompts_it_tested_wherever_both_lie_now(run_of, tmp_path, capsys):
-    learned = run_of("CoOp")
+def test_a_run_that_only_tested_is_drawn_with_the_prompts_it_tested_wherever_both_lie_now(toy_run, tmp_path, capsys):
+    learned = toy_run("CoOp")
     first = features.read(Run(learned), (), 24, 3).after
     out = tmp_path / "moved" / "toy" / "CoOp" / "tiny_4shots"
     out.mkdir(parents=True)
@@ -136,8 +124,8 @@ def test_a_run_that_only_tested_is_drawn_with_the_prompts_it_tested_wherever_bot
     assert "Choose one of them with --epoch" in refused(["embeddings", out / "seed1", "--epoch", 77], capsys)
 
 
-def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
-    run = run_of("CoOp")
+def test_the_figure_and_its_numbers_beside_it(toy_run, capsys):
+    run = toy_run("CoOp")
     capsys.readouterr()                                         # what the training said
     assert plot.cli(["embeddings", str(run), "--images", "5"]) == 0
     assert capsys.readouterr().out.strip() == str(run / "plots" / "embeddings.png")
@@ -159,8 +147,8 @@ def test_the_figure_and_its_numbers_beside_it(run_of, capsys):
     assert colours[0] == colours[1]
 
 
-def test_the_maps_are_the_same_at_every_call_and_turning_keeps_distances(run_of):
-    found = embeddings.find(Run(run_of("CoOp")))
+def test_the_maps_are_the_same_at_every_call_and_turning_keeps_distances(toy_run):
+    found = embeddings.find(Run(toy_run("CoOp")))
     first, second = embeddings.lay_out(found), embeddings.lay_out(found)
     assert all((a == b).all() for a, b in zip(first, second))
     angle = np.array([[0.0, 1.0], [1.0, 0.0]])                                      # mirrored
@@ -168,8 +156,8 @@ def test_the_maps_are_the_same_at_every_call_and_turning_keeps_distances(run_of)
     np.testing.assert_allclose(turned, first[0] - first[0].mean(0), atol=1e-4)
 
 
-def test_only_the_chosen_classes_and_so_many_images_are_drawn(run_of, capsys):
-    run = run_of("CoOp")
+def test_only_the_chosen_classes_and_so_many_images_are_drawn(toy_run, capsys):
+    run = toy_run("CoOp")
     fig = figure("embeddings", run, classes=["blue square", "red_square"], images=2)
     drawn = {points.get_gid(): len(points.get_offsets()) for points in axes(fig, "after")[0].collections}
     assert drawn == {"images red_square": 2, "text red_square": 1, "images blue_square": 2, "text blue_square": 1}

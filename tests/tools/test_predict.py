@@ -73,13 +73,13 @@ def test_what_is_no_image_is_named(bad, runs, make_cfg):
 
 
 @pytest.mark.parametrize("trainer", ["CoCoOp", "TPT"])
-@pytest.mark.parametrize("batch_size", [1, 5, 24])
-def test_answers_do_not_depend_on_the_batch(batch_size, trainer, runs, make_cfg):
+def test_answers_do_not_depend_on_the_batch(trainer, runs, make_cfg):
     folder = runs(make_cfg, trainer)
-    paths = [row["path"] for row in answers_of(folder)]
-    whole, pieces = (load(folder).predict(paths, topk=4, batch_size=b) for b in (24, batch_size))
-    for a, b in zip(whole, pieces, strict=True):
-        assert a.image == b.image and dict(a.top) == pytest.approx(dict(b.top), abs=1e-5)
+    paths = [row["path"] for row in answers_of(folder)][::4]
+    whole, *others = (load(folder).predict(paths, topk=4, batch_size=size) for size in (6, 1, 4))
+    for pieces in others:
+        for a, b in zip(whole, pieces, strict=True):
+            assert a.image == b.image and dict(a.top) == pytest.approx(dict(b.top), abs=1e-5)
 
 
 def test_other_weights_than_the_runs_are_an_error(runs, make_cfg, tmp_path, tiny_clip_weights):
@@ -158,10 +158,11 @@ def test_an_older_zero_shot_run_takes_its_datasets_sentence(tmp_path):
 
     args = train.parser().parse_args(["--trainer", "ZeroshotCLIP", "--seed", "1", "--output-dir", str(tmp_path / "run"),
                                       "--root", str(tmp_path), "--dataset-config-file", "configs/datasets/digits.yaml",
-                                      "--config-file", str(ROOT / "configs/trainers/ZeroshotCLIP/tiny.yaml")])
+                                      "--config-file", str(ROOT / "configs/trainers/ZeroshotCLIP/tiny.yaml"),
+                                      "DATASET.NUM_SHOTS", "4", "TEST.SPLIT", "val"])
     set_random_seed(1)
     train.main(args)
-    rows = answers_of(tmp_path / "run")[:50]
+    rows = answers_of(tmp_path / "run")
     (tmp_path / "run" / "classes.json").unlink()
     classifier = load(tmp_path / "run")
     assert classifier.facts["template"] == "a photo of the digit {}."

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import pretrain_tiny  # noqa: E402
 
-from datasets.embedded import held_out_combinations  # noqa: E402
+from datasets.embedded import digit_splits, held_out_combinations  # noqa: E402
 from tools.labs.pretraining import glyphs, measure, training  # noqa: E402
 from tools.labs.pretraining.captions import ABSENT, ATTRIBUTES, UNSAID, Vocabulary, describe, is_true  # noqa: E402
 from tools.labs.pretraining.model import TinyCLIP, fold_silu, quick_gelu  # noqa: E402
@@ -128,13 +128,14 @@ def test_a_batch_depends_on_seed_and_step_alone_and_never_shows_held_out_combina
 
 
 @pytest.fixture
-def few_shapes(monkeypatch):
-    """Drawing thousands of shapes for a three-step model would take most of the time."""
+def few_images(monkeypatch):
+    """Drawing and measuring thousands of images for a three-step model would take most of the time."""
+    monkeypatch.setattr(measure, "digit_splits", lambda: {name: index[:20] for name, index in digit_splits().items()})
     monkeypatch.setattr(measure, "SHAPES_PER_CLASS", {"train": 1, "val": 1, "test": 1})
     monkeypatch.setattr(measure, "_shapes", lambda shift: np.zeros((48, 3, 32, 32, 3), np.uint8))
 
 
-def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_path, few_shapes):
+def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_path, few_images):
     files = []
     for name, workers in (("a", "0"), ("b", "1")):
         out = tmp_path / name
@@ -149,7 +150,7 @@ def test_same_command_same_weights_and_a_file_that_can_be_measured_again(tmp_pat
     assert json.loads(out.with_suffix(".json").read_text()) == record
 
 
-def test_a_training_that_is_cut_off_leaves_the_weights_that_were_there(tmp_path, few_shapes, monkeypatch, capsys):
+def test_a_training_that_is_cut_off_leaves_the_weights_that_were_there(tmp_path, few_images, monkeypatch, capsys):
     for ending in (".safetensors", ".json", "_log.csv"):
         (tmp_path / f"mine{ending}").write_text("of before")
     measured = []

@@ -3,12 +3,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tools import train
+from tools import sweep, train
 from tools.runs.recipe import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,8 +15,9 @@ GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
                  for name in ("methods", "protocols", "data", "results"))
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT + GUIDES, re.DOTALL)
-COMMANDS = [shlex.split(line, comments=True) for language, block in BLOCKS if language == "bash"
-            for line in block.replace("\\\n", " ").splitlines()]
+COMMANDS = [list(words) for words in dict.fromkeys(
+    tuple(shlex.split(line, comments=True)) for language, block in BLOCKS if language == "bash"
+    for line in block.replace("\\\n", " ").splitlines())]
 
 
 def test_the_readme_still_has_its_commands_and_is_short():
@@ -34,13 +34,31 @@ def test_every_link_of_the_readme_and_the_guides_leads_to_a_file():
     assert not [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
 
 
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory):
+    """A stand-in for Python that has all packages and prints its arguments."""
+    path = tmp_path_factory.mktemp("bin") / "python"
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 @pytest.mark.parametrize("words", [c for c in COMMANDS if any("scripts/" in w or "sweep.py" in w for w in c)
                                    and "scripts/test.sh" not in c], ids=" ".join)
-def test_a_command_of_the_readme_expands_to_runs(words):
-    words = [sys.executable if word == "python" else word for word in words]
-    reply = subprocess.run(["env", *words, "--dry-run"], cwd=ROOT, capture_output=True, text=True,
-                           env={**os.environ, "VIRTUAL_ENV": sys.prefix})
-    assert reply.returncode == 0 and "tools/train.py" in reply.stdout, reply.stderr
+def test_a_command_of_the_readme_expands_to_runs(words, echo, monkeypatch, capsys):
+    """What a script makes of its words is run in this process."""
+    for name in ("SEEDS", "DATA", "OUTPUT"):
+        monkeypatch.delenv(name, raising=False)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words[0].split("=", 1))
+        words = words[1:]
+    if words[0] == "bash":
+        environment = {**os.environ, "DASSL_PYTHON": echo}
+        reply = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert reply.returncode == 0, reply.stderr
+        words = ["python", *reply.stdout.splitlines()]
+    assert (ROOT / words[1]).resolve() == ROOT / "tools" / "sweep.py"
+    assert sweep.main([*words[2:], "--dry-run"]) == 0 and "tools/train.py" in capsys.readouterr().out
 
 
 def test_the_trainer_of_the_readme_learns_on_digits(tmp_path):

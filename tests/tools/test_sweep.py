@@ -44,12 +44,12 @@ def test_a_finished_sweep_says_so_and_shows_the_table_without_running_anything(r
     assert "results exist already" in out and "--force" in out and "3/3" in out
 
 
-@pytest.mark.parametrize("options", [("TEST.PER_CLASS_RESULT", "True"), ("TRAIN.PRINT_FREQ", "1"), ()])
-def test_options_that_change_no_result_run_nothing_again_and_make_no_row(run, tmp_path, options):
-    run("TRAIN.PRINT_FREQ", "5")
-    code, out, _, runs = run(*options)
-    assert code == 0 and runs == [] and "PRINT_FREQ" not in out and "PER_CLASS" not in out
-    assert len(list((tmp_path / "out").rglob("results.json"))) == 4
+def test_options_that_change_no_result_run_nothing_again_and_make_no_row(run, tmp_path):
+    run("--seeds", "1", "TRAIN.PRINT_FREQ", "5")
+    for options in (("TEST.PER_CLASS_RESULT", "True"), ("TRAIN.PRINT_FREQ", "1"), ()):
+        code, out, _, runs = run("--seeds", "1", *options)
+        assert code == 0 and runs == [] and "PRINT_FREQ" not in out and "PER_CLASS" not in out
+    assert len(list((tmp_path / "out").rglob("results.json"))) == 2
 
 
 def test_a_file_that_only_a_test_writes_costs_a_test_and_no_training(run, tmp_path, monkeypatch):
@@ -72,13 +72,13 @@ def test_a_file_that_only_a_test_writes_costs_a_test_and_no_training(run, tmp_pa
 
 def test_every_row_says_how_many_of_its_own_seeds_are_there(run, tmp_path, monkeypatch, capsys):
     run("--seeds", "1", "2")
-    run("--seeds", "1", "2", "3", "4", "5", "OPTIM.LR", "0.5")
+    run("--seeds", "1", "2", "3", "OPTIM.LR", "0.5")
     monkeypatch.setenv("FAKE_FAIL", "OPTIM.LR=0.1/seed2")
     run("--seeds", "1", "2", "OPTIM.LR", "0.1")
     capsys.readouterr()
     assert table.main([str(tmp_path / "out"), "--table", "runs"]) == 0
     counts = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("digits")]
-    assert [next(word for word in words if "/" in word) for words in counts] == ["1/1", "2/2", "1/2", "5/5"]
+    assert [next(word for word in words if "/" in word) for words in counts] == ["1/1", "2/2", "1/2", "3/3"]
 
 
 def test_force_runs_everything_again(run):
@@ -234,7 +234,6 @@ def test_shots_under_one_and_seeds_under_zero_are_refused(words, run, capsys):
     with pytest.raises(SystemExit) as end:
         run(*words)
     assert end.value.code == 2 and f", got '{words[-1]}'" in capsys.readouterr().err
-    assert run("--seeds", "0")[3] == [ZERO, "DAPT/tiny_16shots/seed0"]
 
 
 def test_what_only_training_reads_does_not_repeat_the_zeroshot_run(run):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import sweep
+from tools import sweep, train
 from tools.runs.recipe import RecipeError, load_recipe, zeroshot_cell
 from tools.sweeping import cells, cluster, slots
 
@@ -75,19 +75,23 @@ def test_every_protocol_and_every_job_of_a_cluster_carries_them(near, tmp_path):
     assert target.dataset == "shapes" and code_in(target.arguments("data", "out")) == CODE
 
 
-def test_a_sweep_of_a_plugins_trainer_ends_with_its_table_forked_or_fresh(near, capsys):
+def test_a_sweep_of_a_plugins_trainer_ends_with_its_table_and_its_plain_command_has_the_same_result(near, capsys):
     words = ["--recipe", "near.yaml", "--datasets", "digits", *CODE, "OPTIM.MAX_EPOCH", "1", "USE_CUDA", "False"]
+    assert sweep.main([*words, "--output", "forked"]) == 0, capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "NearZeroShot  CoOp-tiny-OPTIM.MAX_EPOCH=1" in said and "1/1" in said
+    assert sweep.main([*words, "--output", "plain", "--dry-run"]) == 0
+    command, = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if "NearZeroShot" in line]
+    assert train.cli(command[2:]) == 0
     results = []
-    for output, how in (("forked", []), ("fresh", ["--fresh-processes"])):
-        assert sweep.main([*words, *how, "--output", output]) == 0, capsys.readouterr()
-        said = capsys.readouterr().out
-        assert "NearZeroShot  CoOp-tiny-OPTIM.MAX_EPOCH=1" in said and "1/1" in said
+    for output in ("forked", "plain"):
         path, = Path(output).glob("digits/NearZeroShot/*/seed1/results.json")
         results.append(json.loads(path.read_text())["metrics"])
         given = json.loads(path.with_name("inputs.json").read_text())
         assert given["flags"]["plugin"] == ["near.py"] and "theirs.py" in " ".join(given["files"])
     assert results[0] == results[1]
-    assert sweep.main([*words, "--output", "fresh", "--dry-run"]) == 0
+    capsys.readouterr()
+    assert sweep.main([*words, "--output", "forked", "--dry-run"]) == 0
     assert "results exist already" in capsys.readouterr().err
 
 

@@ -18,6 +18,7 @@ from tools.runs.by_hand import by_contents
 from tools.runs.cell import CLASSES as CLASSES_KEY
 from tools.runs.cell import HALVES, SHOTS, Cell
 from tools.runs.inputs import read_json
+from tools.runs.plain_yaml import parse
 from tools.runs.record import Record
 
 CONFIG, LOG, PREDICTIONS, CLASSES, LOCK = "config.yaml", "log.txt", "predictions.csv", "classes.json", "run.lock"
@@ -137,9 +138,8 @@ class RunFolder:
         import yaml
 
         path = self.folder / CONFIG
-        try:                            # the loader in C, where it is built: a table reads hundreds of files
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            content = yaml.load(path.read_text(encoding="utf-8"), loader) if path.is_file() else {}   # noqa: S506
+        try:
+            content = parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise Damaged(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content or {}, dict):

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-import yaml
-
 from tools.runs import protocols
 from tools.runs.cell import CLASSES, CONFIGS, CORRUPTIONS, NO_EFFECT, SHOTS, ZEROSHOT, Cell, RecipeError
 from tools.runs.folder import RunFolder, flat
+from tools.runs.plain_yaml import parse
 from tools.runs.recipe import Recipe, load_recipe
 
 WITHOUT_EFFECT = NO_EFFECT | {"USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"}      # nor these: where, not what
@@ -104,7 +103,7 @@ def _yaml(trainer: str, config: str) -> dict[str, object]:
     folder, _, name = config.rpartition("-")                # "CoOp-tiny": another trainer's
     for path in (CONFIGS / "trainers" / trainer / f"{config}.yaml", CONFIGS / "trainers" / folder / f"{name}.yaml"):
         if path.is_file():
-            return flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+            return flat(parse(path.read_text(encoding="utf-8")) or {})
     return {}
 
 
@@ -121,7 +120,7 @@ def variant_rank(row, recipes: Iterable[Recipe]) -> int:
 
 def same(one: str, other) -> bool:
     """Whether two options mean the same: 0.0 and 0, True and true."""
-    one, other = (yaml.safe_load(str(value)) for value in (one, other))
+    one, other = (parse(str(value)) for value in (one, other))
     return one == other
 
 
