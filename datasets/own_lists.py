@@ -140,8 +140,7 @@ def _json(file: Path) -> list[dict]:
     parts = content if isinstance(content, dict) else {"": content}
     if strange := [name for name in parts if name and _plain(name) not in SPLITS]:
         raise UserError(f"{file} is an object with {', '.join(map(repr, strange[:5]))}, and only train, val and test "
-                        "are expected, each a list of images {path, label, classname}. Write a single list if there are no "
-                        "splits.")
+                        "are expected, each a list of images {path, label, classname}. Without splits, write one list.")
     rows = []
     for split, items in parts.items():
         for item in items if isinstance(items, list) else [None]:

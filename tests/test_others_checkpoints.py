@@ -153,6 +153,11 @@ def test_weights_without_a_checkpoint_around_them_and_safetensors_load(make_cfg,
     assert torch.equal(loaded(make_cfg, tmp_path / "bare.pth"), ctx[3])
     torch.save({"model": {"ctx": ctx[3]}, "epoch": 3}, tmp_path / "inside.pth")
     assert torch.equal(loaded(make_cfg, tmp_path / "inside.pth"), ctx[3])
+    torch.save({"state_dict": {"module._orig_mod.ctx": ctx[3]}}, tmp_path / "wrapped.pth")
+    assert torch.equal(loaded(make_cfg, tmp_path / "wrapped.pth"), ctx[3])
+    torch.save({"ctx": ctx[3].to(torch.int8)}, tmp_path / "rounded.pth")
+    with pytest.raises(UserError, match="ctx in .*rounded.pth is int8, not floating point"):
+        loaded(make_cfg, tmp_path / "rounded.pth")
     torch.save({"model": {"ctx": ctx[3]}, "ema": {"ctx": ctx[12]}}, tmp_path / "two.pth")
     with pytest.raises(UserError, match="two.pth is not a checkpoint"):
         loaded(make_cfg, tmp_path / "two.pth")
