@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}       # of PyTorch's own
+_LOG_SCALE_MAX = 20                             # training keeps it below 5; a larger one is the scale itself
 _OPENAIS = "input_resolution"                   # only OpenAI's archives hold it
 
 
@@ -35,7 +36,7 @@ def read_state_dict(path: Path) -> Weights:
     Raises:
         InputError: the file is cut, holds more than tensors, or several CLIPs.
     """
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file as read_safetensors
 
@@ -53,7 +54,7 @@ def read_state_dict(path: Path) -> Weights:
 def is_plain(path: Path) -> bool:
     """Whether `torch.load` gives what `read_state_dict` does. Raises as that does."""
     names = read_state_dict(path).keys()
-    if path.suffix == ".safetensors" or is_torchscript(path):
+    if _is_safetensors(path) or is_torchscript(path):
         return False
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)).keys() == names
 
@@ -98,11 +99,16 @@ def check_complete(weights: Weights, path: Path) -> None:
     for name, value in weights.items():
         if name.endswith(("attn_mask", "position_ids")):
             continue
+        if value.layout != torch.strided or value.is_meta:
+            raise InputError(f"{name} in {path} is sparse or has no numbers. Save all weights as dense tensors.")
         if value.dim() and not value.is_floating_point():
             raise InputError(f"{name} in {path} is {str(value.dtype).removeprefix('torch.')}, not floating point. "
                              "Quantised weights are not read; save the model before it was quantised.")
         if value.is_floating_point() and not value.isfinite().all():
             raise InputError(f"{name} in {path} has numbers that are NaN or infinite. Take an earlier file.")
+        if name == "logit_scale" and value.max() > _LOG_SCALE_MAX:
+            raise InputError(f"logit_scale in {path} is {float(value.max()):g}. It must be the logarithm of the scale, "
+                             "4.6 for 100. Save it as the model holds it.")
 
 
 def image_tower(weights: Weights) -> Weights | None:
@@ -129,7 +135,19 @@ def to_open_clip(weights: Weights, model: torch.nn.Module) -> Weights:
     return weights
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whether it begins as such a file does, whatever its name: eight bytes of a length, then JSON."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _read_torch(path: Path):
+    with open(path, "rb") as file:
+        start = file.read(200).decode("latin-1").strip()
+    if start.startswith("version https://git-lfs"):
+        raise InputError(f"{path} is a pointer of Git LFS, not a file of weights. Fetch it with git lfs pull.")
+    if start.startswith("<"):
+        raise InputError(f"{path} is not a readable file of weights but a web page ({start[:15]}...). Fetch it again.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a damaged file; all mean the same to the user
@@ -137,7 +155,8 @@ def _read_torch(path: Path):
             raise InputError(f"{path} holds an object of Python's, {found[1]}, as torch.save(model) writes it. "
                              "It is not a readable file of weights: nothing but tensors is loaded, so that no code in "
                              "a file runs. Save model.state_dict() and name that file.") from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # PyTorch's own advice is to run what is in the file.
+        reason = str(error).splitlines()[0] if str(error) and "weights_only" not in str(error) else type(error).__name__
         raise InputError(f"{path} is not a readable file of weights ({reason}). Fetch it again.") from error
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from dassl.config import CfgNode
 from dassl.data.data_manager import DatasetWrapper, seed_streams, streams_kept
-from dassl.utils import UserError, read_image
+from dassl.utils import UserError, is_hidden, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def open_clip(path: str):
 class _Folder:
     def __init__(self, folder: Path):
         self.files = sorted(file for file in folder.iterdir()
-                            if file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith("."))
+                            if file.suffix.lower() in FRAME_SUFFIXES and not is_hidden(file.name))
         if not self.files:
             raise UserError(f"{folder} has no frames ({', '.join(FRAME_SUFFIXES)}).")
 

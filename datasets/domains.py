@@ -17,7 +17,7 @@ import numpy as np
 
 from dassl.config import with_values
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.utils import UserError
+from dassl.utils import UserError, is_hidden
 from dassl.utils.registry import nearest
 
 from .benchmarks import DatasetNotFound
@@ -154,7 +154,7 @@ class DomainFolders(LeftOutDomain):
     def of_domain(self, name: str) -> list[Datum]:
         """By class and file name, as torchvision's ImageFolder lists DomainBed's own layout."""
         files = [(folder.name, file) for part in _parts(self.found[name]) for folder in _folders(part)
-                 for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+                 for file in folder.iterdir() if file.is_file() and not is_hidden(file.name)]
         if not files:
             raise UserError(f"{self.found[name]} has no images. Check that {self.card.name} was unpacked completely.")
         files.sort(key=lambda pair: (pair[0], pair[1].name))
@@ -180,7 +180,7 @@ def _parts(domain: Path) -> list[Path]:
 
 
 def _folders(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")) \
+    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not is_hidden(entry.name)) \
         if place.is_dir() else []
 
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,6 +173,12 @@ def _check_splits(splits: dict[str, list[Row]], names: dict[int | str, str], pat
         raise UserError(f"{path}: no training images of {', '.join(absent[:5])}.")
 
 
+def _as_clip_reads(name: str) -> str:
+    """Without what is lost before or in the tokenizer: capitals, spaces, ways to spell one letter, invisible marks."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if c.isspace() or unicodedata.category(c)[0] != "C")
+    return " ".join(seen.casefold().split())
+
+
 def _check_names(names: list[str], path: Path, known: int) -> None:
     """At least two classes (`known`: those of the run that is tested), whose names mean something."""
     if max(len(names), known) < 2:
@@ -181,9 +188,11 @@ def _check_names(names: list[str], path: Path, known: int) -> None:
                         "its folder, or give the words with --classnames FILE.")
     plain: dict[str, str] = {}
     for name in names:
-        if (other := plain.setdefault(" ".join(name.casefold().split()), name)) != name:
-            logger.warning("The classes %r and %r differ in capitals or spaces only: are they one class?", other, name)
-    if meaningless := [name for name in names if re.fullmatch(r"n\d{8}|[\d_.-]+", name)]:
+        if (other := plain.setdefault(_as_clip_reads(name), name)) != name:
+            logger.warning("The classes %s and %s differ only in capitals, spaces or characters that cannot be seen: "
+                           "are they one class?", ascii(other), ascii(name))
+    if meaningless := [name for name in names if re.fullmatch(r"n\d{8}|[\d_.-]+|nan|none|null|n/?a|true|false", name,
+                                                              re.IGNORECASE)]:
         logger.warning("Names such as %r say nothing to CLIP: give the words with --classnames FILE", meaningless[0])
     if len(set(names)) < len(names):
         logger.warning("Several classes are called %r: their sentences are the same, so they cannot be distinguished",

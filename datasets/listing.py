@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dassl.data.datasets import Datum
-from dassl.utils import cache_dir, read_json, write_json
+from dassl.utils import cache_dir, is_hidden, listdir_nohidden, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Listing(Sequence):
     def __init__(self, images: Path, names: dict[str, str], base: Path,
                  other_order: tuple[Callable[[], list[Datum]], object] | None = None):
         self._base, self._other = base, other_order
-        folders = sorted((entry for entry in os.scandir(images) if entry.is_dir() and entry.name[0] != "."),
+        folders = sorted((entry for entry in os.scandir(images) if entry.is_dir() and not is_hidden(entry.name)),
                          key=lambda entry: entry.name)
         self.folders = [entry.path for entry in folders]
         self._names = [names[entry.name] for entry in folders]
@@ -46,7 +46,7 @@ class Listing(Sequence):
             return self._other[0]()
         return [Datum(impath=f"{folder}{os.sep}{file}", label=label, classname=name)
                 for label, (folder, name) in enumerate(zip(self.folders, self._names, strict=True))
-                for file in os.listdir(folder) if not file.startswith(".")]
+                for file in listdir_nohidden(folder)]
 
     def __len__(self) -> int:
         return len(self._items)

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.utils import UserError
+from dassl.utils import UserError, is_hidden
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
            "test": "test", "testing": "test"}
-# What systems and programs keep beside images for themselves; names with a dot in front are hidden too.
-_HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "@Recycle", "$RECYCLE.BIN", "lost+found"}
 LAYOUT = ("A folder with one folder of images per class is expected, or train/, val/ and test/ that hold these, or a "
           "CSV or JSON file with path, label and classname.")
 
@@ -29,11 +27,6 @@ class Row(NamedTuple):
     key: int | str
     name: str
     split: str
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is not its user's: .ipynb_checkpoints, Synology's @eaDir, recycle bins."""
-    return name.startswith(".") or name in _HIDDEN
 
 
 def as_text(name: str) -> str:
@@ -79,7 +72,7 @@ def read_tree(folder: Path, test_only: bool = False) -> Iterator[Row]:
             key = int(place.name) if numbered else as_text(place.name)
             yield from (Row(str(path), key, as_text(place.name), split) for path in images)
     if skipped:
-        logger.warning("Left out because they are no images: %s",
+        logger.warning("Left out because their endings are none of those read as images: %s",
                        ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in skipped.items()))
     if hidden:
         logger.warning("Left out because they are hidden: %s. Rename a folder that is a class.",

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dassl.utils import UserError
@@ -87,12 +87,17 @@ def _is_whole(label) -> bool:
 
 
 def _refuse_several_labels(file: Path, names: set[str]) -> None:
-    """Raises UserError where names such as "dog|wet" repeat the parts of others: each image has one class here."""
+    """Raises UserError where names such as "dog|wet" repeat the parts of others, or are lists: ['dog', 'wet']."""
     parts = Counter(part.strip() for name in names for part in set(re.split(r"[|;]", name)))
-    if several := sorted(name for name in names if re.search(r"[|;]", name)
+    if several := sorted(name for name in names if re.fullmatch(r"\[.*\]|\{.*\}", name)
+                         or re.search(r"[|;]", name)
                          and any(parts[part.strip()] > 1 for part in re.split(r"[|;]", name))):
         raise UserError(f"{file}: {several[0]!r} reads like several labels of one image, and an image has one class "
                         "here. Keep one label for each image.")
+
+
+def _plain(column) -> str:
+    return str(column).strip().lower()
 
 
 def _csv(file: Path) -> list[dict]:
@@ -117,9 +122,13 @@ def _csv(file: Path) -> list[dict]:
     except csv.Error as error:
         raise UserError(f"{file}, line {start} opens a double quote that does not end where its field does ({error}). "
                         'Close it, or write "" for a quote within a text.') from error
-    if twice := sorted(name for name, count in Counter(columns).items() if name and count > 1):
-        raise UserError(f"{file} has two columns {twice[0]!r}. Rename the one that is not meant.")
+    _refuse_equal_columns(file, columns)
     return rows
+
+
+def _refuse_equal_columns(file: Path, columns: Iterable) -> None:
+    if twice := [name for name, count in Counter(map(_plain, columns)).items() if name and count > 1]:
+        raise UserError(f"{file} has two columns {twice[0]!r}. Rename the one that is not meant.")
 
 
 def _json(file: Path) -> list[dict]:
@@ -129,6 +138,9 @@ def _json(file: Path) -> list[dict]:
     except ValueError as error:
         raise UserError(f"{file} is not valid JSON ({error}).") from error
     parts = content if isinstance(content, dict) else {"": content}
+    if strange := [name for name in parts if name and _plain(name) not in SPLITS]:
+        raise UserError(f"{file} is an object with {', '.join(map(repr, strange[:5]))}, and only train, val and test "
+                        "are expected, each a list of images {path, label, classname}. Without splits, write one list.")
     rows = []
     for split, items in parts.items():
         for item in items if isinstance(items, list) else [None]:
@@ -196,7 +208,9 @@ def _once(pairs: list[tuple]) -> dict:
 
 
 def _with_known_columns(file: Path, rows: list[dict], columns: dict[str, tuple[str, ...]] = _COLUMNS) -> list[dict]:
-    head = {str(name).strip().lower(): name for row in rows[:1] for name in row}
+    for row in rows[:1]:
+        _refuse_equal_columns(file, row)
+    head = {_plain(name): name for row in rows[:1] for name in row}
     known = {column: head[alias] for column, aliases in columns.items()
              for alias in reversed(aliases) if alias in head}
     for column, aliases in columns.items():
@@ -219,7 +233,7 @@ def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        content = json.loads(text) if file.suffix.lower() == ".json" else lines
+        content = json.loads(text, object_pairs_hook=_once) if file.suffix.lower() == ".json" else lines
     except FileNotFoundError as error:
         raise UserError(f"There is no file of class names at {file}.") from error
     except ValueError as error:
@@ -229,7 +243,10 @@ def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
         raise UserError(f"{file} holds a list of names, or an object of them; a name is text that is not empty, and it "
                         f"has {wrong[0]!r}." if content != wrong else f"{file} holds no list and no object of names.")
     if isinstance(content, list) and all(":" in line for line in content):
-        content = {old.strip(): new.strip() for old, new in (line.split(":", 1) for line in content)}
+        pairs = [[part.strip() for part in line.split(":", 1)] for line in content]
+        if twice := [old for old, count in Counter(old for old, _ in pairs).items() if count > 1]:
+            raise UserError(f"{file} names the class {twice[0]!r} twice. Keep one line for each class.")
+        content = dict(pairs)
     if isinstance(content, dict):
         given = [content.get(str(key), content.get(name)) for key, name in zip(keys, names, strict=True)]
         if None in given:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.data.datasets import Datum
-from dassl.utils import listdir_nohidden, read_json
+from dassl.utils import is_hidden, listdir_nohidden, read_json
 
 from .cards import DatasetCard
 from .kept_lists import re_rooted, read_coop_pickle
@@ -48,7 +48,8 @@ def split_in_three(paths: list[str], label: int, classname: str, splits: Splits)
 def by_folder(card: DatasetCard, folder: Path) -> Splits:
     """One folder of images per class: Caltech101, Food101, DescribableTextures, EuroSAT."""
     images, splits = folder / card.images, ([], [], [])
-    names = sorted(p.name for p in images.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in card.ignore)
+    names = sorted(p.name for p in images.iterdir()
+                   if p.is_dir() and not is_hidden(p.name) and p.name not in card.ignore)
     for label, name in enumerate(names):
         paths = [str(images / name / f) for f in listdir_nohidden(images / name)]
         split_in_three(paths, label, card.rename.get(name, name), splits)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.task import Task
-from dassl.utils import UserError, read_json
+from dassl.utils import UserError, is_hidden, read_json
 
 from .cards import DatasetCard
 from .check import missing, not_found
@@ -173,9 +173,9 @@ class VideoDir(DatasetBase):
 
 def _classes(folder: Path) -> dict[str, list[str]]:
     """{class: its clips}."""
-    found = {place.name: [str(clip) for clip in place.iterdir() if not clip.name.startswith(".")
+    found = {place.name: [str(clip) for clip in place.iterdir() if not is_hidden(clip.name)
                           and (clip.is_dir() or clip.suffix.lower() in _SUFFIXES)]
-             for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
+             for place in folder.iterdir() if place.is_dir() and not is_hidden(place.name)}
     return {name: clips for name, clips in found.items() if clips}
 
 

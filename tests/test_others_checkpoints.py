@@ -146,6 +146,16 @@ def test_a_run_its_folder_a_renamed_one_and_a_file_are_all_found(make_cfg, ctx, 
 def test_weights_without_a_checkpoint_around_them_and_safetensors_load(make_cfg, ctx, tmp_path):
     torch.save({"ctx": ctx[3]}, tmp_path / "bare.pth")
     assert torch.equal(loaded(make_cfg, tmp_path / "bare.pth"), ctx[3])
+    torch.save({"model": {"ctx": ctx[3]}, "epoch": 3}, tmp_path / "inside.pth")
+    assert torch.equal(loaded(make_cfg, tmp_path / "inside.pth"), ctx[3])
+    torch.save({"state_dict": {"module._orig_mod.ctx": ctx[3]}}, tmp_path / "wrapped.pth")
+    assert torch.equal(loaded(make_cfg, tmp_path / "wrapped.pth"), ctx[3])
+    torch.save({"ctx": ctx[3].to(torch.int8)}, tmp_path / "rounded.pth")
+    with pytest.raises(UserError, match="ctx in .*rounded.pth is int8, not floating point"):
+        loaded(make_cfg, tmp_path / "rounded.pth")
+    torch.save({"model": {"ctx": ctx[3]}, "ema": {"ctx": ctx[12]}}, tmp_path / "two.pth")
+    with pytest.raises(UserError, match="two.pth is not a checkpoint"):
+        loaded(make_cfg, tmp_path / "two.pth")
     write_portable(tmp_path / "safe" / "prompt_learner" / "w.safetensors", {"ctx": ctx[12]}, {"epoch": 12})
     assert torch.equal(loaded(make_cfg, tmp_path / "safe"), ctx[12])
 

@@ -78,7 +78,7 @@ def _is_one(path: Path) -> bool:
 
 
 def read_weights(path: str) -> dict:
-    """A checkpoint that has a state_dict; a file of tensors alone counts as one.
+    """A checkpoint that has a state_dict; a file of tensors alone, or one with a single dictionary of them, is one too.
 
     Raises:
         UserError: no such file, a damaged one, or one without weights.
@@ -88,8 +88,10 @@ def read_weights(path: str) -> dict:
     except FileNotFoundError as error:
         raise UserError(f"No checkpoint at {path}. Give the run folder as --model-dir and an epoch that was saved as "
                         "--load-epoch.") from error
-    if isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
-        state = {"state_dict": state, "epoch": None}
+    if isinstance(state, dict) and "state_dict" not in state:
+        inner = [content for content in (state, *state.values()) if isinstance(content, dict) and content
+                 and all(isinstance(value, torch.Tensor) for value in content.values())]
+        state = {"state_dict": inner[0], "epoch": None} if len(inner) == 1 else {}
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict.")
     if odd := [name for name in state["state_dict"] if not isinstance(name, str)]:

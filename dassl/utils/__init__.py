@@ -12,6 +12,7 @@ from .tools import (
     count_num_param,
     download_url,
     get_most_similar_str_to_a_from_b,
+    is_hidden,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,
@@ -30,9 +31,10 @@ from .torchtools import (
 )
 
 __all__ = [
-    "AverageMeter", "Logger", "MetricMeter", "Registry", "UnknownName", "UserError", "cache_dir", "check_availability",
-    "check_isfile", "collect_env_info", "count_num_param", "download_url", "get_most_similar_str_to_a_from_b",
-    "init_network_weights", "listdir_nohidden", "load_checkpoint", "load_pretrained_weights", "mkdir_if_missing",
-    "nearest", "open_all_layers", "open_specified_layers", "read_image", "read_json", "resume_from_checkpoint",
-    "save_checkpoint", "set_random_seed", "setup_logger", "tolist_if_not", "write_json",
+    "AverageMeter", "Logger", "MetricMeter", "Registry", "UnknownName", "UserError", "cache_dir",
+    "check_availability", "check_isfile", "collect_env_info", "count_num_param", "download_url",
+    "get_most_similar_str_to_a_from_b", "init_network_weights", "is_hidden", "listdir_nohidden", "load_checkpoint",
+    "load_pretrained_weights", "mkdir_if_missing", "nearest", "open_all_layers", "open_specified_layers",
+    "read_image", "read_json", "resume_from_checkpoint", "save_checkpoint", "set_random_seed", "setup_logger",
+    "tolist_if_not", "write_json",
 ]

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 __getattr__ = passed_on(__name__)
 
 _ORIENTATION = 0x0112                           # EXIF's tag
+# What systems and programs keep among images for themselves, in small letters; a dot in front hides any name.
+_HIDDEN = {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin",
+           "lost+found", "system volume information", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _warned_of: list[str] = []                           # an image that is drawn in its transparency
 
 
@@ -169,8 +172,13 @@ def collect_env_info() -> str:
     return "\n".join(f"{name}: {value}" for name, value in facts.items())
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is a system's or a program's own: .DS_Store, @eaDir, recycle bins."""
+    return name.startswith(".") or name.casefold() in _HIDDEN
+
+
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
-    items = [f for f in os.listdir(path) if not f.startswith(".")]
+    items = [f for f in os.listdir(path) if not is_hidden(f)]
     return sorted(items) if sort else items
 
 

@@ -5,6 +5,7 @@ import collections
 import io
 import logging
 import os.path as osp
+import re
 import warnings
 import zipfile
 
@@ -56,7 +57,8 @@ def write_checkpoint(state: dict, path: str) -> None:
 
 
 def _without_module(state_dict: dict) -> dict:
-    return collections.OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
+    """Without what DataParallel and torch.compile put in front of names."""
+    return collections.OrderedDict((re.sub(r"^((module|_orig_mod)\.)+", "", k), v) for k, v in state_dict.items())
 
 
 def load_checkpoint(fpath: str, map_location: str | torch.device | None = "cpu") -> dict:
@@ -138,10 +140,15 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
     """`load_state_dict`, whose refusal names the file.
 
     Raises:
-        UserError: names or shapes that do not fit the model, or parameters that are NaN or infinite.
+        UserError: names, types or shapes that do not fit the model, or parameters that are NaN or infinite.
     """
+    given, own = _without_module(state_dict), model.state_dict()
+    if whole := next((name for name, value in given.items() if name in own and own[name].is_floating_point()
+                      and torch.is_tensor(value) and not value.is_floating_point()), ""):
+        raise UserError(f"{whole} in the checkpoint {source} is {str(given[whole].dtype).removeprefix('torch.')}, not "
+                        "floating point. Save the weights before they are quantised.")
     try:
-        model.load_state_dict(_without_module(state_dict))
+        model.load_state_dict(given)
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"The checkpoint {source} does not fit this model: {reason}. Was it trained with the same "
@@ -150,8 +157,9 @@ def load_weights(model: nn.Module, state_dict: dict, source: str) -> None:
 
 
 def _check_finite(model: nn.Module, source: str) -> None:
-    """After loading. Of parameters only: a buffer such as an attention mask may hold infinities."""
-    if bad := next((name for name, value in model.named_parameters() if not value.isfinite().all()), ""):
+    """After loading. A buffer such as an attention mask may hold infinities, but no NaN."""
+    if bad := next((name for name, value in model.named_parameters() if not value.isfinite().all()), "") or \
+            next((name for name, value in model.named_buffers() if value.isnan().any()), ""):
         raise UserError(f"{bad} in the checkpoint {source} has numbers that are NaN or infinite, so nothing can be "
                         "computed with it. Take an earlier checkpoint, or train again with a smaller OPTIM.LR.")
 

@@ -73,6 +73,9 @@ def test_what_training_programs_put_around_a_state_dict_is_taken_off(wrapped, tm
     (lambda w: {"model": w, "ema": w}, "several models, model, ema"),
     (lambda w: {f"text.{k}" if not k.startswith(("visual", "logit")) else k: v for k, v in w.items()},
      "open_clip's layout.*architecture in front"),
+    (lambda w: {**w, "logit_scale": torch.tensor(100.0)}, "logit_scale in .* is 100"),
+    (lambda w: {**w, "text_projection": w["text_projection"].to("meta")},
+     "text_projection in .* sparse or has no numbers"),
     (lambda w: torch.nn.Linear(2, 2), r"an object of Python's, torch\.nn\.modules\.linear\.Linear"),
 ])
 def test_other_layouts_are_refused_by_name(change, words, tmp_path, tiny_clip_weights):
@@ -80,6 +83,22 @@ def test_other_layouts_are_refused_by_name(change, words, tmp_path, tiny_clip_we
     with pytest.raises(InputError, match=words) as caught:
         load_clip(str(tmp_path / "w.pt"))
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "pointer of Git LFS"),
+    (b"<!DOCTYPE html><html>", "a web page"), (b"\x08\x07onnx", "not a readable file of weights")])
+def test_a_file_of_another_kind_is_refused_without_advice_to_run_it(content, words, tmp_path):
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        load_clip(str(tmp_path / "w.pt"))
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "W.SAFETENSORS"])
+def test_a_safetensors_file_is_known_by_its_content(name, tmp_path, tiny_clip, tiny_clip_weights):
+    save_file(tiny_clip_weights, tmp_path / name)
+    assert same(load_clip(str(tmp_path / name)), tiny_clip)
 
 
 @pytest.fixture

@@ -150,11 +150,27 @@ def test_a_template_needs_one_place_for_the_name(tree, template):
 def test_what_names_do_not_say_and_files_that_are_no_images_are_told(tree, caplog):
     (tree / "dog").rename(tree / "n02085620")
     (tree / "empty").mkdir()
-    (tree / "cat" / "Thumbs.db").touch()
-    (tree / "cat" / ".hidden.png").touch()
+    for name in ("Thumbs.db", ".hidden.png", "photo.HEIC"):
+        (tree / "cat" / name).touch()
     build(tree)
     assert "'n02085620' say nothing to CLIP" in caplog.text and "empty holds no images" in caplog.text
-    assert "Left out because they are no images: 1 .db" in caplog.text
+    assert "none of those read as images: 1 .HEIC" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["Cat", "cat ", "cat\u200b", "ca\u0301t"])
+def test_classes_that_clip_reads_alike_are_told(other, tree, caplog):
+    (tree / "dog").rename(tree / other)
+    if "\u0301" in other:
+        (tree / "cat").rename(tree / "c\u00e1t")
+    build(tree)
+    assert "are they one class?" in caplog.text and ascii(other) in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nan", "None"])
+def test_names_that_empty_cells_leave_are_told(name, tree, caplog):
+    (tree / "dog").rename(tree / name)
+    build(tree)
+    assert f"{name!r} say nothing to CLIP" in caplog.text
 
 
 def break_no_classes(folder):
@@ -197,6 +213,10 @@ def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, cha
     ("l.csv", "path,class,split\nx.png,cat,train\ny.png,dog,exam\n", "'exam' is none of train, val and test"),
     ("l.csv", "path,class\nx.png,cat\nnone.png,dog\n", "1 of 2 images that are not there.*count from"),
     ("l.csv", "path,class\nx.png,\n", "lacks its path, or both label and classname"),
+    ("l.csv", "path,label,Label \nx.png,cat,dog\ny.png,dog,cat\n", "two columns 'label'"),
+    ("l.csv", "path,label\nx.png,\"['cat', 'wet']\"\ny.png,dog\n", "several labels of one image"),
+    ("l.json", '[{"path": "x.png", "label": "cat", "Label": "dog"}]', "two columns 'label'"),
+    ("l.json", '{"images": [], "annotations": []}', "'images', 'annotations', and only train, val and test"),
     ("l.json", "{", "is not valid JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "holds no images"),
 ])
 def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content, words):
@@ -207,6 +227,14 @@ def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content
         build(tmp_path / name)
 
 
+@pytest.mark.parametrize(("name", "content"), [("n.txt", "cat: a\ncat: b\ndog: c\n"),
+                                              ("n.json", '{"cat": "a", "cat": "b", "dog": "c"}')])
+def test_class_names_that_name_a_class_twice_are_refused(name, content, tree, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match="twice.*cat|cat.*twice"):
+        build(tree, CLASSNAMES=str(tmp_path / name))
+
+
 def test_without_a_path_the_flag_is_named():
     with pytest.raises(UserError, match="--dataset-dir PATH"):
         build("")
@@ -214,7 +242,8 @@ def test_without_a_path_the_flag_is_named():
 
 def test_folders_that_systems_make_for_themselves_are_left_out_and_told(tree, caplog):
     before = {row.path for row in read_own(tree)}
-    for place in ("cat/.ipynb_checkpoints", "cat/more/@eaDir/x.png", "dog/__MACOSX", "dog/#recycle", ".net", "@eaDir"):
+    for place in ("cat/.ipynb_checkpoints", "cat/more/@eaDir/x.png", "dog/__MACOSX", "dog/#recycle", ".net", "@eaDir",
+                  "System Volume Information", "__pycache__", "$Recycle.Bin"):
         images(tree / place, 2)
     (tree / "._dog.png").touch()                            # macOS keeps one beside every file of a foreign disk
     assert {row.path for row in read_own(tree)} == before
@@ -254,7 +283,7 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path):
 def test_names_that_differ_in_capitals_or_blanks_only_are_told(tree, caplog):
     (tree / "dog").rename(tree / "big  bird")
     build(tree)
-    assert "'Big bird' and 'big  bird' differ in capitals or spaces only" in caplog.text
+    assert "'Big bird' and 'big  bird' differ only in capitals, spaces" in caplog.text
 
 
 def test_a_file_name_may_be_any_bytes_and_a_class_name_may_not(tree, tmp_path):

@@ -1,6 +1,7 @@
 """tools/train.py on images of one's own: the first look, any trainer without Python, a run folder of its own name."""
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,10 +207,15 @@ def test_a_second_folder_is_matched_by_class_names_whatever_its_order_and_whiche
     assert code == 0 and found["num_test"] == 72 and found["num_classes"] == 10 and found["metrics"]["accuracy"] > 50
 
 
-def test_other_class_names_are_refused_where_something_was_learned_for_each(digits, probe, run, tmp_path):
+def test_other_class_names_are_refused_where_something_was_learned_for_each(digits, probe, run, tmp_path, caplog):
     german = second_folder(digits, tmp_path / "german", WORDS, lambda word: f"die {word}")
     code, err, _ = evaluate(run, "--dataset-dir", german, *PROBE, "--eval-only", "--model-dir", probe)
     assert code == 2 and "learned something for each of its classes" in err and "die eight" in err
+    code, err, _ = evaluate(run, "--dataset-dir", german, *PROBE, "--resume", probe)
+    assert code == 2 and "learned something for each of its classes" in err
+    shutil.copytree(probe, tmp_path / "foreign", ignore=shutil.ignore_patterns("classes.json"))
+    assert evaluate(run, "--dataset-dir", german, *PROBE, "--eval-only", "--model-dir", tmp_path / "foreign")[0] == 0
+    assert "does not say which classes it learned" in caplog.text
     run("--dataset-dir", digits, *COOP, "--output-dir", "coop", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1")
     assert evaluate(run, "--dataset-dir", german, *COOP, "--eval-only", "--model-dir", "coop")[0] == 0
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dassl.utils import UserError, read_image
+from dassl.utils import UserError, is_hidden, read_image
 from dassl.utils.tools import to_rgb
-from datasets.own_folders import SUFFIXES, is_hidden
+from datasets.own_folders import SUFFIXES
 
 ENDINGS = tuple(sorted(SUFFIXES))
 

@@ -1,4 +1,4 @@
-"""What a run is meant to be; with --eval-only, whether the run that is tested has learned the classes of the images."""
+"""What a run is meant to be; whether the run that it tests or resumes has learned the classes of the images."""
 from __future__ import annotations
 
 import argparse
@@ -51,12 +51,18 @@ def with_learned_classes(cfg, model_dir: str):
 def refuse_other_classes(trainer, model_dir: str) -> None:
     """Raises UserError where something was learned for each class and the images have classes of other names.
 
-    Of a trainer of somebody else's, which this code cannot ask, a warning says so.
+    A warning says so of a trainer of somebody else's, which this code cannot ask, and where the run does not name them.
     """
     from trainers._base import PromptTrainer
 
     learned, given = _learned_classes(model_dir), [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
-    if not learned or given == learned:
+    if given == learned:
+        return
+    if not learned:
+        if isinstance(trainer, PromptTrainer) and (bound := trainer.bound_to_classes(trainer.options)):
+            logger.warning("%s does not say which classes it learned (there is no classes.json): it holds %s, read in "
+                           "the order of %s. Check that it was trained on the same classes in this order", model_dir,
+                           bound, _few(given, 0))
         return
     place = next((i for i, pair in enumerate(zip(given, learned, strict=False)) if pair[0] != pair[1]),
                  min(len(given), len(learned)))
@@ -67,7 +73,7 @@ def refuse_other_classes(trainer, model_dir: str) -> None:
                        "them", what, type(trainer).__name__)
     elif bound := trainer.bound_to_classes(trainer.options):
         raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes ({bound}), so it "
-                        "can be tested on these alone. Give the classes the same names: rename the folders, or write "
+                        "serves these alone. Give the classes the same names: rename the folders, or write "
                         "lines such as `folder: name` and name the file with --classnames.")
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from dassl.config import RETIRED, CfgNode, get_cfg_default, merge_opts
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.checkpoint_files import read_weights
 from dassl.engine.plugins import extend_all
-from dassl.utils import UserError, load_checkpoint, nearest
+from dassl.utils import UserError, nearest
 from tools.checkout import register
 from tools.runs.cell import ROOT
 from tools.runs.folder import CLASSES, LEARNER, RunFolder, is_run
@@ -71,7 +72,7 @@ class Run(RunFolder):
     @cached_property
     def learned(self) -> dict[str, Tensor]:
         """The state dict of the learned prompts."""
-        return load_checkpoint(str(self.checkpoint))["state_dict"]
+        return read_weights(str(self.checkpoint))["state_dict"]
 
     def holds(self, key: str) -> bool:
         """Whether something in the checkpoint is called so or, with a dot at its end, begins so."""
