@@ -21,6 +21,7 @@ REQUIRES = [
     "numpy>=1.26",
     "pillow>=12.1.1",
     "yacs>=0.1.8",
+    "packaging>=23.0",
     "pyyaml>=6.0",
     "tabulate>=0.9",
     "pandas>=2.2",
