@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = {"torchvision", "sklearn", "scipy", "matplotlib", "open_clip", "timm", "pandas", "transformers", "IPython"}
-VERY_SLOW = SLOW | {"torch", "numpy", "PIL", "tensorboard", "datasets", "trainers", "dassl", "clip"}
+VERY_SLOW = SLOW | {"torch", "numpy", "PIL", "tensorboard", "datasets", "trainers", "clip"}
 REPORT = """
 import json, runpy, sys
 sys.argv = sys.argv[1:]
