@@ -92,7 +92,7 @@ class HubName:
 class TunedTower:
     """`tiny:path`: towers of another name, with the image tower of a file in place of their own.
 
-    The same stands behind a name of OpenAI's, `ViT-B/32:path`, where the file holds an image tower alone.
+    The same holds for a name of OpenAI's, `ViT-B/32:path`, where the file holds an image tower alone.
     """
 
     base: str

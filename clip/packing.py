@@ -18,11 +18,11 @@ class TextTokens:
 
     Attributes:
         embeddings: (N, L, W), each sequence's own tokens.
-        eot: (N,) int64, index of the end-of-text token within `embeddings`; what stands behind it is ignored. It is
-            best kept where it is needed: behind a prefix on the CPU, otherwise beside the embeddings.
+        eot: (N,) int64, index of the end-of-text token within `embeddings`; what follows it is ignored. It is
+            best kept where it is needed: behind a prefix on the CPU, otherwise next to the embeddings.
         prefix: tokens that stand before all N sequences alike, (p, W); or several such prefixes (B, p, W), each
             followed by all N sequences; or None.
-        whole_eot: (N,) int64, where `eot` stands in the whole sequences, kept beside the embeddings for those who need
+        whole_eot: (N,) int64, where `eot` is in the whole sequences, kept next to the embeddings for those who need
             them whole; None computes it.
     """
 
@@ -69,7 +69,7 @@ class Packing:
     """Where N sequences stand in R rows of L tokens.
 
     Attributes:
-        sequence, token: (R*L,) int64, what stands at each place: a sequence, and a token of it. The few places that are
+        sequence, token: (R*L,) int64, what is at each place: a sequence, and a token of it. The few places that are
             left over repeat token 0 of sequence 0; no other place looks at them.
         mask: (R, L, L) bool, True where a place (second index) may look at another one (third): at its own sequence's
             past and at itself.

@@ -161,7 +161,7 @@ def _read_torch(path: Path):
 
 
 def _opened(content, path: Path) -> Weights:
-    """The state dict in a file's content, which may be an entry beside an optimiser's and other things."""
+    """The state dict in a file's content, which may be one entry among others, such as an optimiser's."""
     if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
         return content
     inner = {name: value for name, value in content.items() if isinstance(value, dict) and _holds_weights(value)} \

@@ -1,4 +1,4 @@
-"""Prompt templates that methods publish for themselves. A dataset's own template stands on its card."""
+"""Prompt templates that methods publish for themselves. A dataset's own template is on its card."""
 
 from .errors import InputError
 
@@ -35,7 +35,7 @@ IMAGENET_80 = (
 )
 
 # Sentences of several datasets and of CLIP's for ImageNet, in the order of LASP's configs (5b1e8d9, one list for all
-# datasets); one of them stands there twice.
+# datasets); one of them is there twice.
 MIXED_35 = (
     "a photo of a {}, a type of flower.", "a photo of a person doing {}.", "a centered satellite photo of {}.",
     "a photo of a {}, a type of aircraft.", "{} texture.", "itap of a {}.", "a bad photo of the {}.", "a origami {}.",

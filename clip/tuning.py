@@ -48,10 +48,10 @@ class Tuner(Protocol):
         ...
 
     def readers(self, block: int, x: Tensor, left: Tensor | None) -> Tensor | None:
-        """Read-only tokens (N, k, W) beside x (N, L, W), which enters `block`: they attend to x and nothing to them.
+        """Read-only tokens (N, k, W) for x (N, L, W), which enters `block`: they attend to x and nothing to them.
 
         They pass a block as x does, without `leave`; where x does not learn, nothing but they is recorded for autograd.
-        In the text tower they see what stands up to the end-of-text, and have no position.
+        In the text tower they see everything up to the end-of-text, and have no position.
 
         Args:
             block: as in `enter`; one more than the last, to give what is read of them in the end.

@@ -29,7 +29,7 @@ COMMANDS = {
     "export": "a run as an ONNX file",
     "share": "runs to and from the Hugging Face hub, or a folder",
     "describe": "sentences about classes from a language model",
-    "bench": "time and memory of a step beside published code",
+    "bench": "time and memory of a step next to published code's",
     "pretrain-tiny": "train the embedded CLIP again",
     "parse-test-res": "CoOp's tool: mean and spread from log.txt files",
 }

@@ -127,7 +127,7 @@ def _packed(folder: Path, archive: Archive) -> list[Path]:
 
 
 def _marker(folder: Path, archive: Archive) -> Path:
-    """A file beside an archive that is being unpacked."""
+    """A file next to an archive that is being unpacked."""
     return folder / f"{archive.file}{_UNPACKING}"
 
 

@@ -139,7 +139,7 @@ def _json(path: Path) -> dict:
 
 
 def _unpack(archive: Path) -> None:
-    """Into a folder of the same name beside it, which appears whole or not at all."""
+    """Into a folder of the same name next to it, which appears whole or not at all."""
     target = archive.with_suffix("")
     if target.is_dir():
         return

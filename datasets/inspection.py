@@ -115,7 +115,7 @@ def _told_in(report: Report) -> Iterator[None]:
 
 
 def _count(card: DatasetCard, splits: readers.Splits, report: Report) -> None:
-    """Compare sizes with the card, and show three labels beside their names and files."""
+    """Compare sizes with the card, and show three labels with their names and files."""
     wanted = {"test": card.test} if card.test_only else {"train": card.train, "val": card.val, "test": card.test}
     sizes = {name: len(s or ()) for name, s in zip(("train", "val", "test"), splits, strict=True) if name in wanted}
     by_label = {d.label: d for d in reversed(splits[2])}

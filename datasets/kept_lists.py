@@ -103,7 +103,7 @@ class KeptList:
             if strange:
                 raise UserError(f"{path} does not fit this dataset: {len(strange)} of its {len(drawn[split])} "
                                 f"{split} images are not in the {split} split with that label, first {strange[0]}. It "
-                                "was drawn from another split file: place that one beside it, or delete the list.")
+                                "was drawn from another split file: place that one next to it, or delete the list.")
 
 
 def re_rooted(items: list[Datum], folder: Path) -> list[Datum]:

@@ -82,7 +82,7 @@ def _list(file: Path) -> Iterator[Row]:
 
 
 def _is_whole(label) -> bool:
-    """Whether it is a whole number, or one as pandas writes it beside empty cells: 3.0."""
+    """Whether it is a whole number, or one as pandas writes it in a column with empty cells: 3.0."""
     return not isinstance(label, bool) and re.fullmatch(r"-?\d+(\.0+)?", str(label).strip()) is not None
 
 

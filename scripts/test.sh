@@ -15,7 +15,7 @@ Usage: bash scripts/test.sh [--quick] [pytest arguments]
              on a real Slurm, as root on Debian
   FILE ...   these tests alone, e.g. tests/test_every_trainer.py -k CoOp
 
-Environment: JOBS (processes, default 2; 0: none beside pytest's own), DASSL_PYTHON (interpreter to use; default: the
+Environment: JOBS (processes, default 2; 0: only pytest's own), DASSL_PYTHON (interpreter to use; default: the
 active environment, else .venv, which is made when missing).
 TEXT
 }

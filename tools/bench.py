@@ -1,4 +1,4 @@
-"""How fast a training step is here, beside the same step as published code takes it and the floor under both."""
+"""How fast a training step is here, next to the same step as published code takes it and the floor under both."""
 from __future__ import annotations
 
 import argparse
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which needs more processes")
     p.add_argument("--no-data", action="store_true", help="do not measure loaders")
     p.add_argument("--attack", metavar="KIND:EPS:STEPS", default="",
-                   help="measure an attack beside the passes of the image tower that it takes, e.g. pgd:1/255:10, on "
+                   help="measure an attack next to the passes of the image tower that it takes, e.g. pgd:1/255:10, on "
                         "each backbone, in place of training steps")
     p.add_argument("--zoo", nargs="*", metavar="NAME",
                    help="in place of both sides: what a step of every method that learns by steps, or of those named, "

@@ -52,7 +52,7 @@ def plain_number(value):
 
 
 def told(value) -> str:
-    """One phrase for what a checkpoint holds beside weights."""
+    """One phrase for what a checkpoint holds besides weights."""
     from dassl.compat.restricted_pickle import Inert
 
     if isinstance(value, Inert):

@@ -18,7 +18,7 @@ from typing import NoReturn
 from dassl.errors import UserError
 from tools.running import console
 
-HELP = Path(__file__).with_name("help")         # what stands below the flags of each command
+HELP = Path(__file__).with_name("help")         # the text below the flags of each command
 called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
 FOR_CLASSES = "for runs that did not write down their classes"
 INTERRUPTED = "Interrupted; nothing half-written is left."

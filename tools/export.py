@@ -1,6 +1,6 @@
 """Write a run as an ONNX file: the image tower with its prompts, and the classes as a fixed classifier.
 
-The file takes images and gives logits; what one needs to know beside them (class names, size, normalisation) is in it.
+The file takes images and gives logits; what else one needs to know (class names, size, normalisation) is in it.
 It is compared with the run before it is kept.
 """
 from __future__ import annotations

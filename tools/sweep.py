@@ -1,6 +1,6 @@
 """Run the cells of a recipe that are not finished, each as a plain tools/train.py would, and end with the table.
 
-A cell is finished when its results.json says so and inputs.json beside it names the settings that would be used now;
+A cell is finished when its results.json says so and inputs.json next to it names the settings that would be used now;
 a folder alone proves nothing. Options that can change a result are part of the folder's name, so no result replaces one
 of other options. Imports nothing heavy: a finished sweep shows its table at once.
 For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> the plan as text; exit codes as `main`.

@@ -1,4 +1,4 @@
-"""The papers' tables from finished runs, with spread over seeds, what is missing, and the published values beside.
+"""The papers' tables from finished runs, with spread over seeds, what is missing, and the published values.
 
 Runs are found by their results.json, in any folder. Tables:
   shots     methods x shots, a block per dataset, averages

@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0; 2 for what the user can mend; 1 where trials failed; 130 when interrupted."""
+    """The command line. Returns 0; 2 for a user error; 1 where trials failed; 130 when interrupted."""
     words = sys.argv[1:] if argv is None else argv
 
     def work() -> int:

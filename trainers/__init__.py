@@ -20,7 +20,7 @@ def extend_cfg(cfg) -> None:
         cfg.TRAIN.COMPILE = False           # torch.compile for the image tower's blocks: half a minute at first, then
                                             # some per cent faster on a CPU, where it needs a C++ compiler
     if "CYCLIP_IN_MODAL" not in cfg.TRAIN:
-        cfg.TRAIN.CYCLIP_IN_MODAL = 0.0     # weight of CyCLIP's in-modal loss beside any method's own: larger keeps
+        cfg.TRAIN.CYCLIP_IN_MODAL = 0.0     # weight of CyCLIP's in-modal loss, added to any method's own: larger keeps
                                             # images as far from each other as the texts of their classes; 0 is without
         cfg.TRAIN.CYCLIP_CROSS_MODAL = 0.0  # of its cross-modal loss: larger makes image i as near to text j as image j
                                             # to text i; CyCLIP takes 0.25 for both

@@ -44,5 +44,5 @@ def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], R
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU it has a class of its own; a CPU's is told by its text alone."""
+    """On a GPU it has a class of its own; a CPU's is known by its text alone."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

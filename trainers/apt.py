@@ -4,7 +4,7 @@ Source: One Prompt Word is Enough to Boost Adversarial Robustness (Li et al., CV
 trainers/apt.py; numbers in configs/recipes/apt.yaml. What is easily missed:
 - Image towers are TeCoA's robust ones, of the same radius (MODEL.BACKBONE.NAME "ViT-B/32:FILE").
 - The perturbation runs in the ball alone; the image that is seen is cut to its range, the perturbation is not.
-- "perturbed": the words climb the loss beside the images, by plain steps of PROMPT_STEP, and are put back afterwards.
+- "perturbed": the words climb the loss together with the images, by steps of PROMPT_STEP, and are put back afterwards.
 - "constant": the attack reads "a photo of a <class>" without a full stop, whatever is learned.
 """
 import torch

@@ -26,7 +26,7 @@ def add_attack_options(c: CfgNode, eps: float, step: float, steps: int) -> None:
     c.EPS = eps                         # largest change of a pixel, in units of 1/255; larger: more robust, less right
     c.STEP = step                       # of the attack, in units of 1/255
     c.STEPS = steps                     # of the attack; each costs about two passes of the tower
-    c.ATTACK = "pgd"                    # or "pyramid" (Pyramid AT): cells of several scales, beside the clean images;
+    c.ATTACK = "pgd"                    # or "pyramid" (Pyramid AT): cells of several scales, and the clean images;
                                         # its authors have EPS 3, STEP 0.5 and STEPS 5 in these units
 
 

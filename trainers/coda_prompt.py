@@ -3,7 +3,7 @@
 Source: CODA-Prompt (Smith et al., CVPR 2023), GT-RIPL/CODA-Prompt 6417d4f, on CLIP's image tower. What is easily
 missed:
 - A component's weight is the cosine of its key with the query times its learned attention; weights have no softmax.
-- Half of the sum stands in front of the keys, half in front of the values, after their projection.
+- Half of the sum is in front of the keys, half in front of the values, after their projection.
 - A task's components are drawn orthogonal to the former ones, which are no longer trained.
 - The released script has no penalty on what is not orthogonal (ORTHO 0); the paper has 0.1.
 """

@@ -1,4 +1,4 @@
-"""CyCLIP's two consistency losses beside those of any method, and in the trainer of its own.
+"""CyCLIP's two consistency losses, added to those of any method, and in the trainer of its own.
 
 Source: CyCLIP (Goel et al., NeurIPS 2022); see `trainers.parts.pairs`.
 """
@@ -17,7 +17,7 @@ class Consistent:
 
     @property
     def consistency_weights(self) -> tuple[float, float]:
-        """Of the in-modal and the cross-modal loss beside the method's own."""
+        """Of the in-modal and the cross-modal loss, which are added to the method's own."""
         return self.cfg.TRAIN.get("CYCLIP_IN_MODAL", 0.0), self.cfg.TRAIN.get("CYCLIP_CROSS_MODAL", 0.0)
 
     def check_consistency(self, steps: type) -> None:

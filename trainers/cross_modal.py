@@ -28,7 +28,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CrossModal(FeatureTrainer):
     section, schedule_per, saved_as = "CROSSMODAL", "iteration", {"head.prototypes": "head.weight"}
-    one_process_only = "each process would draw class texts of its own beside its images"
+    one_process_only = "each process would draw class texts of its own for its images"
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -1,4 +1,4 @@
-"""DePT: a method whose prompts are trained beside a linear classifier, which takes what is special to the base classes.
+"""DePT: prompts trained together with a linear classifier, which takes what is special to the base classes.
 
 Source: DePT: Decoupled Prompt Tuning (Zhang et al., CVPR 2024), written from its description alone; numbers in
 configs/recipes/dept.yaml. What is easily missed:
@@ -6,7 +6,7 @@ configs/recipes/dept.yaml. What is easily missed:
 - It learns from the text of each image's class as well as from the image: 2 B rows, one mean.
 - It and its channels learn at 6.5 times the rate of the prompts. The text channels count in training alone.
 - New classes are scored by the cosines; classes that training saw by both.
-`DePT` stands on CoOp. On another method whose head is the cosines: `class DePTMaPLe(Decoupled, MaPLe)`, with WEIGHT in
+`DePT` builds on CoOp. On another method whose head is the cosines: `class DePTMaPLe(Decoupled, MaPLe)`, with WEIGHT in
 its section.
 """
 from dataclasses import replace
@@ -41,7 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class Decoupled:
-    """Beside a method that compares one feature of an image with one of each class by their cosine."""
+    """A mixin for a method that compares one feature of an image with one of each class by their cosine."""
 
     rates = {"head": 6.5}
 
@@ -49,7 +49,7 @@ class Decoupled:
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
         model = super().build(clip, classes, options)
         if type(model.head) is not CosineHead or model.is_conditional:
-            raise UserError("DePT stands on methods that compare image features with fixed class features by their "
+            raise UserError("DePT builds on methods that compare image features with fixed class features by their "
                             f"cosine; {cls.__name__} does otherwise.")
         model.replace_head(DecoupledHead(clip, len(classes), options.WEIGHT, classes.seen), SAVED_AS)
         return model

@@ -30,7 +30,7 @@ _LAYER = {"meta_net": "meta_nets.{}", "key": "attns.{}.kmlp", "query": "attns.{}
           "classify": "classfiers.{}", "norm_found": "lns.{}", "norm_prompt": "lns2.{}"}
 _BIASED = ("meta_net", "norm_found", "norm_prompt")
 _THEIRS = {"image_encoder.transformer.ctx_learner": "ctx_learner.", "image_encoder.transformer.extractor": "extractor.",
-           "prompt_learner": ""}        # folder in the authors' run: what stands before its names in our one file
+           "prompt_learner": ""}        # folder in the authors' run: what precedes its names in our one file
 
 
 def extend_cfg(cfg: CfgNode) -> None:

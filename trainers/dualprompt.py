@@ -2,7 +2,7 @@
 
 Source: DualPrompt (Wang et al., ECCV 2022) as GT-RIPL/CODA-Prompt 6417d4f runs it, on CLIP's image tower. What is
 easily missed:
-- Half of a prompt stands in front of the keys, half in front of the values, after their projection.
+- Half of a prompt is in front of the keys, half in front of the values, after their projection.
 - Training takes the prompt of the present task; a test takes that of the nearest key, in each block by itself.
 - The query is the class token of the tower without prompts. The keys' loss is a sum over blocks and images.
 Here a test asks the keys of the tasks so far alone; those of later tasks were never trained.

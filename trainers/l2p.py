@@ -31,7 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.TOP = 5                           # prompts that an image takes
     c.PULL = 0.1                        # weight of the cosines of chosen keys; larger pulls keys to images
     c.BATCHWISE = False                 # whether a batch votes for the prompts of all its images, at test time too: the
-                                        # authors' way, by which an answer depends on the images tested beside it
+                                        # authors' way, by which an answer depends on the other images of its batch
     c.CLIP_NORM = 1.0                   # gradients are scaled down to this norm; 0: never
     add_head_options(c)
 

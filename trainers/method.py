@@ -84,7 +84,7 @@ class Method:
         return pairs_of(out.image_features, out.text_features, batch["label"], self.model.is_conditional)
 
     def measures(self, out: Output, batch: dict) -> dict[str, Tensor]:
-        """What the log shows of a batch beside its loss."""
+        """What the log shows of a batch besides its loss."""
         return {"acc": compute_accuracy(out.logits, batch["label"])[0]}
 
     def observe(self, out: Output, batch: dict) -> None:

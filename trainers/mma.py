@@ -1,4 +1,4 @@
-"""MMA: a bottleneck beside each of the upper blocks of both towers, with a middle layer that the towers share.
+"""MMA: a bottleneck parallel to each of the upper blocks of both towers, with a middle layer that the towers share.
 
 Source: MMA: Multi-Modal Adapter (Yang et al., CVPR 2024), authors' code 547ee34, trainers/mmadapter.py; numbers in
 configs/recipes/mma.yaml. As in the authors' code:

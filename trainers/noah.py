@@ -60,8 +60,8 @@ class NOAH(TwoStages, HeadedTrainer):
 
     def register_prompts(self, learner: nn.Module) -> None:
         if self.val_loader is None or self.val_is_test:
-            raise UserError(f"NOAH compares networks on validation images; {self.cfg.DATASET.NAME} has none beside its "
-                            "test images. Take SubNet with dimensions of your own, or another dataset.")
+            raise UserError(f"NOAH compares networks on validation images; {self.cfg.DATASET.NAME} has none "
+                            "besides its test images. Take SubNet with dimensions of your own, or another dataset.")
         super().register_prompts(learner)
         c, self.parts = self.options, self.model.brick("visual")
         self.first_weights = {k: v.clone() for k, v in learner.state_dict().items()}

@@ -1,4 +1,4 @@
-"""TipAdapter: labelled images vote beside their classes' texts.
+"""TipAdapter: labelled images vote together with the classes' texts.
 
 Source: Tip-Adapter (Zhang et al., ECCV 2022), authors' code d0e2d6f, main.py, main_imagenet.py and utils.py. What is
 easily missed: the features of ten random crops are averaged before they are normalised, and never after; cosines count

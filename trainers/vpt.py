@@ -42,5 +42,5 @@ class VPT(PromptTrainer):
 
 
 def _names(depth: int) -> list[str]:
-    """MaPLe keeps the first layer's tokens beside the tower and the others inside its blocks."""
+    """MaPLe keeps the first layer's tokens outside the tower and the others inside its blocks."""
     return ["image_encoder.VPT", *(f"image_encoder.transformer.resblocks.{i}.VPT_shallow" for i in range(1, depth))]

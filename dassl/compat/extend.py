@@ -19,7 +19,7 @@ def extend(cfg: CfgNode, extend_cfg: Callable[[CfgNode], None], source: str) -> 
     """Call `extend_cfg(cfg)`. Its defaults win; keys of a section that it recreates and leaves out are kept.
 
     A public train.py makes the sections of all its methods, under names that other methods use as well: the run takes
-    its values, and is told which.
+    its values, and a warning names them.
 
     Args:
         source: whose function it is, for messages.

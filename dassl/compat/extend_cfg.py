@@ -81,7 +81,7 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
 
 @dataclass
 class Steps:
-    """What a setup_cfg(args) does to its config, beside what every one does and this command too.
+    """What a setup_cfg(args) does to its config, besides what every one does and this command too.
 
     Attributes:
         flags, config: what it calls them. early: before files are merged, or from flags alone. late: after that.

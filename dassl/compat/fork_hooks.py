@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class ForkHooks:
-    """Beside TrainerBase.
+    """A mixin for TrainerBase.
 
     Source: ProGrad (Zhu et al., ICCV 2023), Dassl.ProGrad.pytorch/dassl/engine/trainer.py.
     """

@@ -1,6 +1,6 @@
 """The repository around a plugin file: its code imports its own packages, ours imports ours, whatever their names.
 
-Its modules stand in sys.modules below a name of their own (`dassl_plugin_<hash>.clip` beside our `clip`), and have
+Its modules are in sys.modules below a name of their own (`dassl_plugin_<hash>.clip` next to our `clip`), and have
 builtins of their own, whose `import clip` means that one. What a repository lacks is ours or an installed package;
 `dassl` and the standard library are never its own. Names that newer versions of Python and setuptools took away can
 still be imported.
@@ -141,7 +141,7 @@ def _importer(package: str) -> Callable:
         if level or top in _NEVER_THEIRS:
             return builtins.__import__(name, globals, locals, fromlist, level)
         parent = package
-        if not _has(parent, name):              # a name that nobody has may stand beside the file
+        if not _has(parent, name):              # a name that nobody has may be a file next to it
             parent = (globals or {}).get("__package__") or package
             if top in sys.modules or importlib.util.find_spec(top) or not _has(parent, name):
                 return builtins.__import__(name, globals, locals, fromlist)

@@ -78,7 +78,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
             return getattr(_numpy_core(parts[-1]), name)
         if module == "numpy.dtypes" and name.endswith("DType") and name.isidentifier():
             return super().find_class(module, name)
-        is_type = module in ("torch", "torch.cuda") and name.endswith("Tensor")      # named beside a tensor, not called
+        is_type = module in ("torch", "torch.cuda") and name.endswith("Tensor")      # named with a tensor, not called
         is_known = any(f"{module}.".startswith(f"{known}.") for known in _INERT_MODULES)
         if is_type or is_known or (module, name) in _INERT:
             return Inert

@@ -114,7 +114,7 @@ def get_cfg_default() -> CN:
     c = cfg.TRAIN = CN()
     c.CHECKPOINT_FREQ = 0                   # epochs between checkpoints; 0 saves the last only
     c.PRINT_FREQ = 10                       # batches between lines in log.txt
-    c.TRACKERS = ""                         # "wandb", "mlflow" or "wandb,mlflow", beside TensorBoard's files
+    c.TRACKERS = ""                         # "wandb", "mlflow" or "wandb,mlflow", in addition to TensorBoard's files
     c.STREAMS = "images"                    # "images": each has a seed of its own; "dassl": draws as Dassl 0.6.3 does
     c.COUNT_ITER = "train_x"                # loader that an epoch runs through: train_x, train_u or smaller_one
 

@@ -28,7 +28,7 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
             content = yaml.safe_load(file) or {}
     except FileNotFoundError as error:
         near = [p.name for p in Path(path).parent.glob("*.y*ml")] if Path(path).parent.is_dir() else []
-        raise UserError(f"No config file at {path}. Beside it: {', '.join(sorted(near)) or 'nothing'}.") from error
+        raise UserError(f"No config file at {path}. In that folder: {', '.join(sorted(near)) or 'nothing'}.") from error
     except RecursionError as error:
         raise UserError(f"{path} is not a readable YAML file (it is nested too deeply).") from error
     except (yaml.YAMLError, ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The best test epoch beside the last one's result, for methods whose authors report it."""
+"""The best test epoch in addition to the last one's result, for methods whose authors report it."""
 from __future__ import annotations
 
 import logging
@@ -7,7 +7,7 @@ logger = logging.getLogger(__name__)
 
 
 class BestTestEpoch:
-    """Beside a TrainerX. The result stays the last epoch's; the best is recorded under a name that says what it is.
+    """A mixin for a TrainerX. The result is the last epoch's; the best is recorded under a name that says what it is.
 
     Attributes:
         best_test: {"epoch", "accuracy"} of the best test epoch so far; empty before any.

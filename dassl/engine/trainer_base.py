@@ -90,7 +90,7 @@ class TrainerBase(StepMethods):
             getattr(hook, moment)(self, *values)
 
     def training_state(self) -> dict:
-        """What a resumed run needs beside models, optimisers and schedules. Plain data only."""
+        """What a resumed run needs besides models, optimisers and schedules. Plain data only."""
         return {**random_streams(), "best_result": float(self.best_result), "on_nan": self.on_nan.state(),
                 "stages": self.stages.state()}
 

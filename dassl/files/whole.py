@@ -9,7 +9,7 @@ _ENDING = ".part"
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
-    """Write beside and rename; text in UTF-8. Makes the folder if need be. What was there stays if that fails."""
+    """Write to a temporary file and rename; text in UTF-8. Makes the folder if need be. On failure the old stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content

@@ -1,4 +1,4 @@
-"""One process writes in a run folder at a time: it holds `run.lock`, and `run.lock.txt` beside it says who it is.
+"""One process writes in a run folder at a time: it holds `run.lock`, and `run.lock.txt` next to it says who it is.
 
 The system ends the lock with its process, on folders that machines share too, where their file system has locks.
 """

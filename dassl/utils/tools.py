@@ -59,7 +59,7 @@ def read_settings(folder: str | os.PathLike) -> dict:
 
 
 def write_json(obj, fpath: str) -> None:
-    """Whole or not at all: written beside and renamed."""
+    """Whole or not at all: written to a temporary file and renamed."""
     write_text(json_text(obj), fpath)
 
 
@@ -69,7 +69,7 @@ def json_text(obj) -> str:
 
 
 def write_text(text: str, fpath: str) -> None:
-    """UTF-8, whole or not at all: written beside and renamed. What UTF-8 cannot say of a file's name is escaped."""
+    """UTF-8, whole or not at all: a temporary file, renamed. What UTF-8 cannot say of a file's name is escaped."""
     write_whole(fpath, text.encode(errors="backslashreplace"))
 
 
@@ -120,7 +120,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     name = getattr(image, "filename", "") or "An image"
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-    except Exception:  # a damaged note beside the pixels does not damage them
+    except Exception:  # a damaged note next to the pixels does not damage them
         turned = False
     image = ImageOps.exif_transpose(image) if turned else image
     if image.mode.startswith("I"):              # PIL would cut everything above 255 instead of scaling it

@@ -14,7 +14,7 @@ SET = {"DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE", "DATALOADER.TRAIN
        "DATASET.NUM_SHOTS", "DATASET.ROOT", "INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", "INPUT.SIZE",
        "INPUT.TRANSFORMS", "MODEL.BACKBONE.NAME", "OPTIM.LR", "OPTIM.LR_SCHEDULER", "OPTIM.MAX_EPOCH", "OPTIM.NAME",
        "OPTIM.WARMUP_EPOCH", "OPTIM.WARMUP_TYPE", "OUTPUT_DIR", "SEED", "TRAIN.PRINT_FREQ", "TRAINER.NAME"}
-OURS = {"TRAIN.STREAMS", "TRAIN.TRACKERS", "TEST.SAVE_LOGITS", "OPTIM.WARMUP_STEPS",
+OURS = {"DATASET.TRAIN_ON_VAL", "TRAIN.STREAMS", "TRAIN.TRACKERS", "TEST.SAVE_LOGITS", "OPTIM.WARMUP_STEPS",
         "DATALOADER.CACHE_MB", "DATALOADER.TRAIN_X.DROP_LAST", "OPTIM.ADAM_EPS", "OPTIM.MIN_LR"}
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_file_is_named_with_its_path(tmp_path, text, told):
 
 def test_a_missing_file_is_named_with_its_neighbours(tmp_path):
     (tmp_path / "vit_b16.yaml").touch()
-    with pytest.raises(UserError, match="vit_b32.yaml. Beside it: vit_b16.yaml"):
+    with pytest.raises(UserError, match="vit_b32.yaml. In that folder: vit_b16.yaml"):
         merge_file(get_cfg_default(), tmp_path / "vit_b32.yaml")
 
 

@@ -194,7 +194,7 @@ def test_a_run_without_a_result_is_compared_by_its_settings(runs):
     runs.make("c", {"OPTIM.LR": 1}, finished=False)
     code, both, _ = runs("b", "c")
     assert code == 1 and "A, B has no result" in both and "Nothing else that is recorded differs" in both
-    assert "1 thing differs beside that" in out and "few-shot split" in out.split("not compared: ")[1]
+    assert "1 thing differs in addition" in out and "few-shot split" in out.split("not compared: ")[1]
 
 
 @pytest.mark.parametrize(("words", "said"), [

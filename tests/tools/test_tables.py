@@ -287,7 +287,7 @@ def test_methods_by_datasets_have_the_published_value_and_the_difference_below(r
     assert cells(out, "difference") == ["difference", "+0.3", "-", "-"]
     assert cells(out, "CoOp LR=1") == ["CoOp LR=1", "_40.0_ ± 0.0 (-30.0)", "-", "-"] and out.count("published  ") == 1
     assert "published (CoOp): RVP, Table 8" in out
-    assert "no published value beside CoOp vit_b16 eurosat 16 shots: its recipe has not OPTIM.MAX_EPOCH 3" in out
+    assert "no published value for CoOp vit_b16 eurosat 16 shots: its recipe has not OPTIM.MAX_EPOCH 3" in out
 
 
 def test_runs_that_say_little_get_no_published_value_and_their_folders_names_are_not_read(runs):

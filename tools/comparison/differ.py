@@ -12,7 +12,7 @@ from tools.tables.rows import minus
 
 from .sides import Side
 
-# What results.json says beside the settings: (group, name in words, path in the record).
+# What results.json says besides the settings: (group, name in words, path in the record).
 RECORDED = (
     ("data", "dataset", "dataset"), ("data", "few-shot split", "split_hash"), ("data", "class names", "class_hash"),
     ("data", "number of classes", "num_classes"), ("data", "classes", "classes"), ("data", "tested split", "split"),

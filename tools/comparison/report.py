@@ -69,7 +69,7 @@ def verdict(comparison: Comparison) -> str:
     count = "1 thing differs" if len(groups) == 1 else f"{len(groups)} things differ"
     if comparison.unfinished:
         start = f"{', '.join(comparison.unfinished)} has no result: not ended, or not tested. "
-        return start + ("Nothing else that is recorded differs." if comparison.same else f"{count} beside that.")
+        return start + ("Nothing else that is recorded differs." if comparison.same else f"{count} in addition.")
     if comparison.same and comparison.equal_results:
         return "Nothing that is recorded differs, and the results are equal to the last digit."
     if comparison.same:

@@ -1,4 +1,4 @@
-"""robustness.json beside a run: what was measured, and of what; its table and its figure."""
+"""robustness.json of a run: what was measured, and of what; its table and its figure."""
 from __future__ import annotations
 
 import json

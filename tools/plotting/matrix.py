@@ -21,7 +21,7 @@ def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str],
 
     Args:
         values: (R, C) numbers in `unit`. Where some are negative, the colours diverge from zero.
-        row_labels, column_labels: R and C names. rows, columns: what they are, beside the axes.
+        row_labels, column_labels: R and C names. rows, columns: what they are, along the axes.
         title: above the matrix; a figure for a paper has none. digits: decimals of the numbers.
         limits: (lowest, highest) value of the colour scale; None takes 0 to 100 for percentages, else the values' own.
     Raises:

@@ -30,7 +30,7 @@ logger = logging.getLogger("tools.running.restart")
 class Beginning:
     """A run in its folder, where a former one's result and description stay until this one writes there.
 
-    So results.json always belongs to the inputs.json and config.yaml beside it, whenever a run is interrupted, and one
+    So results.json always belongs to the inputs.json and config.yaml next to it, whenever a run is interrupted, and one
     that is refused (a dataset that is missing, a checkpoint that is not there) or only built costs no result. Files
     that the run itself has written meanwhile are not taken for a former one's.
 

@@ -104,10 +104,10 @@ class RunFolder:
 
     @property
     def tests(self) -> RunFolder | None:
-        """The folder of the run whose prompts were tested here; None where it trained, or that one is not beside it."""
+        """The folder of the run whose prompts were tested here; None where it trained, or that one is not there."""
         if not (given := self._tested):
             return None
-        # inputs.json keeps the last parts of that folder's path beside the whole, which may be another machine's.
+        # inputs.json keeps the last parts of that folder's path as well as the whole, which may be another machine's.
         places = [base / given for base in (*self.folder.absolute().parents, Path.cwd())]
         whole = (inputs.read(self.folder) or {}).get("tests") or _after("--model-dir", self.record.get("command", ""))
         places += [Path(whole)] if isinstance(whole, str) and whole else []

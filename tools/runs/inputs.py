@@ -137,7 +137,7 @@ def name_of(path: str | Path) -> str:
 def own_name(output: str | Path, path: str | Path) -> str:
     """What images of one's own are called below `output`: as `name_of`, unless that name is of other images there.
 
-    A list "fruit.csv" beside a folder "fruit" is called "fruit.csv" then, and what comes after these gets some letters
+    A list "fruit.csv" next to a folder "fruit" is called "fruit.csv" then, and what comes after these gets some letters
     of the sha256 of its place.
     """
     from tools.runs.folder import below

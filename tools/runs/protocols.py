@@ -193,7 +193,7 @@ def _without_each(recipe: Recipe, cell: Cell, targets: list[str] | None) -> list
 
 
 def zeroshot(cell: Cell) -> Cell:
-    """The zero-shot run beside a cell of any protocol: over the same classes."""
+    """The zero-shot run that goes with a cell of any protocol: over the same classes."""
     zero = cell if cell.trainer == ZEROSHOT else zeroshot_cell(cell)
     if TASKS in cell.opts:
         return _in_tasks(zero, int(cell.opts[TASKS]))

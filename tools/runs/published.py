@@ -22,7 +22,7 @@ def shipped() -> tuple[Recipe, ...]:
 
 
 def settled(run: RunFolder, recipes: Iterable[Recipe]) -> Cell:
-    """The run's cell. One made by hand is set beside the recipes: its options are what none of these has, and where it
+    """The run's cell. One made by hand is set against the recipes: its options are what none of these has, and where it
     tests another dataset it is tagged as theirs are.
     """
     cell = run.cell
@@ -108,12 +108,12 @@ def _yaml(trainer: str, config: str) -> dict[str, object]:
 
 
 def variant_options(row) -> dict[str, str]:
-    """The options that make the row its variant; the others it shares with the variants beside it."""
+    """The options that make the row its variant; the others it shares with the other variants."""
     return {key: value for key, value in row.options.items() if key in row.variant_opts}
 
 
 def variant_rank(row, recipes: Iterable[Recipe]) -> int:
-    """Where the row's variant stands in its recipe; 0 without one."""
+    """The position of the row's variant in its recipe; 0 without one."""
     names = [name for recipe in recipes if recipe.trainer == row.trainer for name in recipe.variants]
     return names.index(row.variant) if row.variant in names else 0
 

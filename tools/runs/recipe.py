@@ -231,7 +231,7 @@ def _mapping(path: Path, where: str, content) -> dict:
 
 
 def zeroshot_cell(cell: Cell) -> Cell:
-    """The zero-shot run that stands above `cell` in the table: same dataset, backbone and images, nothing learned."""
+    """The zero-shot run above `cell` in the table: same dataset, backbone and images, nothing learned."""
     user_opts = {k: v for k, v in cell.user_opts.items() if not k.startswith(TRAINING_ONLY)}
     config = cell.config_file.stem
     if is_ours(cell.config_file) and (CONFIGS / "trainers" / ZEROSHOT / f"{config}.yaml").is_file():

@@ -1,7 +1,7 @@
 """results.json: what a run found and all that made it; one schema for every run, whatever it learned.
 
 `FIELDS` is the schema, docs/runs.md the same for people. Files of version 1 are those without "version": they lack the
-cell, which then follows from inputs.json beside them (`tools.runs.folder`). A run that is cut, damaged or somebody
+cell, which then follows from inputs.json next to them (`tools.runs.folder`). A run that is cut, damaged or somebody
 else's is not a record. Imports nothing heavy.
 """
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Run(RunFolder):
         """The run whose checkpoint this one was tested with: itself, unless it only tested.
 
         Raises:
-            UserError: that run is not beside it any more.
+            UserError: that run is not next to it any more.
         """
         named = self.flags.get("model_dir")
         if self.record.get("mode") != "eval-only" or not named or (self.folder / LEARNER).is_dir():

@@ -23,7 +23,7 @@ TAIL = 8                                            # lines of a failed run that
 
 @dataclass
 class Planned:
-    """A cell, its run folder and how its result stands.
+    """A cell, its run folder and the state of its result.
 
     Attributes:
         state: "finished", "other" (finished, with other settings), "resume" (has a checkpoint), "test" (finished, and

@@ -1,6 +1,6 @@
 """--launcher slurm: arrays of jobs, of which at most --jobs run at once; which job makes which run is kept on disk.
 
-A run's note, OUTPUT/.jobs/slurm/<run>.json, names its job; the job writes the run's exit code beside it. While the job
+A run's note, OUTPUT/.jobs/slurm/<run>.json, names its job; the job writes the run's exit code next to it. While the job
 is in the queue the run is pending, whatever its exit code was before the job was requeued. A job that has left the
 queue without an exit code and a result was cancelled or killed; its run is submitted again.
 """

@@ -127,7 +127,7 @@ class Conductor:
             thread.start()
 
     def _said_by(self, active: Active, line: str) -> None:
-        """Stdout: what a run says beside its results is shown once, not once per seed."""
+        """Stdout: what a run says besides its results is shown once, not once per seed."""
         if not _RESULT_LINE.match(line) and line not in self._said:
             self._said.add(line)
             self.overview.say(f"  {line}")

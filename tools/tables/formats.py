@@ -42,7 +42,7 @@ def markdown(grids: list[Grid], rows: list[Row], digits: int) -> str:
 
 
 def html(grids: list[Grid], rows: list[Row], digits: int) -> str:
-    """A page without any script or file beside it."""
+    """A page without any script or other file."""
     parts = ['<!DOCTYPE html>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">',
              "<title>Results</title>\n<style>body{font:16px sans-serif;margin:1em}table{border-collapse:collapse}"
              "caption{text-align:left;font-weight:bold;padding:.5em 0}th{text-align:left}"
@@ -134,7 +134,7 @@ def notes(grids: list[Grid], rows: list[Row], digits: int, best: str = "") -> li
     found += [f"missing: {row.label}, seed{'s' * (len(row.missing) > 1)} {', '.join(map(str, row.missing))}"
               for row in shown if row.missing and not row.parts]
     found += collapsed(shown, digits)
-    found += [f"no published value beside {row.label}: its recipe has not "
+    found += [f"no published value for {row.label}: its recipe has not "
               f"{', '.join(f'{key} {value}' for key, value in row.changed.items())}" for row in shown if row.changed]
     sources = dict.fromkeys((row.trainer, row.published_from) for row in shown
                             if row.published is not None and row.published_from and not row.parts)

@@ -73,7 +73,7 @@ def _tell_apart(rows: list[Row]) -> None:
     for row in rows:
         if (place := places[id(row)]) in among:
             own = alike[row.label, row.source]
-            if len({places[id(other)] for other in own}) < len(own):        # by hand, one beside the other
+            if len({places[id(other)] for other in own}) < len(own):        # by hand, in folders next to each other
                 place = str(_first(row).folder).rstrip("0123456789" * (len(row.runs) > 1))
             row.where = " ".join(filter(None, [row.where, f"in {os.path.relpath(place, common)}"]))
 

@@ -8,7 +8,7 @@ from .rows import Row, mean, minus
 
 @dataclass
 class Value:
-    """What stands in one place: a mean of seeds, or a published value or difference where there is no `row`.
+    """What is in one place: a mean of seeds, or a published value or difference where there is no `row`.
 
     Attributes:
         number: percent, or points; None shows as a dash.

@@ -279,7 +279,7 @@ def method(row: Row) -> tuple:
 
 
 def _yamls(rows: list[Row]) -> str:
-    """The trainer yaml of all these rows, which names their backbone; of several it stands with each method."""
+    """The trainer yaml of all these rows, which names their backbone; of several it is given with each method."""
     names = {row.base for row in rows}
     return f" ({names.pop()})" if len(names) == 1 and "" not in names else ""
 

@@ -1,1 +1,1 @@
-"""What tools/tune.py stands on: a search space, a study on disk, its trials as runs of a sweep, and what they found."""
+"""What tools/tune.py uses: a search space, a study on disk, its trials as runs of a sweep, and what they found."""

@@ -23,11 +23,11 @@ def value_of(record: Record) -> float:
 
 
 class Trials(Schedule):
-    """Stands in a conductor where a sweep has its schedule: asks the study for a run, and tells it how good it was.
+    """Takes the place of a sweep's schedule in a conductor: asks the study for a run, and reports how good it was.
 
     Attributes:
         trials: run folder -> trial, of those that run. pruned: folders of runs that were ended early.
-        refused: the first run that is the user's to mend ends the search.
+        refused: the first run with a user error ends the search.
     """
 
     def __init__(self, of, ranges: list[Range], base: Planned, count: int | None):

@@ -40,7 +40,7 @@ def pgd(logits_of: LogitsOf, images: Tensor, labels: Tensor, eps: float, step_si
         momentum: share of the former direction that is kept.
         cut: whether the perturbation itself is cut to the pixels' range after a step, or only the image that is seen.
         where: (B or 1, 1, H, W) bool, the pixels that may change; all by default.
-        partners: parameters that climb at `partner_rate` beside the images, and are put back in the end.
+        partners: parameters that climb at `partner_rate` together with the images, and are put back in the end.
         generator: of the draws; torch's global stream by default.
     Returns:
         (B, 3, H, W) inside the ball, and `images + it` inside [0, 1].

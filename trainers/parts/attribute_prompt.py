@@ -20,7 +20,7 @@ class AttributePrompt(nn.Module):
         attributes: words, e.g. ("color", "shape"); A of them.
         n_soft: learned words before each attribute. n_ctx: those behind all of them.
         whole_words: an attribute of several tokens is kept whole. Otherwise places are counted as if each were one
-            token: of a longer one the later places shift, a learned word or an X stands where the next attribute was,
+            token: of a longer one the later places shift, a learned word or an X is where the next attribute was,
             and the name keeps what is left in front of it (the authors' code, for "playfulness").
     Attributes:
         ctx: (n_ctx, W), drawn from N(0, 0.02). soft: (A, n_soft, W), drawn from N(0, 0.01), with torch's global stream.

@@ -16,7 +16,7 @@ from trainers.parts import devices
 from trainers.parts.heads import CosineHead
 from trainers.parts.prompted_model import Output, PromptedModel
 
-EXTRA, KEY_WIDTH = 10, 32               # learned keys beside an image's tokens, and their width; constants of the code
+EXTRA, KEY_WIDTH = 10, 32               # learned keys added to an image's tokens, and their width; the code's constants
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class ClassAwareLayer(nn.Module):
         """Prompts (B, T, W) and scores (B, T, C).
 
         Args:
-            tokens: (B, L, W), which get no gradient. extra: (EXTRA, W) beside them. texts: (B, T, D).
+            tokens: (B, L, W), which get no gradient. extra: (EXTRA, W), the keys added to them. texts: (B, T, D).
         """
         keys = torch.cat([tokens.detach(), extra.to(tokens.dtype).expand(tokens.shape[0], -1, -1)], dim=1)
         texts = self.meta_net(texts)                                                          # (B, T, W)

@@ -1,4 +1,4 @@
-"""A linear classifier beside the cosines, which keeps what is special to the classes that training saw.
+"""A linear classifier in addition to the cosines, which keeps what is special to the classes that training saw.
 
 Source: DePT (Zhang et al., CVPR 2024), from its description: channel-adjusted transfer in equations 4 to 6.
 """

@@ -14,7 +14,7 @@ class DeepTextPrompt(nn.Module):
     """A tuner of the text tower: blocks 1 to depth-1 get n tokens of their own at the context's positions.
 
     What is learned before block 0 is the context of a `TextPrompt`, so `depth` counts that as the first layer. The
-    positions are inside the context, which all classes share, so deep prompts cost no more than it; what stands before
+    positions are inside the context, which all classes share, so deep prompts cost no more than it; what comes before
     the context stays.
 
     Args:

@@ -45,7 +45,7 @@ class DomainPrompt(TextPrompt):
 
     Attributes:
         network: its input are image features that are not normalised.
-        words: () int64, n, saved beside the network.
+        words: () int64, n, saved with the network.
     """
 
     conditional = True

@@ -1,4 +1,4 @@
-"""Low-rank updates of the attention's products: learned beside frozen weights, of which no copy is made.
+"""Low-rank updates of the attention's products: added to frozen weights, of which no copy is made.
 
 Source: LoRA (Hu et al., ICLR 2022) as CLIP-LoRA (Zanella and Ben Ayed, CVPR workshops 2024) uses it, loralib/: q, k and
 v have an A and a B each, the factor is alpha / sqrt(r), and dropout acts on what enters the update alone.

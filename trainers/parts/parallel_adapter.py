@@ -1,4 +1,4 @@
-"""Small bottlenecks beside the upper blocks of both towers, whose middle layer the towers share.
+"""Small bottlenecks parallel to the upper blocks of both towers, whose middle layer the towers share.
 
 Source: MMA (Yang et al., CVPR 2024), clip/model.py and trainers/mmadapter.py.
 """
@@ -34,7 +34,7 @@ class ParallelAdapter(nn.Module):
     def __init__(self, clip: FrozenCLIP, first: int, last: int, dim: int, scale: float,
                  beside: ParallelAdapter | None = None):
         super().__init__()
-        clip.require_tokens("An adapter beside the blocks of both towers")
+        clip.require_tokens("An adapter parallel to the blocks of both towers")
         deepest = min(clip.depth, clip.text_depth)
         if not 0 <= first <= last <= deepest:
             raise InputError(f"Adapters can be on the embeddings (0) and on blocks 1 to {deepest} of both towers, "

@@ -19,7 +19,7 @@ SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "no
 class _Frame(nn.Module):
     """F learned pixels around a square of `inner` in one of `size`; the square itself is neither learned nor stored.
 
-    Loads an authors' checkpoint as well, which has the whole (3, S, S) canvas as `program` and its `mask` beside it.
+    Loads an authors' checkpoint as well, which has the whole (3, S, S) canvas as `program` and its `mask` as well.
 
     Attributes:
         program: (3, F), zero at first; pixels of the frame in reading order.

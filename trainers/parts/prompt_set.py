@@ -17,7 +17,7 @@ class PromptSet(TextPrompt):
     """P contexts, each shared by all classes: the first quarter behind the class name, the next around it, half before.
 
     Args:
-        n_prompts: P, a multiple of 4; or 1, which stands before the class name.
+        n_prompts: P, a multiple of 4; or 1, which comes before the class name.
         underscores: class names keep theirs, and a name is as many tokens long as without them: a context behind or
             around a name of several words cuts it, as in the code that `trainers.proda` names.
     Attributes:

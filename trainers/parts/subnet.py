@@ -24,7 +24,7 @@ class BlockParts(nn.Module):
 
     Prompts stand behind all other tokens and replace those of the block before. As in the authors' code, a block
     without prompts of its own keeps those that are there, and the next block with some adds its own to them. Updates of
-    q, k and v together are not scaled. An adapter stands behind the MLP, within its branch, with a connection around
+    q, k and v together are not scaled. An adapter follows the MLP, within its branch, with a connection around
     itself.
 
     Args:

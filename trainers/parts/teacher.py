@@ -39,7 +39,7 @@ def mean_text_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[s
 
 @torch.no_grad()
 def context_features(clip: FrozenCLIP, classes: Classes, templates: Sequence[str]) -> Tensor:
-    """(K, D), unit norm: what each sentence says beside the class, its features' mean over classes.
+    """(K, D), unit norm: what each sentence says apart from the class, its features' mean over classes.
 
     Source: CAR-FT (Mao et al., IJCV 2024), context prompts.
     """

@@ -140,7 +140,7 @@ def fixed_words(clip: FrozenCLIP, classnames: list[str], before: str, n: int, en
     """Embeddings of "<start> before <class>ending<end>", cut after the longest end.
 
     Args:
-        n: tokens of `before`; only X, which stands for what is learned, needs not be known to the model.
+        n: tokens of `before`; only X, which stands for what is learned, need not be known to the model.
     Raises:
         InputError: a sentence of more tokens than the context length.
     """

@@ -10,7 +10,7 @@ from dassl.metrics import compute_accuracy
 
 
 class CrossEntropy:
-    """Beside TrainerX or TrainerXU: SimpleNet over MODEL.BACKBONE and MODEL.HEAD learns labelled images."""
+    """A mixin for TrainerX or TrainerXU: SimpleNet over MODEL.BACKBONE and MODEL.HEAD learns labelled images."""
 
     def forward_backward(self, batch: dict, *unlabelled: dict) -> dict:
         images, labels = self.parse_batch_train(batch, *unlabelled)

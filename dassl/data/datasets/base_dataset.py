@@ -127,7 +127,7 @@ class DatasetBase:
                 raise UserError(f"{domain!r} is not a domain of this dataset; it has {', '.join(self.domains)}.")
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Fetch an archive to `dst` and unpack it beside (zip and tar; members that leave the folder are refused).
+        """Fetch an archive to `dst` and unpack it next to it (zip and tar; members that leave the folder are refused).
 
         Raises:
             UserError: it cannot be fetched, or what came is not an archive.

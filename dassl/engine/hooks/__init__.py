@@ -1,4 +1,4 @@
-"""Everything a training does beside learning: each file is one hook, which reads the trainer's public state alone."""
+"""Everything a training does besides learning: each file is one hook, which reads the trainer's public state alone."""
 from __future__ import annotations
 
 

@@ -1,4 +1,4 @@
-"""Names to whole networks, for methods that need one beside the classifier."""
+"""Names to whole networks, for methods that need one besides the classifier."""
 from dassl.utils.registry import Registry, builder
 
 NETWORK_REGISTRY = Registry("NETWORK")

@@ -1,7 +1,7 @@
-"""How much an attack costs beside the passes of the image tower that it cannot do without.
+"""How much an attack costs compared with the passes of the image tower that it cannot do without.
 
 PGD with n steps and the answer to what it found are n + 1 passes of the tower and n passes back to the image; texts
-that do not depend on the image are encoded once. All else (directions, projections, logits) should be small beside it.
+that do not depend on the image are encoded once. All else (directions, projections, logits) should be small.
 """
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class CoOpStep:
         self.start, self.suffix = words[:, :1], words[:, 1 + n:]
 
     def words(self, n: int) -> str:
-        """What stands where n context words will."""
+        """What is where n context words will be."""
         return " ".join("X" * n)
 
     def image_features(self) -> Tensor:

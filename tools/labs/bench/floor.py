@@ -2,7 +2,7 @@
 
 Counted are matrix products, in closed form; an operation is a multiplication or an addition. What must be done: the
 patches and every block once, in the last block only the token that is read and the keys and values that it sees, every
-text token that differs between classes once and what stands before all of them once, and in the backward pass the
+text token that differs between classes once and what precedes all of them once, and in the backward pass the
 gradients that lead to what is learned, never those of frozen weights. Norms, activations, softmax, losses and moving
 data count as nothing, so no implementation goes below it with the same library of matrix products.
 """

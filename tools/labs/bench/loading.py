@@ -21,7 +21,7 @@ PHOTO = (500, 375)          # width and height in pixels, as in ImageNet, Caltec
 
 @dataclass(frozen=True)
 class Loading:
-    """ms: for a batch, with nothing else running. in_workers: other processes do it, and can do it beside a GPU."""
+    """ms: for a batch, with nothing else running. in_workers: other processes do it, and can while a GPU computes."""
 
     ms: float
     in_workers: bool

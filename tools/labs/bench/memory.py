@@ -20,7 +20,7 @@ MB = 2 ** 20
 
 
 def peak_mb(row: Row, settings: Settings, side: str) -> float | None:
-    """Memory that a step needs beside weights and data, in MB; None where the system does not tell (not Linux)."""
+    """Memory that a step needs besides weights and data, in MB; None where the system does not tell (not Linux)."""
     if not Path("/proc/self/clear_refs").exists():
         return None
     task = json.dumps({"row": asdict(row), "settings": asdict(settings), "side": side})

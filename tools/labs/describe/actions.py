@@ -108,9 +108,9 @@ def _say_cost(jobs: list[Job], todo: list[tuple[Job, str]], args: argparse.Names
 
 def _confirm() -> None:
     if not sys.stdin.isatty():
-        raise UserError("Nothing was asked: this costs what stands above, and there is no terminal on which to confirm "
-                        "it. Add --yes, or --dry-run to see more.")
-    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("Nothing was asked: this costs what is shown above, and there is no terminal to confirm it "
+                        "on. Add --yes, or --dry-run to see more.")
+    if input("Continue? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("Nothing was asked.")
 
 
@@ -124,7 +124,7 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         raise UserError(f"{args.classes} holds class names, one per line, each once; "
-                        + (f"{twice!r} stands there twice." if twice else "it is empty."))
+                        + (f"{twice!r} is there twice." if twice else "it is empty."))
     return names, args.classes.stem
 
 
