@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import inspect
+import io
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -63,7 +65,8 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
     def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
         if nodes or reset:
             try:
-                run(nodes, cfg.clone(), reset)
+                with contextlib.redirect_stdout(io.StringIO()):     # a trial: what fails half-way changes nothing
+                    run(nodes, cfg.clone(), reset)
                 run(nodes, cfg, reset)
             except UserError as error:
                 logger.warning("%s What it sets is left as it is: give it as KEY VALUE options.", error)

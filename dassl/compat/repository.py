@@ -163,7 +163,9 @@ def _packaging() -> ModuleType:
 
 
 _GONE = {("pkg_resources", "packaging"): _packaging,        # with setuptools 82; copies of OpenAI's clip.py import it
-         ("re", "template"): lambda: re.compile}            # with Python 3.13; imported by mistake, never called
+         ("re", "template"): lambda: re.compile,            # with Python 3.13; imported by mistake, never called
+         ("audioop", "tomono"): lambda: None,               # likewise
+         ("turtle", "forward"): lambda: None}               # where Python has no Tk; imported by mistake, never called
 
 
 def _with_gone(name: str, items: Sequence[str]) -> ModuleType | None:

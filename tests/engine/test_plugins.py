@@ -281,8 +281,11 @@ def test_a_plugin_has_the_packages_of_its_repository_and_everybody_else_has_ours
 def test_names_that_newer_versions_took_away_are_imported_by_plugins_alone(repository, monkeypatch):
     monkeypatch.delattr(re, "template", raising=False)                      # as Python 3.13 has it
     monkeypatch.setitem(sys.modules, "pkg_resources", None)                 # as without setuptools, or with 82
+    monkeypatch.setitem(sys.modules, "turtle", None)                        # as without Tk
+    monkeypatch.setitem(sys.modules, "audioop", None)                       # as Python 3.13 has it
     theirs = repository(**{"mine.py": "import re\nfrom pkg_resources import packaging\n"
-                                      "from re import template, escape\n"
+                                      "from re import template, escape\nfrom turtle import forward\n"
+                                      "from audioop import tomono\n"
                                       "NEW = packaging.version.parse('2.10.1') > packaging.version.parse('2.9')"})
     module = load_plugin(str(theirs / "mine.py"))
     assert module.NEW and module.template("a").match("a") and module.escape is re.escape and module.re is re

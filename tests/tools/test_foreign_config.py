@@ -313,6 +313,13 @@ def test_a_reset_that_fails_changes_nothing_and_is_told_with_its_line(theirs, ca
     assert re.search(f"{reason}.*What it sets is left as it is", caplog.text)
 
 
+def test_what_their_functions_print_is_printed_once(theirs, capsys):
+    path = theirs("import argparse\ndef extend_cfg(cfg):\n    pass\ndef reset_cfg(cfg, args):\n    print('reset')\n"
+                  f"{MAIN}    args = argparse.ArgumentParser().parse_args()\n")
+    load_extend_cfg(path)(get_cfg_default())
+    assert capsys.readouterr().out == "reset\n"
+
+
 def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(theirs, tmp_path, capsys, caplog):
     path = theirs(HEAD + RESET.replace("wandb.init(cfg.OUTPUT_DIR)", "pass")
                   + PARSER.replace("ARGS", "args = parser.parse_args()"))
