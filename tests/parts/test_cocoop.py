@@ -144,5 +144,5 @@ def test_the_authors_checkpoints_are_read_and_written(make_cfg, tmp_path):
 
 
 def test_a_negative_budget_is_refused_with_its_rule(make_cfg):
-    with pytest.raises(UserError, match="0 for no limit, got -1"):
+    with pytest.raises(UserError, match="TRAIN.MAX_TOKENS.*got -1"):
         build_trainer(make_cfg("CoCoOp", "TRAIN.MAX_TOKENS", -1))
