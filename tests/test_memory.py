@@ -41,9 +41,12 @@ def short_of_memory(make_cfg, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate")])
-@pytest.mark.parametrize(("limit", "then"), [(1000, 500), (0, 8192), (1, 1)])
+ON_GPU, ON_CPU = torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+
+@pytest.mark.parametrize(("error", "limit", "then"), [
+    (ON_GPU, 1000, 500), (ON_GPU, 0, 8192), (ON_CPU, 1000, 500), (ON_CPU, 1, 1)])
 def test_running_out_of_memory_once_halves_the_pieces_and_says_so(short_of_memory, caplog, error, limit, then):
     trainer = short_of_memory(1, error, "TRAIN.MAX_TOKENS", limit)
     trainer.train()

@@ -69,8 +69,8 @@ def gpu(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a real GPU is at hand")
 @pytest.mark.parametrize(("name", "precision", "options"), [
-    *((name, p, ()) for name in PROMPTS for p in ("fp32", "fp16", "bf16")),
-    *((name, p, ()) for name in PIXELS for p in ("fp32", "amp", "bf16")),
+    *((PROMPTS[0], p, ()) for p in ("fp32", "bf16")), *((name, "fp16", ()) for name in PROMPTS),
+    *((PIXELS[0], p, ()) for p in ("fp32", "bf16")), *((name, "amp", ()) for name in PIXELS),
     ("CoOp", "fp16", ("TRAINER.COOP.CSC", True)), ("CoOp", "fp16", ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front"))])
 def test_a_step_stays_on_the_gpu_and_its_loss_in_float32(name, precision, options, make_cfg, gpu):
     trainer = build_trainer(make_cfg(name, f"TRAINER.{name.upper()}.PREC", precision, *options))

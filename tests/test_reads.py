@@ -34,11 +34,11 @@ class Operators(TorchDispatchMode):
 class Functions(TorchFunctionMode):
     def __init__(self, seen):
         super().__init__()
-        self.seen, self.drawn = seen, []                    # a permutation is drawn on the CPU unless it says where
+        self.seen, self.drawn = seen, []                    # drawn on the CPU, unless it says where
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name == "randperm" and "device" not in (kwargs or {}):
+        if name in ("rand", "randperm") and "device" not in (kwargs or {}):
             self.drawn.append(function(*args, **(kwargs or {})))
             return self.drawn[-1]
         to_cpu = name == "to" and any(str(a) == "cpu" for a in args[1:]) and args[0].device.type != "cpu"
@@ -57,7 +57,8 @@ def counted(trainer):
 
     def watched(batch):
         steps.append([])
-        with Functions(steps[-1]), Operators(steps[-1], own_of_optimisers):
+        with Functions(steps[-1]) as functions, Operators(
+                steps[-1], lambda: own_of_optimisers() | {id(drawn) for drawn in functions.drawn}):
             return step(batch)
 
     trainer.forward_backward = watched

@@ -59,8 +59,8 @@ def assert_same(ours, theirs, tolerance=1e-5):
         torch.testing.assert_close(ours[1][name], gradient, rtol=0, atol=tolerance * float(gradient.abs().max()))
 
 
-@pytest.mark.parametrize("max_tokens", [0, 70, 20, 1])          # all at once; images, classes, single classes in pieces
-@pytest.mark.parametrize("B", [1, 3, 8])
+@pytest.mark.parametrize(("B", "max_tokens"), [                 # all at once; images, classes, single classes in pieces
+    (1, 0), (3, 0), (3, 70), (8, 20), (3, 1)])
 def test_loss_and_gradients_are_those_of_the_loop_over_images(tiny_clip, B, max_tokens):
     model, images = conditional(tiny_clip, max_tokens=max_tokens), torch.randn(B, 3, 32, 32)
     out = model(images)
@@ -144,5 +144,5 @@ def test_the_authors_checkpoints_are_read_and_written(make_cfg, tmp_path):
 
 
 def test_a_negative_budget_is_refused_with_its_rule(make_cfg):
-    with pytest.raises(UserError, match="0 for no limit, got -1"):
+    with pytest.raises(UserError, match="TRAIN.MAX_TOKENS.*got -1"):
         build_trainer(make_cfg("CoCoOp", "TRAIN.MAX_TOKENS", -1))
