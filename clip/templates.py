@@ -53,8 +53,8 @@ def fill(template: str, classnames: list[str], underscores: bool = False) -> lis
     """One sentence per class; underscores in class names become spaces, as in CoOp, unless they are kept.
 
     Raises:
-        InputError: not exactly one {} in the template.
+        InputError: a template that is no text, or has not exactly one {}.
     """
-    if template.count("{}") != 1:
+    if not isinstance(template, str) or template.count("{}") != 1:
         raise InputError(f'A template must have one {{}} for the class name, as in "{DEFAULT}", got {template!r}.')
     return [template.replace("{}", name if underscores else name.replace("_", " ")) for name in classnames]

@@ -78,8 +78,8 @@ class LeftOutDomain(DatasetBase):
             raise UserError(f"{c.NAME} is tested on a domain that is left out of training; name it in "
                             f"DATASET.TARGET_DOMAINS, or use --protocol lodo, which leaves out each of {known}.")
         if not source:
-            raise UserError(f"No domain of {c.NAME} is left to train on: all of {known} are in "
-                            "DATASET.TARGET_DOMAINS. Leave one of them out.")
+            raise UserError(f"No domain of {c.NAME} is left to train on: DATASET.TARGET_DOMAINS has all of "
+                            f"{', '.join(c.SOURCE_DOMAINS) or known}. Leave one of them out there.")
         if c.SELECT_ON not in SELECT_ON:
             raise UserError(f"DATASET.SELECT_ON must be training or target, got {c.SELECT_ON!r}.")
 

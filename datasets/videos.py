@@ -20,6 +20,7 @@ from .cards import DatasetCard
 from .check import missing, not_found
 from .clips import ANIMATED_SUFFIXES, VIDEO_SUFFIXES, ClipReader
 from .few_shot import few_shot_splits
+from .own_folders import SPLITS
 from .readers import Splits, split_train_val
 
 _SUFFIXES = (*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES)
@@ -145,7 +146,8 @@ class VideoDir(DatasetBase):
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}. Check DATASET.DIR.")
         self.name, self.template = folder.name, cfg.DATASET.TEMPLATE or "a video of {}."
-        parts = {split: _classes(folder / split) for split in ("train", "val", "test") if (folder / split).is_dir()}
+        parts = {SPLITS[place.name.lower()]: _classes(place) for place in sorted(folder.iterdir())
+                 if place.is_dir() and place.name.lower() in SPLITS}
         if "train" not in parts:
             parts = {"train": _classes(folder)}
         names = sorted(parts["train"])

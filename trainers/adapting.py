@@ -29,11 +29,11 @@ class AdaptingTrainer(PromptTrainer):
         return {**super().run_record_fields(), "learned_at_test_time_from": self.adapts, **order}
 
 
-def check_views(section: str, options: CfgNode) -> None:
-    """Raises UserError for one view, or a share that selects none."""
-    if options.VIEWS < 2:
-        raise UserError(f"TRAINER.{section}.VIEWS must be at least 2, the plain image and a crop of it, got "
-                        f"{options.VIEWS}.")
-    if not 0 < options.SELECT <= 1 or int(options.VIEWS * options.SELECT) < 1:
+def check_views(section: str, options: CfgNode, least: int = 2) -> None:
+    """Raises UserError for fewer views than `least`, or a share of several that selects none."""
+    if options.VIEWS < least:
+        raise UserError(f"TRAINER.{section}.VIEWS must be at least {least}, got {options.VIEWS}. The first is the "
+                        "plain image, the others are crops of it.")
+    if options.VIEWS > 1 and not (0 < options.SELECT <= 1 and options.VIEWS * options.SELECT >= 1):
         raise UserError(f"TRAINER.{section}.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS "
                         f"{options.VIEWS}, got {options.SELECT}. Set more views or a larger share.")

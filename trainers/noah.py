@@ -47,6 +47,8 @@ class NOAH(TwoStages, HeadedTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
+        if not c.CHOICES:
+            raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
         if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1:
             raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, got "
                             f"{c.SHARE}, {c.GENERATIONS} and {c.LIMIT}.")

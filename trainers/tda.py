@@ -45,8 +45,7 @@ class TDA(AdaptingTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.TDA
-        if c.VIEWS != 1:
-            check_views(self.section, c)
+        check_views(self.section, c, least=1)
         if min(c.SIZE, c.SIZE_AGAINST) < 1 or min(c.ALPHA, c.BETA, c.ALPHA_AGAINST, c.BETA_AGAINST) < 0:
             raise UserError("TRAINER.TDA needs SIZE and SIZE_AGAINST of at least 1, and ALPHA, BETA, ALPHA_AGAINST and "
                             f"BETA_AGAINST of at least 0, got {c.SIZE}, {c.SIZE_AGAINST}, {c.ALPHA}, {c.BETA}, "

@@ -161,6 +161,18 @@ def test_own_clips_are_found_in_folders_of_classes_and_split(tmp_path):
             VideoDir(cfg)
 
 
+def test_splits_of_own_clips_are_named_as_those_of_images(tmp_path):
+    for split, count in (("Training", 3), ("Validation", 1), ("Testing", 2)):
+        for name in ("jump", "run", "@eaDir"):
+            for i in range(count):
+                write_frames(tmp_path / "sport" / split / name / f"clip{i}", 2)
+    cfg = make_cfg()
+    cfg.DATASET.DIR = str(tmp_path / "sport")
+    dataset = VideoDir(cfg)
+    assert dataset.classnames == ["jump", "run"]
+    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [6, 2, 4]
+
+
 def test_ucf101s_lists_are_read_and_what_lacks_is_named(tmp_path):
     cfg, UCF101Videos = make_cfg(tmp_path), DATASET_REGISTRY.get("UCF101Videos")
     with pytest.raises(UserError, match="UCF101Videos was not found.*UCF-101"):

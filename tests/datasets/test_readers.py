@@ -36,12 +36,13 @@ def test_there_are_sixteen_cards_each_registered_under_its_name(build):
     ("EuroSAT", ["SeaLake", "AnnualCrop", "Forest"], ["Annual Crop Land", "Forest", "Sea or Lake"]),
     ("DescribableTextures", ["polka-dotted", "banded"], ["banded", "polka-dotted"]),
     ("Resisc45", ["sea_ice", "airplane"], ["airplane", "sea_ice"]),
-    ("Food101", ["apple_pie", ".hidden", "waffles"], ["apple_pie", "waffles"]),
+    ("Food101", ["apple_pie", ".hidden", "@eaDir", "__macosx", "waffles"], ["apple_pie", "waffles"]),
 ])
 def test_folders_are_classes_in_order_split_50_20_30(tmp_path, build, name, classes, expected):
     card = CARDS[name]
     for c in classes:
-        touch(tmp_path / card.folder / card.images / c, *(f"{i}.jpg" for i in range(10)), ".DS_Store")
+        touch(tmp_path / card.folder / card.images / c, *(f"{i}.jpg" for i in range(10)), ".DS_Store",
+              "Thumbs.db")
     dataset = build(tmp_path, name)
     assert dataset.classnames == expected and dataset.template == card.template
     assert [len(s) // len(expected) for s in (dataset.train_x, dataset.val, dataset.test)] == [5, 2, 3]

@@ -111,6 +111,7 @@ def test_the_authors_checkpoint_is_read_with_the_words_that_nothing_uses(tiny_cl
 
 @pytest.mark.parametrize(("args", "message"), [
     (([], 2, 2), r"at least one attribute.*got \[\]"), ((["color", " "], 2, 2), "each a word"),
+    (([1], 2, 2), r"each a word, got \[1\]"),
     ((["color"], 0, 2), "got 0 and 2"), ((["color"], 2, 0), "got 2 and 0"), ((["color"], 2, 75), "at most 77 tokens")])
 def test_what_is_no_prompt_is_refused(tiny_clip, args, message):
     with pytest.raises(InputError, match=message):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from clip import FrozenCLIP, InputError, encode_texts, tokenize
 from dassl.config import CfgNode
 from dassl.engine import build_trainer
+from dassl.utils import UserError
 from tests.parts.five_steps import assert_near, follow, names_of, take_parameters
 from trainers.dpt import DPT
 from trainers.parts.class_aware import layer_loss
@@ -198,3 +199,8 @@ def test_a_checkpoint_tells_what_its_shapes_tell(tiny_clip):
 def test_what_cannot_work_is_refused(tiny_clip, kwargs, message):
     with pytest.raises(InputError, match=message):
         DPT.build(tiny_clip, Classes(NAMES), options(**kwargs))
+
+
+def test_a_negative_rate_of_the_words_is_refused(make_cfg):
+    with pytest.raises(UserError, match="TEXT_LR must be at least 0, got -1.0"):
+        build_trainer(make_cfg("DPT", "TRAINER.DPT.TEXT_LR", -1.0))

@@ -176,7 +176,7 @@ def test_a_checkpoint_tells_the_tokens_and_their_width(tiny_clip):
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"layers": (3, 4)}, "from 1 to 3 in the.*got 3, 4"), ({"layers": (0, 1)}, "got 0, 1"),
     ({"layers": (3, 2)}, "rising order.*got 3, 2"), ({"layers": (2, 2)}, "got 2, 2"), ({"layers": ()}, "got none"),
-    ({"n": 0}, "got 0 of 16"), ({"alpha": 1.5}, "from 0 to 1, got 1.5")])
+    ({"layers": ("a",)}, "got a"), ({"n": 0}, "got 0 of 16"), ({"alpha": 1.5}, "from 0 to 1, got 1.5")])
 def test_what_cannot_work_is_refused(tiny_clip, kwargs, message):
     with pytest.raises(InputError, match=message):
         MMRL.build(tiny_clip, Classes(NAMES), options(**kwargs))

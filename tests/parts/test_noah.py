@@ -216,6 +216,7 @@ def test_the_found_network_starts_from_the_weights_before_the_search_and_learns_
 
 @pytest.mark.parametrize("name, opts, got", [
     ("NOAH", ["TRAINER.NOAH.CHOICES", "(4, 8)", "TRAINER.NOAH.LIMIT", 100], "limit of 100 parameters"),
+    ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], "CHOICES is empty"),
     ("NOAH", ["TRAINER.NOAH.LIMIT", 0], "at least 1, got"), ("NOAH", ["TRAINER.NOAH.SHARE", 0.1], "need an epoch"),
     ("NOAH", ["TRAIN.TASKS", 2], "two stages"),
     ("SubNet", ["TRAINER.SUBNET.LORA", "(1, 2)"], r"3 blocks.*got .1, 2."),

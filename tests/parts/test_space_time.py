@@ -9,7 +9,7 @@ from tests.parts.five_steps import assert_near, follow
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CosineHead
 from trainers.parts.prompted_model import PromptedModel
-from trainers.parts.space_time import SpaceTimeAdapter, TemporalHead
+from trainers.parts.space_time import FrameHead, SpaceTimeAdapter, TemporalHead
 from trainers.st_adapter import STAdapter
 from trainers.temporal_prompt import TemporalPrompt
 
@@ -116,3 +116,8 @@ def test_frames_that_are_no_whole_clips_are_refused():
 def test_temporal_heads_need_a_layer(tiny_clip):
     with pytest.raises(InputError, match="got 0 and 4"):
         TemporalHead(tiny_clip, 0, 4)
+
+
+def test_dropout_that_is_no_share_is_refused(tiny_clip):
+    with pytest.raises(InputError, match="below 1, got -1"):
+        FrameHead(tiny_clip, 2, dropout=-1)

@@ -12,6 +12,7 @@ from dassl.utils import UserError
 from tests.parts.five_steps import assert_near, follow
 from trainers.parts.classes import Classes
 from trainers.parts.query_reader import QueryHead, QueryReader
+from trainers.parts.visual_prompt import VisualPrompt
 from trainers.vqt import VQT
 
 
@@ -68,7 +69,10 @@ def test_queries_change_nothing_that_the_tower_says(tiny_clip):
     assert queries.taken().shape == (2, 3, 3, 64)
 
 
-def test_no_query_is_refused(tiny_clip):
+def test_no_query_and_too_much_dropout_are_refused(tiny_clip):
+    for brick in (VisualPrompt, QueryReader):
+        with pytest.raises(InputError, match="Dropout must be .* got 1.5"):
+            brick(tiny_clip, 2, dropout=1.5)
     with pytest.raises(InputError, match="at least 1 query, got 0"):
         VQT.build(tiny_clip, Classes(["cat"]), options(0))
 

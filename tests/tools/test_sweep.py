@@ -225,6 +225,7 @@ def test_a_variant_of_imagenet_trains_imagenet_first(run, capsys):
 def test_wrong_words_are_told_without_a_traceback(run):
     assert "Did you mean digits" in run("--datasets", "digit")[2]
     assert "OPTIM.LR has no value" in run("OPTIM.LR")[2]
+    assert "OPTIM.LR has no value" in run("OPTIM.LR", "--dry-run")[2]
     code, _, err, runs = run("OPTIM.MAX_EPOCH", "abc", "--protocol", "base2new")
     assert code == 2 and runs == [] and "OPTIM.MAX_EPOCH must be a whole number of epochs, got 'abc'" in err
 

@@ -29,7 +29,7 @@ def split_options(words: list[str], pairs_allowed: bool = False) -> tuple[list[s
     Args:
         pairs_allowed: KEY=VALUE in one word is an argument of a flag.
     Raises:
-        RecipeError: the last key has no value; KEY=VALUE in one word.
+        RecipeError: a key has no value; KEY=VALUE in one word.
     """
     flags, options, words = [], {}, list(words)
     while words:
@@ -41,7 +41,7 @@ def split_options(words: list[str], pairs_allowed: bool = False) -> tuple[list[s
             raise RecipeError(hint)
         elif not _KEY.fullmatch(word):
             flags.append(word)
-        elif not words:
+        elif not words or words[0].startswith("--"):
             raise RecipeError(f"Options come in pairs KEY VALUE; {word} has no value.")
         else:
             options[word] = words.pop(0)

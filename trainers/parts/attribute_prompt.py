@@ -31,7 +31,7 @@ class AttributePrompt(nn.Module):
     def __init__(self, clip: FrozenCLIP, classnames: Sequence[str], attributes: Sequence[str], n_soft: int, n_ctx: int,
                  whole_words: bool = False):
         super().__init__()
-        if not attributes or not all(word.strip() for word in attributes):
+        if not attributes or not all(isinstance(word, str) and word.strip() for word in attributes):
             raise InputError(f"An attribute prompt needs at least one attribute, each a word, got {list(attributes)}.")
         if n_soft < 1 or n_ctx < 1:
             raise InputError("An attribute prompt must learn at least 1 word before each attribute and 1 before the "

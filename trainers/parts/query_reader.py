@@ -36,6 +36,8 @@ class QueryReader(nn.Module):
         bound = math.sqrt(6 / (3 * clip.patch_size ** 2 + clip.vision_width))
         self.tokens = nn.Parameter(torch.empty(clip.depth, n_queries, clip.vision_width,
                                                device=clip.logit_scale.device).uniform_(-bound, bound))
+        if not 0 <= dropout < 1:
+            raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
         self.dropout, self._read = nn.Dropout(dropout), []
 
     def readers(self, block: int, x: Tensor, left: Tensor | None) -> Tensor | None:

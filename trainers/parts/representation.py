@@ -40,7 +40,8 @@ class Representation(nn.Module):
         super().__init__()
         clip.require_tokens("A representation token")
         deepest, layers = min(clip.depth, clip.text_depth), list(layers)
-        if not layers or layers != sorted(set(layers)) or layers[0] < 1 or layers[-1] > deepest:
+        whole = bool(layers) and all(isinstance(layer, int) for layer in layers)
+        if not whole or layers != sorted(set(layers)) or layers[0] < 1 or layers[-1] > deepest:
             raise InputError("Representation tokens must enter one or more blocks, in rising order, from 1 to "
                              f"{deepest} in the towers of {clip.name or 'this CLIP'}, got "
                              f"{', '.join(map(str, layers)) or 'none'}.")

@@ -104,6 +104,8 @@ class FrameHead(nn.Module):
     def __init__(self, clip: FrozenCLIP, num_classes: int, dropout: float = 0.5):
         super().__init__()
         clip.require_tokens("A classifier of class tokens")
+        if not 0 <= dropout < 1:
+            raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
         linear = nn.Linear(clip.vision_width, num_classes, device=clip.logit_scale.device)
         self.weight, self.bias, self.dropout = linear.weight, linear.bias, nn.Dropout(dropout)
 

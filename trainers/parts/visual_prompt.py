@@ -48,6 +48,8 @@ class VisualPrompt(nn.Module):
         if not 1 <= n_tokens <= MOST_TOKENS:
             raise InputError(f"A visual prompt must learn 1 to {MOST_TOKENS} tokens, got {n_tokens}.")
         self.n_tokens, self.depth, self.placement = n_tokens, depth, placement
+        if not 0 <= dropout < 1:
+            raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
         self.dropout = nn.Dropout(dropout)
         self.tokens = nn.Parameter(torch.empty(depth, n_tokens, clip.vision_width, device=clip.logit_scale.device))
         if placement == "after_cls":
