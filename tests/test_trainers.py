@@ -165,6 +165,11 @@ def test_a_checkpoint_to_start_from_of_which_nothing_fits_is_refused(make_cfg, t
         build_trainer(make_cfg("CoOp", "MODEL.INIT_WEIGHTS", tmp_path / "other.pth.tar"))
 
 
+def test_weights_to_start_from_that_do_not_exist_are_refused_by_their_option(make_cfg, tmp_path):
+    with pytest.raises(UserError, match=f"MODEL.INIT_WEIGHTS.*{tmp_path / 'nowhere'}"):
+        build_trainer(make_cfg("CoOp", "MODEL.INIT_WEIGHTS", tmp_path / "nowhere"))
+
+
 @pytest.mark.parametrize("name", ["AttrVR", "DVPcse"])
 def test_descriptions_encoded_for_a_test_serve_a_training_after_it(make_cfg, name):
     trainer = build_trainer(make_cfg(name))

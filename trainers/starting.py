@@ -8,13 +8,21 @@ import yaml
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.checkpoint_files import find_checkpoint
+from dassl.utils import UserError
 
 LEARNER = "prompt_learner"              # under which a run saves what it learned
 
 
 def initial_weights(cfg: CfgNode) -> str:
-    """The checkpoint that MODEL.INIT_WEIGHTS names, by itself or by its run folder; "" where nothing is named."""
+    """The checkpoint that MODEL.INIT_WEIGHTS names, by itself or by its run folder; "" where nothing is named.
+
+    Raises:
+        UserError: neither is there.
+    """
     path = cfg.MODEL.INIT_WEIGHTS
+    if path and not Path(path).exists():
+        raise UserError(f"MODEL.INIT_WEIGHTS must name a run folder or a checkpoint that exists, got {path}. A run's "
+                        "folder is the one that holds results.json.")
     return find_checkpoint(path, LEARNER, [LEARNER]) if path else ""
 
 
