@@ -17,8 +17,7 @@ from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
 from trainers.seen import CHOICES
 
-NOT_NEGATIVE = {"MAX_TOKENS": "a number of text tokens (0: no limit)", "CYCLIP_IN_MODAL": "a weight",
-                "CYCLIP_CROSS_MODAL": "a weight", "FEATURES_MB": "a number of megabytes (0: keep no features)"}
+NOT_NEGATIVE = ("MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")     # of TRAIN
 logger = logging.getLogger(__name__)
 
 
@@ -49,8 +48,7 @@ def check_options(method: type, cfg: CfgNode) -> None:
     """Raises UserError for a section or transforms that the method cannot use."""
     options = cfg.TRAINER[method.section] if method.section else {}
     if (prec := options.get("PREC", "fp32")) not in PRECISIONS:
-        raise UserError(f"TRAINER.{method.section}.PREC must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, got "
-                        f"{prec!r}.")
+        raise UserError(f"TRAINER.{method.section}.PREC must be one of {', '.join(PRECISIONS)}, got {prec!r}.")
     if empty := [key for key, value in options.items() if value is None]:
         raise UserError(f"TRAINER.{method.section}.{empty[0]} has no value (None). Leave it out for its default.")
     choice = str(cfg.TRAIN.get("ONEDNN", "auto"))
@@ -58,9 +56,11 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TRAIN.ONEDNN must be auto, on or off, got {choice!r}.{nearest(choice, ONEDNN)}")
     if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
-    for key, what in NOT_NEGATIVE.items():
-        if not 0 <= (value := cfg.TRAIN.get(key, 0)) < math.inf:
-            raise UserError(f"TRAIN.{key} must be {what}, at least 0, got {value}.")
+    numbers = {f"TRAIN.{key}": cfg.TRAIN.get(key, 0) for key in NOT_NEGATIVE}
+    numbers |= {f"TRAINER.{method.section}.{key}": options[key] for key in ("LR", "TEXT_LR") if key in options}
+    for key, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{key} must be at least 0, got {value}.")
     if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
         rule = 'gives CLIP normalised images; add "normalize" to' if method.normalised else \
             'changes pixels in [0, 1] and normalises the image after that; take "normalize" out of'

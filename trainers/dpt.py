@@ -19,7 +19,6 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.checkpoint_files import find_checkpoint, read_weights
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError
 from dassl.utils.torchtools import load_weights
 from trainers._base import PromptTrainer
 from trainers.parts.class_aware import ClassAwareModel, ClassAwarePrompt, layer_loss
@@ -52,11 +51,6 @@ def extend_cfg(cfg: CfgNode) -> None:
 class DPT(PromptTrainer):
     section, needs_vit = "DPT", True
     one_process_only = "its blocks learn from those images of a batch whose class is among their likeliest"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if (rate := cfg.TRAINER.DPT.TEXT_LR) < 0:
-            raise UserError(f"TRAINER.DPT.TEXT_LR must be at least 0, got {rate}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> ClassAwareModel:
