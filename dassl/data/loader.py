@@ -56,6 +56,16 @@ class Loader(DataLoader):
         self._latest = weakref.ref(latest)
         return latest
 
+    def _get_iterator(self):
+        """Workers are made with signals blocked: one may come before `obey_parent_only` has run in all of them."""
+        if self.worker_init_fn is not obey_parent_only or not hasattr(signal, "sigwaitinfo"):
+            return super()._get_iterator()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        try:
+            return super()._get_iterator()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_iterator": None, "_latest": None}
 
