@@ -77,7 +77,7 @@ def test_what_failed_by_itself_is_told_and_not_submitted_until_asked_for(slurm, 
     capsys.readouterr()
     _sweep(tmp_path, *command)
     said = capsys.readouterr().out
-    assert "2 pending, 1 failed (exit code 1)." in said and "failed (exit code 1): CoOp digits 1 shots seed 2" in said
+    assert "2 pending, 1 failed (exit code 1)." in said and "failed (exit code 1): CoOp digits 1 shot seed 2" in said
     assert len(list(slurm.glob("*.sh"))) == 1
     _sweep(tmp_path, *command, "--force")
     assert "3 runs: 3 pending." in capsys.readouterr().out

@@ -24,7 +24,7 @@ _AWAY = {errno.EIO, errno.ENOENT, getattr(errno, "ESTALE", errno.EIO), getattr(e
 
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
-    """What a user can mend, in words; "" for anything else, which deserves its traceback.
+    """A user error in words; "" for anything else, which deserves its traceback.
 
     Where the dataset is missing it also says whether OpenAI's weights are.
     """

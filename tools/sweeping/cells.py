@@ -75,7 +75,7 @@ class Planned:
 
     @property
     def name(self) -> str:
-        shots = "" if self.cell.shots is None else f" {self.cell.shots} shots"
+        shots = "" if self.cell.shots is None else f" {self.cell.shots} shot{'s' * (self.cell.shots != 1)}"
         shots += "" if self.cell.trainer == ZEROSHOT else f" seed {self.cell.seed}"
         tag = self.cell.tag.replace("@", " ").replace("_", " ")
         variant = f" ({self.cell.variant})" if self.cell.variant else ""
