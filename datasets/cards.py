@@ -5,8 +5,9 @@ DATASETS.md for addresses; sizes as CoOp's splits have them (its paper's table o
 0.20 has them (it has none for FGVCAircraft), those of ImageNet-A and -R as public loaders have them.
 Resisc45: BlackVIP (changdaeoh/BlackVIP e6cfc2f) datasets/resisc45.py and README, trainers/zsclip.py; its sizes are
 those that its rule gives (its split file was not seen), address and MD5 of the images as torchgeo has them.
-Names of description files: DVP (caichengyi/DecoupledVP 4976ad4). SHA-256 of CoOp's splits: of the files themselves, and
-of the same rows in compact JSON, as linzhiqiu/cross_modal_adaptation c7e7e68 has them.
+Caltech256: Griffin, Holub and Perona, 2007, for its 29,780 images of 256 classes; address and MD5 as torchvision has
+them. Names of description files: DVP (caichengyi/DecoupledVP 4976ad4). SHA-256 of CoOp's splits: of the files
+themselves, and of the same rows in compact JSON, as linzhiqiu/cross_modal_adaptation c7e7e68 has them.
 """
 from __future__ import annotations
 
@@ -246,6 +247,11 @@ CARDS = {card.name: card for card in (
                     Archive(f"{_HUB}/torchgeo/resisc45/resolve/a826b44d938a883185f11ebe3d512d38b464312f/"
                             "NWPU-RESISC45.zip", ("NWPU-RESISC45",), "75206b2e16446591afa88e2628744886"),),
                 home="https://github.com/changdaeoh/BlackVIP"),
+    DatasetCard("Caltech256", "caltech-256", "256_ObjectCategories", "caltech256", 256, 29780,
+                needs=("256_ObjectCategories",), ignore=("257.clutter",), archives=(
+                    Archive("https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar",
+                            ("256_ObjectCategories",), "67b4f42ca05d46448c6bb8ecd2220f6d"),),
+                home="https://data.caltech.edu/records/20087", test_only=True),
     DatasetCard("ImageNet", "imagenet", "images", "imagenet", 1000, 50000,
                 train=1281167, descriptions="imagenet", needs=("images/train", "images/val", "classnames.txt"),
                 home="https://image-net.org/download-images", archives=(_CLASSNAMES,),

@@ -56,6 +56,18 @@ def by_folder(card: DatasetCard, folder: Path) -> Splits:
     return splits
 
 
+def caltech256(card: DatasetCard, folder: Path) -> Splits:
+    """Folders such as 003.backpack or 253.faces-easy-101, each a class; only .jpg files are images."""
+    images, items = folder / card.images, []
+    names = sorted(p.name for p in images.iterdir()
+                   if p.is_dir() and not is_hidden(p.name) and p.name not in card.ignore)
+    for label, name in enumerate(names):
+        classname = name.partition(".")[2].removesuffix("-101").replace("-", " ")
+        items += [Datum(impath=str(images / name / f), label=label, classname=classname)
+                  for f in listdir_nohidden(images / name) if f.endswith(".jpg")]
+    return items, None, items
+
+
 def pets(card: DatasetCard, folder: Path) -> Splits:
     def read(file: str) -> list[Datum]:
         items = []

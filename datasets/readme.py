@@ -30,7 +30,7 @@ Lists from other projects in `split_fewshot/` take precedence over a draw: CoOp'
 (`shot_16-seed_1_train.jsonl` and `_val.jsonl`) and of cross_modal_adaptation (`shot_16-seed_1.json` of its `indices/`).
 """
 
-STREAMED = ("CIFAR100", "ImageNetRTasks", "FiveDatasets")       # fetched too, without a section of their own
+OTHERS = ("CIFAR10", "CIFAR100", "STL10", "ImageNetRTasks", "FiveDatasets")     # without a section of their own
 VIDEOS = ("UCF101Videos", "Kinetics400", "SSv2")
 _CLIPS = """## Clips of frames
 
@@ -39,11 +39,14 @@ videos, and those of your own (`DATASET.NAME VideoDir DATASET.DIR folder`, with 
 such folders in `train/`, `val/` and `test/`), are read as clips of `VIDEO.FRAMES` frames. See `datasets/videos.py` and
 `datasets/clips.py`.
 """
-_STREAMS = """## Streams of tasks
+_STREAMS = """## Small images, and streams of tasks
 
-Three more are for classes that arrive in tasks (`--protocol incremental`), see `datasets/task_streams.py`: `cifar100`;
-`imagenet_r_tasks`, ImageNet-R with 80 % of each class for training; and `five_datasets`, SVHN, MNIST, CIFAR-10,
-NotMNIST and FashionMNIST as five tasks. They are fetched on first use, except NotMNIST, and written as images once.
+`cifar10`, `cifar100` and `stl10` come as arrays, are fetched on first use and written as images once; all of their test
+images are tested. With `caltech256` they are in the fifteen datasets of `--protocol robust`. See `datasets/arrays.py`.
+
+For classes that arrive in tasks (`--protocol incremental`) there are, besides `cifar100`, `imagenet_r_tasks`,
+ImageNet-R with 80 % of each class for training, and `five_datasets`, SVHN, MNIST, CIFAR-10, NotMNIST and FashionMNIST
+as five tasks; NotMNIST has to be placed by hand. See `datasets/task_streams.py`.
 
 """
 _CORRUPTIONS = """## Corrupted test images
@@ -123,7 +126,7 @@ def render(yamls: dict[str, str]) -> str:
     stems = {name: stem for stem, name in yamls.items()}
     embedded = ", ".join(f"`{stem}`" for stem, name in yamls.items()
                          if name not in {*CARDS, *domain_cards.CARDS, *elevater_cards.CARDS,
-                                         *STREAMED, *VIDEOS})
+                                         *OTHERS, *VIDEOS})
     drawn = f"These come with the project: {embedded}. They are drawn at first use; there is nothing to download.\n"
     parts = [_HEAD, _overview(stems), drawn]
     parts += [_section(card, stems.get(card.name, "")) for card in CARDS.values()]

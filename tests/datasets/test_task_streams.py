@@ -8,8 +8,10 @@ from scipy.io import savemat
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UserError
+from datasets import arrays
+from datasets.cards import CARDS
 from datasets.check import DatasetNotFound
-from datasets.task_streams import CARDS, STREAM_CARDS, divided
+from datasets.task_streams import divided
 from tools import train
 
 
@@ -51,11 +53,28 @@ def test_cifar100_has_its_fine_classes_and_colours(tmp_path):
         build(tmp_path, "cifar100")
 
 
+def test_stl10_has_its_labels_from_one_and_columns_first(tmp_path):
+    folder = tmp_path / "stl10"
+    folder.mkdir()
+    images = np.zeros((2, 96, 96, 3), np.uint8)
+    images[:, 5, 3] = [[1, 2, 3], [4, 5, 6]]                                # row 5, column 3, which `pixel` reads
+    for split in ("train", "test"):
+        images.transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")
+        np.array([2, 1], np.uint8).tofile(folder / f"{split}_y.bin")
+    (folder / "class_names.txt").write_text("airplane\nbird\n")
+    dataset = build(tmp_path, "stl10")
+    assert [(item.label, item.classname, pixel(item)) for item in dataset.test] == [
+        (1, "bird", (1, 2, 3)), (0, "airplane", (4, 5, 6))]
+    (folder / "test_X.bin").write_bytes(b"short")
+    with pytest.raises(UserError, match="got 5"):
+        build(tmp_path, "stl10")
+
+
 def test_five_datasets_are_five_tasks(tmp_path):
-    write_cifar(tmp_path / "cifar10", STREAM_CARDS["CIFAR10"].needs[:6], "batches.meta.txt", [])
+    write_cifar(tmp_path / "cifar10", arrays.CARDS["CIFAR10"].needs[:6], "batches.meta.txt", [])
     for name in ("mnist", "fashion_mnist"):
         (tmp_path / name).mkdir()
-        for file in STREAM_CARDS["MNIST"].needs:
+        for file in arrays.CARDS["MNIST"].needs:
             head, count = (16, 784) if "images" in file else (8, 1)
             values = [bytes([9 - k if count == 1 else 7 * k] * count) for k in range(10)]
             content = bytes(head) + b"".join(values)
@@ -86,10 +105,10 @@ def test_imagenet_r_is_divided_within_each_class_and_always_alike():
     names = [[[item.impath[3:] for item in part] for part in divided(own)] for own in (items, moved)]
     assert names[0] == names[1] and [len(part) for part in names[0]] == [16, 4]
     assert sorted(names[0][0] + names[0][1]) == sorted(item.impath[3:] for item in items)
-    assert not set(STREAM_CARDS) & set(CARDS)
+    assert not set(arrays.CARDS) & set(CARDS)
 
 
-@pytest.mark.parametrize("stem, name", [("cifar100", "cifar100"), ("five_datasets", "svhn"),
+@pytest.mark.parametrize("stem, name", [("cifar100", "cifar100"), ("stl10", "stl10"), ("five_datasets", "svhn"),
                                         ("imagenet_r_tasks", "imagenet-rendition")])
 def test_what_is_missing_is_named(tmp_path, stem, name):
     with pytest.raises(DatasetNotFound, match=name):

@@ -37,6 +37,13 @@ def by_folder(card, folder):
         touch(folder / card.images / ignored, "0.jpg")
 
 
+def caltech256(card, folder):
+    kinds = ("001.ak47", "002.american-flag", "056.dog", "159.people", "253.faces-easy-101")
+    for kind, count in zip(kinds, COUNTS, strict=True):
+        touch(folder / card.images / kind, *(f"{i}.jpg" for i in range(count)), "RENAME2", "greg/vision309")
+    touch(folder / card.images / card.ignore[0], "0.jpg")
+
+
 def pets(card, folder):
     breeds = ("Abyssinian", "pug", "Maine_Coon", "beagle", "Sphynx")
     lines = {"trainval": [], "test": []}
@@ -125,5 +132,5 @@ def imagenet_numbered(card, folder):
         touch(folder / card.images / str(label), *(f"{i}.jpeg" for i in range(count)))
 
 
-_MAKERS = {maker.__name__: maker for maker in (by_folder, pets, cars, flowers, aircraft, sun, actions, imagenet,
-                                               imagenet_folders, imagenet_numbered)}
+_MAKERS = {maker.__name__: maker for maker in (by_folder, caltech256, pets, cars, flowers, aircraft, sun, actions,
+                                               imagenet, imagenet_folders, imagenet_numbered)}

@@ -52,9 +52,10 @@ TARGETS = {
     "cross": {"imagenet": _IMAGENET, "digits": ("shapes",), "shapes": ("digits",)},
     "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"), "shapes": _SHIFTS,
            "digits": ("digits_lowcontrast",)},
-    # With its source fifteen. TeCoA's fifteen have CIFAR-10, CIFAR-100, STL-10, PCAM and Caltech-256 in place of UCF101
-    # and ImageNet's shifts; no dataset of these names is known here.
-    "robust": {"imagenet": (*_IMAGENET, "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+    # With its source the fifteen of TeCoA (Mao et al., ICLR 2023).
+    "robust": {"imagenet": ("cifar10", "cifar100", "stl10", "caltech101", "caltech256", "oxford_pets", "stanford_cars",
+                            "food101", "oxford_flowers", "fgvc_aircraft", "sun397", "dtd", "eurosat",
+                            "elevater_patch_camelyon"),
                "digits": ("shapes",), "shapes": ("digits",)},
 }
 
