@@ -1,11 +1,19 @@
-"""ELEVATER's datasets: lists of images in zips, one registered name per card, each with the metric of its table."""
+"""ELEVATER's datasets: lists of images in zips, one registered name per card, each with the metric of its table.
+
+Source: Elevater_Toolkit_IC 00d0af7, vision_benchmark/evaluation/feature.py construct_dataloader: images are drawn from
+the training list alone, and a fifth of each class's validates; the validation list is never read. The draw is that of
+microsoft/vision-datasets, sample_few_shot_subset, for the same seed.
+"""
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import random
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,9 +27,12 @@ from .cards import Archive
 from .check import MEANWHILE
 from .download import DownloadError, get
 from .elevater_cards import ADDRESS, CARDS, HOME, ElevaterCard
-from .few_shot import few_shot_splits
+from .few_shot import asked_half, half_of
 
-_VAL_SHARE, _VAL_SEED = 0.2, 0
+VAL_SHARE = 0.2
+Row = tuple[str, tuple[int, ...]]           # path of an image, its labels
+
+logger = logging.getLogger(__name__)
 
 
 class Elevater(DatasetBase):
@@ -39,20 +50,19 @@ class Elevater(DatasetBase):
         root = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or ".")))
         self.folder = root / "classification" / self.card.folder
         self._find_or_fetch()
-        self.labels_of: dict[str, tuple[int, ...]] = {}
-        names, splits = self._names(), [self._read(name) if name else None for name in self.card.lists]
-        splits = [None if rows is None else [Datum(path, labels[0], 0, names[labels[0]]) for path, labels in rows]
-                  for rows in splits]
-        train, val, test = splits
-        if val is None:
-            order = random.Random(_VAL_SEED).sample(train, len(train))
-            held = int(len(order) * _VAL_SHARE)
-            val, train = order[:held], order[held:]
-        super().__init__(*self._drawn(cfg, train, val, test))
-
-    def _drawn(self, cfg, train, val, test):
-        train, val, test = few_shot_splits(self, cfg, train, val, test)
-        return train, None, val, test
+        names, half = self._names(), half_of(cfg)
+        train, test = (self._read(name, len(names)) for name in self.card.lists)
+        self.labels_of: dict[str, tuple[int, ...]] = dict([*train, *test])
+        shots = cfg.DATASET.NUM_SHOTS
+        if shots >= 1:
+            train = few_shot(train, max(shots, 2), cfg.SEED, len(names))
+        train, val = held_out(train)
+        if shots >= 1:
+            logger.info("%d training images were drawn, of which %d validate; DATASET.TRAIN_ON_VAL trains on all",
+                        len(train) + len(val), len(val))
+        splits = [[Datum(path, labels[0], 0, names[labels[0]]) for path, labels in rows] for rows in (train, val, test)]
+        train, val, test = asked_half(self, half, *splits)
+        super().__init__(train, None, val, test)
 
     def truth(self, split: str) -> torch.Tensor:
         """(N, C) 0 or 1: the labels of a split's images, in its order."""
@@ -64,7 +74,7 @@ class Elevater(DatasetBase):
 
     def _find_or_fetch(self) -> None:
         card = self.card
-        lacking = [name for name in dict.fromkeys(filter(None, (*card.lists, card.labels))) if not self._has(name)]
+        lacking = [name for name in dict.fromkeys((*card.lists, card.labels)) if not self._has(name)]
         lacking += [name for name in card.archives if not (self.folder / Path(name).stem).is_dir()
                     and not self._has(name)]
         if any(name.endswith(".json") for name in card.lists):
@@ -83,18 +93,20 @@ class Elevater(DatasetBase):
     def _has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
-    def _names(self) -> list[str]:
+    def _names(self) -> Sequence[str]:
+        if self.card.names:
+            return self.card.names
         first = self.folder / self.card.lists[0]
         if first.suffix == ".json":
             return [each["name"] for each in sorted(_json(first)["categories"], key=lambda each: each["id"])]
         return [line.strip() for line in (self.folder / self.card.labels).read_text(encoding="utf-8").splitlines()
                 if line.strip()]
 
-    def _read(self, name: str) -> list[tuple[str, tuple[int, ...]]]:
+    def _read(self, name: str, classes: int) -> list[Row]:
         """Path and labels of each image of a split.
 
         Raises:
-            UserError: the list is damaged or empty.
+            UserError: the list is damaged or empty, or has labels of more classes.
         """
         path = self.folder / name
         try:
@@ -106,16 +118,55 @@ class Elevater(DatasetBase):
                             "it again.") from error
         if not rows:
             raise UserError(f"{path} lists no images. Delete it and fetch it again.")
-        found = [(str(self.folder / _place(place)), labels) for place, labels in rows]
-        self.labels_of.update(found)
-        return found
+        if (most := max(max(labels) for _, labels in rows)) >= classes:
+            raise UserError(f"{path} has the label {most}, and there are {classes} classes. Delete it and fetch it "
+                            "again.")
+        return [(str(self.folder / _place(place)), labels) for place, labels in rows]
 
     @classmethod
     def listed(cls, root: Path) -> list:
         """Sizes, and what lies below `root`."""
         card, folder = cls.card, root / "classification" / cls.card.folder
         return [card.classes, card.train, card.val or "-", card.test,
-                "complete" if all((folder / name).is_file() for name in filter(None, card.lists)) else "not here"]
+                "complete" if all((folder / name).is_file() for name in card.lists) else "not here"]
+
+
+def few_shot(rows: Sequence[Row], shots: int, seed: int, classes: int) -> list[Row]:
+    """About `shots` images of each class, of those with one label exactly so many where there are as many.
+
+    An image with several labels is taken as long as one of its classes lacks half, or none has more than 1.5 times
+    as many.
+    """
+    order, counts, found = list(rows), [0] * classes, []
+    (random.Random(seed) if seed >= 0 else random).shuffle(order)
+    for row in order:
+        own = [counts[label] for label in row[1]]
+        if min(own) < shots and (min(own) <= shots / 2 or max(own) <= 1.5 * shots):
+            found.append(row)
+            for label in row[1]:
+                counts[label] += 1
+        if min(counts) >= shots:
+            break
+    return found
+
+
+def held_out(rows: Sequence[Row], share: float = VAL_SHARE) -> tuple[list[Row], list[Row]]:
+    """Training and validation images: the first ceil(share * n) of each class's n validate.
+
+    Of images with several labels, those that the first class which still lacks some has first, and so on.
+    """
+    places: dict[int, list[int]] = {}
+    for i, (_, labels) in enumerate(rows):
+        for label in labels:
+            places.setdefault(label, []).append(i)
+    lacks, chosen = {label: math.ceil(len(own) * share) for label, own in places.items()}, set()
+    for label in sorted(places):
+        for i in places[label]:
+            if lacks[label] > 0 and i not in chosen:
+                chosen.add(i)
+                for own in rows[i][1]:
+                    lacks[own] -= 1
+    return ([row for i, row in enumerate(rows) if i not in chosen], [row for i, row in enumerate(rows) if i in chosen])
 
 
 def _place(text: str) -> Path:

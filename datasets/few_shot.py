@@ -36,9 +36,7 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: Sequence[Datum], val: list
     Returns:
         train, val, test; val is None where it was.
     """
-    shots, half = cfg.DATASET.NUM_SHOTS, cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-    if half not in HALVES:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be one of {', '.join(HALVES)}, got {half!r}.")
+    shots, half = cfg.DATASET.NUM_SHOTS, half_of(cfg)
     if shots >= 1:
         kept = KeptList(folder, shots, cfg.SEED, train, val) if folder is not None and cfg.SEED >= 0 else None
         drawn = kept.read() if kept else None
@@ -52,6 +50,20 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: Sequence[Datum], val: list
             dataset.few_shot_drawn(shots, cfg.SEED, drawn)
         _warn_of_small_classes(train, shots)
         train, val = drawn["train"], drawn.get("val", val)
+    return asked_half(dataset, half, train, val, test)
+
+
+def half_of(cfg) -> str:
+    """DATASET.SUBSAMPLE_CLASSES. Raises UserError: it is not one of HALVES."""
+    half = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+    if half not in HALVES:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be one of {', '.join(HALVES)}, got {half!r}.")
+    return half
+
+
+def asked_half(dataset: DatasetBase, half: str, train: Sequence[Datum], val: Sequence[Datum] | None,
+               test: Sequence[Datum]):
+    """The splits with the asked-for half of the classes alone; sets `dataset.other_classnames`."""
     splits = subsample_classes(train, test if val is None else val, test, half=half)
     kept = {item.classname for item in splits[0]}
     dataset.other_classnames = list(dict.fromkeys(

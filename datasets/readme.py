@@ -149,9 +149,11 @@ def _domains(stems: dict[str, str]) -> str:
 def _elevater(stems: dict[str, str]) -> str:
     lines = ["## ELEVATER's datasets", "",
              f"In `DATA/classification/<folder>`, as ELEVATER's own tool (<{elevater_cards.HOME}>) puts them; what is "
-             "missing is fetched from its server where that allows it. Where there is no validation split, a fifth of "
-             "the training images is taken. The metric is the first of `metrics` in `results.json`; tables of sweeps "
-             "show the accuracy.", "",
+             "missing is fetched from its server where that allows it. As there, N shots are N training images of each "
+             "class, drawn as its toolkit draws them for the same seed, and a fifth of each class's validates "
+             "(`DATASET.TRAIN_ON_VAL` trains on all); the lists of validation images are not used. The metric is the "
+             "first of `metrics` in `results.json`; tables of sweeps show the accuracy. Images of VOC2007 have several "
+             "labels: the metric takes all of them, training only the first.", "",
              "| Dataset | Yaml | Classes | Train | Val | Test | Metric | Folder |", "|---|---|--:|--:|--:|--:|---|---|"]
     for card in elevater_cards.CARDS.values():
         sizes = " | ".join(f"{size:,}" if size else "-" for size in (card.classes, card.train, card.val, card.test))

@@ -106,7 +106,7 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
         return 2
     seeds, final = recipe.table["seeds"], {}
     if args.protocol == "elevater":
-        seeds, final = list(elevater.SEEDS), elevater.FINAL
+        seeds, final = list(elevater.SEEDS), elevater.final(cell.shots)
     print("\n" + found.write(folder, kept, ranges, cell, seeds, final))
     print(f"\nAccuracy in percent on validation images, on which the settings are chosen. Written: "
           f"{', '.join((found.RECIPE, found.CONFIG, found.TABLE, found.FIGURE))}.\nTest them: " + shlex.join([

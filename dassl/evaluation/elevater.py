@@ -1,12 +1,15 @@
 """The metrics of ELEVATER's table: accuracy, mean accuracy per class, 11-point mAP and area under the ROC curve.
 
-Source: ELEVATER (Li et al., NeurIPS 2022); the 11-point average precision is that of PASCAL VOC 2007 (Everingham et
-al., IJCV 2010): the mean over recalls 0, 0.1 ... 1 of the best precision at this recall or above.
+Source: ELEVATER (Li et al., NeurIPS 2022), Elevater_Toolkit_IC, vision_benchmark/evaluation/metric.py, which takes them
+from microsoft/vision-evaluation. Scores are probabilities of a softmax, of several labels too. The 11-point average
+precision is the mean over recalls 0, 0.1 ... 1 of the best precision at this recall or above (Everingham et al., IJCV
+2010); as scikit-learn's curve begins with a precision of 1 at recall 0, so does theirs.
 """
 from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,16 +62,14 @@ def mean_per_class(scores: Tensor, truth: Tensor) -> float:
 
 def map_11_points(scores: Tensor, truth: Tensor) -> float:
     """Mean over the classes that occur of the 11-point average precision; (N, C) both, several 1 in a row."""
+    from sklearn.metrics import precision_recall_curve
+
     found = []
-    for own, true in zip(scores.T, truth.T, strict=True):
-        if not true.any():
-            continue
-        hits = true[own.argsort(descending=True, stable=True)].cumsum(0)
-        precision, recall = hits / torch.arange(1, len(hits) + 1), hits / true.sum()
-        at = torch.arange(11, dtype=torch.float64) / 10
-        best = [precision[recall.double() >= point - 1e-9].max() for point in at]
-        found.append(torch.stack(best).mean())
-    return float(torch.stack(found).mean())
+    for own, true in zip(scores.double().softmax(1).T.numpy(), truth.T.numpy(), strict=True):
+        if true.any():
+            precision, recall, _ = precision_recall_curve(true, own)
+            found.append(np.mean([precision[recall >= point].max() for point in np.linspace(1, 0, 11)]))
+    return float(np.mean(found))
 
 
 def roc_auc(scores: Tensor, truth: Tensor) -> float:

@@ -1,5 +1,6 @@
 """ELEVATER's datasets: lists in two formats, zips, labels of several classes, and the metrics of its table."""
 import json
+import random
 import zipfile
 
 import numpy as np
@@ -14,7 +15,7 @@ from dassl.evaluation.elevater import ElevaterMetric, map_11_points, mean_per_cl
 from dassl.utils import UserError
 from datasets import extend_cfg
 from datasets.benchmarks import DatasetNotFound
-from datasets.elevater import CARDS
+from datasets.elevater import CARDS, few_shot, held_out
 from datasets.elevater_cards import METRICS
 
 
@@ -42,16 +43,16 @@ def lines(folder, name, archive, labels):
 
 def test_the_twenty_cards_have_a_known_metric_and_counts():
     assert len(CARDS) == 20 and {card.metric for card in CARDS.values()} == set(METRICS)
-    assert all(card.classes > 1 and min(card.train, card.test) > 0 and bool(card.val) == bool(card.lists[1])
+    assert all(card.classes > 1 and min(card.train, card.test) > 0 and len(card.names) in (0, card.classes)
                for card in CARDS.values())
 
 
 def test_labels_of_several_classes_are_all_kept_and_zips_unpacked(cfg_of, tmp_path):
     folder = tmp_path / "classification" / CARDS["ElevaterVOC2007"].folder
-    pack(folder, "train.zip", 4)
+    pack(folder, "train.zip", 6)
     pack(folder, "test.zip", 3)
-    for name, archive, labels in (("train_ic.txt", "train.zip", ["0", "1", "2,0", "2"]),
-                                  ("val_ic.txt", "train.zip", ["0"]), ("test_ic.txt", "test.zip", ["1,2", "0", "2"])):
+    for name, archive, labels in (("train_ic.txt", "train.zip", ["0", "1", "2,0", "2", "0", "1"]),
+                                  ("test_ic.txt", "test.zip", ["1,2", "0", "2"])):
         lines(folder, name, archive, labels)
     (folder / "labels.txt").write_text("aeroplane\nbicycle\nbird\n")
     made = DATASET_REGISTRY.get("ElevaterVOC2007")(cfg_of("ElevaterVOC2007"))
@@ -69,12 +70,46 @@ def test_coco_lists_are_read_and_a_fifth_of_the_training_images_validates(cfg_of
             "images": [{"id": i, "file_name": f"img.zip@in/{i}.png"} for i in range(count)],
             "annotations": [{"image_id": i, "category_id": 1 + i % 2} for i in range(count)]}))
     made = DATASET_REGISTRY.get("ElevaterHatefulMemes")(cfg_of("ElevaterHatefulMemes"))
-    assert made.classnames == ["meme", "hateful meme"] and [i.label for i in made.test] == [0, 1, 0, 1]
+    assert made.classnames == ["meme", "hatespeech meme"] and [i.label for i in made.test] == [0, 1, 0, 1]
     assert (len(made.train_x), len(made.val)) == (8, 2) and not {i.impath for i in made.train_x} & {
         i.impath for i in made.val}
 
 
-@pytest.mark.parametrize("content, got", [("", "no images"), ("train.zip@a.png cat\n", "no list")])
+def test_shots_are_of_the_training_list_and_hold_what_validates(cfg_of, tmp_path):
+    folder = tmp_path / "classification" / CARDS["ElevaterMNIST"].folder
+    for name in ("train.zip", "val.zip"):
+        pack(folder, name, 40)
+    lines(folder, "train.txt", "train.zip", [i % 2 for i in range(40)])
+    lines(folder, "test.txt", "val.zip", [0, 1])
+    (folder / "labels.txt").write_text("zero\none\n")
+    cfg = cfg_of("ElevaterMNIST")
+    for shots, sizes in ((1, (2, 2)), (5, (8, 2)), (20, (32, 8)), (-1, (32, 8))):
+        cfg.DATASET.NUM_SHOTS, cfg.SEED = shots, 0
+        made = DATASET_REGISTRY.get("ElevaterMNIST")(cfg)
+        assert (len(made.train_x), len(made.val)) == sizes
+        assert not {i.impath for i in made.train_x} & {i.impath for i in made.val}
+
+
+def test_few_shot_is_vision_datasets_draw():
+    rows = [(str(i), (i % 3,)) for i in range(30)]
+    order = list(range(30))
+    random.Random(2).shuffle(order)
+    expected = [i for place, i in enumerate(order) if sum(j % 3 == i % 3 for j in order[:place]) < 4]
+    assert [int(path) for path, _ in few_shot(rows, 4, 2, 3)] == expected
+
+
+def test_images_of_several_labels_are_drawn_while_a_class_lacks_half_or_none_has_too_many():
+    rows = [("a", (0, 1)), ("b", (0, 1)), ("c", (0, 1)), ("d", (0, 2)), ("e", (0, 3))] * 8
+    found = few_shot(rows, 4, 0, 4)
+    counts = [sum(label in labels for _, labels in found) for label in range(4)]
+    assert counts[1] == 4 and min(counts) >= 2 and counts[0] > 6
+    train, val = held_out(found)
+    assert all(sum(label in labels for _, labels in val) >= 1 for label in range(4)) and len(train) + len(val) == len(
+        found)
+
+
+@pytest.mark.parametrize("content, got", [("", "no images"), ("train.zip@a.png cat\n", "no list"),
+                                          ("train.zip@a.png 1\n", "label 1.*1 classes")])
 def test_a_damaged_list_is_refused(cfg_of, tmp_path, content, got):
     folder = tmp_path / "classification" / CARDS["ElevaterMNIST"].folder
     for name in ("train.zip", "val.zip"):
@@ -96,16 +131,16 @@ def test_mean_per_class_counts_small_classes_alike():
     assert mean_per_class(scores, truth) == pytest.approx((1 + 0.5) / 2)
 
 
-def test_eleven_point_precision_is_that_of_its_definition():
-    scores, truth = torch.rand(40, 3), (torch.rand(40, 3) < 0.3).float()
+def test_eleven_point_precision_is_of_probabilities_and_begins_at_one():
+    scores, truth = torch.randn(40, 3), (torch.rand(40, 3) < 0.3).float()
     truth[0] = 1
     values = []
     for c in range(3):
-        order = np.argsort(-scores[:, c].numpy())
+        order = np.argsort(-scores.double().softmax(1)[:, c].numpy())
         hits = np.cumsum(truth[order, c].numpy())
         precision, recall = hits / np.arange(1, 41), hits / hits[-1]
-        values.append(np.mean([max(p for p, r in zip(precision, recall, strict=True) if r >= t / 10 - 1e-9)
-                               for t in range(11)]))
+        values.append(np.mean([1.0] + [max(p for p, r in zip(precision, recall, strict=True) if r >= t / 10 - 1e-9)
+                                       for t in range(1, 11)]))
     assert map_11_points(scores, truth) == pytest.approx(np.mean(values), rel=1e-5)
 
 

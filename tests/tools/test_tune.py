@@ -92,7 +92,7 @@ def test_the_best_settings_become_a_recipe_and_a_config(trials, monkeypatch, tmp
         rates[accuracy] = float(planned.cell.opts["OPTIM.LR"])
         finish(monkeypatch, trials, planned, accuracy)
     trials.ended_early(trials.next())
-    text = found.write(tmp_path, trials.study, trials.ranges, trials.base.cell, [1, 2], elevater.FINAL)
+    text = found.write(tmp_path, trials.study, trials.ranges, trials.base.cell, [1, 2], elevater.final(5))
     assert "70.0" in text and "ended early" in text and (tmp_path / found.FIGURE).stat().st_size > 1000
     recipe = load_recipe(str(tmp_path / found.RECIPE))
     cell = recipe.cell("digits", 1, 1)
