@@ -23,13 +23,14 @@ def as_recipe(trainer, dims: Dims) -> None:
     cfg, cell, folder = trainer.cfg, trainer.recorded.get("cell", {}), Path(trainer.output_dir)
     own = {part.upper(): str(tuple(row)) for part, row in zip(PARTS, dims, strict=True)}
     name = f"subnet_{hashlib.sha256(repr(dims).encode()).hexdigest()[:6]}.yaml"
-    optim = {key: cfg.OPTIM[key] for key in ("NAME", "LR", "WEIGHT_DECAY", "LR_SCHEDULER", "WARMUP_EPOCH",
+    optim = {key: cfg.OPTIM[key] for key in ("NAME", "WEIGHT_DECAY", "LR_SCHEDULER", "WARMUP_EPOCH",
                                              "WARMUP_TYPE", "WARMUP_MIN_LR", "WARMUP_CONS_LR")}
+    optim["LR"] = trainer.second_rate(trainer.options)
     loader = {"TRAIN_X": {"BATCH_SIZE": cfg.DATALOADER.TRAIN_X.BATCH_SIZE},
               "TEST": {"BATCH_SIZE": cfg.DATALOADER.TEST.BATCH_SIZE}, "NUM_WORKERS": cfg.DATALOADER.NUM_WORKERS}
     settings = {"DATALOADER": loader, "INPUT": {"TRANSFORMS": list(cfg.INPUT.TRANSFORMS)}, "OPTIM": optim,
                 "MODEL": {"BACKBONE": {"NAME": cfg.MODEL.BACKBONE.NAME}},
-                "TRAINER": {"SUBNET": {**own, "HEAD": trainer.options.HEAD}}}
+                "TRAINER": {"SUBNET": {**own, "DROPOUT": trainer.options.DROPOUT, "HEAD": trainer.options.HEAD}}}
     source = (f"found by NOAH on {cfg.DATASET.NAME}, seed {cfg.SEED}: {trainer.parts.count():,} parameters of at "
               f"most {trainer.options.LIMIT:,}")
     recipe = {"trainer": "SubNet", "source": source, "config": name, "seeds": [1, 2, 3],

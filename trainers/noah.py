@@ -6,7 +6,9 @@ Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, 
 - The limit counts prompts, updates and adapters, without the classifier, which a record's "learned_parameters" has as
   well: those of the found network, not of the whole one. See `SubNet` for the parts themselves.
 Differences: every block may be without a part, where theirs draws how many first blocks have it (3, 6, 9 or 12 of 12);
-a mixture of two networks takes each dimension from one of them, theirs all of a part; no dropout, theirs 0.1.
+a mixture of two networks takes each dimension from one of them, theirs all of a part; a changed copy of theirs has its
+parts in more or fewer blocks. Their few-shot runs also have mixup, CutMix, RandAugment, random erasing, smoothed labels
+and stochastic depth, and a ViT trained on ImageNet-21k.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
 from torch import nn
@@ -28,15 +30,17 @@ from trainers.two_stages import TwoStages
 
 def extend_cfg(cfg: CfgNode) -> None:
     c = cfg.TRAINER.NOAH = CfgNode()
-    c.CHOICES = (0, 1, 5, 10, 50, 100)  # dimensions that a part of a block may have, ascending
-    c.LIMIT = 500000                    # numbers that the found one may learn, without the classifier
-    c.SHARE = 0.5                       # of the epochs that train the whole network; the others train the found one
-    c.GENERATIONS = 20                  # of the search
-    c.POPULATION = 50                   # sub-networks compared in a generation
+    c.CHOICES = (0, 5, 10, 50, 100)     # dimensions that a part of a block may have, ascending
+    c.LIMIT = 640000                    # numbers that the found one may learn, without the classifier
+    c.SHARE = 0.75                      # of the epochs that train the whole network; the others train the found one
+    c.RETRAIN_LR = 0.0                  # learning rate of the found one; 0: that of the whole network, OPTIM.LR
+    c.GENERATIONS = 15                  # of the search
+    c.POPULATION = 60                   # sub-networks compared in a generation, its parents among them
     c.PARENTS = 10                      # the best of it, which live on
-    c.MUTATED = 20                      # changed copies of them in the next
-    c.CROSSED = 20                      # mixtures of two of them
+    c.MUTATED = 25                      # changed copies of them in the next
+    c.CROSSED = 25                      # mixtures of two of them
     c.MUTATION = 0.2                    # probability that a dimension of a changed copy is drawn again
+    c.DROPOUT = 0.1                     # of prompts, of what updates read and within adapters
     add_head_options(c)
 
 
@@ -49,16 +53,17 @@ class NOAH(TwoStages, HeadedTrainer):
         c = cfg.TRAINER.NOAH
         if not c.CHOICES:
             raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
-        if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1:
-            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, got "
-                            f"{c.SHARE}, {c.GENERATIONS} and {c.LIMIT}.")
+        if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1 or c.RETRAIN_LR < 0:
+            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, RETRAIN_LR at "
+                            f"least 0, got {c.SHARE}, {c.GENERATIONS}, {c.LIMIT} and {c.RETRAIN_LR}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        return on_class_token(clip, classes, BlockParts(clip, [max(options.CHOICES)] * len(PARTS)), options.HEAD)
+        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT)
+        return on_class_token(clip, classes, parts, options.HEAD)
 
     def register_prompts(self, learner: nn.Module) -> None:
         if self.val_loader is None or self.val_is_test:
@@ -75,6 +80,9 @@ class NOAH(TwoStages, HeadedTrainer):
 
     def first_share(self, options: CfgNode) -> float:
         return options.SHARE
+
+    def second_rate(self, options: CfgNode) -> float:
+        return options.RETRAIN_LR or self.cfg.OPTIM.LR
 
     def enter_stage(self, first: bool) -> None:
         learns = set(map(id, self.parts.parameters() if first else self.parts.in_use()))

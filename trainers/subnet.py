@@ -20,6 +20,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.PROMPT = [8]                     # prompts of each block; one number for all of them, or one for each; 0: none
     c.LORA = [8]                       # rank of the update of q, k and v; as above
     c.ADAPTER = [8]                    # width of the adapter; as above
+    c.DROPOUT = 0.1                    # of prompts, of what updates read and within adapters
     add_head_options(c)
 
 
@@ -29,7 +30,7 @@ class SubNet(HeadedTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        parts = BlockParts(clip, [options[part.upper()] for part in PARTS])
+        parts = BlockParts(clip, [options[part.upper()] for part in PARTS], options.DROPOUT)
         return on_class_token(clip, classes, parts, options.HEAD)
 
     @classmethod

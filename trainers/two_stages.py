@@ -17,6 +17,10 @@ class TwoStages:
         """Of the epochs that the first stage has, from 0 to 1."""
         raise NotImplementedError
 
+    def second_rate(self, options: CfgNode) -> float:
+        """Learning rate of the second stage."""
+        return self.cfg.OPTIM.LR
+
     def enter_stage(self, first: bool) -> None:
         """Called before every epoch: let what belongs to the stage learn, and nothing else."""
         raise NotImplementedError
@@ -36,20 +40,20 @@ class TwoStages:
 
     def register_prompts(self, learner: nn.Module) -> None:
         self.register_model("prompt_learner", learner)
-        self._begin(self.first_epochs or self.max_epoch)
+        self._begin(self.first_epochs or self.max_epoch, self.cfg.OPTIM.LR)
 
     def before_epoch(self) -> None:
         first = self.first_epochs
         if self.epoch == first and not self.autosave.finished_batches:
             self.before_second_stage()
             if 0 < first:
-                self._begin(self.max_epoch - first)
+                self._begin(self.max_epoch - first, self.second_rate(self.options))
         self.enter_stage(self.epoch < first)
         super().before_epoch()
 
-    def _begin(self, epochs: int) -> None:
+    def _begin(self, epochs: int, rate: float) -> None:
         optim = self.cfg.OPTIM.clone()
         optim.defrost()
-        optim.MAX_EPOCH = epochs
+        optim.MAX_EPOCH, optim.LR = epochs, rate
         self.optim = self._optims["prompt_learner"] = build_optimizer(self.model.prompt_learner, optim)
         self.sched = self._scheds["prompt_learner"] = build_lr_scheduler(self.optim, optim)

@@ -43,7 +43,7 @@ def noah(golden, tiny_clip_weights):
     theirs = golden("noah")
     clip = vit_of(draw(theirs.json("weights_order")), tiny_clip_weights)
     model = SubNet.build(clip, Classes([str(i) for i in range(10)]),
-                         CfgNode({"PROMPT": (6,), "LORA": (6,), "ADAPTER": (6,), "HEAD": "linear"}))
+                         CfgNode({"PROMPT": (6,), "LORA": (6,), "ADAPTER": (6,), "DROPOUT": 0.0, "HEAD": "linear"}))
     with torch.no_grad():
         for own, parameter in model.prompt_learner.named_parameters():
             parameter.copy_(theirs.tensor(f"param/{their_name(own)}").reshape(parameter.shape))
@@ -76,6 +76,20 @@ def test_sub_networks_answer_and_learn_as_the_authors_do(noah):
     parts.choose(configs[0])
     with torch.no_grad():
         assert_near(model.eval()(images[0]).logits, theirs.tensor("logits_after5"), 5e-5)
+
+
+def test_dropout_falls_on_prompts_on_what_updates_read_and_within_adapters(noah):
+    _, model, configs = noah
+    parts, x = model.brick("visual"), torch.randn(2, 9, 64)
+    parts.choose(configs[2])
+    y, hidden = torch.randn(2, 9, 192), torch.randn(2, 9, 64)
+    plain = [parts.enter(0, x), parts.project(0, "qkv", x, y), parts.project(0, "proj", x, hidden)]
+    parts.dropout = torch.nn.Dropout(1.0)                   # drops all, as none is scaled to infinity
+    without = [parts.enter(0, x), parts.project(0, "qkv", x, y), parts.project(0, "proj", x, hidden)]
+    assert torch.equal(without[0][:, :9], plain[0][:, :9]) and not without[0][:, 9:].any()
+    assert torch.equal(without[1], y) and torch.equal(without[2], hidden + parts.up["0"].bias)
+    parts.dropout.eval()
+    assert torch.equal(parts.enter(0, x), plain[0])
 
 
 def test_parameters_are_the_authors_without_the_tokens_that_reach_no_attention(noah):
@@ -138,7 +152,8 @@ SMALL = ["TRAINER.NOAH.CHOICES", "(0, 1, 2)", "TRAINER.NOAH.LIMIT", 900, "TRAINE
 
 
 def run(make_cfg, folder, resume="", stop_at=None, monkeypatch=None):
-    cfg = make_cfg("NOAH", *SMALL, "OPTIM.MAX_EPOCH", 2, "TRAINER.NOAH.SHARE", 0.5, output=folder)
+    cfg = make_cfg("NOAH", *SMALL, "OPTIM.MAX_EPOCH", 2, "TRAINER.NOAH.SHARE", 0.5,
+                   "TRAINER.NOAH.RETRAIN_LR", 0.02, output=folder)
     cfg.defrost()
     cfg.RESUME = resume
     trainer, count, accuracy = build_trainer(cfg), [], searching._fitness
@@ -183,7 +198,8 @@ def test_a_search_resumes_with_what_it_compared_and_its_result_is_a_recipe(make_
     cfg = train.setup_cfg(train.parser().parse_args(recipe.cell("digits", 4, 1).arguments("data", "output")))
     c = cfg.TRAINER.SUBNET
     assert recipe.cell("digits", 4, 1).folder.parts[2].startswith("cut-subnet_")
-    assert (cfg.OPTIM.LR, cfg.MODEL.BACKBONE.NAME) == (again.cfg.OPTIM.LR, again.cfg.MODEL.BACKBONE.NAME)
+    assert (cfg.OPTIM.LR, cfg.MODEL.BACKBONE.NAME) == (0.02, again.cfg.MODEL.BACKBONE.NAME)
+    assert again.sched.base_lrs == whole.sched.base_lrs == [0.02] != [again.cfg.OPTIM.LR]
     assert cfg.TRAINER.NAME == "SubNet" and [list(c.PROMPT), list(c.LORA), list(c.ADAPTER)] == found
     assert yaml.safe_load((tmp_path / "cut" / "found.yaml").read_text())["epochs"] == 1
 
@@ -217,7 +233,8 @@ def test_the_found_network_starts_from_the_weights_before_the_search_and_learns_
 @pytest.mark.parametrize("name, opts, got", [
     ("NOAH", ["TRAINER.NOAH.CHOICES", "(4, 8)", "TRAINER.NOAH.LIMIT", 100], "limit of 100 parameters"),
     ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], "CHOICES is empty"),
-    ("NOAH", ["TRAINER.NOAH.LIMIT", 0], "at least 1, got"), ("NOAH", ["TRAINER.NOAH.SHARE", 0.1], "need an epoch"),
+    ("NOAH", ["TRAINER.NOAH.LIMIT", 0], ", 0 and"), ("NOAH", ["TRAINER.NOAH.SHARE", 0.1], "need an epoch"),
+    ("NOAH", ["TRAINER.NOAH.RETRAIN_LR", -1.0], "and -1.0"), ("NOAH", ["TRAINER.NOAH.DROPOUT", 1.0], "got 1.0"),
     ("NOAH", ["TRAIN.TASKS", 2], "two stages"),
     ("SubNet", ["TRAINER.SUBNET.LORA", "(1, 2)"], r"3 blocks.*got .1, 2."),
     ("SubNet", ["TRAINER.SUBNET.ADAPTER", "(65,)"], "0 to 64"), ("SubNet", ["TRAINER.SUBNET.HEAD", "x"], "got 'x'")])

@@ -29,18 +29,22 @@ class BlockParts(nn.Module):
 
     Args:
         most: for each of PARTS what every block has at most: one number, or one for each block; 0 is none.
+        dropout: of prompts, of what updates read and of what is between an adapter's layers, in training.
     Attributes:
         dims: what is chosen; all of it at first. chosen: (3, depth) int64, the same for a checkpoint.
         prompts: {block: (n, W)}, drawn from U(-v, v), v = sqrt(6 / (3 * patch_size^2 + W)). A: {block: (r, W)}, uniform
             in +-1/sqrt(W). B: {block: (3W, r)}, zero. down: {block: Linear(W, d)}, N(0, 0.02). up: {block: Linear(d,
             W)}, zero. Drawn with torch's global stream.
     Raises:
-        InputError: an image tower without tokens; dimensions that no block can have.
+        InputError: an image tower without tokens; dimensions that no block can have; a dropout that keeps nothing.
     """
 
-    def __init__(self, clip: FrozenCLIP, most: Sequence[int | Sequence[int]]):
+    def __init__(self, clip: FrozenCLIP, most: Sequence[int | Sequence[int]], dropout: float = 0.0):
         super().__init__()
         clip.require_tokens("A part in the blocks")
+        if not 0 <= dropout < 1:
+            raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
+        self.dropout = nn.Dropout(dropout)
         W, device, self.width = clip.vision_width, clip.logit_scale.device, clip.vision_width
         self.most = per_block(most, clip.depth, W)
         bound = math.sqrt(6 / (3 * clip.patch_size ** 2 + W))
@@ -80,16 +84,17 @@ class BlockParts(nn.Module):
             return x
         former = self.dims[0][block - 1] if block else 0
         tokens = self.prompts[str(block)][:n].to(x.dtype).expand(x.shape[0], -1, -1)          # (B, n, W)
-        return torch.cat([x[:, :x.shape[1] - former], tokens], dim=1)
+        return torch.cat([x[:, :x.shape[1] - former], self.dropout(tokens)], dim=1)
 
     def project(self, block: int, site: str, x: Tensor, y: Tensor) -> Tensor:
         """See `clip.tuning.Tuner`."""
         if site == "qkv" and (r := self.dims[1][block]):
-            return y + F.linear(F.linear(x, self.A[str(block)][:r]), self.B[str(block)][:, :r])
+            return y + F.linear(F.linear(self.dropout(x), self.A[str(block)][:r]), self.B[str(block)][:, :r])
         if site == "proj" and (d := self.dims[2][block]):
             down, up = self.down[str(block)], self.up[str(block)]
             hidden = F.linear(y, down.weight[:d], down.bias[:d])
-            return y + F.linear(hidden * torch.sigmoid(1.702 * hidden), up.weight[:, :d], up.bias)
+            hidden = self.dropout(hidden * torch.sigmoid(1.702 * hidden))
+            return y + F.linear(hidden, up.weight[:, :d], up.bias)
         return y
 
 
