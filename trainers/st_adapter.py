@@ -3,9 +3,13 @@
 Source: ST-Adapter (Pan et al., NeurIPS 2022), authors' code b914b38. What is easily missed:
 - No non-linearity between the bottleneck's layers, and the class token passes by; the convolution starts at zero.
 - The class token is averaged over frames before the last norm; CLIP's projection is not used.
-- The authors keep weight decay off biases and the frozen weights in half precision; here all that learns decays alike.
+- The rate changes after every step: it rises evenly over OPTIM.WARMUP_EPOCH epochs, then falls by half a cosine to zero.
+- Biases do not decay. The authors keep the frozen weights in half precision.
 - Of the last block the class token alone is read, so its adapter before the MLP gets no gradient.
+- The paper puts the one adapter of a block before its attention, the released model of 12 before the MLP.
 """
+from torch import nn
+
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
@@ -20,14 +24,14 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.LAYERS = 0                        # adapted blocks, the last ones; 0 is all of them
     c.DIM = 384                         # width of the bottleneck; half of the tower's, as published
     c.KERNEL = (3, 1, 1)                # of the convolution over frames, rows and columns; odd
-    c.PLACES = "attention"              # before the attention of each block, or "both" before attention and MLP
+    c.PLACES = "attention"              # before the "attention" of each block, its "mlp", or "both"
     c.DROPOUT = 0.5                     # before the classifier, in training
     c.PREC = "fp16"                     # fp16, amp, bf16 (autocast) or fp32; a CPU runs bf16 or fp32
 
 
 @TRAINER_REGISTRY.register()
 class STAdapter(PromptTrainer):
-    section, needs_vit = "STADAPTER", True
+    section, needs_vit, schedule_per = "STADAPTER", True, "iteration"
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
@@ -38,19 +42,30 @@ class STAdapter(PromptTrainer):
         return PromptedModel(clip, visual=tuner, head=FrameHead(clip, len(classes), c.DROPOUT), want="class_tokens",
                              saved_as={**names, "head.weight": "fc.weight", "head.bias": "fc.bias"})
 
+    def register_prompts(self, learner: nn.Module) -> None:
+        cfg = self.cfg = self.cfg.clone()
+        cfg.defrost()
+        if cfg.OPTIM.WARMUP_EPOCH > 0:
+            cfg.OPTIM.WARMUP_STEPS, cfg.OPTIM.WARMUP_EPOCH = cfg.OPTIM.WARMUP_EPOCH * len(self.train_loader_x), 0
+        cfg.freeze()
+        weights, biases = ([p for name, p in learner.named_parameters() if name.endswith("bias") == bias]
+                           for bias in (False, True))
+        self.optim, self.sched = self.register_learner(
+            "prompt_learner", learner, [{"params": weights}, {"params": biases, "weight_decay": 0.0}])
+
     @classmethod
     def bound_to_classes(cls, options: CfgNode) -> str:
         return "a linear classifier"
 
     @classmethod
     def options_of(cls, weights: dict) -> dict | None:
-        convolutions = [name for name in weights if name.endswith("adapter_pre_attn.conv.weight")]
-        if not convolutions or "fc.weight" not in weights:
+        attention, mlp = ([name for name in weights if name.endswith(f"adapter_{place}.conv.weight")]
+                          for place in ("pre_attn", "pre_mlp"))
+        if not attention + mlp or "fc.weight" not in weights:
             return None
-        dim, _, *kernel = weights[convolutions[0]].shape
-        both = any("adapter_pre_mlp" in name for name in weights)
-        return {"LAYERS": len(convolutions), "DIM": dim, "KERNEL": tuple(kernel),
-                "PLACES": "both" if both else "attention"}
+        dim, _, *kernel = weights[(attention + mlp)[0]].shape
+        return {"LAYERS": len(attention or mlp), "DIM": dim, "KERNEL": tuple(kernel),
+                "PLACES": "both" if attention and mlp else "attention" if attention else "mlp"}
 
 
 def _saved(name: str, first: int) -> str:

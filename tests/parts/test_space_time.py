@@ -1,10 +1,13 @@
 """Space-time adapters against the authors' numbers, and what clips of frames mean to every other part."""
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from clip import InputError
 from dassl.config import CfgNode
+from dassl.engine import build_trainer
 from tests.parts.five_steps import assert_near, follow
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CosineHead
@@ -52,17 +55,46 @@ def test_st_adapter_takes_the_authors_steps(golden, tiny_clip):
     follow(model, theirs, loss, optimiser=adamw)
 
 
-def test_adapters_change_nothing_at_first_and_see_time_once_they_learn(tiny_clip):
-    model = STAdapter.build(tiny_clip, Classes(["a", "b"]), options(PLACES="attention")).eval()
+@pytest.mark.parametrize("places", ["attention", "mlp"])
+def test_adapters_change_nothing_at_first_and_see_time_once_they_learn(tiny_clip, places):
+    model = STAdapter.build(tiny_clip, Classes(["a", "b"]), options(PLACES=places)).eval()
     clip = torch.randn(1, 4, 3, 32, 32)
     plain = tiny_clip.encode_image(clip[0], want="class_tokens")[:, -1].mean(0)
     expected = F.linear(tiny_clip.visual.ln_post(plain), model.head.weight, model.head.bias)
     assert_near(model(clip).logits[0].detach(), expected.detach())
     torch.testing.assert_close(model(clip.flip(1)).logits, model(clip).logits)
     with torch.no_grad():
-        for adapter in model.brick("visual").pre_attn:
+        for adapter in getattr(model.brick("visual"), {"attention": "pre_attn", "mlp": "pre_mlp"}[places]):
             adapter.conv.weight.normal_()
     assert (model(clip.flip(1)).logits - model(clip).logits).abs().max() > 1e-4
+
+
+def test_adapters_before_the_mlp_are_those_of_both_whose_others_are_at_rest(tiny_clip):
+    one, both = (STAdapter.build(tiny_clip, Classes(["a", "b"]), options(PLACES=places)).eval()
+                 for places in ("mlp", "both"))
+    with torch.no_grad():
+        for adapter in one.brick("visual").pre_mlp:
+            adapter.conv.weight.normal_()
+    both.prompt_learner.load_state_dict(one.prompt_learner.state_dict(), strict=False)
+    clips = torch.randn(2, 3, 3, 32, 32)
+    torch.testing.assert_close(both(clips).logits, one(clips).logits)
+
+
+def test_biases_do_not_decay_and_the_rate_rises_and_falls_by_steps(make_cfg):
+    trainer = build_trainer(make_cfg("STAdapter", "OPTIM.WARMUP_EPOCH", 2, "OPTIM.MAX_EPOCH", 6, "OPTIM.LR", 0.5,
+                                     "OPTIM.WEIGHT_DECAY", 0.1))
+    names = {id(p): name for name, p in trainer.model.prompt_learner.named_parameters()}
+    for group in trainer.optim.param_groups:
+        assert {names[id(p)].endswith("bias") for p in group["params"]} == {group["weight_decay"] == 0}
+    steps, rates = len(trainer.train_loader_x), []
+    for _ in range(6 * steps):
+        rates.append(trainer.optim.param_groups[0]["lr"])
+        trainer.optim.step()
+        trainer.sched.step()
+    rise, fall = 2 * steps, 4 * steps
+    expected = [0.5 * (i + 1) / rise for i in range(rise)]
+    expected += [0.25 * (1 + math.cos(math.pi * i / fall)) for i in range(fall)]
+    assert rates == pytest.approx(expected)
 
 
 def test_frames_of_a_clip_are_averaged_before_they_are_normalised(tiny_clip):
@@ -93,16 +125,16 @@ def test_a_temporal_prompt_begins_as_the_mean_of_frames_and_then_tells_their_ord
 
 
 def test_the_authors_file_says_how_it_was_made(tiny_clip):
-    for places in ("attention", "both"):
+    for places, name in (("attention", "attn"), ("mlp", "mlp"), ("both", "attn")):
         model = STAdapter.build(tiny_clip, Classes(["a"]), options(PLACES=places, DIM=4, KERNEL=(3, 3, 1)))
         saved = model.prompt_learner.state_dict()
-        assert "transformer.resblocks.1.adapter_pre_attn.conv.weight" in saved and "fc.bias" in saved
+        assert f"transformer.resblocks.1.adapter_pre_{name}.conv.weight" in saved and "fc.bias" in saved
         assert STAdapter.options_of(saved) == {"LAYERS": 2, "DIM": 4, "KERNEL": (3, 3, 1), "PLACES": places}
 
 
 @pytest.mark.parametrize(("changes", "said"), [
     (dict(LAYERS=4), "1 to 3 blocks, got 4"), (dict(DIM=0), "got 0"), (dict(KERNEL=(2, 1, 1)), r"\(2, 1, 1\)"),
-    (dict(PLACES="mlp"), "got 'mlp'")])
+    (dict(PLACES="last"), "got 'last'")])
 def test_what_does_not_fit_is_refused(tiny_clip, changes, said):
     with pytest.raises(InputError, match=said):
         STAdapter.build(tiny_clip, Classes(["a"]), options(**changes))

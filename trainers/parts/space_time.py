@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
 
-PLACES = {"attention": ("pre_attn",), "both": ("pre_attn", "pre_mlp")}
+PLACES = {"attention": ("pre_attn",), "mlp": ("pre_mlp",), "both": ("pre_attn", "pre_mlp")}
 
 
 class SpaceTimeAdapter(nn.Module):
@@ -56,7 +56,7 @@ class SpaceTimeTuner(nn.Module):
         clip: its image tower must be a vision transformer.
         layers: adapted blocks, the last ones.
         bottleneck, kernel: see `SpaceTimeAdapter`.
-        places: "attention", one adapter in each block, or "both".
+        places: one adapter in each block, before its "attention" or its "mlp", or one before "both".
     Attributes:
         frames: T of the clips that pass; set before they do. pre_attn, pre_mlp: adapters by block.
     Raises:
@@ -70,15 +70,17 @@ class SpaceTimeTuner(nn.Module):
         if not 1 <= layers <= clip.depth:
             raise InputError(f"Space-time adapters can be in the last 1 to {clip.depth} blocks, got {layers}.")
         if places not in PLACES:
-            raise InputError(f"Space-time adapters stand before the {' or '.join(PLACES)}, got {places!r}.")
+            raise InputError(f"Space-time adapters stand before the {', '.join(PLACES)}, got {places!r}.")
         self.frames, self.first = 1, clip.depth - layers
         for place in PLACES[places]:
             adapters = (SpaceTimeAdapter(clip.vision_width, bottleneck, kernel) for _ in range(layers))
             self.add_module(place, nn.ModuleList(adapters).to(clip.logit_scale.device))
-        if places == "both":
+        if places != "mlp":
+            self.enter = self._before_attention
+        if places != "attention":
             self.project = self._before_mlp             # only then, as products of a block are slower to tune
 
-    def enter(self, block: int, x: Tensor) -> Tensor:
+    def _before_attention(self, block: int, x: Tensor) -> Tensor:
         """See `clip.tuning.Tuner`."""
         i = block - self.first
         return self.pre_attn[i](x, self.frames) if 0 <= i < len(self.pre_attn) else x
@@ -96,7 +98,7 @@ class FrameHead(nn.Module):
     Args:
         dropout: before the classifier, in training.
     Attributes:
-        weight: (C, W), bias: (C,), drawn as `nn.Linear` draws with torch's global stream.
+        weight: (C, W), N(0, 0.02), drawn with torch's global stream. bias: (C,), zero at first.
     """
 
     knows_classes, unit_norm, joint = True, False, False
@@ -106,8 +108,9 @@ class FrameHead(nn.Module):
         clip.require_tokens("A classifier of class tokens")
         if not 0 <= dropout < 1:
             raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
-        linear = nn.Linear(clip.vision_width, num_classes, device=clip.logit_scale.device)
-        self.weight, self.bias, self.dropout = linear.weight, linear.bias, nn.Dropout(dropout)
+        weight = torch.randn(num_classes, clip.vision_width) * 0.02
+        self.weight = nn.Parameter(weight.to(clip.logit_scale.device))
+        self.bias, self.dropout = nn.Parameter(torch.zeros_like(self.weight[:, 0])), nn.Dropout(dropout)
 
     def forward(self, image_features: Tensor, text_features: None, clip: FrozenCLIP) -> tuple[Tensor, dict]:
         """Class tokens of all blocks (B, depth, W), averaged over frames -> (B, C), and the feature that it reads."""
