@@ -54,8 +54,8 @@ class NOAH(TwoStages, HeadedTrainer):
         if not c.CHOICES:
             raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
         if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1 or c.RETRAIN_LR < 0:
-            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, RETRAIN_LR at "
-                            f"least 0, got {c.SHARE}, {c.GENERATIONS}, {c.LIMIT} and {c.RETRAIN_LR}.")
+            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, RETRAIN_LR "
+                            f"at least 0, got {c.SHARE}, {c.GENERATIONS}, {c.LIMIT} and {c.RETRAIN_LR}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")

@@ -3,7 +3,7 @@
 Source: ST-Adapter (Pan et al., NeurIPS 2022), authors' code b914b38. What is easily missed:
 - No non-linearity between the bottleneck's layers, and the class token passes by; the convolution starts at zero.
 - The class token is averaged over frames before the last norm; CLIP's projection is not used.
-- The rate changes after every step: it rises evenly over OPTIM.WARMUP_EPOCH epochs, then falls by half a cosine to zero.
+- The rate changes after every step: it rises evenly over OPTIM.WARMUP_EPOCH epochs, then falls by half a cosine to 0.
 - Biases do not decay. The authors keep the frozen weights in half precision.
 - Of the last block the class token alone is read, so its adapter before the MLP gets no gradient.
 - The paper puts the one adapter of a block before its attention, the released model of 12 before the MLP.
