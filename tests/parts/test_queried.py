@@ -180,6 +180,18 @@ def test_coda_prompt_is_the_literal_weighted_sum_and_trains_the_present_componen
         assert prompts.ask(query)["overlap"].item() == pytest.approx(literal, rel=1e-4)
 
 
+def test_components_are_drawn_orthogonal_to_former_ones_whatever_training_made_of_them(tiny_clip):
+    prompts = ComposedPrefixes(tiny_clip, (0,), 6, 4)
+    with torch.no_grad():
+        for values in (prompts.keys, prompts.attention, prompts.components):
+            values.mul_(3.0).add_(torch.randn_like(values))
+    prompts.begin(1, 3)
+    for values in (prompts.keys[0], prompts.attention[0], prompts.components.flatten(2)[0]):
+        former = F.normalize(values[:2], dim=-1)
+        torch.testing.assert_close(values[2:4] @ torch.cat([former, values[2:4]]).t(),
+                                   torch.eye(4)[2:], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name, part", [("L2P", "prompts"), ("DualPrompt", "expert"), ("CODAPrompt", "components")])
 def test_classes_that_arrive_in_tasks_are_learned_and_a_checkpoint_answers_the_same(make_cfg, tmp_path, name, part):
     cfg = make_cfg(name, "TRAIN.TASKS", 2, "OPTIM.MAX_EPOCH", 2)

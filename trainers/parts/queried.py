@@ -261,8 +261,13 @@ def _gram(values: Tensor) -> Tensor:
 
 
 def _orthogonal_to(rows: Tensor) -> Tensor:
-    """A unit vector (W,) drawn from torch's global stream; where W rows or more leave no room, not orthogonal."""
+    """A unit vector (W,) drawn from torch's global stream; where W rows or more leave no room, not orthogonal.
+
+    Rows that were trained are neither of unit norm nor orthogonal to each other.
+    """
     drawn = torch.randn(rows.shape[1], device=rows.device)
-    left = drawn - rows.t() @ (rows @ drawn)
-    left = left - rows.t() @ (rows @ left)                  # once more, against rounding
-    return F.normalize(left if len(rows) < rows.shape[1] else drawn, dim=-1)
+    if 0 < len(rows) < rows.shape[1]:
+        basis = torch.linalg.qr(rows.t()).Q                                                   # (W, rows)
+        for _ in range(2):                                  # once more, against rounding
+            drawn = drawn - basis @ (basis.t() @ drawn)
+    return F.normalize(drawn, dim=-1)
