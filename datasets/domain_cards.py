@@ -66,7 +66,8 @@ CARDS = {card.name: card for card in (
                ("terra_incognita",),
                by_hand="It is a part of Caltech Camera Traps (https://lila.science/datasets/caltech-camera-traps, 6 GB "
                        f"of small images): {DOMAINBED}, domainbed/scripts/download.py, download_terra_incognita, "
-                       "fetches it and sorts it into location_<n>/<class>/."),
+                       "fetches it and sorts it into location_<n>/<class>/. Take a version of June 2024 or later, as "
+                       "the address has changed; what it gives today has 24,330 images."),
     DomainCard("DigitsDGDomains", "digits_dg", 10, 24000,
                {name: (name,) for name in ("mnist", "mnist_m", "svhn", "syn")}, ("digits_dg",),
                template="a photo of the digit {}.",
