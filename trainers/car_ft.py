@@ -1,6 +1,6 @@
 """CARFT (CAR-FT): the image tower and a classifier are fine-tuned, and keep what zero-shot CLIP sees of the context.
 
-Source: Context-Aware Robust Fine-Tuning (Mao et al., IJCV 2024, arXiv:2211.15848); no code of the authors' could be
+Source: Context-Aware Robust Fine-Tuning (Mao et al., IJCV 2024, arXiv:2211.16175); no code of the authors' could be
 read. What is easily missed:
 - A context is a sentence without the class: the mean over classes of its features, normalised.
 - KL goes from the frozen tower to the tuned one; both see the same augmented image.
