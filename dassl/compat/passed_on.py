@@ -16,6 +16,7 @@ _PLACES = {
         dassl.modeling:build_head dassl.modeling:build_backbone""",
     "dassl.evaluation.evaluator": """numpy=np collections:defaultdict sklearn.metrics:f1_score
         sklearn.metrics:confusion_matrix""",
+    "dassl.optim.lr_scheduler": "torch torch.optim.lr_scheduler:_LRScheduler",
     "dassl.utils.tools": "time errno datetime PIL",
     "dassl.utils.torchtools": "pickle shutil functools:partial collections:OrderedDict",
 }
