@@ -14,8 +14,9 @@ _PLACES = {
         dassl.utils:tolist_if_not dassl.utils:load_checkpoint dassl.utils:save_checkpoint
         dassl.utils:resume_from_checkpoint dassl.utils:load_pretrained_weights
         dassl.modeling:build_head dassl.modeling:build_backbone""",
-    "dassl.evaluation.evaluator": """numpy=np collections:defaultdict sklearn.metrics:f1_score
+    "dassl.evaluation.evaluator": """numpy=np sklearn.metrics:f1_score
         sklearn.metrics:confusion_matrix""",
+    "dassl.optim.lr_scheduler": "torch torch.optim.lr_scheduler:_LRScheduler",
     "dassl.utils.tools": "time errno datetime PIL",
     "dassl.utils.torchtools": "pickle shutil functools:partial collections:OrderedDict",
 }

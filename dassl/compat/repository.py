@@ -29,6 +29,7 @@ after_import: list[Callable[[ModuleType], None]] = []       # called with every 
 _NAME = "dassl_plugin_"                                     # begins the name of a repository
 _HOUSES = ("trainers", "datasets")                          # packages that stand in the folder of a public repository
 _NEVER_THEIRS = {"dassl", *sys.stdlib_module_names}
+_COPY_OF_DASSL = re.compile(r"(?:\w+\.dassl|\w+_dassl)(\..*)?")     # Dassl.dassl.engine, my_dassl.engine: it is ours
 _OURS = Path(__file__).resolve().parents[2]
 _roots: dict[str, Path] = {}
 _plugins: dict[str, Path] = {}                              # module -> the file that --plugin named
@@ -136,8 +137,8 @@ def _importer(package: str) -> Callable:
         if not level and any(place == name for place, _ in _GONE) and (older := _with_gone(name, fromlist or ())):
             return older
         top, _, rest = name.partition(".")
-        if not level and fromlist and rest.partition(".")[0] == "dassl":        # a copy of Dassl within the repository
-            name, top = rest, "dassl"
+        if not level and fromlist and (copy := _COPY_OF_DASSL.fullmatch(name)):
+            name, top = f"dassl{copy[1] or ''}", "dassl"
         if level or top in _NEVER_THEIRS:
             return builtins.__import__(name, globals, locals, fromlist, level)
         parent = package

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -54,12 +54,13 @@ class Classification(EvaluatorBase):
         self._lab2cname = lab2cname
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
             raise UserError("TEST.PER_CLASS_RESULT needs the class names: build the evaluator with lab2cname.")
-        self.reset()
+        Classification.reset(self)              # a subclass's own may need what its constructor sets after this
 
     def reset(self) -> None:
         self._correct, self._total, self.per_class = 0, 0, {}
         self._y_true: list[int] = []            # labels image by image, as subclasses in public code read them
         self._y_pred: list[int] = []
+        self._per_class_res = defaultdict(list) if self.cfg.TEST.PER_CLASS_RESULT else None     # likewise; 1 if right
         self._said: list[Tensor] = []           # (2, B) of each batch: confidence, and -log of the true class's
         self._top: list[Tensor] = []            # (B,) bool: the label is among the five best; of more than five classes
 
@@ -75,6 +76,9 @@ class Classification(EvaluatorBase):
         self._total += len(gt)
         self._y_true += gt.tolist()
         self._y_pred += pred.tolist()
+        if self._per_class_res is not None:
+            for label, right in zip(gt.tolist(), (pred == gt).int().tolist(), strict=True):
+                self._per_class_res[label].append(right)
         if int(gt.max()) < mo.shape[1]:
             log = mo.detach().float().log_softmax(dim=1).cpu()
             self._said.append(torch.stack([log.gather(1, pred[:, None]).exp(), -log.gather(1, gt[:, None])])[..., 0])

@@ -10,13 +10,16 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, StepLR
 
+from dassl.compat.passed_on import passed_on
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+
+__getattr__ = passed_on(__name__)
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 
 
-class _WarmupScheduler(LRScheduler):
+class _BaseWarmupScheduler(LRScheduler):
     """`warmup_lr()`, rates by group at `last_epoch` < warmup_epoch, for the first epochs, then those of `successor`."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1):
@@ -49,7 +52,7 @@ def _is_plain(value) -> bool:
     return isinstance(value, (int, float, str, list, tuple, dict, type(None)))
 
 
-class ConstantWarmupScheduler(_WarmupScheduler):
+class ConstantWarmupScheduler(_BaseWarmupScheduler):
     """`cons_lr` for the first `warmup_epoch` epochs."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float,
@@ -61,7 +64,7 @@ class ConstantWarmupScheduler(_WarmupScheduler):
         return [self.cons_lr for _ in self.base_lrs]
 
 
-class LinearWarmupScheduler(_WarmupScheduler):
+class LinearWarmupScheduler(_BaseWarmupScheduler):
     """`min_lr` in the first epoch, then epoch / warmup_epoch of each group's rate."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float,

@@ -170,3 +170,33 @@ def test_a_subclass_finds_labels_and_counts_where_dassl_has_them(engine_cfg):
     assert results["wrong"] == [(1, 0), (1, 0)] and results["share"] == 1 / 3 and results["accuracy"] == 100 / 3
     evaluator.reset()
     assert evaluator._total == evaluator._correct == 0 and evaluator._y_true == []
+
+
+def test_a_subclass_sets_its_attributes_after_the_constructor_and_counts_as_dassl_does(engine_cfg):
+    class OfFeatures(Classification):
+        """Other arguments, and lines of Dassl's process and evaluate."""
+
+        def __init__(self, cfg, lab2cname=None, **kwargs):
+            super().__init__(cfg, lab2cname)
+            self.features = []
+
+        def reset(self):
+            self.features.clear()
+            super().reset()
+
+        def process(self, mo, gt, features):
+            super().process(mo, gt)
+            self.features.extend(features)
+            if self._per_class_res is not None:
+                self._per_class_res[5].append(0)
+
+        def evaluate(self, scale):
+            if self._per_class_res is None:
+                return {"accuracy": scale * self._correct}
+            return {label: scale * sum(right) / len(right) for label, right in self._per_class_res.items()}
+
+    for per_class, expected in ((False, {"accuracy": 4}), (True, {0: 2.0, 1: 1.0, 5: 0.0})):
+        evaluator = OfFeatures(engine_cfg(TEST__PER_CLASS_RESULT=per_class), {0: "odd", 1: "even"})
+        evaluator.reset()
+        evaluator.process(torch.eye(2)[[0, 0, 1]], torch.tensor([0, 1, 1]), [1, 2, 3])
+        assert evaluator.evaluate(2) == expected and evaluator.features == [1, 2, 3]

@@ -172,3 +172,18 @@ def test_an_unknown_schedule_is_named_with_the_known_ones(change, told):
     with pytest.raises(UserError) as error:
         build(optim_cfg(**change))
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize("warmup", ["constant", "linear"])
+def test_the_patch_that_clones_bring_for_newer_pytorch_changes_no_rate(monkeypatch, warmup):
+    """Dassl 0.6.3 passes `verbose` on, which PyTorch no longer takes; clones replace that constructor by this one."""
+    from dassl.optim import lr_scheduler
+
+    def patched(self, optimizer, successor, warmup_epoch, last_epoch=-1, verbose=False):
+        self.successor, self.warmup_epoch = successor, warmup_epoch
+        lr_scheduler._LRScheduler.__init__(self, optimizer, last_epoch)
+
+    c = optim_cfg(LR=0.1, MAX_EPOCH=5, LR_SCHEDULER="cosine", WARMUP_EPOCH=2, WARMUP_TYPE=warmup)
+    expected = rates(c, 5)
+    monkeypatch.setattr(lr_scheduler._BaseWarmupScheduler, "__init__", patched)
+    assert rates(c, 5) == expected

@@ -234,7 +234,8 @@ CLONE = {
     "clip/words.py": "NAME = 'theirs'", "datasets/__init__.py": "from .words import *",
     "datasets/words.py": "import utils\nNAME = 'their ' + utils.NAME", "utils.py": "NAME = 'dataset'",
     "trainers/coop.py": "class CoOp:\n    pass", "trainers/words_beside.py": "from clip import NAME",
-    "pictures_of_theirs/readme.txt": "", "forks/dassl/engine.py": "raise SystemExit('their copy of the engine')"}
+    "pictures_of_theirs/readme.txt": "", "forks/dassl/engine.py": "raise SystemExit('their copy of the engine')",
+    "my_dassl/engine.py": "raise SystemExit('another one')"}
 USER = """
 import datasets
 import clip.words, utils as helpers
@@ -246,6 +247,7 @@ from trainers.coop import CoOp
 from .coop import CoOp as Again
 from trainers.tpt import TPT
 from forks.dassl.engine import TrainerX
+from my_dassl.engine import TrainerX as Renamed
 def later():
     from importlib import import_module
     assert import_module("clip.model").build_model() == "theirs" and import_module("json").loads("1") == 1
@@ -272,6 +274,7 @@ def test_a_plugin_has_the_packages_of_its_repository_and_everybody_else_has_ours
     assert module.c.build_model() == "theirs" and module.words_beside.NAME == "theirs"
     assert module.CoOp is module.Again is module.coop.CoOp is not trainers.coop.CoOp
     assert (module.only_ours, module.TPT, module.TrainerX) == (trainers.maple, trainers.tpt.TPT, TrainerX)
+    assert module.Renamed is TrainerX
     assert sys.modules["clip"] is clip and sys.modules["datasets"] is datasets and "utils" not in sys.modules
     assert module.clip is not clip and module.datasets is not datasets
     with pytest.raises(ModuleNotFoundError, match="'pictures_of_theirs'"):   # a folder of images

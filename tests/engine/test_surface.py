@@ -54,8 +54,11 @@ dassl.modeling.ops: MaximumMeanDiscrepancy DSBN1d DSBN2d TransNorm1d TransNorm2d
 dassl.modeling.ops: MinibatchEnergyDistance
 dassl.modeling.ops.utils: sharpen_prob reverse_index shuffle_index create_onehot sigmoid_rampup linear_rampup
 dassl.modeling.ops.utils: ema_model_update
+dassl.modeling.ops.mixstyle: MixStyle run_with_mixstyle run_without_mixstyle
+dassl.modeling.ops.mixup: mixup
 dassl.optim: build_optimizer build_lr_scheduler
 dassl.optim.lr_scheduler: AVAI_SCHEDS build_lr_scheduler ConstantWarmupScheduler LinearWarmupScheduler
+dassl.optim.lr_scheduler: torch _LRScheduler _BaseWarmupScheduler
 dassl.optim.optimizer: AVAI_OPTIMS build_optimizer
 dassl.optim.radam: RAdam
 dassl.utils: AverageMeter MetricMeter Registry Logger setup_logger check_availability check_isfile collect_env_info
