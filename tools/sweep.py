@@ -8,17 +8,15 @@ For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl import stop  # noqa: E402
 from tools import command, table  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
@@ -128,7 +126,7 @@ def sweep(words: list[str]) -> int:
     if not args.force and (other := [p for p in planned if p.state == "other"]):
         raise RecipeError(other_settings(other))
     print(outlined, flush=True)
-    with ended_by_signals():
+    with stop.on_signals():
         outcome = cluster.run(args, planned, todo) if args.launcher else Conductor(
             todo, [p for p in planned if p not in todo], places, times, args.force, args.fresh_processes).run()
     if outcome is None:                             # the runs continue elsewhere
@@ -142,23 +140,6 @@ def sweep(words: list[str]) -> int:
     if said := report(outcome):
         print(f"\n{said}", file=sys.stderr if outcome.code == 2 else sys.stdout)
     return outcome.code
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise SystemExit, unless they are ignored, as under nohup."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    former = {number: signal.signal(number, _leave) for number in numbers
-              if signal.getsignal(number) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _leave(number: int, _frame) -> None:
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

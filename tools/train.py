@@ -29,7 +29,8 @@ __all__ = ["ANEW", "IN_USE", "PROGRESS", "ROOT", "SWEEP", "USER_ERROR", "cli", "
 def main(args: argparse.Namespace) -> None:
     """Train and test, or test only. Raises what goes wrong; the command line turns it into words (`cli`)."""
     own_packages_first()
-    from dassl.utils import distributed, stop
+    from dassl import stop
+    from dassl.utils import distributed
     from dassl.utils.deterministic import bit_for_bit
     from tools.running.run import run
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from dassl import stop  # noqa: E402
 from tools import command  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
@@ -96,7 +97,8 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
     places = slots([cell] * max(many, 1), args.jobs)
     print(f"Study {name}: {len(study.counted(kept))} trials before; {places.words}. Folder: {short(folder)}",
           flush=True)
-    outcome = Search(trials, places, Times()).run()
+    with stop.on_signals():
+        outcome = Search(trials, places, Times()).run()
     if words := report(outcome):
         print(words, file=sys.stderr)
     if outcome.stopped_by:

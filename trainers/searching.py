@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from dassl import stop
 from dassl.engine.streams import random_streams, set_random_streams
 from dassl.files.whole import write_whole
-from dassl.utils import stop
 from trainers.parts.evolution import Evolution, Genes
 from trainers.parts.subnet import PARTS, Dims
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dassl import stop
 from dassl.files.whole import write_whole
-from dassl.utils import distributed, stop
+from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.run_record import config_hash, fewshot_hash
 from dassl.utils.torchtools import load_checkpoint

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dassl import stop
 from dassl.compat.fork_hooks import ForkHooks
 from dassl.compat.passed_on import passed_on
 from dassl.config.checks import check_values
@@ -23,7 +24,7 @@ from dassl.data.loader import end_workers
 from dassl.data.sharing import share_of
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import distributed, stop
+from dassl.utils import distributed
 from dassl.utils.errors import UserError
 from dassl.utils.logger import tell
 from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401 - Dassl has both here

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from . import stop
+from dassl import stop
+
 from .errors import UserError
 from .tools import set_random_seed
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from dassl import stop
 from dassl.data.image_order import DomainBatches, ImageOrder
 from dassl.engine import build_trainer
 from dassl.engine.answering import FILE
-from dassl.utils import UserError, stop
+from dassl.utils import UserError
 from datasets.corruptions import NAMES, corrupt
 
 STREAM = ("DATALOADER.TEST.BATCH_SIZE", 5)

@@ -134,7 +134,7 @@ def test_the_newest_state_is_brought_back_once(engine_cfg, tmp_path, newest, mon
     if newest == "autosave":
         trainer.autosave.begin_epoch(trainer)
         trainer.epoch = 3
-        monkeypatch.setattr("dassl.utils.stop.requested", lambda: True)
+        monkeypatch.setattr("dassl.stop.requested", lambda: True)
         trainer.call_hooks("safe_point", 4, 0)
         monkeypatch.undo()
     again, loaded = build_trainer(engine_cfg()), []

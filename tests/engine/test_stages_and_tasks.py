@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dassl import stop
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.datasets.union import UnionDataset
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.metrics.continual import average_accuracy, forgetting, forward_transfer
-from dassl.utils import UserError, stop
+from dassl.utils import UserError
 from trainers.coop import CoOp
 from trainers.parts.tasks import only_own_task
 

@@ -11,9 +11,10 @@ import yaml
 from vit_weights import draw
 
 from clip import InputError
+from dassl import stop
 from dassl.config import CfgNode
 from dassl.engine import build_trainer
-from dassl.utils import UserError, stop
+from dassl.utils import UserError
 from tests.parts.five_steps import assert_near
 from tests.parts.timm_vit import vit_of
 from tools import train

@@ -85,7 +85,7 @@ class Child:
         for name in ("fsync", "replace", "chmod"):               # between them is all that a file goes through
             self._watch(os, name, "writing a file")
         base, own = trainer_base.TrainerBase, trainer.SimpleTrainer
-        for owner, name, phase in ((base, "save_model", "checkpoint"), (Autosave, "_save", "checkpoint"),
+        for owner, name, phase in ((base, "save_model", "checkpoint"), (Autosave, "save", "checkpoint"),
                                    (trainer.TrainerX, "training_batches", "epoch"),
                                    (PromptTrainer, "forward_backward", "epoch"),
                                    (own, "test", "evaluation"), (Classification, "process", "evaluation"),

@@ -14,10 +14,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import kill_anywhere  # noqa: E402
 
+from dassl import stop  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.engine.resume import FILE  # noqa: E402
 from dassl.files.whole import remove_parts, write_whole  # noqa: E402
-from dassl.utils import set_random_seed, stop  # noqa: E402
+from dassl.utils import set_random_seed  # noqa: E402
 from tools import train  # noqa: E402
 from tools.running import restart  # noqa: E402
 

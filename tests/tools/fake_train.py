@@ -1,8 +1,9 @@
 """Stands in for tools/train.py in the tests of the sweep: takes its arguments, writes what a run writes, in no time.
 
 FAKE_FAIL: run folders containing this text fail; FAKE_HOW says how: "crash", "missing" (exit code 2), "held" (exit code
-75: by another process), "kill", "half" (a checkpoint, then a crash), "hang" (until it is ended), "server" (ends the
-process that it was forked from, once, and hangs), "own" (no failure: the result of an evaluator without accuracy).
+75: by another process), "kill", "half" (a checkpoint, then a crash), "hang" (until it is ended), "save" (hangs, and
+saves within half a second of SIGTERM), "server" (ends the process that it was forked from, once, and hangs), "own" (no
+failure: the result of an evaluator without accuracy).
 FAKE_MEET: so many runs wait for each other. Every call adds a line to FAKE_LOG, and what a run finds of its process to
 FAKE_FACTS.
 """
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from dassl import stop  # noqa: E402
 from tools import train  # noqa: E402
 from tools.running import restart  # noqa: E402
 from tools.runs import inputs  # noqa: E402
@@ -59,6 +61,13 @@ def main(argv: list[str]) -> int:
         log.with_suffix(".done").touch()
         os.kill(os.getppid(), signal.SIGKILL)
         how = "hang"
+    if how == "save":
+        with stop.on_signals(), stop.at_safe_points():
+            (folder / "ready").touch()
+            _wait(stop.requested)
+            time.sleep(0.5)
+            (folder / "saved").touch()
+            stop.check()
     if how == "hang":
         time.sleep(300)
     elif how not in ("", "server", "own"):

@@ -83,8 +83,9 @@ def test_what_failed_by_itself_is_told_and_not_submitted_until_asked_for(slurm, 
     assert "3 runs: 3 pending." in capsys.readouterr().out
 
 
-def test_what_tests_learned_prompts_waits_for_the_array_that_learns_them(slurm, tmp_path):
-    assert _sweep(tmp_path, "--launcher", "slurm", "--no-wait", "--protocol", "base2new") == 0
+@pytest.mark.parametrize("words", [("base2new",), ("matrix", "--datasets", "digits", "shapes")])
+def test_what_tests_or_starts_from_learned_prompts_waits_for_the_array_that_learns_them(words, slurm, tmp_path):
+    assert _sweep(tmp_path, "--launcher", "slurm", "--no-wait", "--protocol", *words) == 0
     texts = [path.read_text() for path in sorted(slurm.glob("*.sh"))]
     assert len(texts) == 2 and "--dependency" not in texts[0] and "--dependency=afterany:100" in texts[1]
 

@@ -130,6 +130,18 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on_later(sweep, kind, numbe
     assert sorted(sweep.run(*kind)[2]) == SEEDS
 
 
+@needs_fork
+def test_signals_to_the_whole_group_leave_it_to_the_sweep_to_end_its_runs(sweep):
+    """Slurm, `timeout` and docker send them to every process; a burst counts as one, and each run may save."""
+    process = sweep.start("--jobs", "2", FAKE_FAIL="/DAPT", FAKE_HOW="save")
+    sweep.until(lambda: len(list(sweep.folder.rglob("ready"))) == 2)
+    for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGTERM):
+        os.killpg(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "has ended (" not in out, out
+    assert sorted(path.parent.name for path in sweep.folder.rglob("saved")) == ["seed1", "seed2"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_sweep_leaves_nothing_that_goes_on(sweep, kind):

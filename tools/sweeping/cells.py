@@ -59,6 +59,12 @@ class Planned:
         return Path(self.output, self.cell.folder)
 
     @property
+    def before(self) -> Path | None:
+        """Folder, below the output, of the run that this one tests or starts from, and waits for."""
+        cell = self.cell.train_on or self.cell.start_from
+        return cell.folder if cell else None
+
+    @property
     def arguments(self) -> list[str]:
         return self.cell.arguments(self.root, self.output)
 

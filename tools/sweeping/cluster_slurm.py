@@ -141,14 +141,17 @@ class _Notes:
 
 
 def _submit(args, planned: list, grounded: list, flying: list, notes: _Notes) -> None:
-    """Trainings first; what tests them waits for their array, and for those that are in the queue already.
+    """What a run tests or starts from comes before it: a run waits for the array, or the job, of that one.
 
     --jobs bounds one array, so that with it an array that follows another of this command waits for the whole of that.
     """
     ids, before = {p.cell.folder: notes.job(p).split("_")[0] for p in flying}, set()
-    first = [p for p in grounded if p.cell.train_on is None]
-    for chunk in (first, [p for p in grounded if p.cell.train_on is not None]):
-        after = {ids[p.cell.train_on.folder] for p in chunk if p.cell.train_on and p.cell.train_on.folder in ids}
+    left = list(grounded)
+    while left:
+        folders = {p.cell.folder for p in left}
+        chunk = [p for p in left if p.before not in folders]
+        left = [p for p in left if p.before in folders]
+        after = {ids[p.before] for p in chunk if p.before in ids}
         for at in range(0, len(chunk), MOST_IN_AN_ARRAY):
             part = chunk[at:at + MOST_IN_AN_ARRAY]
             for p, job in zip(part, _array(args, planned, part, sorted(after | before), notes), strict=True):

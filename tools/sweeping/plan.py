@@ -121,8 +121,7 @@ def to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     """What is not finished, and what tests or starts from a run that is rerun."""
     todo, rerun = [], set()
     for p in planned:
-        before = p.cell.train_on or p.cell.start_from
-        if force or p.state != "finished" or (before and before.folder in rerun):
+        if force or p.state != "finished" or p.before in rerun:
             todo.append(p)
             rerun |= {p.cell.folder} if p.state != "test" else set()
     return todo

@@ -1,12 +1,12 @@
 """Which run of a sweep may start next, and which need not start at all.
 
-A run that tests learned prompts waits for the one that learns them. The first run on a dataset, or with a backbone,
-goes alone until it shows progress: what is missing is reported once, and what must be fetched is fetched once.
+A run that tests or starts from learned prompts waits for the one that learns them. The first run on a dataset, or with
+a backbone, goes alone until it shows progress: what is missing is reported once, and what must be fetched is fetched
+once.
 """
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from tools.sweeping.cells import Planned
 from tools.sweeping.slots import backbone_of
@@ -30,7 +30,7 @@ class Schedule:
         unfinished = {p.cell.folder for p in (*self.waiting, *self.running, *self.elsewhere)}
         tried = {need for p in self.running for need in _needs(p)}
         for p in self.waiting:
-            if not (_source(p) in unfinished or (_needs(p) - self._proved) & tried):
+            if not (p.before in unfinished or (_needs(p) - self._proved) & tried):
                 self.waiting.remove(p)
                 self.running.append(p)
                 return p
@@ -74,8 +74,8 @@ class Schedule:
         unproved = by_user and f"data {p.cell.dataset}" not in self._proved
         left, reasons = [], {p.cell.folder: "its training failed"}
         for other in list(self.waiting):
-            if _source(other) in reasons:
-                reason = "its training failed" if _source(other) == p.cell.folder else "its training was skipped"
+            if other.before in reasons:
+                reason = "its training failed" if other.before == p.cell.folder else "its training was skipped"
             elif by_user and other.folder.parent == p.folder.parent:
                 reason = "its settings are the same"
             elif unproved and other.cell.dataset == p.cell.dataset:
@@ -86,12 +86,6 @@ class Schedule:
             self.waiting.remove(other)
             left.append((other, reason))
         return left
-
-
-def _source(p: Planned) -> Path | None:
-    """The run that has to end before."""
-    before = p.cell.train_on or p.cell.start_from
-    return before.folder if before else None
 
 
 def _needs(p: Planned) -> set[str]:

@@ -31,6 +31,7 @@ if str(ROOT) not in sys.path:
 _MESSAGE_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 10                         # for the runs to end when the sweep is gone
+_FOR_THE_SWEEP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)     # to act on, and for the runs; all may get them
 
 
 def import_everything() -> None:
@@ -84,7 +85,6 @@ def serve(channel: socket.socket) -> list[str] | None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C is for the sweep to act on, and for the runs
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     gc.collect()
     gc.freeze()                             # the collector leaves these pages alone, so that children share them
@@ -123,7 +123,7 @@ def _become(message: dict, files: list[int]) -> list[str]:
         os.dup2(file, target)
         os.close(file)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_SWEEP)      # what came since the fork comes now
     os.environ.update(message["environment"])
     os.chdir(message["cwd"])
     sys.argv = [str(ROOT / "tools" / "train.py"), *message["argv"]]
@@ -168,6 +168,7 @@ def main(run: Callable[[list[str]], int] | None = None, prepare: Callable[[], No
     Args:
         run: what a child does with the arguments of its run; default the command line of tools/train.py.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_SWEEP)
     prepare()
     arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     if arguments is None:

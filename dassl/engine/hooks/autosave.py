@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
+from dassl import stop
 from dassl.data.samplers import SeededSampler
 from dassl.files.whole import write_whole
-from dassl.utils import distributed, stop
+from dassl.utils import distributed
 
 from ..resume import FILE, State
 from ..streams import random_streams, set_random_streams

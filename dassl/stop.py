@@ -2,7 +2,8 @@
 
 Schedulers send bursts: Slurm pre-empts a job with SIGTERM, SIGCONT, SIGTERM within milliseconds. What follows the first
 signal within BURST_SECONDS belongs to it and changes nothing.
-Where there are no safe points (while data and model are built, in a test) the first signal ends the run at once, too.
+Where there are no safe points (while data and model are built, in a test, in a sweep) the first signal ends the process
+at once, too. Imports nothing heavy.
 """
 from __future__ import annotations
 
