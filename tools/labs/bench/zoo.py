@@ -17,9 +17,9 @@ from dassl.utils.registry import nearest
 from tools import status, train
 from tools.labs.bench import report
 from tools.labs.bench.measure import spread
-from tools.labs.bench.ours import TrainingStep
 from tools.labs.bench.rows import Row, Settings
 from tools.labs.bench.run import plan, setup
+from tools.labs.bench.steps import TrainingStep
 from tools.labs.bench.timing import Watch
 from tools.labs.bench.workload import CONFIGS, build_trainer
 from trainers._base import PromptTrainer
