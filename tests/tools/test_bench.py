@@ -274,12 +274,12 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsy
 
 
 def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "run", lambda args: pytest.fail("it was measured"))
+    monkeypatch.setattr(run, "run", lambda args: pytest.fail("it was measured"))
     (tmp_path / "file").write_text("kept")
     for place, why in (("gone/x.json", "No such file"), ("", "Is a directory"), ("file/x.json", "Not a directory")):
         assert bench.cli(["--json", str(tmp_path / place)]) == 2
         assert f"{tmp_path / place} cannot be written ({why}" in capsys.readouterr().err
-    monkeypatch.setattr(bench, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert [bench.cli(["--json", str(tmp_path / name)]) for name in ("file", "new")] == [130, 130]
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "new").exists()
 
@@ -308,7 +308,7 @@ def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):
 
     found = attacked.measure("tiny", 3, 2, Attack.parse("pgd:1/255:2"), rounds=1)
     assert found["ratio"] == pytest.approx(found["seconds"] / found["passes_alone"]) and found["passes_alone"] > 0
-    assert "PGD, eps 1/255, 2 steps" in attacked.table(found) and "3 classes, batch 2" in attacked.table(found)
+    assert "PGD, eps 1/255, 2 steps" in attacked.table({"attacks": [found]})
     assert bench.cli(["--attack", "pgd:4", "--backbones", "tiny"]) == 2 and "got 4" in capsys.readouterr().err
 
 
