@@ -14,7 +14,6 @@ if str(ROOT) not in sys.path:
 from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.labs.bench import rows as known  # noqa: E402
-from tools.labs.bench.run import run  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,39 +50,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what --json asks for, whose place is tried before hours of measuring."""
-    from tools.labs.bench import attacked, report, zoo
+    from tools.labs.bench import attacked, report, run, zoo
 
     file = Path(args.json) if args.json not in (None, "-") else None
     if file:
         _check_writable(file)
-    if args.attack:
-        result = attacks(args)
-        shown = "\n".join(map(attacked.table, result["attacks"]))
-    elif args.zoo is not None:
-        result = zoo.run(args)
-        shown = zoo.table(result)
-    else:
-        result = run(args)
-        shown = report.table(result)
+    mode = attacked if args.attack else run if args.zoo is None else zoo
+    result = mode.run(args)
     text = json.dumps(result, indent=1)
-    print(text if args.json == "-" else shown)
+    print(text if args.json == "-" else (report if mode is run else mode).table(result))
     if file:
         file.write_text(text + "\n", encoding="utf-8")
-
-
-def attacks(args: argparse.Namespace) -> dict:
-    """An attack on each backbone. Raises UserError for what cannot be measured."""
-    from tools.labs.bench import attacked
-    from tools.labs.bench.run import plan, setup
-    from trainers._checks import refusal_as_user_error
-    from trainers.parts.attack_names import Attack
-
-    plan(args)                          # which refuses backbones and numbers that are none
-    settings = setup(args)
-    with refusal_as_user_error():
-        attack = Attack.parse(args.attack)
-        return {"attacks": [attacked.measure(backbone, max(args.classes), args.test_batch, attack, args.rounds,
-                                             settings.device, args.seed) for backbone in args.backbones]}
 
 
 def _check_writable(file: Path) -> None:

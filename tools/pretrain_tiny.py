@@ -41,7 +41,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tools.labs.pretraining.captions import Vocabulary
     from tools.labs.pretraining.measure import measure
     from tools.labs.pretraining.model import load
     from tools.labs.pretraining.training import train
@@ -53,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
                 raise UserError(f"--measure-only measures what was trained before, and there is no {path}. Leave the "
                                 "flag out to train it, or name another --out.")
         record = json.loads(record_file.read_text())
-        record["zero_shot"] = measure(load(weights), Vocabulary())
+        record["zero_shot"] = measure(load(weights))
         _write(record, record_file)
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)

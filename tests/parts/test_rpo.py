@@ -22,6 +22,13 @@ def build(clip, K=3, **changes):
     return RPO.build(clip, Classes(NAMES), options)
 
 
+def passed(tower, x, mask):
+    """(L, W) through all blocks."""
+    for block in blocks_of(tower):
+        x = block(x[:, None], mask)[:, 0]
+    return x
+
+
 def slow_literal_logits(clip, learned, images, underscores=True):
     """Prompts behind everything else, masked out for every query; 77 tokens for each class."""
     text, image = learned["text_prompt"], learned["img_prompt"]
@@ -33,14 +40,14 @@ def slow_literal_logits(clip, learned, images, underscores=True):
         x = torch.cat([x[:end], text, x[end + K:]])
         mask = torch.full((77, 77), HIDDEN).triu(1)
         mask[:, end:] = HIDDEN
-        x = blocks_of(clip.transformer, mask)(x[:, None])[end:end + K, 0]
+        x = passed(clip.transformer, x, mask)[end:end + K]
         texts.append(F.normalize(clip.ln_final(x) @ clip.text_projection, dim=-1))
     for one in images:
         x = torch.cat([clip.visual.class_embedding[None], clip.visual.conv1(one[None])[0].flatten(1).T])
         x = clip.visual.ln_pre(torch.cat([x + clip.visual.positional_embedding, image]))
         mask = torch.zeros(len(x), len(x))
         mask[:, -K:] = HIDDEN
-        x = blocks_of(clip.visual.transformer, mask)(x[:, None])[-K:, 0]
+        x = passed(clip.visual.transformer, x, mask)[-K:]
         shown.append(F.normalize(clip.visual.ln_post(x) @ clip.visual.proj, dim=-1))
     return torch.stack([torch.stack([clip.scale * sum(i @ t for i, t in zip(own, one)) / K for one in texts])
                         for own in shown])

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from clip.products import by_onednn
 from clip.tokenizer import encode
 from tools import bench
-from tools.labs.bench import field_steps, floor, loading, measure, memory, report, run, zoo
-from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, STEPS, TRAINERS, Row, Settings, class_names, step_class
+from tools.labs.bench import floor, loading, measure, memory, report, run, zoo
+from tools.labs.bench.rows import BACKBONES, MOST_CLASSES, PRM, TRAINERS, Row, Settings, class_names
 from tools.labs.bench.timing import PARTS, Watch
-from tools.labs.bench.workload import batch_of, build_trainer
+from tools.labs.bench.workload import build_trainer
 from tools.train import ROOT
 from trainers.parts.pixel_prompt import PixelPrompt
 
@@ -34,8 +34,8 @@ def folder(tmp_path_factory):
 
 def both(name, folder, C=6, B=3):
     row = Row(name, "tiny", C, B)
-    trainer = build_trainer(row, SETTINGS, folder) if name in STEPS else None
-    return [measure.build_side(side, row, SETTINGS, folder, trainer) for side in ("field", "ours")]
+    return [measure.step_of(side, row, SETTINGS, measure.trainer_of(side, row, SETTINGS, folder))
+            for side in ("field", "ours")]
 
 
 def operations(step) -> int:
@@ -59,15 +59,13 @@ def test_field_and_ours_compute_the_same(name, folder):
 
 @pytest.mark.parametrize("name", ["CoOp", "DAPT", "CoCoOp"])
 def test_pieces_of_classes_cost_the_towers_the_same_and_give_the_same_loss(name, folder):
-    row, gradient_of_logits = Row(name, "tiny", 6, 3), 2 * 6 * 3 * 128           # to the text, which is fixed in pieces
-    trainer, batch = build_trainer(row, SETTINGS, folder), batch_of(row, SETTINGS)
-    whole, pieces = (step_class(name)(trainer, batch, piece) for piece in (0, 2))
-    assert operations(pieces) + gradient_of_logits == operations(whole)
-    whole, pieces = (step_class(name)(trainer, batch, piece) for piece in (0, 4))
-    assert pieces(Watch()) == pytest.approx(whole(Watch()), rel=1e-5)
+    whole, pieces, others = (both(name, folder)[0] for _ in range(3))
+    pieces.trainer.model.clip.piece, others.trainer.model.clip.piece = 2, 4
+    assert operations(pieces) == operations(whole)
+    assert others(Watch()) == pytest.approx(both(name, folder)[0](Watch()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", TRAINERS[:-1])
 def test_ours_does_no_less_than_the_floor_counts_and_the_field_no_less_than_ours(name, folder):
     field, our = both(name, folder, C=8)
     needed = sum(ops.total for ops in floor.operations(Row(name, "tiny", 8, 3), our.trainer).values())
@@ -200,21 +198,21 @@ def test_sides_take_turns_and_a_short_first_round_is_thrown_away():
 
 def test_a_step_that_does_not_fit_is_timed_in_pieces(folder, monkeypatch):
     row = Row("CoOp", "tiny", 40, 2)
-    trainer = build_trainer(row, SETTINGS, folder)
-    assert measure.piece_that_fits(row, SETTINGS, trainer) == 0
+    trainer = measure.trainer_of("field", row, SETTINGS, folder)
+    assert measure.piece_that_fits(row, "cpu", trainer) == 0
     monkeypatch.setattr(measure, "free_memory", lambda device: 2 ** 22)
-    piece = measure.piece_that_fits(row, SETTINGS, trainer)
+    piece = measure.piece_that_fits(row, "cpu", trainer)
     assert 1 <= piece < 40
     assert any(f"{piece} classes at a time" in note for note in measure._notes(row, SETTINGS, piece))
-    assert not measure.piece_that_fits(replace(row, trainer="VPT"), SETTINGS, trainer)
+    assert not measure.piece_that_fits(replace(row, trainer="VPT"), "cpu", trainer)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells and resets a process's peak")
 def test_the_peak_of_a_process_of_its_own_is_measured(folder, forked):
     row = Row("CoOp", "tiny", 200, 2)
-    step = field_steps.CoOpStep(build_trainer(row, SETTINGS, folder), batch_of(row, SETTINGS))
+    model = measure.trainer_of("field", row, SETTINGS, folder).model
     peak = forked(memory._measure, {"row": asdict(row), "settings": asdict(SETTINGS), "side": "field"})()
-    assert peak > measure._kept(step, 200) / 2 ** 20 > 50
+    assert peak > measure._kept(model, 200) / 2 ** 20 > 50
 
 
 def test_both_loaders_are_timed(folder):
@@ -276,12 +274,12 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(words, told, capsy
 
 
 def test_a_json_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "run", lambda args: pytest.fail("it was measured"))
+    monkeypatch.setattr(run, "run", lambda args: pytest.fail("it was measured"))
     (tmp_path / "file").write_text("kept")
     for place, why in (("gone/x.json", "No such file"), ("", "Is a directory"), ("file/x.json", "Not a directory")):
         assert bench.cli(["--json", str(tmp_path / place)]) == 2
         assert f"{tmp_path / place} cannot be written ({why}" in capsys.readouterr().err
-    monkeypatch.setattr(bench, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert [bench.cli(["--json", str(tmp_path / name)]) for name in ("file", "new")] == [130, 130]
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "new").exists()
 
@@ -301,7 +299,7 @@ def test_resnet_images_are_counted_on_the_tower_itself(folder):
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.Flatten(), torch.nn.Linear(32, 4))
     clip = type("Clip", (), {"visual": visual, "vision_width": None, "image_size": 4, "logit_scale": torch.zeros(())})
     assert floor.image_operations(clip).total == 2 * 16 * 3 * 2 + 2 * 32 * 4
-    assert measure.build_side("ours", Row("DVP-PRM", "", 3, 2), SETTINGS, folder).scores.shape == (2, 3, 60)
+    assert measure.step_of("ours", Row("DVP-PRM", "", 3, 2), SETTINGS, None).scores.shape == (2, 3, 60)
 
 
 def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):
@@ -310,7 +308,7 @@ def test_an_attack_is_measured_beside_the_passes_that_it_takes(capsys):
 
     found = attacked.measure("tiny", 3, 2, Attack.parse("pgd:1/255:2"), rounds=1)
     assert found["ratio"] == pytest.approx(found["seconds"] / found["passes_alone"]) and found["passes_alone"] > 0
-    assert "PGD, eps 1/255, 2 steps" in attacked.table(found) and "3 classes, batch 2" in attacked.table(found)
+    assert "PGD, eps 1/255, 2 steps" in attacked.table({"attacks": [found]})
     assert bench.cli(["--attack", "pgd:4", "--backbones", "tiny"]) == 2 and "got 4" in capsys.readouterr().err
 
 

@@ -16,10 +16,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import pretrain_tiny  # noqa: E402
 
+from clip import FrozenCLIP, TextTokens  # noqa: E402
 from datasets.embedded import digit_splits, held_out_combinations  # noqa: E402
 from tools.labs.pretraining import glyphs, measure, training  # noqa: E402
 from tools.labs.pretraining.captions import ABSENT, ATTRIBUTES, UNSAID, Vocabulary, describe, is_true  # noqa: E402
-from tools.labs.pretraining.model import TinyCLIP, fold_silu, quick_gelu  # noqa: E402
+from tools.labs.pretraining.model import fold_silu, untrained  # noqa: E402
 from tools.labs.pretraining.muon import Muon, orthogonalise  # noqa: E402
 
 THREE_STEPS = ("--steps", "3", "--batch", "8", "--warmup", "1")
@@ -45,13 +46,12 @@ def one_font():
 
 def test_quickgelu_after_folding_computes_what_silu_did():
     torch.manual_seed(0)
-    trained = TinyCLIP(9)
-    folded = TinyCLIP(9, quick_gelu)
-    folded.load_state_dict(fold_silu(trained.state_dict()))
-    images, rows, end = torch.randn(3, 3, 32, 32), torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([2, 1])
+    trained = untrained(9)
+    folded = FrozenCLIP.from_state_dict(fold_silu(trained.state_dict()))
+    images, tokens = torch.randn(3, 3, 32, 32), TextTokens(torch.randn(2, 3, 128), torch.tensor([2, 1]))
     with torch.no_grad():
         torch.testing.assert_close(folded.encode_image(images), trained.encode_image(images), atol=1e-5, rtol=0)
-        torch.testing.assert_close(folded.encode_text(rows, end), trained.encode_text(rows, end), atol=1e-5, rtol=0)
+        torch.testing.assert_close(folded.encode_text(tokens), trained.encode_text(tokens), atol=1e-5, rtol=0)
 
 
 def test_the_loss_is_the_formula_written_out_pair_by_pair():

@@ -5,19 +5,31 @@ that do not depend on the image are encoded once. All else (directions, projecti
 """
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import argparse
 
 import torch
 
 from clip import load_clip
 from tools.labs.bench.rows import BACKBONES, class_names
+from tools.labs.bench.run import plan, setup
+from tools.labs.bench.timing import Watch, milliseconds
+from trainers._checks import refusal_as_user_error
 from trainers.parts.attack_names import Attack
 from trainers.parts.attacks import frozen
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.text_prompt import TextPrompt
 
 MOST = 1.2                              # times the passes themselves, that PGD may take
+
+
+def run(args: argparse.Namespace) -> dict:
+    """What --attack measures, on each backbone. Raises UserError for what cannot be measured."""
+    plan(args)                          # which refuses backbones and numbers that are none
+    settings = setup(args)
+    with refusal_as_user_error():
+        attack = Attack.parse(args.attack)
+        return {"attacks": [measure(backbone, max(args.classes), args.test_batch, attack, args.rounds, settings.device,
+                                    args.seed) for backbone in args.backbones]}
 
 
 def measure(backbone: str, classes: int, batch: int, attack: Attack, rounds: int, device: str = "cpu",
@@ -36,12 +48,12 @@ def measure(backbone: str, classes: int, batch: int, attack: Attack, rounds: int
     def logits(x: torch.Tensor) -> torch.Tensor:
         return model(x).logits
 
-    def ours() -> None:
+    def ours(_: Watch) -> None:
         delta = attack(logits, images, labels, seed)
         with torch.no_grad():
             logits(images + delta)
 
-    def passes() -> None:
+    def passes(_: Watch) -> None:
         for _ in range(attack.steps):
             seen = images.clone().requires_grad_()
             torch.autograd.grad(clip.encode_image(seen).sum(), seen)
@@ -49,21 +61,18 @@ def measure(backbone: str, classes: int, batch: int, attack: Attack, rounds: int
             clip.encode_image(images)
 
     with frozen(model):
-        ours()                                      # texts are kept from here on
-        seconds = [(_seconds(ours, device), _seconds(passes, device)) for _ in range(rounds)]
-    attacked, alone = (min(column) for column in zip(*seconds, strict=True))
+        ours(Watch())                               # texts are kept from here on
+        times = [(milliseconds(ours, device), milliseconds(passes, device)) for _ in range(rounds)]
+    attacked, alone = (min(column) / 1000 for column in zip(*times, strict=True))
     return {"row": f"{attack.words} on {backbone}, {classes} classes, batch {batch}", "seconds": attacked,
             "passes_alone": alone, "ratio": attacked / alone, "most": MOST}
 
 
-def table(found: dict) -> str:
+def table(result: dict) -> str:
+    return "\n".join(map(_line, result["attacks"]))
+
+
+def _line(found: dict) -> str:
     return (f"{found['row']}: {1000 * found['seconds']:.1f} ms; {1000 * found['passes_alone']:.1f} ms for the passes "
             f"of the image tower alone; ratio {found['ratio']:.2f} (at most {found['most']} is meant)")
 
-
-def _seconds(function: Callable[[], None], device: str) -> float:
-    start = time.perf_counter()
-    function()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start

@@ -1,20 +1,26 @@
 """CLIP as prompt-learning code runs it today: every token, every block, the published layout.
 
-Sequence-first `nn.MultiheadAttention`, an additive causal mask over 77 tokens, the whole last block, and features read
-at the end. Source: CLIP (Radford et al., ICML 2021), clip/model.py; visual tokens as in DAPT (Cho et al., ICCV 2023),
-trainers/dapt.py. Only the weights are shared with `clip/`, so nothing made fast there helps here.
+Sequence-first `nn.MultiheadAttention`, an additive causal mask over 77 tokens, the whole last block, features read at
+the end, and CoCoOp's images one after the other. Source: CLIP (Radford et al., ICML 2021), clip/model.py; what CoOp,
+MaPLe, PromptSRC, TCP, MMRL and DAPT change in it are tokens that enter blocks. Only the weights are shared with the
+towers of `clip/`, so nothing made fast there helps here; prompts, heads and losses are ours on both sides.
 """
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP
+from clip.blocks import take
+from clip.packing import TextTokens
+from clip.tuning import Tuners
+from clip.vision import VisionTransformer, Want, places
 
-Enter = Callable[[int, Tensor], Tensor]
+UPSTREAM = 1e-3                         # the fixed gradient of text features that are encoded in pieces
 
 
 class QuickGELU(nn.Module):
@@ -32,111 +38,109 @@ class LayerNorm(nn.LayerNorm):
 class Block(nn.Module):
     """Residual attention block over (L, N, W)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, quick: bool, mask: Tensor | None):
+    def __init__(self, width: int, heads: int, hidden: int, quick: bool):
         super().__init__()
         self.attn = nn.MultiheadAttention(width, heads)
         self.ln_1, self.ln_2 = LayerNorm(width), LayerNorm(width)
         self.mlp = nn.Sequential(OrderedDict(c_fc=nn.Linear(width, hidden), gelu=QuickGELU() if quick else nn.GELU(),
                                              c_proj=nn.Linear(hidden, width)))
-        self.mask = mask
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         y = self.ln_1(x)
-        mask = None if self.mask is None else self.mask.to(x.dtype)
-        x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
+        x = x + self.attn(y, y, y, need_weights=False, attn_mask=None if mask is None else mask.to(x.dtype))[0]
         return x + self.mlp(self.ln_2(x))
 
 
-def blocks_of(tower: nn.Module, mask: Tensor | None) -> nn.Sequential:
+def blocks_of(tower: nn.Module) -> nn.ModuleList:
     """The same blocks, plainly, on the weights of a tower of `clip/`."""
-    made = []
+    made = nn.ModuleList()
     for block in tower.resblocks:
         quick = type(block.mlp.gelu).__name__ == "QuickGELU"
         with torch.device("meta"):
-            plain = Block(block.attn.out_proj.in_features, block.attn.heads, block.mlp.c_fc.out_features, quick, None)
+            plain = Block(block.attn.out_proj.in_features, block.attn.heads, block.mlp.c_fc.out_features, quick)
         plain.load_state_dict(block.state_dict(), assign=True)
-        plain.mask = mask
         made.append(plain)
-    return nn.Sequential(*made).requires_grad_(False).eval()
+    return made.requires_grad_(False).eval()
 
 
-def as_it_is(block: int, x: Tensor) -> Tensor:
-    """What enters a block (L, N, W), unchanged; block -1 is before `ln_pre`."""
-    return x
+def make_plain(clip: FrozenCLIP) -> None:
+    """Have towers pass their tokens as published code does; a ResNet stays as it is, nothing in it can be left out."""
+    clip.__class__, clip.max_tokens = _PlainCLIP, 0
+    clip.transformer.resblocks = blocks_of(clip.transformer)
+    if clip.vision_width is not None:
+        clip.visual.__class__ = _PlainVision
+        clip.visual.transformer.resblocks = blocks_of(clip.visual.transformer)
 
 
-class FieldCLIP:
-    """Both towers over the weights of `clip`; a ResNet is run as it is, nothing in it can be left out.
-
-    Attributes:
-        dtype: of the matrices, and of the activations between them.
-        scale: () factor on cosines.
+class _PlainCLIP(FrozenCLIP):
+    """Attributes:
+        piece: text sequences that are encoded at once, 0 for all of them. In pieces, each one's backward pass follows
+            its forward pass with a fixed upstream gradient: the same work in the memory of one piece, with other
+            gradients.
     """
 
-    def __init__(self, clip: FrozenCLIP):
-        self.clip, self.scale = clip, clip.scale
-        self.dtype = clip.transformer.resblocks[0].attn.in_proj_weight.dtype
-        L = clip.context_length
-        mask = torch.full((L, L), float("-inf"), device=clip.logit_scale.device).triu(1)
-        self.text_blocks = blocks_of(clip.transformer, mask)
-        self.image_blocks = blocks_of(clip.visual.transformer, None) if clip.vision_width else None
+    piece = 0
 
-    def encode_text(self, prompts: Tensor, eot: Tensor, enter: Enter = as_it_is) -> Tensor:
-        """Embedded prompts (N, 77, W), read at `eot` (N,): (N, D), unit norm. `enter`: see `as_it_is`."""
-        clip = self.clip
-        x = (prompts + clip.positional_embedding).to(self.dtype).permute(1, 0, 2)             # (77, N, W)
-        for i, block in enumerate(self.text_blocks):
-            x = block(enter(i, x))
-        x = plain_norm(clip.ln_final, x.permute(1, 0, 2))                                     # (N, L, W)
-        return unit(x[torch.arange(len(x), device=x.device), eot] @ clip.text_projection.to(x.dtype))
+    def _encode_text(self, tokens: TextTokens, tuners: Tuners, want: Want) -> Tensor:
+        whole, n = tokens.whole(), len(tokens)
+        x, eot = whole.embeddings, whole.eot.to(whole.embeddings.device)
+        x = F.pad(x, (0, 0, 0, self.context_length - x.shape[1]))                             # (R*N, 77, W)
 
-    def encode_image(self, images: Tensor, tokens: Tensor | None = None, every: bool = False) -> Tensor:
-        """(B, 3, H, W) -> (B, D), unit norm; `tokens` (n, W) stand between class token and patches, after `ln_pre`.
+        def encode(rows: slice, x: Tensor) -> Tensor:
+            return self._pass(x, eot[rows], tuners.select(rows))
 
-        With `every` (B, 1+P, D), all tokens (of a ResNet its attention pool everywhere).
-        """
-        visual = self.clip.visual
-        if self.image_blocks is None:
-            with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                return unit(visual(images.to(self.dtype), want="tokens" if every else "pooled").to(self.dtype))
-        x = self.image_tokens(images, as_it_is if tokens is None else behind_first({0: tokens}),
-                              slice(None) if every else 0)
-        return unit(x @ visual.proj.to(x.dtype))
+        if self.piece and torch.is_grad_enabled():
+            features = _InPieces.apply(x, encode, self.piece)
+        else:
+            features = torch.cat([encode(slice(first, first + n), x[first:first + n]) for first in range(0, len(x), n)])
+        several = tokens.prefix is not None and tokens.prefix.dim() == 3
+        return features.unflatten(0, (-1, n)) if several else features
 
-    def image_tokens(self, images: Tensor, enter: Enter, read: slice | int = slice(None)) -> Tensor:
-        """(B, 3, H, W) -> (B, L, W), or the one token `read` (B, W), after the last norm. `enter`: see `as_it_is`."""
-        visual, images = self.clip.visual, images.to(self.dtype)
-        x = visual.conv1(images).flatten(2).permute(0, 2, 1)                                  # (B, P, W)
-        x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)   # (B, 1+P, W)
-        x = enter(-1, (x + visual.positional_embedding.to(x.dtype)).permute(1, 0, 2))         # (L, B, W)
-        x = plain_norm(visual.ln_pre, x)
-        for i, block in enumerate(self.image_blocks):
-            x = block(enter(i, x))
-        return plain_norm(visual.ln_post, x.permute(1, 0, 2)[:, read])
+    def _pass(self, x: Tensor, eot: Tensor, tuners: Tuners) -> Tensor:
+        """(N, 77, W), read at `eot` (N,) -> (N, D)."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = (x + self.positional_embedding).to(self.matrix_dtype)
+            L, mask = self.context_length, None
+            for i, block in enumerate(self.transformer.resblocks):
+                x = tuners.enter(i, x)
+                if mask is None or x.shape[1] != L:                     # a tuner has made the sequences longer
+                    eot, L = eot + x.shape[1] - L, x.shape[1]
+                    mask = torch.full((L, L), float("-inf"), device=x.device).triu(1)
+                x = block(x.transpose(0, 1), mask).transpose(0, 1)
+            x = self.ln_final(x)
+            return x[torch.arange(len(x), device=x.device), eot] @ self.text_projection.to(x.dtype)
 
 
-def behind_first(tokens: Mapping[int, Tensor], joins: int = 0) -> Enter:
-    """Tokens (n, W), or (n, N, W), behind the first one of a sequence, by the block that they enter.
-
-    Args:
-        joins: the block at which they lengthen the sequence; at others they take the place of the last ones.
-    """
-    def enter(block: int, x: Tensor) -> Tensor:
-        if block not in tokens:
-            return x
-        own = tokens[block]
-        own = (own if own.dim() == 3 else own[:, None].expand(-1, x.shape[1], -1)).to(x.dtype)    # (n, N, W)
-        return torch.cat([x[:1], own, x[1 if block == joins else 1 + len(own):]])
-
-    return enter
-
-
-def unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True)
+class _PlainVision(VisionTransformer):
+    def forward(self, images: Tensor, tuners: Tuners | None = None, want: Want = "pooled",
+                joint: bool = True) -> Tensor:
+        tuners = tuners or Tuners(None)
+        with torch.autocast(images.device.type, enabled=False):
+            x = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)     # (B, P, W)
+            x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            x = self.ln_pre(tuners.enter(-1, x + self.positional_embedding.to(x.dtype)))      # (B, L, W)
+            for i, block in enumerate(self.transformer.resblocks):
+                x = block(tuners.enter(i, x).transpose(0, 1)).transpose(0, 1)
+            x = self.ln_post(take(x, places(want, x)))                                        # (B, k, W)
+            x = x @ self.proj.to(x.dtype) if joint else x
+        return x.squeeze(1) if want == "pooled" else x
 
 
-def plain_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """Layer norm with the weights of `norm`, in float32, back to the type of x; none where the tower has none."""
-    if isinstance(norm, nn.Identity):
-        return x
-    return nn.functional.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(x.dtype)
+class _InPieces(torch.autograd.Function):
+    """See `_PlainCLIP`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, encode: Callable[[slice, Tensor], Tensor], piece: int) -> Tensor:
+        leaf, found = x.detach().requires_grad_(), []
+        with torch.enable_grad():
+            for first in range(0, len(x), piece):
+                rows = slice(first, first + piece)
+                features = encode(rows, leaf[rows])
+                features.backward(torch.full_like(features, UPSTREAM))
+                found.append(features.detach())
+        ctx.save_for_backward(leaf.grad)
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx, _: Tensor) -> tuple[Tensor, None, None]:
+        return *ctx.saved_tensors, None, None

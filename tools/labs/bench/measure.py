@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from clip.packing import TextTokens
 from clip.products import by_onednn
+from clip.tuning import Tuners
 from tools import machine
-from tools.labs.bench import field_steps, floor, memory, ours
+from tools.labs.bench import field, floor, memory, steps
 from tools.labs.bench.loading import Loading
-from tools.labs.bench.rows import PRM, Row, Settings, step_class
+from tools.labs.bench.rows import PRM, Row, Settings
 from tools.labs.bench.timing import PARTS, Watch
 from tools.labs.bench.workload import batch_of, build_trainer
 
@@ -24,16 +26,23 @@ WARM_UP_BELOW_SECONDS, SHORT_SECONDS = 5.0, 2.0
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def build_side(side: str, row: Row, settings: Settings, folder: Path, trainer=None, piece: int = 0):
-    """A step, to be called with a `Watch`; `trainer` where it is built already."""
+def trainer_of(side: str, row: Row, settings: Settings, folder: Path):
+    """The trainer that takes the row's step, with the field's towers on its side; None for the product of DVP."""
     if row.trainer == PRM:
-        product = (field_steps if side == "field" else ours).prm_product(row, settings.device)
-        return ours.PRMProduct(row, settings.device, product)
-    trainer = trainer or build_trainer(row, settings, folder)
-    batch = batch_of(row, settings)
+        return None
+    trainer = build_trainer(row, settings, folder)
     if side == "field":
-        return step_class(row.trainer)(trainer, batch, piece)
-    return (ours.TrainingStep if row.trains else ours.InferenceStep)(trainer, batch)
+        field.make_plain(trainer.model.clip)
+    return trainer
+
+
+def step_of(side: str, row: Row, settings: Settings, trainer):
+    """A step of a trainer of `trainer_of`, to be called with a `Watch`."""
+    if trainer is None:
+        product = (steps.field_prm_product if side == "field" else steps.prm_product)(row, settings.device)
+        return steps.PRMProduct(row, settings.device, product)
+    kind = steps.TrainingStep if row.trains else steps.FieldInferenceStep if side == "field" else steps.InferenceStep
+    return kind(trainer, batch_of(row, settings))
 
 
 def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading] | None = None, rounds: int = 5,
@@ -48,12 +57,14 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
         say: is called with what is being done.
     """
     say("building")
-    trainer = None if row.trainer == PRM else build_trainer(row, settings, folder)
-    piece = piece_that_fits(row, settings, trainer)
-    steps = {side: build_side(side, row, settings, folder, trainer, piece) for side in SIDES}
+    trainers = {side: trainer_of(side, row, settings, folder) for side in SIDES}
+    trainer = trainers["ours"]
+    if piece := piece_that_fits(row, settings.device, trainers["field"]):
+        trainers["field"].model.clip.piece = piece
+    both = {side: step_of(side, row, settings, trainers[side]) for side in SIDES}
     library = "oneDNN" if trainer and trainer.mixed.onednn else "F.linear"
     rates = [_rate(settings, library)]
-    times = take_turns(steps, settings.device, rounds, seconds, say)
+    times = take_turns(both, settings.device, rounds, seconds, say)
     rates.append(_rate(settings, library))
     rate, shape = max(rates)
     needed = floor.operations(row, trainer)
@@ -63,8 +74,7 @@ def measure(row: Row, settings: Settings, folder: Path, data: dict[str, Loading]
     for side in SIDES:
         result[side] = _summary(times[side], row.batch, settings.device, data and data[side])
     result["ratio"] = spread(*(result[side].pop("each_ms") for side in SIDES))
-    tunes = (row.trains or row.views) and step_class(row.trainer).learns_text
-    text_alone = tunes and not step_class(row.trainer).learns_images
+    text_alone = row.learns_text and trainer.model.brick("visual") is None
     result["text_ratio"] = spread(*([t["text"] + t["backward"] for t in times[side]] for side in SIDES)) \
         if text_alone else None
     result["operations"] = {part: asdict(ops) for part, ops in needed.items()}
@@ -122,13 +132,12 @@ def spread(field: list[float], our: list[float]) -> dict[str, float]:
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
 
 
-def piece_that_fits(row: Row, settings: Settings, trainer) -> int:
+def piece_that_fits(row: Row, device: str, trainer) -> int:
     """Classes that the field's text tower takes at once; 0 for all, where half of the free memory holds them."""
-    if not row.trains or not step_class(row.trainer).learns_text:        # what tunes at test time is never in pieces
+    if not row.trains or not row.learns_text:                # what tunes at test time is never in pieces
         return 0
-    step = step_class(row.trainer)(trainer, batch_of(replace(row, batch=1), settings))
-    a_class = (_kept(step, 4) - _kept(step, 2)) / 2
-    passes, free = row.batch if trainer.model.is_conditional else 1, free_memory(settings.device)
+    a_class = (_kept(trainer.model, 4) - _kept(trainer.model, 2)) / 2
+    passes, free = row.batch if trainer.model.is_conditional else 1, free_memory(device)
     if a_class * row.classes * passes < free / 2:
         return 0
     return max(1, min(row.classes, 100, int(free / 4 / a_class)))
@@ -141,9 +150,11 @@ def free_memory(device: str) -> int:
     return machine.free_memory() or 4 * 2 ** 30
 
 
-def _kept(step, classes: int) -> int:
-    """Bytes that autograd keeps of the text pass of some classes, weights included."""
+def _kept(model, classes: int) -> int:
+    """Bytes that autograd keeps of the text pass of some classes, of one image if it has its own; weights included."""
     sizes: dict[int, int] = {}
+    text, tuner = model.brick("text"), Tuners(model.brick("text_tuner")).select(slice(0, classes))
+    found = text(torch.zeros(1, model.clip.embed_dim, device=model.mean.device)) if model.is_conditional else text()
 
     def keep(tensor):
         storage = tensor.untyped_storage()
@@ -151,7 +162,8 @@ def _kept(step, classes: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        kept = step.text_features(step.learned[step.context], slice(0, classes))
+        kept = [model.clip.encode_text(TextTokens(own.embeddings[:classes], own.eot[:classes], own.prefix), tuner)
+                for own in (found if isinstance(found, list) else [found])]
     del kept
     return sum(sizes.values())
 
@@ -171,7 +183,8 @@ def _peak(side: str, row: Row, settings: Settings, folder: Path, piece: int) -> 
     def of(C: int) -> float | None:
         smaller = replace(row, classes=C)
         if settings.device == "cuda":
-            return memory.peak_on_gpu_mb(build_side(side, smaller, settings, folder))
+            trainer = trainer_of(side, smaller, settings, folder)
+            return memory.peak_on_gpu_mb(step_of(side, smaller, settings, trainer))
         return memory.peak_mb(smaller, settings, side)
 
     if side == "ours" or not piece:
@@ -190,8 +203,8 @@ def _notes(row: Row, settings: Settings, piece: int) -> list[str]:
     if piece:
         few, more = _fewer_classes(row.classes)
         notes.append(f"The field's step does not fit this memory: its text was timed {piece} classes at a time with a "
-                     "fixed upstream gradient (the same work), and its peak memory is on the line through "
-                     f"{few} and {more} classes.")
+                     "fixed upstream gradient (the same work, all in `text`), and its peak memory is on the "
+                     f"line through {few} and {more} classes.")
     if row.views:
         notes.append(f"A test batch of {row.views} views of each image, one step for each.")
     elif not row.trains and row.method:

@@ -44,12 +44,12 @@ def peak_on_gpu_mb(step) -> float:
 
 def _measure(task: dict) -> float:
     """Growth of this process's largest resident size over one first step."""
-    from tools.labs.bench.measure import build_side
+    from tools.labs.bench.measure import step_of, trainer_of
 
     row, settings = Row(**task["row"]), Settings(**task["settings"])
     torch.set_num_threads(settings.threads)
     with tempfile.TemporaryDirectory() as folder:
-        step = build_side(task["side"], row, settings, Path(folder))
+        step = step_of(task["side"], row, settings, trainer_of(task["side"], row, settings, Path(folder)))
         _give_freed_memory_back()
         Path("/proc/self/clear_refs").write_text("5")        # the largest size counts from here
         before = _status("VmRSS")

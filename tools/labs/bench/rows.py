@@ -2,24 +2,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 
-# The steps that the field's side takes, by the name of their row.
-STEPS = {"CoOp": "field_steps.CoOpStep", "VPT": "field_steps.VPTStep", "DAPT": "field_steps.DAPTStep",
-         "CoCoOp": "field_steps.CoCoOpStep", "TCP": "field_teacher.TCPStep",
-         "PLOT": "field_prompts.PLOTStep", "ProDA": "field_prompts.ProDAStep",
-         "MaPLe": "field_deep.MaPLeStep", "PromptSRC": "field_deep.PromptSRCStep", "MMRL": "field_deep.MMRLStep",
-         "VP": "field_pixels.VPStep", "AR": "field_pixels.ARStep",
-         "AttrVR": "field_pixels.AttrVRStep", "DVPcse": "field_pixels.DVPStep", "CoOp-test": "field_steps.CoOpTest",
-         "ZeroshotCLIP": "field_steps.ZeroshotTest", "TPT": "field_adapting.TPTTest", "TDA": "field_adapting.TDATest"}
+PRM = "DVP-PRM"
+TRAINERS = ("CoOp", "VPT", "DAPT", "CoCoOp", "TCP", "PLOT", "ProDA", "MaPLe", "PromptSRC", "MMRL", "VP", "AR", "AttrVR",
+            "DVPcse", "CoOp-test", "ZeroshotCLIP", "TPT", "TDA", PRM)
+LEARN_TEXT = {"CoOp", "DAPT", "CoCoOp", "TCP", "PLOT", "ProDA", "MaPLe", "PromptSRC", "MMRL", "TPT"}
 VIEWS = {"TPT": 64}                                     # of each image, as published
 OF_224_PIXELS = {"VP": {"TRAINER.VP.WIDTH": 30}}        # published sizes, which go with the image's side
 OF_TINY = {             # depths in place of the published ones, where a tower has two blocks
     "MaPLe": {"TRAINER.MAPLE.PROMPT_DEPTH": 2},
     "PromptSRC": {"TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT": 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION": 2},
     "MMRL": {"TRAINER.MMRL.REP_LAYERS": (1, 2)}, "TCP": {"TRAINER.TCP.BLOCK": 1}}
-PRM = "DVP-PRM"
-TRAINERS = (*STEPS, PRM)
 PRM_DESCRIPTIONS, PRM_BEST, PRM_BATCH = 60, 3, 64       # three causes of 20 sentences, as DVP publishes
 BACKBONES = {"ViT-B/16": "ViT-B-16-quickgelu:random", "ViT-B/32": "ViT-B-32-quickgelu:random",
              "RN50": "RN50-quickgelu:random", "ViT-L/14": "ViT-L-14-quickgelu:random", "tiny": "tiny"}
@@ -77,6 +70,11 @@ class Row:
         return self.trainer == self.name != PRM and self.method.learns == "steps"
 
     @property
+    def learns_text(self) -> bool:
+        """Whether what is learned passes the text tower in every step, whose time grows with the classes."""
+        return self.trainer in LEARN_TEXT
+
+    @property
     def views(self) -> int:
         """Of each image; 0 where images come by themselves."""
         return VIEWS.get(self.trainer, 0)
@@ -109,9 +107,3 @@ def class_names(C: int) -> list[str]:
     """C different names, 2 to MOST_CLASSES of them, always the same ones; one to four BPE tokens each."""
     n, q = len(_NOUNS), len(_QUALIFIERS)
     return [f"{_QUALIFIERS[(i // n + i) % q]} {_NOUNS[i % n]}".strip() for i in range(C)]
-
-
-def step_class(name: str) -> type:
-    """A step of the field: called with a trainer of ours, a batch and a piece, see `field_steps.CoOpStep`."""
-    module, step = STEPS[name].split(".")
-    return getattr(import_module(f"tools.labs.bench.{module}"), step)

@@ -8,7 +8,7 @@ from pathlib import Path
 from dassl.errors import UserError
 from tools import status
 from tools.labs.bench import rows as known
-from tools.labs.bench.rows import Row, Settings, step_class
+from tools.labs.bench.rows import Row, Settings
 
 
 def plan(args: argparse.Namespace) -> list[Row]:
@@ -30,7 +30,7 @@ def plan(args: argparse.Namespace) -> list[Row]:
     rows = []
     for trainer in (name for name in trainers if name != known.PRM):
         one = Row(trainer, "", classes[-1], args.batch)
-        which = classes if (one.trains or one.views) and step_class(trainer).learns_text else classes[-1:]
+        which = classes if one.learns_text else classes[-1:]
         rows += [Row(trainer, backbone, C, args.batch if one.trains or one.views else args.test_batch)
                  for backbone in backbones if not (backbone == "RN50" and one.method.needs_vit) for C in which]
     rows.sort(key=lambda row: backbones.index(row.backbone))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -40,3 +41,11 @@ class Watch:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
+
+
+def milliseconds(step: Callable[[Watch], object], device: str) -> float:
+    """Of one whole step."""
+    watch = Watch(device)
+    step(watch)
+    watch.mark(PARTS[-1])
+    return sum(watch.parts().values())

@@ -17,10 +17,10 @@ from dassl.utils.registry import nearest
 from tools import status, train
 from tools.labs.bench import report
 from tools.labs.bench.measure import spread
-from tools.labs.bench.ours import TrainingStep
 from tools.labs.bench.rows import Row, Settings
 from tools.labs.bench.run import plan, setup
-from tools.labs.bench.timing import Watch
+from tools.labs.bench.steps import TrainingStep
+from tools.labs.bench.timing import Watch, milliseconds
 from tools.labs.bench.workload import CONFIGS, build_trainer
 from trainers._base import PromptTrainer
 from trainers.features import FeatureTrainer
@@ -69,7 +69,7 @@ def measure(names: list[str], backbone: str, classes: int, batch: int, settings:
         except UserError as error:
             lines.append({"trainer": name, "why": str(error).splitlines()[0]})
             continue
-        times = [(_ms(step, settings.device), _ms(coop, settings.device)) for _ in range(rounds)]
+        times = [(milliseconds(step, settings.device), milliseconds(coop, settings.device)) for _ in range(rounds)]
         mine, its = zip(*times, strict=True)
         lines.append({"trainer": name, "learned": step.trainer.learned_parameters,
                       "features": isinstance(step.trainer, FeatureTrainer), "ms": statistics.median(mine),
@@ -98,8 +98,3 @@ def _step(row: Row, settings: Settings, folder: Path) -> TrainingStep:
         batch["img"] = torch.randn(len(batch["img"]), clip.embed_dim if trainer.model.joint else clip.vision_width)
     return TrainingStep(trainer, batch)
 
-
-def _ms(step: TrainingStep, device: str) -> float:
-    watch = Watch(device)
-    step(watch)
-    return sum(watch.parts().values())

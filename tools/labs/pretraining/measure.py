@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clip import FrozenCLIP, encode_texts
 from datasets import embedded
 from datasets.embedded import SHAPES_PER_CLASS, digit_images, digit_splits, shape_combinations
 from datasets.rendering import COLOURS, SHAPES, SHIFTS, TEXTURES
 from tools.labs.pretraining.captions import DIGIT_WORDS
-from tools.labs.pretraining.model import IMAGE, TinyCLIP, normalise
+from tools.labs.pretraining.model import IMAGE, normalise
 
 
 def _resize(images: np.ndarray) -> np.ndarray:
@@ -31,9 +32,8 @@ def _shapes(shift: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def _predict(model: TinyCLIP, vocabulary, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-    table, end = (torch.from_numpy(a) for a in vocabulary.pad(prompts))
-    text_features = model.encode_text(table, end)
+def _predict(model: FrozenCLIP, images: np.ndarray, prompts: list[str]) -> np.ndarray:
+    text_features = encode_texts(model, prompts)
     pieces = (model.encode_image(normalise(torch.from_numpy(images[i:i + 256]))) for i in range(0, len(images), 256))
     return torch.cat([(features @ text_features.T).argmax(1) for features in pieces]).numpy()
 
@@ -42,7 +42,7 @@ def _percent(hits: np.ndarray) -> float:
     return round(100 * float(hits.mean()), 2)
 
 
-def measure(model: TinyCLIP, vocabulary, splits=("val", "test"), shifts=SHIFTS) -> dict[str, float]:
+def measure(model: FrozenCLIP, splits=("val", "test"), shifts=SHIFTS) -> dict[str, float]:
     """Percent correct for digits, their low-contrast copy, shapes (held-out combinations apart) and the shifts."""
     found = {}
     prompts = [f"a photo of the digit {word}." for word in DIGIT_WORDS]
@@ -50,7 +50,7 @@ def measure(model: TinyCLIP, vocabulary, splits=("val", "test"), shifts=SHIFTS) 
         images, labels = _digits(faded)
         for split in splits:
             index = digit_splits()[split]
-            found[f"{name}_{split}"] = _percent(_predict(model, vocabulary, images[index], prompts) == labels[index])
+            found[f"{name}_{split}"] = _percent(_predict(model, images[index], prompts) == labels[index])
     classes, unseen = shape_combinations(), set(embedded.held_out_combinations())
     colours = tuple(COLOURS)
     prompts = [f"a photo of a {colours[c]} {TEXTURES[t]} {SHAPES[s]}." for s, c, t in classes]
@@ -60,7 +60,7 @@ def measure(model: TinyCLIP, vocabulary, splits=("val", "test"), shifts=SHIFTS) 
         part = slice(ends[split] - SHAPES_PER_CLASS[split], ends[split])
         for shift in shifts if split == splits[-1] else ("none",):
             images = _shapes(shift)[:, part]
-            predicted = _predict(model, vocabulary, images.reshape(-1, *images.shape[2:]), prompts)
+            predicted = _predict(model, images.reshape(-1, *images.shape[2:]), prompts)
             hits = predicted.reshape(len(classes), -1) == np.arange(len(classes))[:, None]
             name = "shapes" if shift == "none" else f"shapes_{shift}"
             found[f"{name}_{split}"] = _percent(hits)

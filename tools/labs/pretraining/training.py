@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip import FrozenCLIP, TextTokens
 from datasets.embedded import held_out_combinations
 from datasets.rendering import COLOURS, GREYS, SHAPES, TEXTURES, render_shapes
 from tools.labs.pretraining.captions import ABSENT, ATTRIBUTES, DIGIT_WORDS, GLYPH_WORDS, Vocabulary, describe, is_true
 from tools.labs.pretraining.glyphs import LOOKS, render_glyphs
 from tools.labs.pretraining.measure import measure
-from tools.labs.pretraining.model import WIDTH, TinyCLIP, export, normalise
+from tools.labs.pretraining.model import WIDTH, export, normalise, untrained
 from tools.labs.pretraining.muon import Muon
 
 COLUMNS = ("digits_val", "shapes_val", "shapes_val_held_out")
@@ -90,7 +91,7 @@ class AttributeHeads(nn.Module):
         return torch.stack(losses).mean()
 
 
-def optimisers(model: TinyCLIP, heads: AttributeHeads, lr: float) -> list[torch.optim.Optimizer]:
+def optimisers(model: FrozenCLIP, heads: AttributeHeads, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for everything else."""
     named = dict(model.named_parameters())
     matrices = [p for name, p in named.items() if "resblocks" in name and p.ndim == 2]
@@ -111,7 +112,7 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     vocabulary = Vocabulary()
-    model, heads = TinyCLIP(len(vocabulary.ids)), AttributeHeads()
+    model, heads = untrained(len(vocabulary.ids)), AttributeHeads()
     both = optimisers(model, heads, args.lr)
     data = Rendered(vocabulary, args.steps, args.batch, args.seed)
     loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers)
@@ -124,9 +125,9 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
             lr = args.lr * warm * max(0.01, min(1.0, (args.steps - step) / ((1 - args.flat) * args.steps)))
             for group in (g for optimiser in both for g in optimiser.param_groups):
                 group["lr"] = lr
-            hidden = model.visual(normalise(batch["images"]))
+            hidden = model.encode_image(normalise(batch["images"]), joint=False, unit_norm=False)  # (B, W)
             image_features = F.normalize(hidden @ model.visual.proj, dim=-1)
-            text_features = model.encode_text(batch["table"], batch["end"])
+            text_features = model.encode_text(TextTokens(model.embed_tokens(batch["table"]), batch["end"]))
             logits = model.logit_scale.exp() * image_features @ text_features.T  # (B, U)
             loss = contrastive_loss(logits, batch["true"], batch["own"])
             total = loss + args.auxiliary * heads(hidden, batch["attributes"])
@@ -140,7 +141,7 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
             mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
             if step % args.every == 0 or step == args.steps:
                 seconds = time.time() - start
-                found = measure(export(model, vocabulary, weights), vocabulary, splits=("val",), shifts=("none",))
+                found = measure(export(model, vocabulary, weights), splits=("val",), shifts=("none",))
                 writer.writerow([step, f"{mean:.4f}", f"{lr:.2e}", round(seconds), *(found[name] for name in COLUMNS)])
                 file.flush()
                 numbers = "  ".join(f"{name} {value:.1f}" for name, value in found.items())
@@ -151,5 +152,5 @@ def train(args: argparse.Namespace, weights: Path, log: Path) -> dict:
         "settings": settings, "seconds": round(time.time() - start),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "zero_shot": measure(export(model, vocabulary, weights), vocabulary),
+        "zero_shot": measure(export(model, vocabulary, weights)),
     }

@@ -1,4 +1,4 @@
-"""One step of ours, by the trainers themselves; hooks tell which part of it is running."""
+"""One step by the trainers themselves, on our towers or the field's; hooks tell which part of it is running."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -74,15 +74,26 @@ class InferenceStep:
     @torch.no_grad()
     def __init__(self, trainer, batch: dict):
         trainer.model_inference(batch["img"])                # text once, and kept
-        self.trainer, self.images, self.parts = trainer, batch["img"], Parts(trainer)
+        self.trainer, self.batches, self.parts = trainer, [batch["img"]], Parts(trainer)
 
     @torch.no_grad()
     def __call__(self, watch: Watch) -> Tensor:
         self.parts.watch = watch
         self.trainer.load_test_state(None)
-        logits = self.trainer.model_inference(self.images)
+        logits = torch.cat([self.trainer.model_inference(images) for images in self.batches])
         watch.mark("text")
         return logits
+
+
+class FieldInferenceStep(InferenceStep):
+    """The same as published code tests: learned prompts encoded for every batch; what adapts, image by image."""
+
+    def __init__(self, trainer, batch: dict):
+        super().__init__(trainer, batch)
+        if trainer.adapts:
+            self.batches = batch["img"].split(1)
+        else:
+            trainer.model.prompt_learner.train()             # in which nothing is kept
 
 
 class PRMProduct:
@@ -111,3 +122,11 @@ def prm_product(row: Row, device: str) -> Callable[[Tensor], Tensor]:
     from trainers.parts.label_mapping import ReweightingMatrix
 
     return ReweightingMatrix(row.classes, PRM_DESCRIPTIONS, PRM_BEST).to(device)
+
+
+def field_prm_product(row: Row, device: str) -> Callable[[Tensor], Tensor]:
+    """The same with the whole matrix (C*m, C), of which one entry in C is not zero. Source: DVP, tools.py."""
+    C, m = row.classes, PRM_DESCRIPTIONS
+    matrix = torch.zeros(C * m, C, device=device)
+    matrix[torch.arange(C * m), torch.arange(C).repeat_interleave(m)] = 1 / m
+    return lambda scores: scores.flatten(1) @ matrix
