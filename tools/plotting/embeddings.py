@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +45,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAG
     Raises:
         UserError: more classes than can be told apart; a run without features of images and texts.
     """
-    return draw_found(find(run, classes, images), run, theme, keep_gap, numbers)
-
-
-def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeAndAfter:
-    """What is drawn; for several themes it is computed once."""
-    if len(classes) > MOST_CLASSES:
-        raise UserError(f"embeddings can tell at most {MOST_CLASSES} classes apart, got {len(classes)}. Name fewer.")
-    if images < 1:
-        raise UserError(f"--images must be at least 1, got {images}.")
-    return read(run, classes, MOST_CLASSES, images)
-
-
-def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = False, numbers: Path | None = None,
-               places: list[np.ndarray] | None = None) -> Figure:
-    """The figure; `places` are those of `lay_out`, where they are known already."""
+    found = find(run, classes, images)
     values = measure_both(found)
     if numbers is not None:
         write_numbers(numbers, found, run, values)
@@ -68,7 +55,7 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     figure = sheet(theme, WIDTH, side + (0.25 if theme.paper else 1.7))
     axes = figure.subplots(1, 2)
     for ax, key, name, positions in zip(axes, ("before", "after"), ("zero-shot CLIP", run.trainer),
-                                        places or lay_out(found, keep_gap)):
+                                        lay_out(found, keep_gap)):
         ax.set(gid=key, title=name if theme.paper else f"{key.capitalize()}: {name}", xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
         _map(ax, positions, found, looks, theme)
@@ -85,12 +72,20 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     return figure
 
 
+def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeAndAfter:
+    """What is drawn."""
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"embeddings can tell at most {MOST_CLASSES} classes apart, got {len(classes)}. Name fewer.")
+    return read(run, tuple(classes), MOST_CLASSES, images)
+
+
 def measure_both(found: BeforeAndAfter) -> dict[str, dict[str, float | None]]:
     """What `measure` gives "before" and "after"."""
     return {key: measure(side.images, found.labels, side.texts)
             for key, side in (("before", found.before), ("after", found.after))}
 
 
+@lru_cache(maxsize=1)
 def lay_out(found: BeforeAndAfter, keep_gap: bool = False) -> list[np.ndarray]:
     """Places before and after, see `tsne`; the second map grows from the first and is turned as it lies."""
     before, after = (side if keep_gap else centred(side) for side in (found.before, found.after))

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from dassl.utils import UserError
 from tools.runs.published import shipped
 from tools.runs.recipe import ZEROSHOT, RecipeError
-from tools.tables.layouts import method, method_names
+from tools.tables.layouts import method_names
 from tools.tables.rows import Row
 
 from .style import Theme, drawable, header, legend, sheet
@@ -50,13 +50,13 @@ def read(rows: Sequence[Row], published: str = "own") -> pd.DataFrame:
         raise UserError("There is no finished few-shot run to draw (training with shots, tested on the test split). "
                         "Name the folder that was given as OUTPUT, or a run folder.")
     names = method_names(few)
-    once = {(row.dataset, row.trainer, row.config): method(row) for row in reversed(few)}     # of several folders
+    once = {(row.dataset, row.trainer, row.config): row.method for row in reversed(few)}     # of several folders
     points = []
     for row in few:
-        name = names[method(row)]
+        name = names[row.method]
         points.append((row.dataset, name, row.shots, row.mean, row.spread or 0.0, not row.missing, False))
-        if published != "none" and once[row.dataset, row.trainer, row.config] == method(row):
-            points += _published(row, name)
+        if published != "none" and once[row.dataset, row.trainer, row.config] == row.method:
+            points += _published(row.dataset, row.trainer, row.config, name)
         if published == "all":
             points += _others(row, once)
     points += _zero_shot(rows, few, published)
@@ -151,13 +151,14 @@ def _panel(ax: Axes, own: pd.DataFrame, looks: dict[str, dict], theme: Theme, in
 def _zero_shot(rows: Sequence[Row], few: Sequence[Row], published: str) -> list[tuple]:
     """Of every backbone that was trained on a dataset; of several, named by their yaml."""
     zeros = [row for row in rows if any(row.is_zero_shot_of(own) and row.dataset == own.dataset for own in few)]
-    several, points = len({row.base for row in zeros}) > 1, []
+    several, points = len({row.cell.config for row in zeros}) > 1, []
     for row in zeros:
-        name = " ".join(filter(None, ["zero-shot", row.base * several, row.where]))
+        name = " ".join(filter(None, ["zero-shot", row.cell.config * several, row.where]))
         points.append((row.dataset, name, 0, row.mean, 0.0, not row.missing, False))
-        first = next(zero for zero in zeros if (zero.dataset, zero.base) == (row.dataset, row.base)) is row
-        if published != "none" and first:
-            points += [(row.dataset, name, 0, *rest) for _, _, _, *rest in _published(row, name)[:1]]
+        first = next(zero for zero in zeros if (zero.dataset, zero.config) == (row.dataset, row.config))
+        if published != "none" and first is row:
+            known = _published(row.dataset, row.trainer, row.config, name)
+            points += [(row.dataset, name, 0, *rest) for _, _, _, *rest in known[:1]]
     return points
 
 
@@ -169,20 +170,20 @@ def _others(row: Row, run: Collection[tuple[str, str, str]]) -> list[tuple]:
     """
     return [point for recipe in shipped() if recipe.trainer != ZEROSHOT
             and (row.dataset, recipe.trainer, row.config) not in run
-            for point in _published(Row(row.dataset, recipe.trainer, row.config, row.shots), recipe.trainer)]
+            for point in _published(row.dataset, recipe.trainer, row.config, recipe.trainer)]
 
 
-def _published(row: Row, name: str) -> list[tuple]:
-    """What recipes know of the same trainer, config and dataset."""
+def _published(dataset: str, trainer: str, config: str, name: str) -> list[tuple]:
+    """What recipes know of a trainer, config and dataset."""
     known: dict[int, float] = {}
     for recipe in shipped():
-        if recipe.trainer != row.trainer or row.dataset not in recipe.datasets:
+        if recipe.trainer != trainer or dataset not in recipe.datasets:
             continue
         for shots in recipe.table["shots"] or [0]:
             try:
-                value = recipe.cell(row.dataset, shots, 1, config=row.config).published
+                value = recipe.cell(dataset, shots, 1, config=config).published
             except RecipeError:                     # options of the user are part of the row's config
                 continue
             if value is not None:
                 known.setdefault(shots, value)
-    return [(row.dataset, name, shots, value, 0.0, True, True) for shots, value in sorted(known.items())]
+    return [(dataset, name, shots, value, 0.0, True, True) for shots, value in sorted(known.items())]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dassl.metrics.embedding import uniformity
 from dassl.utils import UserError
-from tools.tables.layouts import method, method_names
+from tools.tables.layouts import method_names
 from tools.tables.rows import Row
 
 from .style import Theme, header, legend, sheet
@@ -78,7 +78,7 @@ def draw(rows: list[Row], theme: Theme) -> Figure:
     handles = {}
     for axes, (kind, found) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
         for row, aligned, uniform in found:
-            key = method(row)
+            key = row.method
             handles[names[key]], = axes.plot(uniform, aligned, **{**looks[key], "linestyle": ""}, gid=f"{kind} point")
             if len(datasets) > 1:
                 axes.annotate(row.dataset, (uniform, aligned), xytext=(4, 3), textcoords="offset points",
