@@ -15,7 +15,6 @@ from tools import table, train
 from tools.runs import inputs, protocols
 from tools.runs.recipe import CONFIGS, ROOT, load_recipe
 from tools.tables.found import scan
-from tools.tables.layouts import LAYOUTS
 from tools.tables.rows import row_of
 from tools.tables.select import render
 
@@ -536,8 +535,3 @@ def test_lines_of_a_table_are_in_the_order_of_the_papers_and_ruled_by_dataset(ru
     both = [["caltech101", "", "", ""], ["dtd", "", "", ""], ["my\\_own", ""], ["average of 3", ""]]
     assert first == [word for own in both for word in ["\\midrule", *own]][1:]
     assert sum(line.startswith(r" & \quad published &") for line in lines) == 2
-
-
-def test_every_table_has_a_name_that_can_be_asked_for():
-    assert set(LAYOUTS) == {"shots", "fewshot", "methods", "base2new", "cross", "dg", "robust", "lodo", "matrix",
-                            "ablation"}

@@ -17,7 +17,7 @@ from dassl.utils import UserError
 from tools.runs.run import Run
 
 from .features import BeforeAndAfter, Features, centred, read
-from .geometry import BANDWIDTH, MEANINGS, measure
+from .measures import BANDWIDTH, MEASURES, measure
 from .style import Theme, header, legend, sheet, wrap
 
 MOST_CLASSES = 24                       # hues times shapes
@@ -25,12 +25,6 @@ IMAGES = 50                             # of each class
 SEED, PERPLEXITY, SMALL_START = 0, 30.0, 1e-4        # of t-SNE; its start is as small as scikit-learn's from PCA
 WIDTH = 9.6                             # of the figure: inches
 MARKS = "os^Dv*"                         # with the theme's hues, what tells classes apart
-NUMBERS = (("text_uniformity", "texts: uniformity", "lower: more spread"),
-           ("text_inter_dispersion", "texts: inter-dispersion", "lower: more spread"),
-           ("image_within", "images: within a class", "lower: more compact"),
-           ("image_between", "images: between classes", "higher: farther apart"),
-           ("image_ratio", "images: between / within", "higher: better apart"),
-           ("modality_gap", "gap from images to texts", ""))
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAGES, keep_gap: bool = False,
@@ -60,7 +54,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAG
         ax.spines[:].set_visible(True)
         _map(ax, positions, found, looks, theme)
         if not theme.paper:                         # they are in the file next to the figure
-            for i, (number, words, note) in enumerate(NUMBERS):
+            for i, (number, (words, note, _)) in enumerate(MEASURES.items()):
                 for x, text, look in ((0, words, {"color": theme.muted}), (0.54, _number(values[key][number]), {
                         "ha": "right", "weight": "bold"}), (0.57, note, {"color": theme.muted, "size": theme.small})):
                     ax.annotate(text, (x, 0), (0, -6 - 13 * i), "axes fraction", "offset points", va="top", **look)
@@ -122,7 +116,8 @@ def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> 
                "epoch": run.epoch, "images": len(found.labels),
                "classes_with_images": [found.classnames[c] for c in found.shown],
                "classes_with_texts": len(found.classnames), "notes": list(found.after.notes),
-               "bandwidth": BANDWIDTH, **values, "meaning": MEANINGS}
+               "bandwidth": BANDWIDTH, **values,
+               "meaning": {name: meaning for name, (_, _, meaning) in MEASURES.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -1,8 +1,7 @@
-"""Grids as plain text, Markdown, HTML, LaTeX and CSV; rows as CSV and JSON. CSV and JSON are unrounded."""
+"""Grids as plain text, Markdown, HTML and LaTeX, with notes on what the numbers are."""
 from __future__ import annotations
 
 import html as markup
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from .grid import Grid, Value
-from .layouts import protocol_of
-from .rows import Row, by, mean, with_summaries
+from .rows import Row, by
 
 LEGEND = ("accuracy on the test split, percent: mean ± population standard deviation over seeds; (2/3): seeds found "
           "of those that were asked for")
@@ -128,7 +126,7 @@ def latex(grids: list[Grid], rows: list[Row], digits: int, standalone: bool = Fa
         used.append(re.sub(r"\W+", "-", grid.title.lower()).strip("-"))
         label = used[-1] + (f"-{used.count(used[-1])}" if used.count(used[-1]) > 1 else "")
         scales = [_NARROWER, *[_LOWER] * (len(grid.lines) > _LONG)]
-        parts += ["", r"\begin{table}[t]", r"\centering", rf"\caption{{{_caption(grid, digits)}}}",
+        parts += ["", r"\begin{table}[t]", r"\centering", rf"\caption{{{_caption(grid)}}}",
                   rf"\label{{tab:{label}}}", *scales,
                   rf"\begin{{tabular}}{{{''.join(side[0] for side in _align(grid))}}}", r"\toprule",
                   _row(map(_latex, grid.head)), r"\midrule"]
@@ -138,52 +136,10 @@ def latex(grids: list[Grid], rows: list[Row], digits: int, standalone: bool = Fa
     return "\n".join([*parts, *([r"\end{document}"] if standalone else [])])
 
 
-def records(rows: list[Row]) -> list[dict]:
-    """A flat record per row, H and averages over targets among them; numbers as they were measured."""
-    return [{
-        "protocol": protocol_of(row), "dataset": row.dataset, "trainer": row.trainer, "config": row.config,
-        "base_config": row.cell.config, "options": row.options, "words": row.words, "beyond_yaml": row.beyond,
-        "variant": row.variant, "where": row.where, "shots": row.shots, "classes": row.classes or "all",
-        "trained_on": row.source or None, "mean": row.mean, "std": row.spread, "n": len(row.found),
-        "n_wanted": len(row.seeds), "seeds": {str(s): row.seeds[s] for s in sorted(row.seeds)},
-        "missing_seeds": row.missing, "collapsed_seeds": {str(s): why for s, why in row.collapsed.items()},
-        "published": row.published, "difference": row.difference,
-        "published_from": row.published_from if row.published is not None else "", "seconds": mean(row.seconds),
-        "learned_parameters": row.fact("learned_parameters"), "folder": str(row.folder) if row.folder else None}
-        for row in with_summaries(rows)]
-
-
-def as_json(grids: list[Grid], rows: list[Row]) -> str:
-    """{"rows": as `records`, "tables": the same numbers as lines and columns}."""
-    tables = [{"name": grid.name, "title": grid.title, "columns": grid.head, "lines": [
-        {"labels": line.labels, "kind": line.kind, "values": [value.number for value in line.values],
-         "over_first": [value.over for value in line.values]} for line in grid.lines]} for grid in grids]
-    return json.dumps({"unit": "percent", "std": "population", "rows": records(rows), "tables": tables}, indent=2,
-                      ensure_ascii=False)
-
-
-def as_csv(rows: list[Row]) -> str:
-    """One line per row; of several values in one field, pairs are written 1=93.1 and parted by spaces."""
-    return _csv({key: _flat(value) for key, value in record.items()} for record in records(rows))
-
-
-def grids_as_csv(grids: list[Grid]) -> str:
-    """The lines of the tables; each column of numbers also has its std, how many seeds, and points above the first."""
-    def line_of(grid: Grid, line) -> dict:
-        found = {"table": grid.title, **dict(zip(grid.labels, line.labels)), "kind": line.kind}
-        for name, value in zip(grid.columns, line.values):
-            found[name] = value.number
-            if not value.signed:
-                row = value.row
-                found |= {f"{name} std": row.spread if row else None, f"{name} n": len(row.found) if row else None}
-                found |= {f"{name} over first": value.over} if grid.ranked else {}
-        return found
-
-    return _csv(line_of(grid, line) for grid in grids for line in grid.lines)
-
-
 def notes(grids: list[Grid], rows: list[Row], digits: int, best: str = "") -> list[str]:
     """What the numbers are, what is missing, what looks wrong, and where published values were read."""
+    for grid in grids:
+        grid.rank(digits)
     shown = [row for grid in grids for row in grid.rows] if grids else rows
     shown = list({id(row): row for row in [*shown, *(part for row in shown for part in row.parts)]}.values())
     own = [row for row in shown if not row.parts]
@@ -240,8 +196,7 @@ def rounded(number: float, digits: int, signed: bool = False) -> str:
     return f"{round(number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
 
 
-def _caption(grid: Grid, digits: int) -> str:
-    grid.rank(digits)
+def _caption(grid: Grid) -> str:
     words = [rf"{_latex(grid.title)}: mean $\pm$ standard deviation over seeds, \%."]
     words += [r"Best in bold, second underlined."] * any(value.rank for value in grid.values)
     words += ["In parentheses: points above the first line."] * any(value.over is not None for value in grid.values)
@@ -256,15 +211,3 @@ def _align(grid: Grid) -> list[str]:
 
 def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
-
-
-def _flat(value):
-    if isinstance(value, dict):
-        return " ".join(f"{key}={'' if item is None else item}" for key, item in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _csv(lines: Iterable[dict]) -> str:
-    import pandas
-
-    return pandas.DataFrame(list(lines)).convert_dtypes().to_csv(index=False).rstrip("\n")

@@ -132,7 +132,7 @@ def transfer(rows: list[Row], asked: bool, name: str) -> Iterator[Grid]:
         columns = sorted(datasets_of(here), key=lambda d: known.index(d) if d in known else len(known))
         title = f"{'Cross-dataset transfer' if name == 'cross' else 'Domain generalisation'}: trained on {source}, " \
                 f"{_shots(number)} per class{_yamls(here)}"
-        zero = [row for row in rows if row.is_zero_shot_of(here[0]) and not row.classes and not row.tag]
+        zero = [row for row in rows if row.is_plain and row.is_zero_shot_of(here[0])]
         zero = zero if any(row.dataset in columns for row in zero) else []
         lines = by(here, lambda row: row.method)
         trained = [row for tag in ("", "@transfer") for row in rows if row.dataset == source and row.shots == number
@@ -184,8 +184,7 @@ def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     own = [row for row in rows if row.tag.startswith(MATRIX) and not row.classes]
     names = method_names(own)
     for (key, number), here in by(own, lambda row: (row.method, row.shots)).items():
-        plain = {row.dataset: row for row in rows if not row.tag and not row.classes and not row.source
-                 and row.shots == number and row.method == key}
+        plain = {row.dataset: row for row in rows if row.is_plain and row.shots == number and row.method == key}
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
         sources = list(dict.fromkeys(source for source, _ in of))
         targets = sorted(datasets_of(here), key=lambda name: sources.index(name) if name in sources else len(sources))
@@ -202,7 +201,7 @@ def ablation(rows: list[Row], asked: bool) -> Iterator[Grid]:
 
     Unasked only where a recipe names variants and one of them but the full method is there.
     """
-    rows = [row for row in rows if not row.classes and not row.source and not row.tag]
+    rows = [row for row in rows if row.is_plain]
     for (trainer, _, number, words), here in by(rows, lambda row: (
             row.trainer, row.cell.config, row.shots, row.words)).items():
         named = any(row.variant_options for row in here)
@@ -228,8 +227,8 @@ LAYOUTS = {"shots": shots, "fewshot": fewshot, "methods": methods, "base2new": b
 
 
 def _plain(rows: list[Row]) -> list[Row]:
-    """Trained and tested on all classes of one dataset; variants of an ablation have a table of their own."""
-    return [r for r in rows if not r.classes and not r.source and not r.tag and not r.variant_options]
+    """Plain ones; variants of an ablation have a table of their own."""
+    return [row for row in rows if row.is_plain and not row.variant_options]
 
 
 def datasets_of(rows: list[Row]) -> list[str]:

@@ -161,6 +161,11 @@ class Row:
         return next((record[name] for record in self.records.values() if name in record), None)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it was trained and tested on all classes of one dataset, outside of any other protocol."""
+        return not self.classes and not self.source and not self.tag
+
+    @property
     def on_test(self) -> bool:
         """Whether its runs were tested on the test split."""
         return not self.where.startswith("on ")

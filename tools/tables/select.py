@@ -10,7 +10,7 @@ from tools.runs import published
 from tools.runs.index import frame_of
 from tools.runs.recipe import Recipe, RecipeError, nearest
 
-from . import formats, layouts
+from . import data, formats, layouts
 from .found import scan
 from .listing import listing
 from .rows import Row
@@ -96,10 +96,10 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
             kinds = sorted({layouts.protocol_of(row) for row in rows})
             raise RecipeError(f"There is no run for the table {name}; there are runs of {', '.join(kinds)}.")
     if args.format == "csv":
-        return formats.grids_as_csv(grids) if names and not long else formats.as_csv(rows)
+        return data.grids_as_csv(grids) if names and not long else data.as_csv(rows)
     if args.format == "json":
         used = [id(part) for grid in grids for row in grid.rows for part in (row, *row.parts)]
-        return formats.as_json(grids, [row for row in rows if long or not names or id(row) in used])
+        return data.as_json(grids, [row for row in rows if long or not names or id(row) in used])
     if args.format in ("latex", "html"):
         if long:
             raise RecipeError(f"The table {RUNS} has no {'LaTeX' if args.format == 'latex' else 'HTML'}; name another "

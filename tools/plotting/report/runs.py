@@ -19,7 +19,7 @@ from tools.tables.formats import rounded
 from tools.tables.rows import Row, by, minus
 
 from .. import confusion, curves, embeddings, prm, prompts, reliability, words
-from ..geometry import MEANINGS
+from ..measures import MEASURES
 from .pictures import Picture, picture
 from .tables import Table
 
@@ -106,11 +106,11 @@ def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
     found = embeddings.find(run, images=IMAGES)
     values = embeddings.measure_both(found)
     table = Table("Measured on these features", ["measurement", "before", "after", "change", "meaning"], [], texts=(4,))
-    for key, name, _ in embeddings.NUMBERS:
+    for key, (name, _, meaning) in MEASURES.items():
         before, after = values["before"][key], values["after"][key]
         table.lines.append([name, *("–" if n is None else rounded(n, 3) for n in (before, after)),
                             "–" if (change := minus(after, before)) is None else rounded(change, 3, signed=True),
-                            MEANINGS[key]])
+                            meaning])
     drawn = picture(lambda theme: embeddings.draw(run, theme, images=IMAGES),
                     f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP next to "
                     f"{run.trainer}. The table below has the measurements.", HEADER)
