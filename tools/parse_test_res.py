@@ -8,7 +8,6 @@ Source: KaiyangZhou/CoOp, parse_test_res.py (flags, output, population std, 1.96
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import statistics
 import sys
@@ -25,24 +24,19 @@ TRAINED = ("Finish training", "Finished training")      # of Dassl, and of Dassl
 TESTED = ("=> result",)
 
 
-def value_in(log: str, keyword: str, signals: tuple[str, ...]) -> float | None:
-    """The last "* keyword: 93.1%" below a line that is one of `signals`; None where there is none.
-
-    Raises:
-        UserError: the keyword is not a regular expression.
-    """
-    lines = log.splitlines()
+def value_in(log: Path, keyword: str, signals: tuple[str, ...]) -> float | None:
+    """The last "* keyword: 93.1%" below a line that is one of `signals`; None where there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip() in signals), len(lines))
-    try:
-        found = re.findall(rf"\* {keyword}: ([\.\deE+-]+)%", "\n".join(lines[start:]))
-    except re.error as error:
-        raise UserError(f"--keyword is a name such as accuracy or macro_f1; {keyword!r} cannot be searched for: "
-                           f"{error}.") from error
+    found = re.findall(rf"\* {re.escape(keyword)}: ([\.\deE+-]+)%", "\n".join(lines[start:]))
     return float(found[-1]) if found else None
 
 
-def parse(directory: str, keyword: str, signals: tuple[str, ...], with_ci95: bool) -> float:
+def parse(directory: Path, keyword: str, signals: tuple[str, ...], with_ci95: bool) -> float:
     """Print what CoOp's tool prints for one experiment; returns the mean over its seeds.
+
+    A run that resumes after an interruption, or is repeated in its folder, has a further log, log.txt-<time>; the
+    newest one with a result counts.
 
     Args:
         directory: holds a folder with a log.txt per seed; or is such a folder itself.
@@ -50,56 +44,40 @@ def parse(directory: str, keyword: str, signals: tuple[str, ...], with_ci95: boo
         UserError: no log has a result.
     """
     print(f"Parsing files in {directory}")
-    runs = [directory] if os.path.isfile(os.path.join(directory, "log.txt")) else folders_in(directory)
     values, silent = [], []
-    for run in runs:
-        path, value = newest_result(run, keyword, signals)
-        if value is None:
-            silent.append(path)
-        else:
-            values.append(value)
-            print(f"file: {path}. {keyword}: {value:.2f}%. ")
+    for run in [directory] if (directory / "log.txt").is_file() else folders_in(directory):
+        logs = sorted(run.glob("log.txt*"))
+        ended = [(log, value) for log in logs if (value := value_in(log, keyword, signals)) is not None]
+        if not ended:
+            silent.append((logs or [run])[0])
+            continue
+        path, value = ended[-1]
+        if len(ended) > 1 or path != logs[-1]:
+            print(f"{run} has {len(logs)} logs; {path.name} is the newest with a result.", file=sys.stderr)
+        values.append(value)
+        print(f"file: {path}. {keyword}: {value:.2f}%. ")
     if not values:
-        raise UserError(why_nothing(directory, [path for path in silent if path not in runs], keyword, signals))
+        raise UserError(why_nothing(directory, [path for path in silent if path.is_file()], keyword, signals))
     for path in silent:
-        print(f"No {'log.txt' if path in runs else keyword} in {path}; it is left out.", file=sys.stderr)
+        print(f"No {keyword if path.is_file() else 'log.txt'} in {path}; it is left out.", file=sys.stderr)
     spread = statistics.pstdev(values) * (1.96 / len(values) ** 0.5 if with_ci95 else 1)
     mean = statistics.fmean(values)
     print(f"===\nSummary of directory: {directory}\n* {keyword}: {mean:.2f}% +- {spread:.2f}%\n===")
     return mean
 
 
-def folders_in(directory: str) -> list[str]:
-    """Its folders but hidden ones, named as the caller named it."""
-    places = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if not name.startswith(".")]
-    return [place for place in places if os.path.isdir(place)]
+def folders_in(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def newest_result(run: str, keyword: str, signals: tuple[str, ...]) -> tuple[str, float | None]:
-    """The newest log of a seed that has a result, and the result; else the oldest log, or the folder, and None.
-
-    A run that resumes after an interruption, or is repeated in its folder, has a further log, log.txt-<time>.
-    """
-    logs = [os.path.join(run, path.name) for path in sorted(Path(run).glob("log.txt*"))]
-    values = {log: value_in(Path(log).read_text(encoding="utf-8", errors="replace"), keyword, signals) for log in logs}
-    ended = [log for log in logs if values[log] is not None]
-    if not ended:
-        return (logs or [run])[0], None
-    if len(ended) > 1 or ended[-1] != logs[-1]:
-        newest = os.path.basename(ended[-1])
-        print(f"{run} has {len(logs)} logs; {newest} is the newest with a result.", file=sys.stderr)
-    return ended[-1], values[ended[-1]]
-
-
-def why_nothing(directory: str, logs: list[str], keyword: str, signals: tuple[str, ...]) -> str:
+def why_nothing(directory: Path, logs: list[Path], keyword: str, signals: tuple[str, ...]) -> str:
     where = f"Nothing found in {directory}: "
     if not logs:
-        inner = next((path.parents[1] for depth in (2, 3, 4, 5)
-                      for path in sorted(Path(directory).glob("*/" * depth + "log.txt"))), None)
+        inner = next((path.parents[1] for path in sorted(directory.rglob("*/log.txt"))), None)
         return where + "no folder in it has a log.txt." + (f" Those in {inner} have: name that one." if inner else "")
-    text = Path(logs[0]).read_text(encoding="utf-8", errors="replace")
-    if signals == TRAINED and value_in(text, keyword, TESTED) is not None:
+    if signals == TRAINED and value_in(logs[0], keyword, TESTED) is not None:
         return where + f"{logs[0]} is the log of a test without training. Add --test-log."
+    text = logs[0].read_text(encoding="utf-8", errors="replace")
     if known := sorted(set(re.findall(r"^\* (\w+): [\d.]+%", text, re.M))):
         return where + f"{logs[0]} has no {keyword}, but {', '.join(known)}: name one with --keyword."
     return where + f"{logs[0]} has no result; the run did not come to its end, or it was not tested (TEST.NO_TEST)."
@@ -107,7 +85,7 @@ def why_nothing(directory: str, logs: list[str], keyword: str, signals: tuple[st
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("parse_test_res", __doc__.splitlines()[0], allow_abbrev=True)
-    p.add_argument("directory", help="folder with one folder per seed, each of which has a log.txt")
+    p.add_argument("directory", type=Path, help="folder with one folder per seed, each of which has a log.txt")
     p.add_argument("--ci95", action="store_true", help="95 %% confidence interval instead of the standard deviation")
     p.add_argument("--test-log", action="store_true",
                    help="the logs are of tests only (--eval-only), where nothing was trained")
@@ -118,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def parse_all(args: argparse.Namespace) -> None:
     """Every experiment asked for; UserError where nothing was found."""
-    if not os.path.isdir(args.directory):
+    if not args.directory.is_dir():
         raise UserError(f"There is no folder {args.directory}. Name the folder that holds the seeds' folders.")
     folders = folders_in(args.directory) if args.multi_exp else [args.directory]
     signals = TESTED if args.test_log else TRAINED

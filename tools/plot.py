@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,10 +19,8 @@ if str(ROOT) not in sys.path:
 from dassl.errors import UserError  # noqa: E402
 from tools import command  # noqa: E402
 from tools.plotting.arguments import parser  # noqa: E402
-
-FILTERS = ("trainers", "datasets", "configs", "shots", "seeds")
-TAKEN = {"source", "figure", "out", "format", "formats", "style", "epoch", "root", "plugin", "paper", "width",
-         "no_band", "serif", *FILTERS}
+from tools.runs.folder import is_run  # noqa: E402
+from tools.tables.select import FILTERS, rows_below  # noqa: E402
 
 
 def target(args: argparse.Namespace) -> Path:
@@ -31,10 +30,9 @@ def target(args: argparse.Namespace) -> Path:
         UserError: --out and --format disagree, or the format is none that is written.
     """
     if args.out is None:
-        if args.figure == "report":
-            return args.source / "report.html"
-        mark = "-paper" if args.paper else "-dark" if args.style == "dark" else ""
-        return args.source / "plots" / f"{args.figure}{mark}.{args.format or 'png'}"
+        mark = "" if args.style == "light" else f"-{args.style}"
+        return args.source / "report.html" if args.figure == "report" else \
+            args.source / "plots" / f"{args.figure}{mark}.{args.format or 'png'}"
     ending = args.out.suffix.lstrip(".").lower()
     if not ending:
         return args.out.with_suffix(f".{args.format or args.formats[0]}")
@@ -45,55 +43,17 @@ def target(args: argparse.Namespace) -> Path:
     return args.out
 
 
-def theme_of(args: argparse.Namespace):
-    """The theme that the flags describe.
-
-    Raises:
-        UserError: --width without --paper, or no width.
-    """
-    from tools.plotting.style import THEMES, WIDTHS
-
-    if args.width and not args.paper:
-        raise UserError("--width is the width of a figure for a paper. Add --paper.")
-    if args.paper and args.style == "dark":
-        raise UserError("--paper draws on white. Leave --style dark out.")
-    width = WIDTHS.get(args.width or "column")
-    if width is None:
-        try:
-            width = float(args.width)
-        except ValueError:
-            width = 0.0
-        if not 1 <= width <= 20:
-            raise UserError(f"--width must be column, text or a number of inches from 1 to 20, got {args.width}.")
-    return replace(THEMES["paper" if args.paper else args.style], width=width, band=not args.no_band, serif=args.serif)
-
-
-def chosen(args: argparse.Namespace) -> list:
-    """The rows of the source that the filters leave, as tools/table.py has them.
-
-    Raises:
-        UserError: there is no finished run, or none is left.
-    """
-    from tools import table
-
-    rows = table.scan(args.source) if args.source.is_dir() else []
-    if not any(row.found for row in rows):
-        raise UserError(f"There is no finished run (a results.json with an accuracy) below {args.source}. Name the "
-                        "folder that was given as OUTPUT.")
-    return table.select(rows, argparse.Namespace(**{name: getattr(args, name) for name in FILTERS}))
-
-
 def the_run(args: argparse.Namespace):
     """The source, or the one run in it that the filters leave.
 
     Raises:
         UserError: there is none, or more than one.
     """
-    from tools.runs.folder import is_run
     from tools.runs.run import Run
 
     if any(getattr(args, name) for name in FILTERS):
-        found = [run.folder for row in chosen(args) for run in row.runs.values() if is_run(run.folder)]
+        rows = rows_below([args.source], args)
+        found = [run.folder for row in rows for run in row.runs.values() if is_run(run.folder)]
         if len(found) != 1:
             listed = "\n".join(f"  {folder}" for folder in found[:8]) + "\n  ..." * (len(found) > 8)
             raise UserError(f"{args.figure} shows one run, and these flags leave {len(found)}:\n{listed}\nName one of "
@@ -107,36 +67,30 @@ def main(args: argparse.Namespace) -> Path:
     from tools import train
 
     train.register()                # this checkout's packages first, whatever else is installed under their names
-    from tools.plotting.style import write
-    from tools.runs.folder import is_run
+    from tools.plotting.style import THEMES, write
 
-    if getattr(args, "top", 1) < 1:
-        raise UserError(f"--top must be at least 1, got {args.top}.")
     if args.figure == "report":
         from tools.plotting.report import write_report
 
-        return write_report(args.source, target(args), chosen(args), args.runs, not args.no_test, args.title,
-                            args.root, args.plugin)
-    theme = theme_of(args)
-    options = {name: value for name, value in vars(args).items() if name not in TAKEN}
-    several = args.figure in ("geometry", "transfer") or (
-        args.figure == "curves" and args.source.is_dir() and not is_run(args.source))
-    if args.figure == "curves" and not several:
-        del options["published"]
-    source = chosen(args) if several else the_run(args)
+        return write_report(args.source, target(args), rows_below([args.source], args), args.runs, not args.no_test,
+                            args.title, args.root, args.plugin)
+    if args.width and args.style != "paper":
+        raise UserError("--width is the width of a figure for a paper. Add --paper.")
+    theme = replace(THEMES[args.style], width=args.width, band=not args.no_band, serif=args.serif)
+    few_shot = args.figure == "curves" and args.source.is_dir() and not is_run(args.source)
+    several = few_shot or args.figure in ("geometry", "transfer")
+    source = rows_below([args.source], args) if several else the_run(args)
     path = target(args)
-    if args.figure == "embeddings":
-        options["numbers"] = path.with_suffix(".json")
-    file = "fewshot" if several and args.figure == "curves" else args.figure
-    module = importlib.import_module(f"tools.plotting.{file}")
+    module = importlib.import_module(f"tools.plotting.{'fewshot' if few_shot else args.figure}")
     if args.figure == "words":
-        found = module.read(source, **options)
+        found = module.read(source, tuple(args.classes), args.top)
         print(module.as_text(found, source))
         if path.suffix.lower() == ".csv":
             module.write_csv(found, path)
             return path
-    write(lambda theme: module.draw_found(found, source, theme) if args.figure == "words" else
-          module.draw(source, theme, **options), path, theme)
+    given = {**vars(args), "numbers": path.with_suffix(".json")}
+    options = {name: given[name] for name in inspect.signature(module.draw).parameters if name in given}
+    write(lambda theme: module.draw(source, theme, **options), path, theme)
     return path
 
 

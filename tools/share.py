@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("target", metavar="TARGET", help="user/repository on the hub, or a new folder")
     push.add_argument("--public", action="store_true", help="everybody may see it (default: private)")
     push.add_argument("--license", default="", metavar="ID", help="for the model card, e.g. mit or cc-by-4.0")
-    command.add_run_flags(push, command.FOR_CLASSES)
+    push.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     pull = actions.add_parser("pull", help="make a run folder of a shared one", allow_abbrev=False)
     pull.add_argument("source", metavar="SOURCE", help="user/repository on the hub, or a folder")
     pull.add_argument("run", type=Path, metavar="FOLDER", help="the new run folder")
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     from tools.runs.run import Run
 
     if args.action == "push":
-        run = Run(args.run.expanduser(), args.epoch, args.root, args.plugin)
+        run = Run(args.run.expanduser(), args.epoch)
         where = push(run, args.target, public=args.public, licence=args.license)
         seen = "" if not is_repository(args.target) else " (public)" if args.public else " (private)"
         print(f"{where}{seen}")
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"{folder}: python tools/predict.py --run {folder} IMAGES")
 
 
-cli = command.entry(parser, main, of_others=True)
+cli = command.entry(parser, main)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from dassl import stop  # noqa: E402
-from tools import command, table  # noqa: E402
+from tools import command  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.command import number  # noqa: E402
 from tools.runs import protocols  # noqa: E402
@@ -28,6 +28,7 @@ from tools.sweeping.estimate import Times  # noqa: E402
 from tools.sweeping.outcome import report  # noqa: E402
 from tools.sweeping.plan import check_settings, other_settings, outline, plan, rows, split_options, to_do  # noqa: E402
 from tools.sweeping.slots import slots  # noqa: E402
+from tools.tables.select import render  # noqa: E402
 
 __all__ = ["main", "outline", "parser", "plan", "rows", "split_options"]
 
@@ -136,7 +137,7 @@ def sweep(words: list[str]) -> int:
         print(f"Interrupted; {finished} of {len(planned)} runs are finished. The same command resumes from here.")
         return outcome.stopped_by
     if any(p.record for p in planned):
-        print("\n" * bool(todo) + table.render(rows(planned)), flush=True)
+        print("\n" * bool(todo) + render(rows(planned)), flush=True)
     if said := report(outcome):
         print(f"\n{said}", file=sys.stderr if outcome.code == 2 else sys.stdout)
     return outcome.code

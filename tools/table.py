@@ -11,7 +11,6 @@ Runs are found by their results.json, in any folder. Tables:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -21,15 +20,10 @@ if str(ROOT) not in sys.path:
 
 from tools import command  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
-from tools.runs.protocols import LODO, MATRIX  # noqa: E402
 from tools.runs.recipe import RecipeError, load_recipe  # noqa: E402
-from tools.tables import formats, layouts  # noqa: E402
-from tools.tables.found import scan  # noqa: E402
-from tools.tables.listing import listing, short  # noqa: E402
-from tools.tables.rows import Row, in_order, row_of  # noqa: E402
-from tools.tables.select import RUNS, select, write, write_runs  # noqa: E402
-
-__all__ = ["Row", "in_order", "main", "render", "row_of", "scan", "select", "short"]
+from tools.tables.layouts import LAYOUTS  # noqa: E402
+from tools.tables.listing import short  # noqa: E402
+from tools.tables.select import RUNS, add_filters, rows_below, write, write_runs  # noqa: E402
 
 FORMATS = {"text": ".txt", "markdown": ".md", "html": ".html", "latex": ".tex", "csv": ".csv", "json": ".json"}
 ALIASES = {**{ending[1:]: name for name, ending in FORMATS.items()}, "plain": "text"}
@@ -39,15 +33,11 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser("table", __doc__)
     p.add_argument("output", nargs="*", default=[default_folder("output")],
                    help="folders to look in (default: $OUTPUT, else output/ of the checkout)")
-    p.add_argument("--table", "--protocol", nargs="+", choices=[*layouts.NAMES, RUNS], metavar="NAME",
-                   help=f"{', '.join(layouts.NAMES)} or {RUNS} (default: all but runs that there are runs for)")
+    p.add_argument("--table", "--protocol", nargs="+", choices=[*LAYOUTS, RUNS], metavar="NAME",
+                   help=f"{', '.join(LAYOUTS)} or {RUNS} (default: all but runs that there are runs for)")
     p.add_argument("--recipe", nargs="+", default=[], metavar="FILE",
                    help="recipes of your own, whose published values and variants count too")
-    p.add_argument("--trainers", "--trainer", nargs="+", metavar="NAME", help="only these methods, in this order")
-    p.add_argument("--datasets", "--dataset", nargs="+", metavar="NAME", help="only these datasets, in this order")
-    p.add_argument("--configs", nargs="+", metavar="TEXT", help="only rows whose config contains one of these texts")
-    p.add_argument("--shots", nargs="+", type=int, help="only these; what needs no shots stays")
-    p.add_argument("--seeds", nargs="+", type=int, help="only these, and each row should have them all")
+    add_filters(p)
     p.add_argument("--format", choices=list(FORMATS), type=lambda name: ALIASES.get(name, name),
                    help="default: by the name of --output, else text")
     p.add_argument("--long", choices=["csv"], help="a line per run instead of tables, with a column for every fact")
@@ -59,24 +49,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def render(rows: list[Row]) -> str:
-    """The long table of a sweep, and that of its ablation or of the domains left out, where it has one."""
-    kinds = {"ablation": any(row.variant for row in rows), "lodo": any(row.tag.startswith(LODO) for row in rows),
-             "matrix": any(row.tag.startswith(MATRIX) for row in rows)}
-    grids = layouts.build(rows, tuple(name for name, there in kinds.items() if there)) if any(kinds.values()) else []
-    return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
-
-
 def show(args: argparse.Namespace) -> None:
     """Print the tables, or write them to --output."""
     args.format = args.long or args.format or _format_of(args.file)
     recipes = tuple(map(load_recipe, args.recipe))
-    rows = scan(*_folders(args.output), recipes=recipes)
-    if not any(row.found for row in rows):
-        raise RecipeError(f"No finished run (a results.json with an accuracy) below "
-                          f"{', '.join(os.path.abspath(f) for f in args.output)}. "
-                          "Name the folder that was given as OUTPUT.")
-    rows = select(rows, args)
+    rows = rows_below(args.output, args, recipes)
     text = write_runs(rows, recipes) if args.long else write(rows, args)
     if not args.file:
         print(text)
@@ -85,14 +62,6 @@ def show(args: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
     print(f"Written to {short(path)}.")
-
-
-def _folders(names: list[str]) -> list[Path]:
-    for name in names:
-        if not Path(name).is_dir():
-            raise RecipeError(f"There is no folder {name} ({os.path.abspath(name)}). Name the folder that was given as "
-                              "OUTPUT, or any that holds run folders.")
-    return [Path(name) for name in names]
 
 
 def _format_of(file: str | None) -> str:

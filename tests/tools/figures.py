@@ -23,10 +23,10 @@ def figure(name, folder, theme="light", **options):
 
 def selected(folder, **filters):
     """The rows of a folder of results that filters leave."""
-    from tools import table
+    from tools.tables.found import scan
+    from tools.tables.select import FILTERS, select
 
-    wanted = dict.fromkeys(("trainers", "datasets", "configs", "shots", "seeds"))
-    return table.select(table.scan(folder), argparse.Namespace(**{**wanted, **filters}))
+    return select(scan(folder), argparse.Namespace(**{**dict.fromkeys(FILTERS), **filters}))
 
 
 def axes(fig, gid):

@@ -9,6 +9,7 @@ import torch
 
 from tools import plot
 from tools.runs.recipe import ROOT
+from tools.tables.select import rows_below
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import axes, figure, legible, refused, selected, texts, write_result  # noqa: E402
@@ -153,17 +154,12 @@ def test_what_cannot_be_drawn_is_told_in_one_paragraph(make_run, tmp_path, capsy
     assert "is a run of CoOp" in refused(["prompts", other], capsys)
     assert "Did you mean three?" in refused(["prm", dvp, "--classes", "thre"], capsys)
     assert "it has those of 2" in refused(["prm", dvp, "--epoch", 7], capsys)
-    assert "--top must be at least 1, got 0" in refused(["prm", dvp, "--top", 0], capsys)
     assert "x.gif" in refused(["prm", dvp, "--out", "x.gif"], capsys)
     assert "Give one of the two" in refused(["prm", dvp, "--out", "x.pdf", "--format", "svg"], capsys)
     assert "has no checkpoint" in refused(["prm", make_run("DVPcse", folder="gone")], capsys)
     assert "continue it" in refused(["prm", make_run("DVPcse", folder="cut", record=False)], capsys)
     four = make_run("DVPcse", dvp_state(3), ["one", "two"], folder="changed")
     assert "descriptions of 3 classes" in refused(["prm", four], capsys)
-
-
-LOG = ("epoch [{}/2] batch [{}/2] time 0.1 (0.1) data 0.0 (0.0) loss {} ({}) acc 50.0 ({}) ce 0.5 (0.5) lr {} "
-       "eta 0:00:01\n")
 
 
 def test_the_curves_of_a_training_are_those_of_its_log(trained):
@@ -186,14 +182,8 @@ def test_the_curves_of_a_training_are_those_of_its_log(trained):
         [json.loads((trained / "results.json").read_text())["metrics"]["accuracy"]])
 
 
-def test_without_tensorboard_the_log_is_drawn(make_run, capsys):
-    run = make_run("CoOp")
-    (run / "log.txt").write_text("Loaded\n" + LOG.format(1, 2, 2.0, 3.0, 25, 0.2) + LOG.format(2, 2, 1.0, 1.5, 75, 0.1))
-    drawn = {line.get_gid(): line for ax in figure("curves", run).axes for line in ax.lines}
-    assert list(drawn["loss"].get_ydata()) == [3.0, 1.5] and list(drawn["loss batches"].get_ydata()) == [2.0, 1.0]
-    assert list(drawn["training batches"].get_ydata()) == [25, 75] and list(drawn["ce"].get_ydata()) == [0.5, 0.5]
-    (run / "log.txt").write_text("nothing was trained\n")
-    assert "no training curves" in refused(["curves", run], capsys)
+def test_a_run_without_curves_says_so(make_run, capsys):
+    assert "no training curves" in refused(["curves", make_run("CoOp")], capsys)
 
 
 @pytest.fixture
@@ -282,7 +272,7 @@ def test_filters_choose_methods_of_a_figure_and_the_run_of_another(results, tmp_
 
     args = plot.parser().parse_args(["curves", str(results), "--trainer", "coop", "--dataset", "dtd", "--shots", "4",
                                      "--seed", "2", "--config", "vit"])
-    found = fewshot.read(plot.chosen(args))
+    found = fewshot.read(rows_below([results], args))
     assert {(p.dataset, p.name, p.shots, p.mean) for p in found[found.shots > 0].itertuples() if not p.published} == {
         ("dtd", "CoOp", 4, 62)}
     assert "Did you mean DAPT?" in refused(["curves", results, "--trainers", "DATP"], capsys)
@@ -304,11 +294,13 @@ def test_an_unknown_figure_or_flag_names_the_nearest(words, hint, capsys):
     assert ended.value.code == 2 and hint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--width", "column"], ["--paper", "--width", "wide"], ["--paper", "--width", "0.2"],
-                                   ["--paper", "--style", "dark"]])
-def test_a_paper_of_no_width_is_refused(words, results, capsys):
-    refused(["curves", results, *words], capsys)
-    assert not (results / "plots").exists()
+@pytest.mark.parametrize("words", [["curves", "--paper", "--width", "wide"], ["curves", "--paper", "--width", "0.2"],
+                                   ["curves", "--paper", "--style", "dark"], ["prm", "--top", "0"]])
+def test_a_flag_that_says_nothing_is_refused(words, results, capsys):
+    with pytest.raises(SystemExit) as ended:
+        plot.cli([words[0], str(results), *words[1:]])
+    assert ended.value.code == 2 and words[-1] in capsys.readouterr().err
+    assert "--paper" in refused(["curves", results, "--width", "column"], capsys) and not (results / "plots").exists()
 
 
 def test_curves_of_one_trainer_are_named_by_what_sets_them_apart(tmp_path):

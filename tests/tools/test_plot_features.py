@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from dassl.engine import build_trainer
 from tools import plot
 from tools.plotting import embeddings, features, words
-from tools.plotting.geometry import MEANINGS, measure
+from tools.plotting.measures import MEASURES, measure
 from tools.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,7 +44,7 @@ def test_uniformity_and_compactness_are_the_papers_formulas():
     images, texts = (F.normalize(torch.randn(n, 6, generator=rng), dim=1) for n in (12, 4))
     labels = torch.tensor([0, 0, 0, 2, 2, 5, 5, 5, 5, 0, 2, 5])
     assert measure(images, labels, texts) == pytest.approx(literal(images, labels, texts), rel=1e-5)
-    assert set(measure(images, labels, texts)) == set(MEANINGS) == {key for key, *_ in embeddings.NUMBERS}
+    assert set(measure(images, labels, texts)) == set(MEASURES)
 
 
 def test_what_too_few_classes_or_images_do_not_tell_is_none():
@@ -149,7 +149,7 @@ def test_the_figure_and_its_numbers_beside_it(toy_run, capsys):
 
 def test_the_maps_are_the_same_at_every_call_and_turning_keeps_distances(toy_run):
     found = embeddings.find(Run(toy_run("CoOp")))
-    first, second = embeddings.lay_out(found), embeddings.lay_out(found)
+    first, second = (embeddings.lay_out.__wrapped__(found) for _ in range(2))
     assert all((a == b).all() for a, b in zip(first, second))
     angle = np.array([[0.0, 1.0], [1.0, 0.0]])                                      # mirrored
     turned = embeddings.turned(first[0] @ angle + 7, first[0])
@@ -163,7 +163,6 @@ def test_only_the_chosen_classes_and_so_many_images_are_drawn(toy_run, capsys):
     assert drawn == {"images red_square": 2, "text red_square": 1, "images blue_square": 2, "text blue_square": 1}
     capsys.readouterr()
     assert "Did you mean red_square?" in refused(["embeddings", run, "--classes", "red_squar"], capsys)
-    assert "--images must be at least 1, got 0" in refused(["embeddings", run, "--images", 0], capsys)
     assert "at least 4 images" in refused(["embeddings", run, "--classes", "red_square", "--images", 2], capsys)
     assert not (run / "plots").exists()
 
@@ -223,7 +222,7 @@ def test_contexts_of_classes_are_shown_by_name_and_a_shared_one_has_no_class(mak
     assert list(words.read(Run(run)).contexts) == ["ant", "bee", "big cat"]
     assert plot.cli(["words", str(run), "--class", "big cat", "--top", "2"]) == 0
     out = capsys.readouterr().out
-    expected = words.read(Run(run), ["big cat"], 2).words.distance
+    expected = words.read(Run(run), ("big cat",), 2).words.distance
     assert "big cat:" in out and "ant:" not in out and all(f"{distance:.3f}" in out for distance in expected)
     assert out.strip().endswith(str(run / "plots" / "words.png")) and (run / "plots" / "words.png").is_file()
     shared = make_run("CoOp", {"ctx": own[0]}, folder="shared")

@@ -12,6 +12,7 @@ import torch
 from tools import plot
 from tools.plotting.report import render, runs, tables
 from tools.plotting.report.pictures import picture
+from tools.runs.folder import RunFolder
 from tools.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -88,15 +89,14 @@ def test_tables_have_means_spreads_published_values_and_differences(results):
     assert [" ".join(cell.split()) for cell in rows[dtd]] == ["dtd", "40.0", "60.0 ± 2.0", "72.0 ± 2.0"]
     known = load_recipe("coop").row("dtd")["published"]
     assert rows[dtd + 1][2:] == [f"{known[4]:.1f}", f"{known[16]:.1f}"]
-    assert rows[dtd + 2][2:] == [f"{value - known[shots]:+.1f}".replace("-", "−")
-                                 for shots, value in ((4, 60), (16, 72))]
+    assert rows[dtd + 2][2:] == [f"{value - known[shots]:+.1f}" for shots, value in ((4, 60), (16, 72))]
 
 
 def test_the_best_of_a_column_stands_out(results):
     html = render(results, selected(results), [])
     section = html.split("Accuracy at 16 shots per class")[-1].split("</table>")[0]
     bold = re.findall(r"<th scope=\"row\">(\w+)</th>(.*?)</tr>", section, re.DOTALL)
-    assert [name for name, cells in bold if "<strong>" in cells] == ["DAPT"]
+    assert [name for name, cells in bold if "<b>" in cells] == ["DAPT"]
 
 
 def test_runs_that_were_asked_for_and_did_not_finish_are_listed_with_the_end_of_their_log(results):
@@ -174,8 +174,7 @@ def test_names_paths_titles_and_logs_cannot_become_markup(tmp_path):
 def test_the_worst_classes_are_those_recognised_least_with_their_most_frequent_mistake():
     counts = torch.tensor([[9, 1, 0, 0], [3, 5, 2, 0], [0, 0, 0, 0], [0, 0, 0, 4]])
     table = runs.worst_classes(["a", "b", "no images", "right"], counts)
-    assert [(labels[0], *(cell.text for cell in cells)) for labels, cells, _ in table.lines] == [
-        ("b", "10", "50.0", "a (3 images)"), ("a", "10", "90.0", "–")]
+    assert table.lines == [["b", "10", "50.0", "a (3 images)"], ["a", "10", "90.0", "–"]]
     assert runs.worst_classes(["a"], torch.ones(1, 1)).notes
 
 
@@ -188,7 +187,7 @@ def test_a_run_is_shown_with_all_that_it_has(trained, tmp_path, capsys):
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     measured = page.tables["Measured on these features"]
     assert measured[0] == ["measurement", "before", "after", "change", "meaning"] and len(measured) == 7
-    before, after, change = (float(cell.replace("−", "-")) for cell in measured[1][1:4])
+    before, after, change = map(float, measured[1][1:4])
     assert change == pytest.approx(after - before, abs=2e-3)
     assert "learned context" in page.tables and "Worst classes" in page.tables
     assert len(page.all("img")) == 2 * 5                    # few-shot, training, maps, confusion, reliability
@@ -219,9 +218,10 @@ def test_runs_are_chosen_evenly_over_methods_then_datasets(results):
 
 
 def test_environments_and_settings_that_differ_are_told(tmp_path):
-    found = dict(tables.environments([{"versions": {"torch": "2.9"}, "device": "cpu"},
-                                      {"versions": {"torch": "2.8"}, "device": "cpu", "backbone": {"name": "tiny"}}]))
-    assert found == {"torch": [("2.9", 1), ("2.8", 1)], "device": [("cpu", 2)], "backbone": [("tiny", 1)]}
+    found = tables.environments([{"versions": {"torch": "2.9"}, "device": "cpu"},
+                                 {"versions": {"torch": "2.8"}, "device": "cpu", "backbone": {"name": "tiny"}}])
+    assert found.lines == [["torch", "2.9 (1 of 2 runs); 2.8 (1 of 2 runs)"], ["device", "cpu"],
+                           ["backbone", "tiny (1 of 2 runs)"]]
     for name, rate in (("A", 0.1), ("B", 0.1), ("C", 0.2)):
         (tmp_path / name).mkdir()
         own = f"{{NAME: {name}, A: {{KNOB: {ord(name)}}}, D: {{KNOB: {rate}}}}}"       # A is a trainer here, D none
@@ -229,8 +229,8 @@ def test_environments_and_settings_that_differ_are_told(tmp_path):
                                                      f"TRAINER: {own}\n")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.yaml").write_text("a: [")
-    assert tables.settings_that_differ(sorted(tmp_path.iterdir())) == [
-        (key, [("0.1", "A, B"), ("0.2", "C")]) for key in ("OPTIM.LR", "TRAINER.D.KNOB")]
+    assert tables.settings_that_differ(map(RunFolder, sorted(tmp_path.iterdir()))).lines == [
+        [key, "0.1 (A, B); 0.2 (C)"] for key in ("OPTIM.LR", "TRAINER.D.KNOB")]
 
 
 def test_a_picture_leaves_out_what_the_page_says_itself():
@@ -251,8 +251,8 @@ def test_a_picture_leaves_out_what_the_page_says_itself():
 
 def test_what_cannot_be_reported_is_told_in_one_paragraph(tmp_path, results, capsys):
     (tmp_path / "empty").mkdir()
-    assert "no finished run" in refused(["report", tmp_path / "empty"], capsys)
-    assert "no finished run" in refused(["report", tmp_path / "nowhere"], capsys)
+    assert "No finished run" in refused(["report", tmp_path / "empty"], capsys)
+    assert "no folder" in refused(["report", tmp_path / "nowhere"], capsys)
     assert "x.png" in refused(["report", results, "-o", "x.png"], capsys)
     assert "A run is named by its folder" in refused(["report", results, "--runs", tmp_path / "empty"], capsys)
     assert not (results / "report.html").exists()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tools import compare, table
 from tools.runs.record import Record
+from tools.tables.found import scan
 
 RECORD = {"finished": True, "trainer": "CoOp", "dataset": "Digits", "shots": 16, "seed": 1, "num_classes": 10,
           "metrics": {"accuracy": 90.0}, "seconds": {"total": 1.0}, "learned_parameters": 5, "classes": "all"}
@@ -33,7 +34,7 @@ def test_any_value_in_any_field_leaves_the_other_rows_as_they_are(field, part, v
         write(Path(root, "digits/CoOp/tiny_16shots/seed2"), {**RECORD, "seed": 2})
         odd = write(Path(root, "x" if by_hand else "digits/CoOp/tiny_16shots/seed1"), {**RECORD, field: value},
                     {**INPUTS, part: other})
-        assert any(row.seeds.get(2) == 90.0 for row in table.scan(Path(root)))
+        assert any(row.seeds.get(2) == 90.0 for row in scan(Path(root)))
         for words in (["--table", "runs"], ["--format", "json"]):
             assert table.main([root, *words]) == 0
         assert compare.main([str(odd), str(odd)]) in (0, 1, 2)
@@ -44,7 +45,7 @@ def test_any_value_in_any_field_leaves_the_other_rows_as_they_are(field, part, v
 def test_a_damaged_result_is_a_missing_seed(tmp_path, content):
     write(tmp_path / "digits/CoOp/tiny_16shots/seed1", content)
     write(tmp_path / "digits/CoOp/tiny_16shots/seed2", {**RECORD, "seed": 2})
-    (row,) = table.scan(tmp_path)
+    (row,) = scan(tmp_path)
     assert row.seeds == {1: None, 2: 90.0}
     assert Record.read(tmp_path / "digits/CoOp/tiny_16shots/seed1") is None or content == '{"finished": true}'
 

@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tools import table
+from tools.runs.cell import Cell
 from tools.runs.recipe import load_recipe, zeroshot_cell
 from tools.runs.record import Record
+from tools.tables.found import scan
+from tools.tables.rows import row_of
+from tools.tables.select import render
 
 accuracies = st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=6)
 
@@ -20,8 +24,7 @@ def record(accuracy, learned=20480, **more):
 
 
 def row(*values, published=None, **more):
-    source = "Table 9" if published else ""
-    made = table.Row("dtd", "DAPT", "vit_b16", 16, published=published, published_from=source)
+    made = row_of(Cell("DAPT", "dtd", 16, 1, "vit_b16", published=published, published_from="Table 9"))
     for seed, value in enumerate(values, 1):
         made.add(seed, None if value is None else record(value, **more))
     return made
@@ -45,32 +48,32 @@ def test_the_example_of_coops_readme_gives_its_printed_mean_and_std():
 
 
 def test_a_missing_seed_is_visible_and_not_part_of_the_mean():
-    line = table.render([row(90.0, None, 92.0)]).splitlines()[2]
+    line = render([row(90.0, None, 92.0)]).splitlines()[2]
     assert line.split() == ["dtd", "16", "DAPT", "vit_b16", "90.0", "-", "92.0", "91.0", "1.0", "2/3", "12.0", "20,480"]
 
 
 def test_without_any_run_the_row_shows_dashes():
-    line = table.render([row(None, None)]).splitlines()[2]
+    line = render([row(None, None)]).splitlines()[2]
     assert line.split() == ["dtd", "16", "DAPT", "vit_b16", "-", "-", "-", "-", "0/2", "-", "-"]
 
 
 def test_published_values_stand_beside_with_difference_and_source():
-    text = table.render([row(70.0, 72.0, published=69.7), row(50.0, 50.0)])
+    text = render([row(70.0, 72.0, published=69.7), row(50.0, 50.0)])
     lines = [line.split() for line in text.splitlines()]
     assert lines[2][-2:] == ["69.7", "+1.3"] and lines[3][-2:] == ["-", "-"]
     assert "published (DAPT, dtd): Table 9" in text
-    assert "published" not in table.render([row(50.0)])
+    assert "published" not in render([row(50.0)])
 
 
 def test_the_best_test_epoch_has_a_column_that_says_how_it_was_selected():
     made = row()
     for seed, best in ((1, 81.0), (2, 84.0)):
         made.add(seed, record(80.0, best_test_epoch={"epoch": 3, "accuracy": best}))
-    text = table.render([made, row(50.0)])
+    text = render([made, row(50.0)])
     lines = text.splitlines()
     assert "best test epoch (selected on test)" in lines[0] and "the other columns are the last epoch's" in text
     assert lines[2].split()[-1] == "82.5" and lines[3].split()[-1] == "-" and made.mean == 80.0
-    assert "best test epoch" not in table.render([row(50.0)])
+    assert "best test epoch" not in render([row(50.0)])
 
 
 def test_scan_puts_the_seeds_of_a_cell_together(tmp_path):
@@ -84,16 +87,16 @@ def test_scan_puts_the_seeds_of_a_cell_together(tmp_path):
     zero = zeroshot_cell(plain)
     (tmp_path / zero.folder).mkdir(parents=True)
     (tmp_path / zero.folder / "results.json").write_text(json.dumps({**record(77.0, 0), "cell": zero.as_dict()}))
-    assert [r.trainer for r in table.scan(tmp_path)] == ["ZeroshotCLIP", "DAPT"]
-    found = {r.trainer: r for r in table.scan(tmp_path)}
+    assert [r.trainer for r in scan(tmp_path)] == ["ZeroshotCLIP", "DAPT"]
+    found = {r.trainer: r for r in scan(tmp_path)}
     assert found["DAPT"].seeds == {1: 90.0, 2: 92.0, 3: None} and found["ZeroshotCLIP"].mean == 77.0
     assert found["ZeroshotCLIP"].shots is None
 
 
 def test_options_of_the_user_stand_in_the_row(tmp_path):
     cell = load_recipe("dapt").cell("digits", 16, 1, {"OPTIM.LR": 0.1})
-    made = table.row_of(cell, tmp_path)
-    assert made.config == "tiny-OPTIM.LR=0.1" and made.options == {"OPTIM.LR": "0.1"} and made.base == "tiny"
+    made = row_of(cell, tmp_path)
+    assert made.config == "tiny-OPTIM.LR=0.1" and made.options == {"OPTIM.LR": "0.1"} and made.cell.config == "tiny"
 
 
 def test_an_empty_folder_and_none_at_all_are_told(tmp_path, capsys):
@@ -110,10 +113,10 @@ def test_a_collapsed_seed_is_flagged_and_stays_in_the_mean():
     assert sorted(reasons(12.0, 15.2, 63.4, num_classes=47)) == [1, 2]
     assert "63.4" in reasons(12.0, 15.2, 63.4)[1]
     made = row(12.0, 63.4)
-    lines = table.render([made]).splitlines()
+    lines = render([made]).splitlines()
     assert lines[2].split()[4:7] == ["12.0!", "63.4", "37.7"] and made.mean == 37.7
     assert any(line.startswith("! DAPT vit_b16 dtd 16 shots, seed 1: 12.0 is far below") for line in lines)
-    assert "!" not in table.render([row(90.0, 92.0)])
+    assert "!" not in render([row(90.0, 92.0)])
 
 
 @pytest.mark.parametrize(("values", "num_classes", "flagged"), [

@@ -14,8 +14,9 @@ import yaml
 from tools import table, train
 from tools.runs import inputs, protocols
 from tools.runs.recipe import CONFIGS, ROOT, load_recipe
-from tools.tables import layouts
 from tools.tables.found import scan
+from tools.tables.rows import row_of
+from tools.tables.select import render
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import cell_in  # noqa: E402
@@ -215,7 +216,7 @@ def test_what_ended_without_an_accuracy_is_neither_shown_nor_missing(runs):
 
 
 @pytest.mark.parametrize(("script", "module", "name"), [
-    ("table.py", "tools.tables.found", "scan"), ("compare.py", "tools.comparison.sides", "sides_of")])
+    ("table.py", "tools.tables.select", "scan"), ("compare.py", "tools.comparison.sides", "sides_of")])
 def test_ctrl_c_ends_a_table_and_a_comparison_in_one_word(script, module, name, runs, tmp_path, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -243,15 +244,12 @@ def test_without_a_folder_the_checkouts_output_is_shown_from_anywhere(runs, tmp_
 
 
 def test_a_difference_of_nothing_is_never_minus_nothing(runs):
-    from tools.plotting.report import tables
-
     published = load_recipe("coop").row("dtd")["published"][16]
     folder = runs("dtd/CoOp/vit_b16_16shots/seed1", published - 0.04)
     (folder / "inputs.json").unlink()                       # nobody knows how: it is compared all the same
     _, out, _ = runs.table("--table", "runs")
     assert cells(out, "dtd")[-1] == "+0.0"
-    (grid,) = layouts.build(scan("output"), ("methods",))
-    assert [cells[-1].text for _, cells, kind in tables.of_grid(grid).lines if kind == "difference"] == ["+0.0"]
+    assert cells(runs.table("--table", "methods")[1], "difference") == ["difference", "+0.0"]
 
 
 def test_the_seeds_of_one_protocol_are_not_missed_in_another(runs):
@@ -335,6 +333,10 @@ def test_cross_and_dg_have_the_source_first_and_average_the_targets_alone(runs):
     assert cells(out, "method") == ["method", "imagenet", "caltech101", "dtd", "average of targets"]
     assert cells(out, "ZeroshotCLIP") == ["ZeroshotCLIP", "-", "_44.0_", "*44.0*", "_44.0_"]
     assert cells(out, "CoOp") == ["CoOp", "71.0", "*94.0*", "_40.0_", "*67.0*"]
+    for dataset in ("imagenet", "dtd"):                     # under attack they are no rows of this table
+        for cell in ("CoOp/vit_b16_16shots", "ZeroshotCLIP/vit_b16"):
+            runs(f"{dataset}/{cell}@under_pgd/seed1", 1.0)
+    assert runs.table("--table", "cross")[1] == out
     out = runs.table("--table", "dg")[1]
     assert cells(out, "method")[1:] == ["imagenet", "imagenetv2", "imagenet_r", "average of targets"]
     assert cells(out, "CoOp") == ["CoOp", "71.0", "64.0", "75.0", "69.5"]
@@ -372,10 +374,10 @@ def test_a_recipe_of_ones_own_names_variants_and_their_published_values(runs, tm
         ["difference", "+2.0", "-"], ["difference", "-1.0", "-"]]
     assert "slow" not in runs.table()[1]
 
-    rows = [table.row_of(cell, cell.folder.parent) for cell in cells_]            # as the end of a sweep has them
-    for row, cell, value in zip(rows, cells_, (62.0, 69.0)):
-        row.variant, row.variant_opts, row.seeds = cell.variant, cell.variant_opts, {1: value}
-    assert cells(table.render(rows), "as published") == ["as published", "*69.0*", "+7.0"]
+    rows = [row_of(cell, cell.folder.parent) for cell in cells_]            # as the end of a sweep has them
+    for row, value in zip(rows, (62.0, 69.0)):
+        row.seeds = {1: value}
+    assert cells(render(rows), "as published") == ["as published", "*69.0*", "+7.0"]
 
 
 def test_other_options_make_an_ablation_of_any_trainer(runs):
@@ -398,7 +400,7 @@ def test_runs_outside_of_a_sweeps_folders_are_known_by_their_contents(runs):
     runs("paper/again", 70.0, "CoOp", "Digits", opts, files, classes="new")
     runs("strange", 60.0, "Mine", "Pets of mine")
     *found, strange = scan(table.Path("output"))
-    assert {(r.dataset, r.trainer, r.base, r.shots, r.classes) for r in found} == {
+    assert {(r.dataset, r.trainer, r.cell.config, r.shots, r.classes) for r in found} == {
         ("digits", "CoOp", "tiny", 16, "new")}
     assert {tuple(r.options.items()) for r in found} == {(("OPTIM.LR", "0.5"),)}         # the epochs are the recipe's
     assert sorted((r.mean, len(r.found)) for r in found) == [(70.0, 1), (81.5, 2)]
@@ -437,7 +439,7 @@ def test_a_run_made_by_a_recipe_is_found_again_with_its_published_value(tmp_path
                 "classes": cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all"),
                 **({"version": 2, "cell": cell.as_dict()} if how == "stored" else {})}))
     found = {str(run.folder.relative_to(tmp_path)): (
-        row.dataset, row.trainer, row.base, row.shots, row.classes, row.source, row.published,
+        row.dataset, row.trainer, row.cell.config, row.shots, row.classes, row.source, row.published,
         protocol == "ablation" and row.variant) for row in scan(tmp_path) for run in row.runs.values()}
     assert found == expected
 
@@ -533,8 +535,3 @@ def test_lines_of_a_table_are_in_the_order_of_the_papers_and_ruled_by_dataset(ru
     both = [["caltech101", "", "", ""], ["dtd", "", "", ""], ["my\\_own", ""], ["average of 3", ""]]
     assert first == [word for own in both for word in ["\\midrule", *own]][1:]
     assert sum(line.startswith(r" & \quad published &") for line in lines) == 2
-
-
-def test_every_table_has_a_name_that_can_be_asked_for():
-    assert set(layouts.NAMES) == {"shots", "fewshot", "methods", "base2new", "cross", "dg", "robust", "lodo", "matrix",
-                                  "ablation"}

@@ -22,7 +22,9 @@ RECORDED = (
     ("model", "learned parameters", "learned_parameters"), ("run", "mode", "mode"), ("run", "epochs", "epochs"),
     ("run", "model selection", "model_selection"), ("machine", "device", "device"), ("machine", "machine", "machine"),
     ("machine", "CUDA calls", "cuda_calls"), ("software", "commit", "commit"))
-_OPTIONAL = {"cuda_calls"}                                  # is there only where it was used
+_OPTIONAL = {"cuda_calls": "not used"}                      # is there only where it was used
+_AS_SETTING = {"dataset": "DATASET.NAME", "trainer": "TRAINER.NAME", "classes": "DATASET.SUBSAMPLE_CLASSES",
+               "transforms": "INPUT.TRANSFORMS", "epochs": "OPTIM.MAX_EPOCH"}     # said already where that differs
 _SAID = {"seed", "trainer", "backbone"}                      # flags that are said in other words
 SURE = 0.05                                                 # p-values below are no matter of seeds
 _MEASURED = (("seconds of training", "seconds.train"), ("seconds of testing", "seconds.test"),
@@ -88,12 +90,18 @@ class Comparison:
         self.seeds = sorted(set.intersection(*(set(side.runs) for side in sides)))
         self.several = any(side.several for side in sides)
         if self.several and len({tuple(side.runs) for side in sides}) > 1:
-            self._differ("seeds", "seeds", [" ".join(map(str, sorted(side.runs))) for side in sides])
-        self._settings()
+            self.differences.append(Difference("seeds", "seeds", [" ".join(map(str, sorted(side.runs)))
+                                                                  for side in sides]))
+        if all(run.config for run in self.runs):
+            self._settings()
+        else:
+            self.unknown.append("config.yaml")
+        settings = {difference.what for difference in self.differences}
         for group, what, path in RECORDED:
-            self._recorded(group, what, path)
+            if _AS_SETTING.get(path) not in settings:
+                self._compare(group, what, lambda run, path=path: _at(run.record, path, _OPTIONAL.get(path)))
         for package in self._names(lambda run: run.record.get("versions", {})):
-            self._recorded("software", package, f"versions.{package}")
+            self._compare("software", package, lambda run, name=package: run.record.get("versions", {}).get(name))
         for flag in self._names(lambda run: run.flags):
             if flag not in _SAID:
                 self._compare("run", f"--{flag.replace('_', '-')}",
@@ -128,11 +136,10 @@ class Comparison:
         found, first = [], self.sides[0]
         for side in self.sides[1:] if self.several else ():
             for name in self._names(lambda run: run.metrics):
-                pairs = {seed: (side.runs[seed].metrics, first.runs[seed].metrics) for seed in self.seeds}
-                differences = {seed: one[name] - other[name] for seed, (one, other) in pairs.items()
-                               if name in one and name in other}
-                if len(differences) > 1:
-                    values = list(differences.values())
+                differences = {seed: minus(side.runs[seed].metrics.get(name), first.runs[seed].metrics.get(name))
+                               for seed in self.seeds}
+                differences = {seed: value for seed, value in differences.items() if value is not None}
+                if len(values := list(differences.values())) > 1:
                     p_value = p_of(values)
                     found.append(Paired(side.name, name, differences, statistics.fmean(values),
                                         statistics.stdev(values), p_value, p_value >= SURE))
@@ -165,49 +172,32 @@ class Comparison:
                 "now wrong": sum(a == true != b for true, a, b in pairs)}
 
     def _settings(self) -> None:
-        known = [set(run.config) for run in self.runs if run.config]
-        if len(known) < len(self.runs):
-            self.unknown.append("config.yaml")
-            return
         trained = {str(run.config.get("TRAINER.NAME", "")).lower() for run in self.runs}
         for key in self._names(lambda run: run.config):
-            if key == "SEED" and self.several:
-                continue
-            if key.startswith("TRAINER.") and key != "TRAINER.NAME" and not all(key in keys for keys in known) \
-                    and key.split(".")[1].lower() not in trained:
+            section, _, rest = key.removeprefix("TRAINER.").partition(".")
+            if rest and key.startswith("TRAINER.") and section.lower() not in trained and not all(
+                    key in run.config for run in self.runs):
                 self.others.append(key)
-                continue
-            self._compare("settings", key, lambda run, key=key: run.config.get(key, "not there"),
-                          effect=key not in WITHOUT_EFFECT or key == "USE_CUDA")
-
-    def _recorded(self, group: str, what: str, path: str) -> None:
-        key = {"dataset": "DATASET.NAME", "trainer": "TRAINER.NAME", "classes": "DATASET.SUBSAMPLE_CLASSES",
-               "transforms": "INPUT.TRANSFORMS", "epochs": "OPTIM.MAX_EPOCH"}.get(path)
-        if any(difference.what == key for difference in self.differences):
-            return                                                  # said already, as a setting
-        default = "not used" if path in _OPTIONAL else None
-        self._compare(group, what, lambda run: _at(run.record, path) if _at(run.record, path) is not None else default)
+            elif key != "SEED" or not self.several:
+                self._compare("settings", key, lambda run, key=key: run.config.get(key, "not there"),
+                              effect=key not in WITHOUT_EFFECT or key == "USE_CUDA")
 
     def _compare(self, group: str, what: str, get: Callable[[RunFolder], object], effect: bool = True) -> None:
         """Seed by seed where all sides have it, else what one side has against what the other has."""
-        values = [{seed: get(run) for seed, run in side.runs.items()} for side in self.sides]
-        seeds = self.seeds if self.several else []
-        if any(value is None for own in values for value in own.values()):
-            if any(value is not None for own in values for value in own.values()):
-                self.unknown.append(what)
+        sides = [{seed: get(run) for seed, run in side.runs.items()} for side in self.sides]
+        values = [value for own in sides for value in own.values()]
+        if None in values:
+            self.unknown += [what] * any(value is not None for value in values)
             return
-        if seeds:
-            at = [seed for seed in seeds if len({repr(own[seed]) for own in values}) > 1]
-            if at:
-                self._differ(group, what, [_text({seed: own[seed] for seed in at}) for own in values], effect)
-            return
-        sets = [set(map(repr, own.values())) for own in values]
-        apart = any(own.isdisjoint(sets[0]) for own in sets[1:])
-        if apart and (not self.several or all(len(own) == 1 for own in sets)):
-            self._differ(group, what, [_text(own) for own in values], effect)
-
-    def _differ(self, group: str, what: str, values: list[str], effect: bool = True) -> None:
-        self.differences.append(Difference(group, what, values, effect))
+        if self.several and self.seeds:
+            at = [seed for seed in self.seeds if len({repr(own[seed]) for own in sides}) > 1]
+            sides, differ = [{seed: own[seed] for seed in at} for own in sides], bool(at)
+        else:
+            sets = [set(map(repr, own.values())) for own in sides]
+            differ = any(own.isdisjoint(sets[0]) for own in sets[1:]) and (
+                not self.several or all(len(own) == 1 for own in sets))
+        if differ:
+            self.differences.append(Difference(group, what, list(map(_text, sides)), effect))
 
     def _names(self, get: Callable[[RunFolder], dict]) -> list[str]:
         return list(dict.fromkeys(name for run in self.runs for name in get(run)))
@@ -235,7 +225,7 @@ def _text(values: dict[int, object]) -> str:
     return ", ".join(f"seed {seed}: {value}" for seed, value in values.items())
 
 
-def _at(record: dict, path: str):
+def _at(record: dict, path: str, default=None):
     for part in path.split("."):
         record = record.get(part) if isinstance(record, dict) else None
-    return record
+    return default if record is None else record

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from tools import command
+from tools.tables.select import add_filters
 
 FORMATS = ("png", "svg", "pdf")
 OF_A_RUN, OF_MANY = "run folder, or folder of results with flags that choose one run", "folder of results"
@@ -25,7 +26,8 @@ FIGURES = {
 
 
 def parser() -> command.Parser:
-    """The command's parser; `figures` has those of each figure by name."""
+    """The command's parser; `figures` has those of each figure by name. A figure's flags are named as `draw` has them.
+    """
     p = command.parser("plot", "Figures of what a run learned and how it went. Prints the name of the file it wrote.")
     figures = p.add_subparsers(dest="figure", required=True, metavar="FIGURE")
     p.figures = added = {name: _add(figures, name, *about) for name, about in FIGURES.items()}
@@ -37,14 +39,16 @@ def parser() -> command.Parser:
         added[name].add_argument("--classes", "--class", nargs="+", default=(), metavar="NAME", help=what)
     for name, count, what in (("prm", 5, "descriptions of each of these classes"), ("confusion", 12, "mistakes listed"),
                               ("words", 5, "words for each context word")):
-        added[name].add_argument("--top", type=int, default=count, metavar="N", help=f"{what} (default: {count})")
+        added[name].add_argument("--top", type=command.number(1), default=count, metavar="N",
+                                 help=f"{what} (default: {count})")
     added["prompts"].add_argument("--image", nargs="+", default=(), metavar="FILE", dest="files",
                                   help="images of your own instead; the dataset is then not needed")
     added["curves"].add_argument(
         "--published", choices=("own", "all", "none"), default="own", help="of a folder of results: published values "
         "of its methods, of every method that a recipe of the same config knows, or none (default: own)")
     f = added["embeddings"]
-    f.add_argument("--images", type=int, default=50, metavar="N", help="of each class at most (default: 50)")
+    f.add_argument("--images", type=command.number(1), default=50, metavar="N",
+                   help="of each class at most (default: 50)")
     f.add_argument("--keep-gap", action="store_true",
                    help="leave images and texts apart as CLIP has them; by default their means are laid together")
     f = added["report"]
@@ -64,21 +68,28 @@ def _add(figures, name: str, shows: str, source: str) -> argparse.ArgumentParser
     f.add_argument("-o", "--out", type=Path, metavar="FILE",
                    help="default: FOLDER/report.html" if name == "report" else f"default: FOLDER/plots/{name}.png")
     f.set_defaults(formats=formats, format=None, style="light")
-    only = f.add_argument_group("only these runs, as in tools/table.py")
-    only.add_argument("--trainers", "--trainer", nargs="+", metavar="NAME", help="methods")
-    only.add_argument("--datasets", "--dataset", nargs="+", metavar="NAME", help="datasets, in this order")
-    only.add_argument("--configs", "--config", nargs="+", metavar="TEXT", help="whose config contains one of these")
-    only.add_argument("--shots", nargs="+", type=int, metavar="K", help="what needs no shots stays")
-    only.add_argument("--seeds", "--seed", nargs="+", type=int, metavar="S")
+    add_filters(f.add_argument_group("only these runs, as in tools/table.py"))
     command.add_run_flags(f, epoch=name != "report")
     if name != "report":
         f.add_argument("--format", choices=formats, help="default: that of --out, else png")
-        f.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
-        paper = f.add_argument_group("for a paper")
-        paper.add_argument("--paper", action="store_true", help="no title and no explanations, letters of 8 pt, "
-                           "methods that can be told apart in grey")
-        paper.add_argument("--width", metavar="column|text|INCHES", help="of the figure as printed: 3.25 or 6.875 "
-                           "inches, or yours (default with --paper: column)")
-        paper.add_argument("--no-band", action="store_true", help="no bands for the spread over seeds")
-        paper.add_argument("--serif", action="store_true", help="letters with serifs, as in most papers")
+        style = f.add_mutually_exclusive_group()
+        style.add_argument("--style", choices=("light", "dark"), default="light", help="of the page (default: light)")
+        style.add_argument("--paper", action="store_const", dest="style", const="paper", help="for a paper: no title "
+                           "and no explanations, letters of 8 pt, methods that can be told apart in grey")
+        f.add_argument("--width", type=_inches, metavar="column|text|INCHES", help="of a figure for a paper, as "
+                       "printed: 3.25 or 6.875 inches, or yours (default: column)")
+        f.add_argument("--no-band", action="store_true", help="no bands for the spread over seeds")
+        f.add_argument("--serif", action="store_true", help="letters with serifs, as in most papers")
     return f
+
+
+def _inches(text: str) -> float:
+    from tools.plotting.style import WIDTHS
+
+    try:
+        width = WIDTHS[text] if text in WIDTHS else float(text)
+    except ValueError:
+        width = 0.0
+    if not 1 <= width <= 20:
+        raise argparse.ArgumentTypeError(f"must be column, text or a number of inches from 1 to 20, got {text}")
+    return width

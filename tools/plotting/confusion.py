@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 PATTERN = 2                             # images: one alone is no pattern
 
 
+@lru_cache(maxsize=1)
 def read(run: Run) -> tuple[list[str], Tensor]:
     """Class names, and (C, C) numbers of tested images by true and predicted class.
 
@@ -56,11 +58,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 12) -> 
         classes: rows and columns to show; () takes all. Images that went to other classes are then not shown.
         top: most frequent mistakes that are listed.
     """
-    return draw_found(*read(run), run, theme, classes, top)
-
-
-def draw_found(names: list[str], counts: Tensor, run: Run, theme: Theme, classes: Sequence[str] = (),
-               top: int = 12) -> Figure:
+    names, counts = read(run)
     chosen = choose(names, classes) or list(range(len(names)))
     names, counts = [names[c] for c in chosen], counts[chosen][:, chosen]
     total = int(counts.sum())

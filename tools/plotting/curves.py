@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,9 +15,7 @@ from .style import Theme, header, sheet
 
 WIDTH, PANEL = 7.5, 1.75                # of the figure; height of a panel: inches
 SMALL_TERM = 0.1                        # of the largest term: below it a term has a panel of its own
-_BATCH = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/(\d+)\] (.*) lr (\S+) eta")
-_VALUE = re.compile(r"(\S+) (\S+) \((\S+)\)")
-_TIMES = ("time", "data")
+_BATCHES = re.compile(r"^epoch \[\d+/\d+\] batch \[\d+/(\d+)\]", re.M)
 
 
 @dataclass
@@ -39,19 +35,29 @@ class Curve:
 
 
 def read(run: Run) -> dict[str, Curve]:
-    """Curves by name, "train/loss" or "test/accuracy": from TensorBoard's files, or else from log.txt.
+    """Curves by name, "train/loss" or "test/accuracy", from TensorBoard's files.
+
+    Training tags hold the running mean of their epoch at every batch; those of a split one value per test.
 
     Raises:
-        UserError: neither has one.
+        UserError: there are none.
     """
-    lines = [match.groups() for path in sorted(run.folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
-             for match in map(_BATCH.match, path.read_text(encoding="utf-8", errors="replace").splitlines()) if match]
-    events = run.folder / "tensorboard"
-    found = _from_events(events, int(lines[-1][2]) if lines else None, run) if events.is_dir() else {}
-    found = found or _from_log(lines)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0})
+    if (run.folder / "tensorboard").is_dir():
+        events.Reload()
+    found, batches = {}, _BATCHES.findall("\n".join(run.log_tail(10_000)))
+    for tag in events.Tags()["scalars"]:
+        values = {event.step: event.value for event in events.Scalars(tag)}       # of a resumed run the later ones
+        if tag.startswith("train/"):
+            per_epoch = int(batches[-1]) if batches else max(1, (max(values) + 1) // run.settings["OPTIM"]["MAX_EPOCH"])
+            found[tag] = _of_running_means(values, per_epoch, tag == "train/lr")
+        else:
+            found[tag] = Curve(epochs=[(step + 1.0, value) for step, value in sorted(values.items())])
     if not found:
-        raise UserError(f"{run.folder} has no training curves: neither TensorBoard's files nor a log.txt with epochs. "
-                        f"{run.trainer} may not train by gradients, or the run only tested.")
+        raise UserError(f"{run.folder} has no training curves: no TensorBoard files with epochs. {run.trainer} may not "
+                        "train by gradients, or the run only tested.")
     return found
 
 
@@ -107,23 +113,6 @@ def _panel(ax: Axes, found: dict[str, Curve], theme: Theme) -> None:
         ax.legend(borderaxespad=0, fontsize=theme.small, **place)
 
 
-def _from_events(folder: Path, batches: int | None, run: Run) -> dict[str, Curve]:
-    """Training tags hold the running mean of their epoch at every batch; those of a split one value per test."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    found = {}
-    for tag in events.Tags()["scalars"]:
-        values = {event.step: event.value for event in events.Scalars(tag)}       # of a resumed run the later ones
-        if tag.startswith("train/"):
-            per_epoch = batches or max(1, (max(values) + 1) // run.settings["OPTIM"]["MAX_EPOCH"])
-            found[tag] = _of_running_means(values, per_epoch, tag == "train/lr")
-        else:
-            found[tag] = Curve(epochs=[(step + 1.0, value) for step, value in sorted(values.items())])
-    return found
-
-
 def _of_running_means(values: dict[int, float], per_epoch: int, plain: bool) -> Curve:
     """A curve from values by step; unless they are `plain`, each is the mean of its epoch so far."""
     curve = Curve()
@@ -135,18 +124,3 @@ def _of_running_means(values: dict[int, float], per_epoch: int, plain: bool) -> 
             curve.epochs.append(((step + 1) / per_epoch, mean))
     return curve
 
-
-def _from_log(lines: list[tuple[str, ...]]) -> dict[str, Curve]:
-    """The same from the lines of log.txt, where not every batch has one."""
-    found: dict[str, Curve] = defaultdict(Curve)
-    means: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
-    for epoch, batch, per_epoch, values, lr in lines:
-        at = int(epoch) - 1 + int(batch) / int(per_epoch)
-        found["train/lr"].batches.append((at, float(lr)))
-        for name, value, mean in _VALUE.findall(values):
-            if name not in _TIMES:
-                found[f"train/{name}"].batches.append((at, float(value)))
-                means[f"train/{name}"][int(epoch)] = at, float(mean)
-    for name, by_epoch in means.items():
-        found[name].epochs = list(by_epoch.values())
-    return dict(found)

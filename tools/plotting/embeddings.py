@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dassl.utils import UserError
 from tools.runs.run import Run
 
 from .features import BeforeAndAfter, Features, centred, read
-from .geometry import BANDWIDTH, MEANINGS, measure
+from .measures import BANDWIDTH, MEASURES, measure
 from .style import Theme, header, legend, sheet, wrap
 
 MOST_CLASSES = 24                       # hues times shapes
@@ -24,12 +25,6 @@ IMAGES = 50                             # of each class
 SEED, PERPLEXITY, SMALL_START = 0, 30.0, 1e-4        # of t-SNE; its start is as small as scikit-learn's from PCA
 WIDTH = 9.6                             # of the figure: inches
 MARKS = "os^Dv*"                         # with the theme's hues, what tells classes apart
-NUMBERS = (("text_uniformity", "texts: uniformity", "lower: more spread"),
-           ("text_inter_dispersion", "texts: inter-dispersion", "lower: more spread"),
-           ("image_within", "images: within a class", "lower: more compact"),
-           ("image_between", "images: between classes", "higher: farther apart"),
-           ("image_ratio", "images: between / within", "higher: better apart"),
-           ("modality_gap", "gap from images to texts", ""))
 
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAGES, keep_gap: bool = False,
@@ -44,21 +39,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), images: int = IMAG
     Raises:
         UserError: more classes than can be told apart; a run without features of images and texts.
     """
-    return draw_found(find(run, classes, images), run, theme, keep_gap, numbers)
-
-
-def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeAndAfter:
-    """What is drawn; for several themes it is computed once."""
-    if len(classes) > MOST_CLASSES:
-        raise UserError(f"embeddings can tell at most {MOST_CLASSES} classes apart, got {len(classes)}. Name fewer.")
-    if images < 1:
-        raise UserError(f"--images must be at least 1, got {images}.")
-    return read(run, classes, MOST_CLASSES, images)
-
-
-def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = False, numbers: Path | None = None,
-               places: list[np.ndarray] | None = None) -> Figure:
-    """The figure; `places` are those of `lay_out`, where they are known already."""
+    found = find(run, classes, images)
     values = measure_both(found)
     if numbers is not None:
         write_numbers(numbers, found, run, values)
@@ -68,12 +49,12 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     figure = sheet(theme, WIDTH, side + (0.25 if theme.paper else 1.7))
     axes = figure.subplots(1, 2)
     for ax, key, name, positions in zip(axes, ("before", "after"), ("zero-shot CLIP", run.trainer),
-                                        places or lay_out(found, keep_gap)):
+                                        lay_out(found, keep_gap)):
         ax.set(gid=key, title=name if theme.paper else f"{key.capitalize()}: {name}", xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
         _map(ax, positions, found, looks, theme)
         if not theme.paper:                         # they are in the file next to the figure
-            for i, (number, words, note) in enumerate(NUMBERS):
+            for i, (number, (words, note, _)) in enumerate(MEASURES.items()):
                 for x, text, look in ((0, words, {"color": theme.muted}), (0.54, _number(values[key][number]), {
                         "ha": "right", "weight": "bold"}), (0.57, note, {"color": theme.muted, "size": theme.small})):
                     ax.annotate(text, (x, 0), (0, -6 - 13 * i), "axes fraction", "offset points", va="top", **look)
@@ -85,12 +66,20 @@ def draw_found(found: BeforeAndAfter, run: Run, theme: Theme, keep_gap: bool = F
     return figure
 
 
+def find(run: Run, classes: Sequence[str] = (), images: int = IMAGES) -> BeforeAndAfter:
+    """What is drawn."""
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"embeddings can tell at most {MOST_CLASSES} classes apart, got {len(classes)}. Name fewer.")
+    return read(run, tuple(classes), MOST_CLASSES, images)
+
+
 def measure_both(found: BeforeAndAfter) -> dict[str, dict[str, float | None]]:
     """What `measure` gives "before" and "after"."""
     return {key: measure(side.images, found.labels, side.texts)
             for key, side in (("before", found.before), ("after", found.after))}
 
 
+@lru_cache(maxsize=1)
 def lay_out(found: BeforeAndAfter, keep_gap: bool = False) -> list[np.ndarray]:
     """Places before and after, see `tsne`; the second map grows from the first and is turned as it lies."""
     before, after = (side if keep_gap else centred(side) for side in (found.before, found.after))
@@ -127,7 +116,8 @@ def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> 
                "epoch": run.epoch, "images": len(found.labels),
                "classes_with_images": [found.classnames[c] for c in found.shown],
                "classes_with_texts": len(found.classnames), "notes": list(found.after.notes),
-               "bandwidth": BANDWIDTH, **values, "meaning": MEANINGS}
+               "bandwidth": BANDWIDTH, **values,
+               "meaning": {name: meaning for name, (_, _, meaning) in MEASURES.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

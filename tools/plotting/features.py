@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class Features:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BeforeAndAfter:
     """The same N images of some classes before and after training, and the texts of all C classes.
 
@@ -51,7 +52,8 @@ class BeforeAndAfter:
     split: str
 
 
-def read(run: Run, classes: Sequence[str], most_classes: int, images: int) -> BeforeAndAfter:
+@lru_cache(maxsize=1)
+def read(run: Run, classes: tuple[str, ...], most_classes: int, images: int) -> BeforeAndAfter:
     """Features of up to `images` images of each class.
 
     Args:

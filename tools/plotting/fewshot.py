@@ -5,7 +5,7 @@ Source: the form is that of Learning to Prompt for Vision-Language Models (Zhou 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from dassl.utils import UserError
 from tools.runs.published import shipped
 from tools.runs.recipe import ZEROSHOT, RecipeError
-from tools.tables.layouts import method, method_names
+from tools.tables.layouts import method_names
 from tools.tables.rows import Row
 
 from .style import Theme, drawable, header, legend, sheet
@@ -41,8 +41,7 @@ def read(rows: Sequence[Row], published: str = "own") -> pd.DataFrame:
     Raises:
         UserError: there is none with shots.
     """
-    rows = [row for row in rows if row.mean is not None and row.on_test and not row.classes and not row.source
-            and not row.tag]
+    rows = [row for row in rows if row.mean is not None and row.on_test and row.is_plain]
     order = list(dict.fromkeys(row.dataset for row in rows))
     few = sorted((row for row in rows if row.shots is not None and row.shots > 0),
                  key=lambda row: (order.index(row.dataset), row.shots))
@@ -50,16 +49,21 @@ def read(rows: Sequence[Row], published: str = "own") -> pd.DataFrame:
         raise UserError("There is no finished few-shot run to draw (training with shots, tested on the test split). "
                         "Name the folder that was given as OUTPUT, or a run folder.")
     names = method_names(few)
-    once = {(row.dataset, row.trainer, row.config): method(row) for row in reversed(few)}     # of several folders
-    points = []
-    for row in few:
-        name = names[method(row)]
-        points.append((row.dataset, name, row.shots, row.mean, row.spread or 0.0, not row.missing, False))
-        if published != "none" and once[row.dataset, row.trainer, row.config] == method(row):
-            points += _published(row, name)
-        if published == "all":
-            points += _others(row, once)
-    points += _zero_shot(rows, few, published)
+    zeros = [row for row in rows if any(row.is_zero_shot_of(own) and row.dataset == own.dataset for own in few)]
+    several = len({row.cell.config for row in zeros}) > 1                   # backbones
+    named = [*((row, names[row.method]) for row in few), *((row, " ".join(filter(None, [
+        "zero-shot", row.cell.config * several, row.where]))) for row in zeros)]
+    points = [(row.dataset, name, row.shots or 0, row.mean, row.spread or 0.0, not row.missing, False)
+              for row, name in named]
+    known: dict[tuple[str, str, str], str] = {}                             # whose values belong to which line
+    for row, name in named:
+        known.setdefault((row.dataset, row.trainer, row.config), name)      # of several folders the first
+    for row in few if published == "all" else ():
+        for recipe in shipped():
+            if recipe.trainer != ZEROSHOT:
+                known.setdefault((row.dataset, recipe.trainer, row.config), recipe.trainer)
+    points += [(key[0], name, shots, value, 0.0, True, True) for key, name in known.items() if published != "none"
+               for shots, value in _published(*key)]
     return pd.DataFrame(points, columns=["dataset", "name", "shots", "mean", "spread", "complete", "published"]
                         ).drop_duplicates(["dataset", "name", "shots", "published"])
 
@@ -148,41 +152,15 @@ def _panel(ax: Axes, own: pd.DataFrame, looks: dict[str, dict], theme: Theme, in
     ax.margins(y=0.12)
 
 
-def _zero_shot(rows: Sequence[Row], few: Sequence[Row], published: str) -> list[tuple]:
-    """Of every backbone that was trained on a dataset; of several, named by their yaml."""
-    zeros = [row for row in rows if any(row.is_zero_shot_of(own) and row.dataset == own.dataset for own in few)]
-    several, points = len({row.base for row in zeros}) > 1, []
-    for row in zeros:
-        name = " ".join(filter(None, ["zero-shot", row.base * several, row.where]))
-        points.append((row.dataset, name, 0, row.mean, 0.0, not row.missing, False))
-        first = next(zero for zero in zeros if (zero.dataset, zero.base) == (row.dataset, row.base)) is row
-        if published != "none" and first:
-            points += [(row.dataset, name, 0, *rest) for _, _, _, *rest in _published(row, name)[:1]]
-    return points
-
-
-def _others(row: Row, run: Collection[tuple[str, str, str]]) -> list[tuple]:
-    """What is published of methods that were not run, on the row's dataset with the same config's name.
-
-    Args:
-        run: (dataset, trainer, config) of those that were.
-    """
-    return [point for recipe in shipped() if recipe.trainer != ZEROSHOT
-            and (row.dataset, recipe.trainer, row.config) not in run
-            for point in _published(Row(row.dataset, recipe.trainer, row.config, row.shots), recipe.trainer)]
-
-
-def _published(row: Row, name: str) -> list[tuple]:
-    """What recipes know of the same trainer, config and dataset."""
+def _published(dataset: str, trainer: str, config: str) -> list[tuple[int, float]]:
+    """(shots, accuracy) that recipes know of a trainer, config and dataset; 0 shots of one that does not train."""
     known: dict[int, float] = {}
     for recipe in shipped():
-        if recipe.trainer != row.trainer or row.dataset not in recipe.datasets:
-            continue
-        for shots in recipe.table["shots"] or [0]:
+        for shots in (recipe.table["shots"] or [0]) if recipe.trainer == trainer and dataset in recipe.datasets else ():
             try:
-                value = recipe.cell(row.dataset, shots, 1, config=row.config).published
+                value = recipe.cell(dataset, shots, 1, config=config).published
             except RecipeError:                     # options of the user are part of the row's config
                 continue
             if value is not None:
                 known.setdefault(shots, value)
-    return [(row.dataset, name, shots, value, 0.0, True, True) for shots, value in sorted(known.items())]
+    return sorted(known.items())

@@ -23,8 +23,7 @@ def draw(rows: list[Row], theme: Theme) -> Figure:
         raise UserError(f"transfer shows one matrix of tools/sweep.py --protocol matrix, and there are {len(grids)}: "
                         f"{listed}. Choose one with --trainers, --configs and --shots.")
     grid = grids[0]
-    lines = [line for line in grid.lines if line.kind == "measured"]
-    columns = grid.head[1:-1] if grid.head[-1].startswith("average") else grid.head[1:]
+    lines, columns = grid.measured, [name for name in grid.columns if name != "average"]
     values = [[float("nan") if value.number is None else value.number for value in line.values[:len(columns)]]
               for line in lines]
     return draw_matrix(values, [line.labels[0] for line in lines], columns, grid.title, rows="started from",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -48,7 +49,8 @@ class Found:
                 for name, own in shown.groupby("context", sort=False)}
 
 
-def read(run: Run, classes: Sequence[str] = (), top: int = 5) -> Found:
+@lru_cache(maxsize=2)
+def read(run: Run, classes: tuple[str, ...] = (), top: int = 5) -> Found:
     """The nearest words.
 
     Args:
@@ -144,10 +146,7 @@ def write_csv(found: Found, path: Path) -> None:
 
 def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> Figure:
     """The same table as a figure; the nearer a word, the fuller its cell."""
-    return draw_found(read(run, classes, top), run, theme)
-
-
-def draw_found(found: Found, run: Run, theme: Theme) -> Figure:
+    found = read(run, tuple(classes), top)
     top, heights = found.words["rank"].max(), [len(context) for context in found.contexts.values()]
     figure = sheet(theme, max(4.5, 1.4 * top + 0.5), ROW * sum(heights) + 0.35 * len(heights))
     low, high = found.words.distance.min(), found.words.distance.max()

@@ -58,10 +58,10 @@ def row_of(run: RunFolder, recipes: tuple[Recipe, ...]) -> dict[str, object]:
     cell, record = published.settled(run, recipes), run.record
     options, beyond = ({key: str(value) for key, value in sorted(pairs.items())}
                        for pairs in (cell.options, published.beyond_yaml(cell)))
-    seconds = record.get("seconds", {})
+    seconds, (like, _) = record.get("seconds", {}), published.match([run], cell, recipes)
     return {**options, **{name: getattr(cell, name) for name in _OF_CELL}, "seed": run.seed, "options": _text(options),
             "beyond_yaml": _text(beyond), "finished": run.finished, "accuracy": run.accuracy,
-            "at_chance": run.record.at_chance, "published": published.value(run, cell, recipes),
+            "at_chance": run.record.at_chance, "published": like.published if like and not cell.options else None,
             **{name: record.get(name) for name in _OF_RECORD}, "backbone": record.get("backbone", {}).get("name"),
             "seconds": seconds.get("total"), **{f"seconds_{part}": seconds.get(part) for part in ("train", "test")},
             "folder": run.folder, **{name: value for name, value in run.metrics.items() if name not in COLUMNS}}

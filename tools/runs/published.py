@@ -65,28 +65,29 @@ def changes(run: RunFolder, cell: Cell) -> dict[str, str]:
     return {key: str(value) for key, value in other.items()}
 
 
-def value(run: RunFolder, cell: Cell, recipes: Iterable[Recipe]) -> float | None:
-    """What is published for a run that has a recipe's settings, percent; None where nothing is.
+def match(runs: list[RunFolder], cell: Cell, recipes: Iterable[Recipe]) -> tuple[Cell | None, dict[str, str]]:
+    """The recipe's cell whose published value stands for these runs, and else what they have otherwise than one.
 
     Args:
-        cell: as `settled` has it.
+        cell: theirs, as `settled` has it.
     """
-    plain = not cell.options
-    return next((like.published for like in cells_like(cell, recipes) if plain and like.published is not None
-                 and not changes(run, like)), None)
+    likes = [like for like in cells_like(cell, recipes) if like.published is not None]
+    other = [next(filter(None, (changes(run, like) for run in runs)), {}) for like in likes]
+    return next((like for like, change in zip(likes, other) if not change), None), min(other, key=len, default={})
 
 
-def add_published(row, cell: Cell | None, recipes: Iterable[Recipe]) -> None:
-    """The value of the recipe's cell that a table's row is, and the row's name in the recipe's ablation."""
-    if cell is not None and not row.options:
-        row.published, row.published_from = cell.published, cell.published_from
-    for recipe in recipes if not row.classes and not row.source else ():
-        named = [(name, opts) for name, opts in recipe.variants.items() if recipe.trainer == row.trainer
-                 and all(key in row.options and same(row.options[key], value) for key, value in opts.items())]
-        if named:
-            row.variant, row.variant_opts = max(named, key=lambda pair: len(pair[1]))
-            _add_published_variant(row, recipe)
-            return
+def variant(cell: Cell, recipes: Iterable[Recipe]) -> Cell | None:
+    """The cell as the variant that a recipe's ablation names, with what is published for it; None where none does."""
+    for recipe in recipes:
+        named = [(name, opts) for name, opts in recipe.variants.items() if recipe.trainer == cell.trainer
+                 and all(key in cell.options and same(cell.options[key], value) for key, value in opts.items())]
+        if not named:
+            continue
+        name, opts = max(named, key=lambda pair: len(pair[1]))
+        known = _variants(recipe, cell) if cell.options.keys() <= opts.keys() else []
+        value, source = next(((one.published, one.published_from) for one in known if one.variant == name), (None, ""))
+        return replace(cell, variant=name, variant_opts=opts, published=value, published_from=source)
+    return None
 
 
 def beyond_yaml(cell: Cell) -> dict[str, str]:
@@ -107,18 +108,7 @@ def _yaml(trainer: str, config: str) -> dict[str, object]:
     return {}
 
 
-def variant_options(row) -> dict[str, str]:
-    """The options that make the row its variant; the others it shares with the other variants."""
-    return {key: value for key, value in row.options.items() if key in row.variant_opts}
-
-
-def variant_rank(row, recipes: Iterable[Recipe]) -> int:
-    """The position of the row's variant in its recipe; 0 without one."""
-    names = [name for recipe in recipes if recipe.trainer == row.trainer for name in recipe.variants]
-    return names.index(row.variant) if row.variant in names else 0
-
-
-def same(one: str, other) -> bool:
+def same(one, other) -> bool:
     """Whether two options mean the same: 0.0 and 0, True and true."""
     one, other = (parse(str(value)) for value in (one, other))
     return one == other
@@ -136,14 +126,9 @@ def _expanded(recipe: Recipe, cell: Cell) -> list[Cell]:
     return [like for like in cells if like.tag == cell.tag] if cell.recipe or cell.tag else cells
 
 
-def _add_published_variant(row, recipe: Recipe) -> None:
-    if row.options != variant_options(row):
-        return
+def _variants(recipe: Recipe, cell: Cell) -> list[Cell]:
+    """The recipe's ablation of a cell's method; [] where it has none of this dataset or yaml."""
     try:
-        plain = recipe.cell(row.dataset, row.shots, 1, config=row.base)
-        cells = protocols.expand(recipe, plain, "ablation", None)
+        return protocols.expand(recipe, recipe.cell(cell.dataset, cell.shots, 1, config=cell.config), "ablation", None)
     except RecipeError:
-        return
-    for cell in cells:
-        if cell.variant == row.variant and cell.published is not None:
-            row.published, row.published_from = cell.published, cell.published_from
+        return []

@@ -149,9 +149,8 @@ def rows(planned: list[cells.Planned]) -> list[Row]:
     for p in planned:
         cell, folder = p.cell, p.folder.parent
         row = found.setdefault(folder, row_of(cell, folder))
-        row.published, row.published_from = cell.published, cell.published_from
-        row.variant, row.variant_opts = cell.variant, cell.variant_opts
-        row.add(cell.seed, p.record, cell)
+        row.cell, row.published, row.published_from = cell, cell.published, cell.published_from
+        row.add(cell.seed, p.record, cell.seeds)
     return in_order(list(found.values()))
 
 

@@ -1,9 +1,10 @@
 """A table as lines of values, before it is text, Markdown or LaTeX; with the published values below each line."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from .rows import Row, mean, minus
+from .rows import Row, by, mean, minus
 
 
 @dataclass
@@ -14,12 +15,14 @@ class Value:
         number: percent, or points; None shows as a dash.
         row: whose mean it is; None for an average over datasets and for what was published.
         over: points above the block's first line; None where that is not shown.
+        rank: 1 for the best of its column and block, 2 for the second, once `Grid.rank` has said it.
     """
 
     number: float | None
     row: Row | None = None
     signed: bool = False
     over: float | None = None
+    rank: int = 0
 
 
 @dataclass
@@ -32,35 +35,62 @@ class Line:
     rule: bool = False              # a line is drawn above
     block: str = ""                 # lines are compared with those of the same block
 
+    @property
+    def ranked(self) -> bool:
+        return self.kind in ("measured", "average")
+
 
 @dataclass
 class Grid:
-    """A table of a paper. head: names of all columns; rows: what went in; ranked: the best of a block stands out."""
+    """A table of a paper.
+
+    Attributes:
+        labels, columns: names of the columns of text and of those of numbers.
+        rows: what went in. ranked: the best of a block stands out.
+    """
 
     name: str
     title: str
-    head: list[str]
+    labels: list[str]
+    columns: list[str]
     lines: list[Line] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ranked: bool = False
 
     @property
-    def labels(self) -> int:
-        """How many columns are text."""
-        return len(self.lines[0].labels)
+    def head(self) -> list[str]:
+        return [*self.labels, *self.columns]
 
-    def add(self, labels: list[str], rows: list[Row | None], rule: bool = False, block: str = "") -> None:
-        """A line of means, and below it what was published and the difference, where anything was."""
-        values = [Value(row.mean if row else None, row) for row in rows]
-        self._add(Line(labels, values, "measured", rule, block), [row.published if row else None for row in rows])
-        self.rows += [row for row in rows if row]
+    @property
+    def measured(self) -> list[Line]:
+        return [line for line in self.lines if line.kind == "measured"]
 
-    def add_numbers(self, labels: list[str], means: list, published: list, rule: bool = False) -> None:
-        """As `add`, of averages over datasets."""
-        self._add(Line(labels, [Value(number) for number in means], "average", rule, "average"), published)
+    @property
+    def values(self) -> list[Value]:
+        return [value for line in self.lines for value in line.values]
+
+    def pivot(self, entries: Iterable[tuple[tuple[str, ...], str | None, Row | None]]) -> Grid:
+        """A line of means for each tuple of labels, in their order.
+
+        Args:
+            entries: (labels of the line, column, row); without a column, a row is in all that have no other one. Where
+                there are two labels, the first one is the block.
+        """
+        lines: dict[tuple[str, ...], dict] = {}
+        for labels, column, row in entries:
+            lines.setdefault(labels, {})[column] = row
+        for labels, of in lines.items():
+            rows = [of.get(column, of.get(None)) for column in self.columns]
+            block = labels[0] if len(labels) > 1 else ""
+            self._add(Line(list(labels), [Value(row.mean if row else None, row) for row in rows], block=block,
+                           rule=bool(self.lines) and self.lines[-1].block != block),
+                      [row.published if row else None for row in rows])
+            self.rows += filter(None, rows)
+        return self
 
     def _add(self, line: Line, published: list) -> None:
+        """The line, and below it what was published and the difference, where anything was."""
         self.lines.append(line)
         differences = [minus(value.number, other) for value, other in zip(line.values, published)]
         if any(value is not None for value in published):
@@ -69,22 +99,31 @@ class Grid:
                 self.lines.append(Line(names, [Value(v, signed=kind == "difference") for v in values], kind,
                                        block=line.block))
 
-    def add_average(self) -> None:
-        """Below: the mean over the lines, in each column that every line has."""
-        measured = [line for line in self.lines if line.kind == "measured"]
-        if len(measured) > 1:
-            columns = list(zip(*(line.values for line in measured)))
-            self.add_numbers(["average"], [mean([v.number for v in column]) for column in columns],
-                             [mean([v.row.published if v.row else None for v in column]) for column in columns], True)
+    def add_averages(self, name: str, of: int, last: Callable | None = None) -> None:
+        """Below: the mean over the first label of what has a line for each of its `of` values, in the full columns.
 
-    def add_column_of_averages(self, first: int, name: str = "average") -> None:
-        """On the right: the mean over the columns from `first` (labels counted), in each line that has them all."""
-        if len(self.head) - first < 2:
+        Args:
+            last: makes the last column of the means of the others.
+        """
+        rule = True
+        for labels, lines in by(self.measured, lambda line: tuple(line.labels[1:])).items():
+            columns = list(zip(*(line.values for line in lines)))
+            means = [mean([value.number for value in column]) for column in columns]
+            published = [mean([value.row.published if value.row else None for value in column]) for column in columns]
+            if last:
+                means[-1], published[-1] = last(*means[:-1]), last(*published[:-1])
+            if len(lines) == of > 1 and any(value is not None for value in means):
+                self._add(Line([name, *labels], list(map(Value, means)), "average", rule, "average"), published)
+                rule = False
+
+    def add_column_of_averages(self, name: str = "average", skip: int = 0) -> None:
+        """On the right: the mean over the columns but the first `skip`, in each line that has them all."""
+        if len(self.columns) - skip < 2:
             return
         for line in self.lines:
-            values = [v.number for v in line.values[first - 1:]]
-            line.values.append(Value(mean(values), signed=line.kind == "difference"))
-        self.head.append(name)
+            line.values.append(Value(mean([value.number for value in line.values[skip:]]),
+                                     signed=line.kind == "difference"))
+        self.columns.append(name)
 
     def add_gains(self) -> None:
         """On the right: how far each line's last column is above the first line's."""
@@ -92,28 +131,24 @@ class Grid:
         for line in self.lines:
             gain = minus(line.values[-1].number, base)
             line.values.append(Value(gain if line.kind == "measured" and line is not first else None, signed=True))
-        self.head.append(f"over {first.labels[0]}")
+        self.columns.append(f"over {first.labels[0]}")
 
     def compare_lines(self) -> None:
         """In each block, how far every line is above the first one, and which ones stand out."""
         self.ranked, first = True, {}
-        for line in self.lines:
-            if line.kind in ("measured", "average") and (top := first.setdefault(line.block, line)) is not line:
+        for line in filter(lambda line: line.ranked, self.lines):
+            if (top := first.setdefault(line.block, line)) is not line:
                 self.notes = ["(+1.2): points above the first line"]
                 for value, base in zip(line.values, top.values):
                     value.over = minus(value.number, base.number)
 
-    def ranks(self, digits: int) -> dict[int, int]:
-        """id of a value -> 1 for the best of its column and block, 2 for the second; equal where they read equal."""
-        places: dict[tuple, list[Value]] = {}
-        for line in self.lines if self.ranked else ():
-            if line.kind in ("measured", "average"):
-                for column, value in enumerate(line.values):
-                    if value.number is not None and not value.signed:
-                        places.setdefault((line.block, column), []).append(value)
-        found = {}
-        for values in places.values():
-            levels = sorted({round(value.number, digits) for value in values}, reverse=True)[:2]
-            if len(values) > 1:
-                found |= {id(v): 1 + levels.index(n) for v in values if (n := round(v.number, digits)) in levels}
-        return found
+    def rank(self, digits: int) -> None:
+        """Say which values are the best and the second of their column and block; equal where they read equal."""
+        lines = [line for line in self.lines if self.ranked and line.ranked]
+        for own in by(lines, lambda line: line.block).values():
+            for column in zip(*(line.values for line in own)):
+                values = [value for value in column if value.number is not None and not value.signed]
+                levels = sorted({round(value.number, digits) for value in values}, reverse=True)[:2]
+                for value in values if len(values) > 1 else ():
+                    number = round(value.number, digits)
+                    value.rank = 1 + levels.index(number) if number in levels else 0

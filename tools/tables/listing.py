@@ -16,32 +16,26 @@ BEST_TEST = "best test epoch (selected on test)"
 def listing(rows: list[Row], digits: int = 1, tablefmt: str = "simple") -> str:
     """The table and, below it, what is missing or looks wrong, the sources of published values and the run folders."""
     rows = with_summaries(rows)
-    halves = any(row.classes for row in rows)
-    numbers = sorted({seed for row in rows if row.trainer != ZEROSHOT for seed in row.seeds})
-    published = any(row.published is not None for row in rows)
-    best = any(row.best_tests for row in rows)
-    head = ["dataset", "shots", "trainer", "config", *(["classes"] if halves else []),
-            *(f"seed {n}" for n in numbers), "mean", "std", "n", "seconds",
-            "learned", *([BEST_TEST] if best else []), *(["published", "difference"] if published else [])]
-    lines = []
-    for row in rows:
-        line = [row.dataset, "-" if row.shots is None else row.shots, row.trainer,
-                f"{row.config} {row.where}".strip(), *([row.classes or "all"] if halves else []),
-                *(_seed(row, n, digits) for n in numbers), _number(row.mean, digits), _number(row.spread, digits),
-                f"{len(row.found)}/{len(row.seeds)}", _number(row.mean_seconds, 1),
-                "-" if row.learned is None else f"{row.learned:,}"]
-        if best:
-            line.append(_number(mean(list(row.best_tests.values())), digits))
-        if published:
-            line += [_number(row.published, digits), _number(row.difference, digits, signed=True)]
-        lines.append(line)
-    left = 5 if halves else 4
-    align = ["left", "right", *["left"] * (left - 2), *["right"] * (len(head) - left)]
-    text = [tabulate(lines, headers=head, colalign=align, disable_numparse=True, tablefmt=tablefmt),
+    seeds = sorted({seed for row in rows if row.trainer != ZEROSHOT for seed in row.seeds})
+    there = {"classes": any(row.classes for row in rows), BEST_TEST: any(row.best_tests for row in rows)}
+    there |= dict.fromkeys(("published", "difference"), any(row.published is not None for row in rows))
+    lines = [{"dataset": row.dataset, "shots": "-" if row.shots is None else row.shots, "trainer": row.trainer,
+              "config": f"{row.config} {row.where}".strip(), "classes": row.classes or "all",
+              **{f"seed {n}": "" if row.trainer == ZEROSHOT else
+                 _number(row.seeds.get(n), digits) + FLAG * (n in row.collapsed) for n in seeds},
+              "mean": _number(row.mean, digits), "std": _number(row.spread, digits),
+              "n": f"{len(row.found)}/{len(row.seeds)}", "seconds": _number(mean(row.seconds), 1),
+              "learned": "-" if (learned := row.fact("learned_parameters")) is None else f"{learned:,}",
+              BEST_TEST: _number(mean(row.best_tests), digits), "published": _number(row.published, digits),
+              "difference": _number(row.difference, digits, signed=True)} for row in rows]
+    head = [name for name in lines[0] if there.get(name, True)]
+    align = ["left" if name in ("dataset", "trainer", "config", "classes") else "right" for name in head]
+    text = [tabulate([[line[name] for name in head] for line in lines], head, colalign=align, disable_numparse=True,
+                     tablefmt=tablefmt),
             "", "accuracy on the test split, percent; std over seeds (population); seconds per run; learned parameters"]
-    if halves:
+    if there["classes"]:
         text.append("H: harmonic mean of the means of base and new classes, as the papers have it")
-    if best:
+    if there[BEST_TEST]:
         text.append(f"{BEST_TEST}: as some authors' code keeps it; the other columns are the last epoch's")
     text += collapsed(rows, digits) + settings(rows)
     sources = {row.published_from: row for row in reversed(rows)
@@ -54,12 +48,6 @@ def short(path: Path) -> Path:
     """Relative to the current folder where it lies below it."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _seed(row: Row, seed: int, digits: int) -> str:
-    if row.trainer == ZEROSHOT:
-        return ""
-    return _number(row.seeds.get(seed), digits) + FLAG * (seed in row.collapsed)
 
 
 def _number(value: float | None, digits: int, signed: bool = False) -> str:

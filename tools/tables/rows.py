@@ -10,8 +10,9 @@ KaiyangZhou/CoOp issue 24 read 12.0, 15.2 and 63.4).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from tools.runs.cell import ZEROSHOT, Cell
@@ -25,97 +26,103 @@ FAR_BELOW = 20.0
 
 @dataclass
 class Row:
-    """One method on one dataset at one number of shots.
+    """A cell and its seeds.
 
     Attributes:
-        config: name of the trainer yaml, and the user's words and options where there are any.
+        cell: of one of the seeds; what all of them have in common is read from it.
+        folder: that the seeds' run folders lie in.
         seeds: seed -> accuracy in percent, or None where the run is missing. asked: those that a sweep was asked for.
-        seconds: seed -> of the whole run, loading included; of the finished ones. learned: of one of them.
-        best_tests: seed -> accuracy of the best test epoch, where it was recorded; selected on the test split.
-        folder: that the seeds' run folders lie in. runs, cells: seed -> its own, of those that have begun.
+        records, runs: seed -> its own; of finished runs, and of those that have begun.
         chance: seeds whose accuracy guessing reaches too.
         published: percent, or None; published_from: where it was read.
-        classes: "base", "new" or "H" in the protocol base2new. parts: of H the two rows that it is made of.
-        base, options: the trainer yaml's name alone, and the user's options KEY -> text.
-        words: the user's template and class names, as `Cell.words`.
-        beyond: KEY -> value of what else was set other than in the trainer yaml: by the recipe.
-        tag: what its protocol adds to its name, "@transfer" or "@from_shapes", where `classes` does not say it.
-        source: the dataset whose prompts are tested here, "" where the row's own dataset was trained on.
-        transfer: "cross" or "dg" of an average over targets; of other rows `kind_of_transfer` tells it.
-        variant: name in the recipe's ablation, "" where it has none; variant_opts: the options that make it.
         changed: KEY -> value of what was set other than its recipe has it now, though its name says nothing of it.
+        called: what is shown instead of a trainer yaml that nobody knows.
         where: "in <folder>" where rows of several folders would read the same, "on val" for another split than test.
-        num_classes: how many they are, None where no run says it.
+        summary, parts: of a row that is made of others: "H" of base and new, "cross" or "dg" for an average of targets.
     """
 
-    dataset: str
-    trainer: str
-    config: str
-    shots: int | None
+    cell: Cell
+    folder: Path | None = None
     seeds: dict[int, float | None] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
-    seconds: dict[int, float] = field(default_factory=dict)
-    learned: int | None = None
-    best_tests: dict[int, float] = field(default_factory=dict)
-    folder: Path | None = None
+    records: dict[int, Record] = field(default_factory=dict)
     runs: dict[int, RunFolder] = field(default_factory=dict)
-    cells: dict[int, Cell] = field(default_factory=dict)
     chance: set[int] = field(default_factory=set)
     published: float | None = None
     published_from: str = ""
-    classes: str = ""
-    parts: tuple[Row, Row] | None = None
-    base: str = ""
-    options: dict[str, str] = field(default_factory=dict)
-    words: str = ""
-    beyond: dict[str, str] = field(default_factory=dict)
-    tag: str = ""
-    source: str = ""
-    transfer: str = ""
-    variant: str = ""
-    variant_opts: dict = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
+    called: str = ""
     where: str = ""
-    num_classes: int | None = None
+    summary: str = ""
+    parts: tuple[Row, ...] = ()
 
-    def add(self, seed: int, record: Record | None, cell: Cell | None = None) -> None:
+    dataset = property(lambda self: self.cell.dataset)
+    trainer = property(lambda self: self.cell.trainer)
+    shots = property(lambda self: self.cell.shots)
+    words = property(lambda self: self.cell.words)
+    source = property(lambda self: self.cell.source)
+    variant = property(lambda self: self.cell.variant)
+
+    @property
+    def classes(self) -> str:
+        """"base", "new" or "H" in the protocol base2new."""
+        return "H" if self.summary == "H" else self.cell.classes
+
+    @property
+    def tag(self) -> str:
+        """What its protocol adds to its name, "@transfer" or "@from_shapes", where `classes` does not say it."""
+        return "" if self.classes else self.cell.tag
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """The user's, KEY -> text."""
+        return {key: str(value) for key, value in sorted(self.cell.options.items())}
+
+    @property
+    def config(self) -> str:
+        """Name of the trainer yaml, and the user's words and options where there are any."""
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return self.called or "-".join(filter(None, [self.cell.config + self.tag, self.words, options]))
+
+    @property
+    def method(self) -> tuple:
+        """What makes two rows the same method: trainer, yaml, options, words; and where it lies, if that tells."""
+        return (self.trainer, self.cell.config, tuple(self.options.items()),
+                " ".join(filter(None, [self.words, self.where])))
+
+    @property
+    def variant_options(self) -> dict[str, str]:
+        """The options that make it its variant in an ablation; it shares the others with the other variants."""
+        return {key: value for key, value in self.options.items() if key in self.cell.variant_opts}
+
+    @cached_property
+    def beyond(self) -> dict[str, str]:
+        """KEY -> value of what its recipe set other than the trainer yaml."""
+        return {} if self.parts else beyond_yaml(self.cell)
+
+    @property
+    def label(self) -> str:
+        shots = "" if self.shots is None else f" {self.shots} shot{'s' * (self.shots > 1)}"
+        return " ".join(filter(None, [self.trainer, self.config, self.dataset, self.classes, self.where])) + shots
+
+    def add(self, seed: int, record: Record | None, asked: Iterable[int] = ()) -> None:
         """Take one run's results.json in; None, or one without an accuracy, is a run that is missing."""
         self.seeds[seed] = record.accuracy if record else None
-        self.asked |= set(cell.seeds) if cell else set()
-        if record and self.seeds[seed] is not None:
-            if (seconds := record.get("seconds", {}).get("total")) is not None:
-                self.seconds[seed] = seconds
-            self.learned = record.get("learned_parameters", self.learned)
-            self.num_classes = record.get("num_classes", self.num_classes)
+        self.asked |= set(asked)
+        if self.seeds[seed] is not None:
+            self.records[seed] = record
             if record.at_chance:
                 self.chance.add(seed)
-            if "best_test_epoch" in record:
-                self.best_tests[seed] = record["best_test_epoch"]["accuracy"]
 
     def keep(self, seeds: Iterable[int]) -> None:
         """Have these seeds, and nothing of others; one without a run is missing."""
-        seeds = sorted(seeds)
-        self.seeds = {seed: self.seeds.get(seed) for seed in seeds}
-        for of_seed in (self.seconds, self.best_tests, self.runs, self.cells):
-            for seed in of_seed.keys() - set(seeds):
-                del of_seed[seed]
+        self.seeds = {seed: self.seeds.get(seed) for seed in sorted(seeds)}
+        self.records, self.runs = ({seed: value for seed, value in own.items() if seed in self.seeds}
+                                   for own in (self.records, self.runs))
 
     @property
     def found(self) -> list[float]:
         return [accuracy for accuracy in self.seeds.values() if accuracy is not None]
-
-    @property
-    def on_test(self) -> bool:
-        """Whether its runs were tested on the test split."""
-        return not self.where.startswith("on ")
-
-    def is_zero_shot_of(self, row: Row) -> bool:
-        """Whether it is CLIP as the row's training found it: its yaml is the row's, or is named by it and its trainer.
-
-        See `tools.runs.recipe.zeroshot_cell`.
-        """
-        return self.trainer == ZEROSHOT and not self.options and self.words == row.words and \
-            self.base in (row.base, f"{row.trainer}-{row.base}")
 
     @property
     def missing(self) -> list[int]:
@@ -123,13 +130,9 @@ class Row:
 
     @property
     def mean(self) -> float | None:
-        if self.parts:                  # of the means, as the papers have it, and not the mean of the seeds' own
+        if self.summary == "H":         # of the means, as the papers have it, and not the mean of the seeds' own
             return harmonic(*(part.mean for part in self.parts))
         return mean(self.found)
-
-    @property
-    def mean_seconds(self) -> float | None:
-        return mean(list(self.seconds.values()))
 
     @property
     def spread(self) -> float | None:
@@ -142,26 +145,108 @@ class Row:
         return minus(self.mean, self.published)
 
     @property
+    def seconds(self) -> list[float]:
+        """Of each finished run, loading included."""
+        found = [record.get("seconds", {}).get("total") for record in self.records.values()]
+        return [seconds for seconds in found if seconds is not None]
+
+    @property
+    def best_tests(self) -> list[float]:
+        """Accuracies of the best test epoch, where they were recorded; selected on the test split."""
+        found = [record.get("best_test_epoch", {}).get("accuracy") for record in self.records.values()]
+        return [accuracy for accuracy in found if accuracy is not None]
+
+    def fact(self, name: str):
+        """A field of results.json that all runs share; None where none has it."""
+        return next((record[name] for record in self.records.values() if name in record), None)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was trained and tested on all classes of one dataset, outside of any other protocol."""
+        return not self.classes and not self.source and not self.tag
+
+    @property
+    def on_test(self) -> bool:
+        """Whether its runs were tested on the test split."""
+        return not self.where.startswith("on ")
+
+    def is_zero_shot_of(self, row: Row) -> bool:
+        """Whether it is CLIP as the row's training found it: its yaml is the row's, or is named by it and its trainer.
+
+        See `tools.runs.recipe.zeroshot_cell`.
+        """
+        return self.trainer == ZEROSHOT and not self.options and self.words == row.words and \
+            self.cell.config in (row.cell.config, f"{row.trainer}-{row.cell.config}")
+
+    @property
     def collapsed(self) -> dict[int, str]:
         """Seed -> why it is taken for collapsed; the rules stand at the top of this file."""
         if self.parts:
             return {seed: reason for part in self.parts for seed, reason in part.collapsed.items()}
-        chance, best = 100 / self.num_classes if self.num_classes else None, max(self.found, default=0.0)
-        reasons = {}
+        classes, best = self.fact("num_classes"), max(self.found, default=0.0)
+        chance, reasons = 100 / classes if classes else None, {}
         for seed, accuracy in self.seeds.items():
             if accuracy is None:
                 continue
             if seed in self.chance:
-                of = "" if chance is None else f", which is {chance:.1f} for {self.num_classes} classes"
+                of = "" if chance is None else f", which is {chance:.1f} for {classes} classes"
                 reasons[seed] = f"at chance{of}"
             elif accuracy < best - FAR_BELOW or (chance is not None and accuracy - chance < (best - chance) / 2):
                 reasons[seed] = f"far below the row's best seed, {best:.1f}"
         return reasons
 
-    @property
-    def label(self) -> str:
-        shots = "" if self.shots is None else f" {self.shots} shot{'s' * (self.shots > 1)}"
-        return " ".join(filter(None, [self.trainer, self.config, self.dataset, self.classes, self.where])) + shots
+
+def row_of(cell: Cell, folder: Path | None = None) -> Row:
+    """An empty row for a cell and its other seeds, whose run folders lie in `folder`."""
+    return Row(cell, folder, published=cell.published, published_from=cell.published_from)
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Datasets together, as they come; zero-shot first, then by shots."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))
+
+
+def with_summaries(rows: list[Row]) -> list[Row]:
+    """Below each pair of base and new classes their harmonic mean, below the targets of one source their average."""
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        name = (row.dataset, row.trainer, row.config, row.shots, row.where)
+        base = next((r for r in rows if r.classes == "base" and (
+            r.dataset, r.trainer, r.config, r.shots, r.where) == name), None)
+        if row.classes == "new" and base:
+            found.append(harmonic_row(base, row))
+    groups = by([row for row in rows if row.source], lambda row: (
+        row.source, kind_of_transfer(row), row.trainer, row.config, row.shots, row.where))
+    for (_, kind, *_), targets in groups.items():
+        seeds = {s: mean([r.seeds.get(s) for r in targets]) for s in sorted({s for r in targets for s in r.seeds})}
+        cell = replace(targets[0].cell, dataset=f"average of {len(targets)} targets")
+        if len(targets) > 1:
+            found.append(Row(cell, seeds=seeds, where=targets[0].where, summary=kind, parts=tuple(targets)))
+    return found
+
+
+def kind_of_transfer(row: Row) -> str:
+    """"dg" for a known shift of the source, "cross" for any other dataset."""
+    return row.summary or ("dg" if row.dataset in TARGETS["dg"].get(row.source, ()) else "cross")
+
+
+def harmonic_row(base: Row, new: Row) -> Row:
+    """The row H of two halves: of their means and published values; its seeds are those of each seed's own halves."""
+    published = harmonic(base.published, new.published)
+    return Row(base.cell, seeds={s: harmonic(base.seeds.get(s), new.seeds.get(s))
+                                 for s in sorted({*base.seeds, *new.seeds})},
+               published=None if published is None else round(published, 2), published_from=new.published_from,
+               where=base.where, summary="H", parts=(base, new))
+
+
+def by(rows: list[Row], key: Callable[[Row], object]) -> dict:
+    """Rows by what `key` says of them, in their order."""
+    groups: dict = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def mean(values: list[float | None]) -> float | None:
@@ -176,59 +261,3 @@ def minus(one: float | None, other: float | None) -> float | None:
 def harmonic(base: float | None, new: float | None) -> float | None:
     """Harmonic mean of two percentages; None where one is unknown or both are 0."""
     return 2 * base * new / (base + new) if base is not None and new is not None and base + new else None
-
-
-def with_summaries(rows: list[Row]) -> list[Row]:
-    """Below each pair of base and new classes their harmonic mean, below the targets of one source their average."""
-    found: list[Row] = []
-    for row in rows:
-        found.append(row)
-        base = next((r for r in rows if r.classes == "base" and _name(r) == _name(row)), None)
-        if row.classes == "new" and base:
-            found.append(harmonic_row(base, row))
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row.source:
-            key = (row.source, kind_of_transfer(row), row.trainer, row.config, row.shots, row.where)
-            groups.setdefault(key, []).append(row)
-    for (source, kind, trainer, config, shots, where), targets in groups.items():
-        seeds = {s: mean([r.seeds.get(s) for r in targets]) for s in sorted({s for r in targets for s in r.seeds})}
-        if len(targets) > 1:
-            found.append(Row(f"average of {len(targets)} targets", trainer, config, shots, seeds=seeds, source=source,
-                             transfer=kind, base=targets[0].base, tag=targets[0].tag, options=targets[0].options,
-                             where=where))
-    return found
-
-
-def kind_of_transfer(row: Row) -> str:
-    """"dg" for a known shift of the source, "cross" for any other dataset."""
-    return row.transfer or ("dg" if row.dataset in TARGETS["dg"].get(row.source, ()) else "cross")
-
-
-def harmonic_row(base: Row, new: Row) -> Row:
-    """The row H of two halves: of their means and published values; its seeds are those of each seed's own halves."""
-    published = harmonic(base.published, new.published)
-    return Row(base.dataset, base.trainer, base.config, base.shots, classes="H", parts=(base, new),
-               seeds={s: harmonic(base.seeds.get(s), new.seeds.get(s)) for s in sorted({*base.seeds, *new.seeds})},
-               published=None if published is None else round(published, 2), published_from=new.published_from,
-               base=base.base, options=base.options, where=base.where)
-
-
-def _name(row: Row) -> tuple:
-    return row.dataset, row.trainer, row.config, row.shots, row.where
-
-
-def row_of(cell: Cell, folder: Path) -> Row:
-    """An empty row for a cell and its other seeds, whose run folders lie in `folder`."""
-    options = {key: str(value) for key, value in sorted(cell.options.items())}
-    tag = "" if cell.classes else cell.tag
-    config = "-".join(filter(None, [cell.config + tag, cell.words,
-                                    ",".join(f"{key}={value}" for key, value in options.items())]))
-    return Row(cell.dataset, cell.trainer, config, cell.shots, folder=folder, classes=cell.classes, base=cell.config,
-               options=options, words=cell.words, beyond=beyond_yaml(cell), tag=tag, source=cell.source)
-
-
-def in_order(rows: list[Row]) -> list[Row]:
-    """Datasets together, as they come; zero-shot first, then by shots."""
-    datasets = list(dict.fromkeys(row.dataset for row in rows))
-    return sorted(rows, key=lambda row: (datasets.index(row.dataset), row.shots or 0))

@@ -2,16 +2,49 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from tools.runs import published
 from tools.runs.index import frame_of
 from tools.runs.recipe import Recipe, RecipeError, nearest
 
-from . import formats, layouts
+from . import data, formats, layouts
+from .found import scan
 from .listing import listing
 from .rows import Row
 
 RUNS = "runs"                           # the name of the long table
+FILTERS = ("trainers", "datasets", "configs", "shots", "seeds")
+
+
+def add_filters(p: argparse._ActionsContainer) -> None:
+    """The flags that `select` reads."""
+    p.add_argument("--trainers", "--trainer", nargs="+", metavar="NAME", help="only these methods, in this order")
+    p.add_argument("--datasets", "--dataset", nargs="+", metavar="NAME", help="only these datasets, in this order")
+    p.add_argument("--configs", "--config", nargs="+", metavar="TEXT",
+                   help="only rows whose config contains one of these texts")
+    p.add_argument("--shots", nargs="+", type=int, metavar="K", help="only these; what needs no shots stays")
+    p.add_argument("--seeds", "--seed", nargs="+", type=int, metavar="S",
+                   help="only these, and each row should have them all")
+
+
+def rows_below(folders: Sequence[str | Path], args: argparse.Namespace, recipes: tuple[Recipe, ...] = ()) -> list[Row]:
+    """The rows below some folders that `select` leaves.
+
+    Raises:
+        RecipeError: a folder is not there, or no run is finished.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise RecipeError(f"There is no folder {folder} ({os.path.abspath(folder)}). Name the folder that was "
+                              "given as OUTPUT, or any that holds run folders.")
+    rows = scan(*folders, recipes=recipes)
+    if not any(row.found for row in rows):
+        raise RecipeError(f"No finished run (a results.json with an accuracy) below "
+                          f"{', '.join(map(os.path.abspath, folders))}. Name the folder that was given as OUTPUT.")
+    return select(rows, args)
 
 
 def select(rows: list[Row], args: argparse.Namespace) -> list[Row]:
@@ -63,10 +96,10 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
             kinds = sorted({layouts.protocol_of(row) for row in rows})
             raise RecipeError(f"There is no run for the table {name}; there are runs of {', '.join(kinds)}.")
     if args.format == "csv":
-        return formats.grids_as_csv(grids) if names and not long else formats.as_csv(rows)
+        return data.grids_as_csv(grids) if names and not long else data.as_csv(rows)
     if args.format == "json":
-        used = [id(part) for grid in grids for row in grid.rows for part in (row, *(row.parts or ()))]
-        return formats.as_json(grids, [row for row in rows if long or not names or id(row) in used])
+        used = [id(part) for grid in grids for row in grid.rows for part in (row, *row.parts)]
+        return data.as_json(grids, [row for row in rows if long or not names or id(row) in used])
     if args.format in ("latex", "html"):
         if long:
             raise RecipeError(f"The table {RUNS} has no {'LaTeX' if args.format == 'latex' else 'HTML'}; name another "
@@ -77,6 +110,14 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
     draw, style = (formats.text, "simple") if args.format == "text" else (formats.markdown, "pipe")
     parts = [draw(grids, rows, args.digits)] if grids else []
     return "\n\n".join([*parts, *([listing(rows, args.digits, style)] if long else [])])
+
+
+def render(rows: list[Row]) -> str:
+    """The long table of a sweep, and that of its ablation or of the domains left out, where it has one."""
+    kinds = {layouts.protocol_of(row) for row in rows} | {"ablation" for row in rows if row.variant}
+    names = tuple(name for name in ("ablation", "lodo", "matrix") if name in kinds)
+    grids = layouts.build(rows, names) if names else []
+    return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 
 
 def write_runs(rows: list[Row], recipes: tuple[Recipe, ...]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dassl.utils import UserError
 from dassl.utils.tools import write_text
-from tools.runs.folder import RunFolder
 from tools.runs.run import Run
 from tools.tables import formats, layouts
 from tools.tables.rows import Row
@@ -46,8 +45,8 @@ def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    folders = [runs.folder_of(row, seed) for row in rows for seed in row.seeds if seed not in row.missing]
-    records = [RunFolder(folder).record for folder in folders]
+    finished = [run for row in rows for seed, run in row.runs.items() if seed not in row.missing]
+    minutes = round(sum(second for row in rows for second in row.seconds) / 60)
     grids = layouts.build(rows)
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                        undefined=StrictUndefined, keep_trailing_newline=True).get_template("page.html")
@@ -55,11 +54,12 @@ def render(output: Path, rows: list[Row], looked: list[runs.Looked], test: bool 
         title=title or f"Results in {output.name or output.absolute().name}", output=str(output.absolute()),
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),     # noqa: S704 (a file of ours)
-        finished=len(folders), methods=len({r.trainer for r in rows if r.found}),
-        datasets=len({r.dataset for r in rows if r.found}), hours=_duration(rows),
-        grids=[tables.of_grid(grid) for grid in grids], notes=formats.notes(grids, rows, tables.DIGITS),
+        finished=len(finished), methods=len({r.trainer for r in rows if r.found}),
+        datasets=len({r.dataset for r in rows if r.found}),
+        hours=f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h", grids=[*map(tables.of_grid, grids)],
+        notes=formats.notes(grids, rows, tables.DIGITS, "bold: best of a column and block; underlined: second"),
         fewshot=_fewshot(rows), looked=looked, runs_first=runs_first, test=test, unfinished=tables.unfinished(rows),
-        settings=tables.settings_that_differ(folders), environments=tables.environments(records), runs=len(folders))
+        settings=tables.settings_that_differ(finished), environments=tables.environments([r.record for r in finished]))
 
 
 def _fewshot(rows: list[Row]) -> Picture | None:
@@ -75,7 +75,3 @@ def _fewshot(rows: list[Row]) -> Picture | None:
     return picture(lambda theme: fewshot.draw_found(found, theme), "Few-shot accuracy, a panel per dataset and a line "
                    f"per method. {said}. The tables have all numbers.")
 
-
-def _duration(rows: list[Row]) -> str:
-    minutes = round(sum(second for row in rows for second in row.seconds.values()) / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"

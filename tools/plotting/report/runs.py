@@ -16,12 +16,12 @@ from tools.runs.folder import is_run
 from tools.runs.run import Run
 from tools.tables import layouts
 from tools.tables.formats import rounded
-from tools.tables.rows import Row
+from tools.tables.rows import Row, by, minus
 
 from .. import confusion, curves, embeddings, prm, prompts, reliability, words
-from ..geometry import MEANINGS
+from ..measures import MEASURES
 from .pictures import Picture, picture
-from .tables import Cell, Table
+from .tables import Table
 
 logger = logging.getLogger(__name__)
 
@@ -56,24 +56,14 @@ def choose_runs(rows: list[Row], given: Sequence[Path]) -> list[Path]:
     """
     if given:
         return list(given)
-    best: dict[tuple, Row] = {}
-    for row in rows:
-        key = (row.trainer, row.config, row.dataset)
-        if row.shots is not None and row.found and layouts.protocol_of(row) == "fewshot" and \
-                row.shots > (best[key].shots if key in best else -1):
-            best[key] = row
+    few = [row for row in rows if row.shots is not None and row.found and layouts.protocol_of(row) == "fewshot"]
     turns: dict[tuple, int] = {}
     queue = []
-    for number, ((trainer, config, _), row) in enumerate(best.items()):
+    for (trainer, config, _), own in by(few, lambda row: (row.trainer, row.config, row.dataset)).items():
         turn = turns[trainer, config] = turns.get((trainer, config), -1) + 1
-        queue.append((turn, number, row))
-    folders = [folder_of(row, min(set(row.seeds) - set(row.missing)))
-               for _, _, row in sorted(queue, key=lambda entry: entry[:2])]
+        queue.append((turn, len(queue), max(own, key=lambda row: row.shots)))
+    folders = [row.runs[min(row.runs.keys() - set(row.missing))].folder for *_, row in sorted(queue)]
     return [folder for folder in folders if is_run(folder)][:MOST_RUNS]
-
-
-def folder_of(row: Row, seed: int) -> Path:
-    return row.runs[seed].folder if seed in row.runs else row.folder / f"seed{seed}"
 
 
 def look_into(run: Run, number: int, test: bool, say: Callable[[str], None]) -> Looked:
@@ -114,15 +104,14 @@ def _drawn(run: Run, draw: Callable, what: str) -> tuple[Picture, list[Table]]:
 
 def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
     found = embeddings.find(run, images=IMAGES)
-    values, places = embeddings.measure_both(found), embeddings.lay_out(found)
-    table = Table("Measured on these features", ["measurement", "before", "after", "change", "meaning"],
-                  texts=(3,))
-    for key, name, _ in embeddings.NUMBERS:
+    values = embeddings.measure_both(found)
+    table = Table("Measured on these features", ["measurement", "before", "after", "change", "meaning"], [], texts=(4,))
+    for key, (name, _, meaning) in MEASURES.items():
         before, after = values["before"][key], values["after"][key]
-        change = None if before is None or after is None else after - before
-        cells = [_number(before), _number(after), _number(change, signed=True), Cell(MEANINGS[key])]
-        table.lines.append(([name], cells, "measured"))
-    drawn = picture(lambda theme: embeddings.draw_found(found, run, theme, places=places),
+        table.lines.append([name, *("–" if n is None else rounded(n, 3) for n in (before, after)),
+                            "–" if (change := minus(after, before)) is None else rounded(change, 3, signed=True),
+                            meaning])
+    drawn = picture(lambda theme: embeddings.draw(run, theme, images=IMAGES),
                     f"Two maps of {len(found.labels)} images and their class texts: zero-shot CLIP next to "
                     f"{run.trainer}. The table below has the measurements.", HEADER)
     return drawn, [table]
@@ -130,7 +119,7 @@ def _embeddings(run: Run) -> tuple[Picture, list[Table]]:
 
 def _confusion(run: Run) -> tuple[Picture, list[Table]]:
     names, counts = confusion.read(run)
-    drawn = picture(lambda theme: confusion.draw_found(names, counts, run, theme),
+    drawn = picture(lambda theme: confusion.draw(run, theme),
                     f"Confusion matrix of {len(names)} classes; the table below lists the worst.", HEADER)
     return drawn, [worst_classes(names, counts)]
 
@@ -141,13 +130,13 @@ def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
     Args:
         counts: (C, C) images by true and predicted class.
     """
-    table = Table("Worst classes", ["class", "images", "correct, %", "most often misclassified as"], texts=(2,))
+    table = Table("Worst classes", ["class", "images", "correct, %", "most often misclassified as"], [], texts=(3,))
     correct = counts.diagonal() / counts.sum(1)
     wrong = [c for c in range(len(names)) if counts[c].sum() > counts[c, c]]
     for c in sorted(wrong, key=lambda c: float(correct[c]))[:WORST]:
         often = confusion.mistakes(names, counts[[c]], 1, [c])
-        table.lines.append(([names[c]], [Cell(str(int(counts[c].sum()))), Cell(f"{100 * float(correct[c]):.1f}"), Cell(
-            f"{often[0][3]} ({often[0][0]} images)" if often else "–")], "measured"))
+        table.lines.append([names[c], str(int(counts[c].sum())), f"{100 * float(correct[c]):.1f}",
+                            f"{often[0][3]} ({often[0][0]} images)" if often else "–"])
     if not table.lines:
         table.notes.append("No image was misclassified.")
     return table
@@ -155,12 +144,10 @@ def worst_classes(names: Sequence[str], counts: Tensor) -> Table:
 
 def _words(run: Run) -> tuple[None, list[Table]]:
     found = words.read(run, top=WORDS)
-    tables = []
-    for name, context in found.contexts.items():
-        table = Table(name, ["position", *(f"{i}." for i in range(1, WORDS + 1))], texts=tuple(range(WORDS)))
-        for i, row in enumerate(context, 1):
-            table.lines.append(([str(i)], [Cell(word, f"{distance:.3f}") for word, distance in zip(*row)], "measured"))
-        tables.append(table)
+    head, texts = ["position", *(f"{i}." for i in range(1, WORDS + 1))], tuple(range(1, WORDS + 1))
+    tables = [Table(name, head, [[str(i), *(f"{word} {distance:.3f}" for word, distance in zip(*row))]
+                                 for i, row in enumerate(context, 1)], texts=texts)
+              for name, context in found.contexts.items()]
     tables[-1].notes += [words.scale(found), *found.notes]
     return None, tables
 
@@ -169,6 +156,3 @@ def _config(run: Run) -> str:
     parts = [f"# {inputs.FILE}: what the command set", yaml.safe_dump(run.given, sort_keys=False)] if run.given else []
     return "\n".join([*parts, "# config.yaml: all settings", yaml.safe_dump(run.settings, sort_keys=True)])
 
-
-def _number(value: float | None, signed: bool = False) -> Cell:
-    return Cell("–" if value is None else rounded(value, 3, signed).replace("-", "−"))

@@ -1,14 +1,15 @@
 """What the page says in tables: the papers' tables, what is missing, settings that differ, environments."""
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from markupsafe import Markup
 
 from tools.runs.folder import RunFolder, flat
-from tools.tables.formats import rounded
-from tools.tables.grid import Grid, Value
+from tools.tables.formats import HTML
+from tools.tables.grid import Grid
 from tools.tables.rows import Row
 
 DIGITS = 1
@@ -16,31 +17,21 @@ LAST_LINES = 6                          # of the log of a run that did not finis
 _NOT_SETTINGS = {"OUTPUT_DIR", "RESUME", "SEED", "DATASET.ROOT", "DATASET.NAME", "DATASET.NUM_SHOTS", "TRAINER.NAME"}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One place of a table. mark: a short sign after the text; hint: what it means. best: the highest of its column."""
-
-    text: str
-    spread: str = ""
-    mark: str = ""
-    hint: str = ""
-    best: bool = False
-
-
 @dataclass
 class Table:
     """A table of the page.
 
     Attributes:
-        head: names of all columns. left: how many of them are labels. texts: places of the cells that are words.
-        lines: (labels, cells, kind).
+        lines: texts of each; what is not Markup is escaped. kinds: of the lines, where they have one.
+        left: how many columns are labels. texts: places of the others that are words.
     """
 
     title: str
     head: list[str]
+    lines: list[list[str]]
+    kinds: list[str] = field(default_factory=list)
     left: int = 1
     texts: tuple[int, ...] = ()
-    lines: list[tuple[list[str], list[Cell], str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -50,38 +41,9 @@ class Table:
 
 
 def of_grid(grid: Grid) -> Table:
-    """A paper's table; where lines are methods, the best of each column is bold."""
-    labels = len(grid.lines[0].labels)
-    best = {}
-    if grid.head[0] in ("method", "variant"):
-        for i in range(len(grid.head) - labels):
-            numbers = [line.values[i].number for line in grid.lines if line.kind == "measured"
-                       and not line.values[i].signed and line.values[i].number is not None]
-            best[i] = max(numbers, default=None) if len(numbers) > 1 else None
-    table = Table(grid.title, grid.head, labels)
-    for line in grid.lines:
-        measured = line.kind == "measured"
-        cells = [_cell(value, measured and value.number is not None and value.number == best.get(i))
-                 for i, value in enumerate(line.values)]
-        table.lines.append(([label.strip() for label in line.labels], cells, line.kind))
-    return table
-
-
-def _cell(value: Value, best: bool) -> Cell:
-    row, number = value.row, value.number
-    if number is None:
-        none = f"0 of {len(row.seeds)} seeds" if row and row.seeds else ""
-        return Cell("–", mark=f"0/{len(row.seeds)}" if none else "", hint=none)
-    text = rounded(number, DIGITS, value.signed).replace("-", "−")
-    marks, hints = [], []
-    if row and row.missing:
-        marks.append(f"{len(row.found)}/{len(row.seeds)}")
-        hints.append(f"{len(row.found)} of {len(row.seeds)} seeds finished")
-    if row and row.collapsed:
-        marks.append("!")
-        hints += [f"seed {seed}: {row.seeds[seed]:.{DIGITS}f} is {reason}" for seed, reason in row.collapsed.items()]
-    spread = f"± {row.spread:.{DIGITS}f}" if row and row.spread is not None else ""
-    return Cell(text, spread, " ".join(marks), "; ".join(hints), best)
+    """A paper's table."""
+    return Table(grid.title, grid.head, [list(map(Markup, line)) for line in HTML.lines(grid, DIGITS)],
+                 [line.kind for line in grid.lines], len(grid.labels))
 
 
 def unfinished(rows: list[Row]) -> list[dict]:
@@ -99,34 +61,37 @@ def unfinished(rows: list[Row]) -> list[dict]:
     return found
 
 
-def environments(records: Iterable[dict]) -> list[tuple[str, list[tuple[str, int]]]]:
-    """(what, [(value, number of runs)]) of versions, machines, commits and weights."""
-    found: dict[str, Counter] = {}
+def environments(records: Sequence[dict]) -> Table:
+    """Versions, machines, commits and weights, and how many runs have which."""
+    found: dict[str, Counter] = defaultdict(Counter)
     for record in records:
-        backbone = record.get("backbone") or {}
+        backbone = record.get("backbone", {})
         facts = {**record.get("versions", {}), **{key: record.get(key) for key in ("device", "precision", "commit")},
                  "backbone": backbone.get("name"), "sha256 of its weights": backbone.get("sha256")}
         for name, value in facts.items():
             if value:
-                found.setdefault(name, Counter())[str(value)] += 1
-    return [(name, counts.most_common()) for name, counts in found.items()]
+                found[name][str(value)] += 1
+    runs = len(records)
+    return Table(f"Versions, machines and weights of the {runs} finished runs", ["what", "value"], [
+        [name, "; ".join(value + f" ({count} of {runs} runs)" * (count < runs) for value, count in own.most_common())]
+        for name, own in found.items()], texts=(1,))
 
 
-def settings_that_differ(folders: Iterable[Path]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(KEY, [(value, trainers that have it)]) of the settings that differ between runs.
+def settings_that_differ(runs: Iterable[RunFolder]) -> Table:
+    """Settings that differ between runs, with the trainers that have each value.
 
     Of a section of one of these trainers (TRAINER.COOP) only that trainer's runs count.
     """
-    found = [flat(RunFolder(folder).settings_or_none) for folder in folders]
-    runs = [(str(settings.get("TRAINER.NAME", "")), settings) for settings in found if settings]
-    sections = {trainer.upper() for trainer, _ in runs}
-    found = []
-    for key in sorted({key for _, settings in runs for key in settings} - _NOT_SETTINGS):
+    found = [(str(settings.get("TRAINER.NAME", "")), settings) for run in runs
+             if (settings := flat(run.settings_or_none))]
+    sections, lines = {trainer.upper() for trainer, _ in found}, []
+    for key in sorted({key for _, settings in found for key in settings} - _NOT_SETTINGS):
         owner = key.split(".")[1] if key.startswith("TRAINER.") else ""
-        values: dict[str, dict[str, None]] = {}
-        for trainer, settings in runs:
+        values: dict[str, dict[str, None]] = defaultdict(dict)
+        for trainer, settings in found:
             if key in settings and (owner not in sections or owner == trainer.upper()):
-                values.setdefault(str(settings[key]) or '""', {})[trainer] = None
+                values[str(settings[key]) or '""'][trainer] = None
         if len(values) > 1:
-            found.append((key, [(value, ", ".join(trainers)) for value, trainers in values.items()]))
-    return found
+            lines.append([key, "; ".join(f"{value} ({', '.join(trainers)})" for value, trainers in values.items())])
+    return Table("Settings that differ between runs", ["setting", "values, and the trainers that have them"], lines,
+                 texts=(1,))
