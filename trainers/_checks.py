@@ -11,13 +11,15 @@ import torch
 from clip import FrozenCLIP, InputError
 from clip.precision import ONEDNN
 from dassl.config import CfgNode
+from dassl.config.checks import LARGEST_NUMBER
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
 from trainers.seen import CHOICES
 
-NOT_NEGATIVE = ("MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")     # of TRAIN
+NOT_NEGATIVE = ("CHECKPOINT_SECONDS", "MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")  # TRAIN
+LARGEST = 4096                  # of a method's whole numbers, most of them sizes, where it does not say otherwise
 logger = logging.getLogger(__name__)
 
 
@@ -56,15 +58,28 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TRAIN.ONEDNN must be auto, on or off, got {choice!r}.{nearest(choice, ONEDNN)}")
     if (seen := cfg.TEST.get("SEEN_CLASSES", "auto")) not in CHOICES:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
-    numbers = {f"TRAIN.{key}": cfg.TRAIN.get(key, 0) for key in NOT_NEGATIVE}
-    numbers |= {f"TRAINER.{method.section}.{key}": options[key] for key in ("LR", "TEXT_LR") if key in options}
-    for key, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"{key} must be at least 0, got {value}.")
-    if not cfg.INPUT.NO_TRANSFORM and ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
+    for key in NOT_NEGATIVE:
+        check_number(f"TRAIN.{key}", cfg.TRAIN.get(key, 0), 0)
+    for key, value in options.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                most = LARGEST if isinstance(number, int) else math.inf
+                check_number(f"TRAINER.{method.section}.{key}", number, *method.bounds.get(key, (-math.inf, most)))
+    if cfg.INPUT.NO_TRANSFORM:
+        raise UserError(f"{method.__name__} takes tensors, and INPUT.NO_TRANSFORM leaves images as files hold them. "
+                        "Leave it out; INPUT.TRANSFORMS chooses what changes them.")
+    if ("normalize" in cfg.INPUT.TRANSFORMS) != method.normalised:
         rule = 'gives CLIP normalised images; add "normalize" to' if method.normalised else \
             'changes pixels in [0, 1] and normalises the image after that; take "normalize" out of'
         raise UserError(f"{method.__name__} {rule} INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
+
+
+def check_number(key: str, value: float, least: float = -math.inf, most: float = math.inf) -> None:
+    """Raises UserError for a number out of bounds, or too large for float32 or NaN."""
+    least, most = max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
+    if not least <= value <= most:
+        rule = f"at least {least:g}" if value < least else f"at most {most:g}" if value > most else "a number"
+        raise UserError(f"{key} must be {rule}, got {value}.")
 
 
 def check_images(method: type, clip: FrozenCLIP, cfg: CfgNode) -> None:

@@ -10,6 +10,8 @@ from trainers._base import PromptTrainer
 class AdaptingTrainer(PromptTrainer):
     """For methods that `adapts` is set for. Images come in an order of the seed's, each with its own random stream."""
 
+    bounds = {**PromptTrainer.bounds, "VIEWS": (1, 1024)}       # all views of a batch are in memory
+
     def build_data_loader(self) -> None:
         super().build_data_loader()
         for name in ("val_loader", "test_loader"):

@@ -36,6 +36,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class APE(SelectingTrainer):
     section, learns = "APE", "closed form"
+    bounds = {**SelectingTrainer.bounds, "GAMMAS": (1, 200)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

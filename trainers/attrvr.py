@@ -22,6 +22,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class AttrVR(DescriptionTrainer):
     section = "ATTRVR"
+    bounds = {**DescriptionTrainer.bounds, "ALPHA": (0, 1)}
     told_by = staticmethod(lambda v, m: None if v else {"NUM_DESCRIPTIONS": m // 2})
 
     @classmethod

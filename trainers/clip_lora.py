@@ -9,6 +9,7 @@ code 358f0d7, lora.py and loralib/. What is easily missed:
 Difference: training ends with the whole epoch that is nearest to the authors' number of iterations, where they stop
 within one.
 """
+import math
 import re
 
 from clip import FrozenCLIP, encode_texts
@@ -42,14 +43,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CLIPLoRA(PromptTrainer):
     section, schedule_per = "CLIPLORA", "iteration"
+    bounds = {**PromptTrainer.bounds, "ITERATIONS": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         if (encoder := cfg.TRAINER.CLIPLORA.ENCODER) not in ("both", "vision", "text"):
             raise UserError(f"TRAINER.CLIPLORA.ENCODER must be both, vision or text, got {encoder!r}.")
-        if (iterations := cfg.TRAINER.CLIPLORA.ITERATIONS) < 0:
-            raise UserError("TRAINER.CLIPLORA.ITERATIONS must be at least 1, or 0 for OPTIM.MAX_EPOCH epochs, got "
-                            f"{iterations}.")
 
     def build_data_loader(self) -> None:
         super().build_data_loader()

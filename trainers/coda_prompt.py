@@ -29,6 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CODAPrompt(IncrementalTrainer):
     section, shared_out = "CODAPROMPT", "COMPONENTS"
+    bounds = {**IncrementalTrainer.bounds, "LENGTH": (2, 512)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -13,7 +13,6 @@ from torch import nn
 
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
-from dassl.utils import UserError
 from dassl.utils.tools import write_json
 from trainers._checks import as_user_error
 from trainers.parts.classes import Classes
@@ -41,11 +40,7 @@ class DescriptionTrainer(PaddingTrainer):
     """
 
     told_by: Callable[[int, int], dict | None] = staticmethod(lambda v, m: None)
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if not 1 <= (m := cfg.TRAINER[self.section].NUM_DESCRIPTIONS) <= MOST_DESCRIPTIONS:
-            raise UserError(f"TRAINER.{self.section}.NUM_DESCRIPTIONS must be 1 to {MOST_DESCRIPTIONS}, got {m}.")
+    bounds = {**PaddingTrainer.bounds, "NUM_DESCRIPTIONS": (1, MOST_DESCRIPTIONS)}
 
     @classmethod
     def kinds(cls, options: CfgNode) -> list[str]:

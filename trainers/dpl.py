@@ -31,7 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class DPL(AdaptingTrainer):
     section, adapts, one_process_only = "DPL", "stream", "its words come from the mean of a whole batch"
-    saved_as = {}
+    saved_as, bounds = {}, {**AdaptingTrainer.bounds, "WIDTH": (1, 4096), "DEPTH": (2, 16)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

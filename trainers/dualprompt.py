@@ -32,6 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class DualPrompt(IncrementalTrainer):
     section, shared_out = "DUALPROMPT", "POOL"
     one_process_only = "its keys' loss is a sum over all images of a batch"
+    bounds = {**IncrementalTrainer.bounds, "SHARED_LENGTH": (2, 512), "EXPERT_LENGTH": (2, 512)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

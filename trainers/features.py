@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dassl.config import CfgNode
 from dassl.data.sharing import share_of
 from dassl.data.transforms import build_transform
 from dassl.engine.hooks.stages import refuse_all_images
-from dassl.utils import UserError
 from trainers._base import PromptTrainer
 from trainers.cached_features import CachedFeatures
 from trainers.parts.prompted_model import Output
@@ -24,10 +22,7 @@ class FeatureTrainer(PromptTrainer):
     `options.VIEWS` says how many views of a training image there are; epochs take them in turn.
     """
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if self.section and (views := cfg.TRAINER[self.section].get("VIEWS", 1)) < 1:
-            raise UserError(f"TRAINER.{self.section}.VIEWS must be at least 1, got {views}.")
+    bounds = {**PromptTrainer.bounds, "VIEWS": (1, 4096)}
 
     @cached_property
     def train_features(self) -> CachedFeatures:

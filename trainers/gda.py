@@ -5,12 +5,13 @@ main_few_shots.py. What is easily missed: each of ten random crops is a sample o
 first of the best weights is taken. On ImageNet the authors choose it on the test images: SELECT "test", which
 results.json then says. See `trainers.parts.discriminant`.
 """
+import math
+
 import torch
 
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from trainers._checks import as_user_error
 from trainers.features import add_feature_options
 from trainers.parts.classes import Classes
@@ -36,11 +37,7 @@ class GDA(SelectingTrainer):
     section, learns = "GDA", "closed form"
     saved_as = {f"head.{name}": f"gda.{name}" for name in ("weight", "bias", "text_weight")}
     one_process_only = "its covariance takes the features of all images at once"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if (alpha := cfg.TRAINER.GDA.ALPHA) < 0:
-            raise UserError(f"TRAINER.GDA.ALPHA must be at least 0, got {alpha}.")
+    bounds = {**SelectingTrainer.bounds, "ALPHA": (0, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -40,6 +40,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class L2P(IncrementalTrainer):
     section = "L2P"
     saved_as = {"visual.prompts": "prompt.prompt", "visual.keys": "prompt.prompt_key"}
+    bounds = {**IncrementalTrainer.bounds, "LENGTH": (1, 512)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from trainers._checks import as_user_error
 from trainers.features import add_feature_options
 from trainers.parts.classes import Classes
@@ -35,11 +34,7 @@ class LPPlusPlus(SelectingTrainer):
     section, learns = "LPPLUSPLUS", "closed form"
     saved_as = {"head.weight": "classifier.weight", "head.bias": "classifier.bias", "head.text_weight": "alpha_vec"}
     one_process_only = "its steps take the features of all images at once"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if (steps := cfg.TRAINER.LPPLUSPLUS.STEPS) < 1:
-            raise UserError(f"TRAINER.LPPLUSPLUS.STEPS must be at least 1, got {steps}.")
+    bounds = {**SelectingTrainer.bounds, "STEPS": (1, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

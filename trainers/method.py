@@ -1,6 +1,7 @@
 """What a method declares: its facts, its model and its loss. `trainers._base.PromptTrainer` does everything else."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ class Method:
     needs_vit: it acts on the tokens of a vision transformer.
     normalised: images come normalised from the loader; not so where a prompt or an attack works in pixel space.
     border: it learns a border around a smaller image, whose side is INPUT.SIZE.
+    bounds: least and largest value of numbers among its options, by their names; others must be finite, and whole ones
+        at most 4096, so that a typing error does not take all memory.
     rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
     half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
@@ -35,6 +38,7 @@ class Method:
 
     section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
     needs_vit, normalised, border, half_towers, learns_pairs = False, True, False, True, False
+    bounds: dict[str, tuple[float, float]] = {"LR": (0, math.inf), "TEXT_LR": (0, math.inf)}
     rates: dict[str, float] = {}
 
     @classmethod

@@ -11,6 +11,8 @@ parts in more or fewer blocks. Their few-shot runs also have mixup, CutMix, Rand
 and stochastic depth, and a ViT trained on ImageNet-21k.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
+import math
+
 from torch import nn
 
 from clip import FrozenCLIP
@@ -47,15 +49,16 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class NOAH(TwoStages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
+    bounds = {**HeadedTrainer.bounds, "LIMIT": (1, math.inf), "GENERATIONS": (1, math.inf),
+              "RETRAIN_LR": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
         if not c.CHOICES:
             raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
-        if not 0 < c.SHARE < 1 or c.GENERATIONS < 1 or c.LIMIT < 1 or c.RETRAIN_LR < 0:
-            raise UserError("TRAINER.NOAH.SHARE must be between 0 and 1, GENERATIONS and LIMIT at least 1, RETRAIN_LR "
-                            f"at least 0, got {c.SHARE}, {c.GENERATIONS}, {c.LIMIT} and {c.RETRAIN_LR}.")
+        if not 0 < c.SHARE < 1:
+            raise UserError(f"TRAINER.NOAH.SHARE must be between 0 and 1, got {c.SHARE}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")

@@ -30,6 +30,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class PLOT(PromptTrainer):
     section, saved_as = "PLOT", {"text.ctx": "ctx"}
     one_process_only = "its transport stops for the whole batch at once"
+    bounds = {**PromptTrainer.bounds, "N": (1, 256)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

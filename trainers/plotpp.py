@@ -39,6 +39,7 @@ class PLOTPP(TwoStages, PromptTrainer):
     section, needs_vit = "PLOTPP", True
     saved_as = {"text.ctx": "ctx", "visual.tokens": "ctx_vision"}
     one_process_only = "its transport stops for the whole batch at once"
+    bounds = {**PromptTrainer.bounds, "N": (1, 256), "M": (1, 256)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -41,6 +41,7 @@ class ProDA(PromptTrainer):
     """Attributes: unseen, prompts that this pass over all of them has not drawn yet, in their order."""
 
     section, saved_as, unseen = "PRODA", {"text.ctx": "ctx"}, ()
+    bounds = {**PromptTrainer.bounds, "N_PROMPT": (1, 1024)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

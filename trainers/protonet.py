@@ -30,13 +30,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class ProtoNet(FeatureTrainer):
     section, learns, saved_as = "PROTONET", "closed form", {"head.prototypes": "prototypes"}
+    bounds = {**FeatureTrainer.bounds, "VIEWS": (0, 4096)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        c = cfg.TRAINER.PROTONET
-        if c.MEASURE not in ("cosine", "euclidean") or c.VIEWS < 0:
-            raise UserError("TRAINER.PROTONET needs MEASURE cosine or euclidean and VIEWS of at least 0, got "
-                            f"{c.MEASURE!r} and {c.VIEWS}.")
-        super(FeatureTrainer, self).check_cfg(cfg)
+        super().check_cfg(cfg)
+        if (measure := cfg.TRAINER.PROTONET.MEASURE) not in ("cosine", "euclidean"):
+            raise UserError(f"TRAINER.PROTONET.MEASURE must be cosine or euclidean, got {measure!r}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

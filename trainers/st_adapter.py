@@ -32,6 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class STAdapter(PromptTrainer):
     section, needs_vit, schedule_per = "STADAPTER", True, "iteration"
+    bounds = {**PromptTrainer.bounds, "KERNEL": (1, 63)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -27,6 +27,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class TemporalPrompt(PromptTrainer):
     section = "TEMPORALPROMPT"
+    bounds = {**PromptTrainer.bounds, "LAYERS": (1, 16), "FRAMES": (1, 4096)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -13,7 +13,6 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from trainers.adapting import AdaptingTrainer, check_views
 from trainers.parts.classes import Classes
 from trainers.parts.entropy import marginal_entropy, most_confident
@@ -38,13 +37,11 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class TPT(AdaptingTrainer):
     section, learns, adapts = "TPT", "nothing", "image"
-    saved_as = {"text.ctx": "ctx"}
+    saved_as, bounds = {"text.ctx": "ctx"}, {**AdaptingTrainer.bounds, "STEPS": (1, 4096)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_views(self.section, cfg.TRAINER[self.section])
-        if (steps := cfg.TRAINER[self.section].STEPS) < 1:
-            raise UserError(f"TRAINER.{self.section}.STEPS must be at least 1, got {steps}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -8,6 +8,8 @@ is easily missed:
   tested says which classes it saw; where nothing does, the test is refused.
 The recipe leaves open whether one schedule spans both stages; here each stage has its own, as its optimiser.
 """
+import math
+
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
@@ -36,13 +38,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class TwoSFS(TwoStages, PromptTrainer):
     section, half_towers = "TWOSFS", False
+    bounds = {**PromptTrainer.bounds, "FIRST_SHARE": (0, 1), "ITERATIONS": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.TWOSFS
-        if c.LEARN not in LEARN or not 0 <= c.FIRST_SHARE <= 1 or c.ITERATIONS < 0:
-            raise UserError("TRAINER.TWOSFS needs LEARN norms or biases, FIRST_SHARE from 0 to 1 and ITERATIONS of at "
-                            f"least 0, got {c.LEARN!r}, {c.FIRST_SHARE} and {c.ITERATIONS}.")
+        if c.LEARN not in LEARN:
+            raise UserError(f"TRAINER.TWOSFS.LEARN must be {' or '.join(LEARN)}, got {c.LEARN!r}.")
 
     def build_data_loader(self) -> None:
         super().build_data_loader()

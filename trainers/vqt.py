@@ -39,6 +39,7 @@ class VQT(TwoStages, PromptTrainer):
     section, needs_vit = "VQT", True
     saved_as = {"visual.tokens": "query_prompt_embeddings", "head.weight": "last_layer.weight",
                 "head.bias": "last_layer.bias"}
+    bounds = {**PromptTrainer.bounds, "N": (1, 512)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -18,7 +18,7 @@ def get_cfg_default() -> CN:
     c.SIZE = (224, 224)                     # height, width in pixels
     c.INTERPOLATION = "bilinear"            # of resizing: nearest, bilinear or bicubic
     c.TRANSFORMS = ()                       # names, see dassl/data/transforms; "normalize" decides whether pixels are
-    c.NO_TRANSFORM = False                  # only resize and crop, in training too
+    c.NO_TRANSFORM = False                  # leave images as PIL reads them, for trainers that ask for it
     c.PIXEL_MEAN = [0.485, 0.456, 0.406]    # per channel, of pixels in [0, 1]
     c.PIXEL_STD = [0.229, 0.224, 0.225]
     c.CROP_PADDING = 4                      # pixels around the image before random_crop

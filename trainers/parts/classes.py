@@ -36,4 +36,4 @@ class Classes:
 
     def sentences(self, template: str = "", underscores: bool = False) -> list[str]:
         """One for each class, in `template` or else the dataset's; underscores in names are kept or become spaces."""
-        return fill(template or self.template, list(self.names), underscores)
+        return fill(self.template if template == "" else template, list(self.names), underscores)
