@@ -1,4 +1,5 @@
 """tools/train.py: flags, precedence, suggestions, endings. Runs use the toy dataset and a tiny random CLIP."""
+import json
 import os
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tools import train
-from tools.running import endings, run
+from tools.running import endings, run, tested
 from tools.runs import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,3 +249,18 @@ def test_a_load_model_of_public_trainers_may_take_the_config(monkeypatch, load_m
 
 
 given_to = []
+
+
+def test_none_for_a_value_that_is_none_nowhere_is_refused_before_anything_else():
+    for key in ("DATASET.NUM_SHOTS", "DATASET.CORRUPTIONS", "TRAIN.TASKS", "TRAIN.CHECKPOINT_SECONDS", "OPTIM.LR"):
+        with pytest.raises(UserError, match=f"{key} has no value"):
+            cfg_of("--trainer", "CoOp", key, "None")
+
+
+def test_a_training_resumes_on_its_own_classes_alone(make_cfg, tmp_path):
+    """Also where what was learned serves any: its steps and its optimiser belong to the classes it began with."""
+    trainer = build_trainer(make_cfg("CoOp"))
+    (tmp_path / "classes.json").write_text(json.dumps({"classnames": ["cat", "dog"]}), encoding="utf-8")
+    tested.refuse_other_classes(trainer, str(tmp_path))
+    with pytest.raises(UserError, match=r"2 classes \(cat, dog\).*resumes on the classes that it began with"):
+        tested.refuse_other_classes(trainer, str(tmp_path), resumes=True)

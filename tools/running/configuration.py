@@ -31,6 +31,7 @@ def setup_cfg(args: argparse.Namespace):
     """
     modules = register(args.plugin, args.replace)
     from dassl.config import UnknownKey, get_cfg_default, merge_file, merge_opts
+    from dassl.config.merge import leaves
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.plugins import extend_all
 
@@ -49,6 +50,7 @@ def setup_cfg(args: argparse.Namespace):
         _merge_flags(cfg, args)                 # so that they are no news where that file sets the same
         extend(cfg, theirs, args.extend_cfg)
     declare(cfg, args.new_key)
+    default = {} if args.plugin or args.extend_cfg else dict(leaves(cfg))   # theirs may mean something by None
     own = "configs/datasets/image_dir.yaml" if args.dataset_dir else ""
     if hint := next(filter(None, map(command.pair_hint, args.opts[::2])), ""):
         raise UserError(hint)
@@ -68,6 +70,8 @@ def setup_cfg(args: argparse.Namespace):
         _fill_image_facts(cfg, usual, args.config_file)
     except UnknownKey as error:
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
+    if empty := [key for key, value in leaves(cfg) if value is None and default.get(key) is not None]:
+        raise UserError(f"{empty[0]} has no value (None). Leave it out for its default, {default[empty[0]]!r}.")
     if args.plugin:
         from tools.running.foreign import name_their_dataset
 

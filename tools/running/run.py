@@ -119,7 +119,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
         wanted = inspect.signature(trainer.load_model).parameters       # some public trainers take the config too
         trainer.load_model(args.model_dir, epoch=args.load_epoch, **({"cfg": cfg} if "cfg" in wanted else {}))
     elif cfg.RESUME:
-        refuse_other_classes(trainer, cfg.RESUME)
+        refuse_other_classes(trainer, cfg.RESUME, resumes=True)
     if cfg.DATASET.NAME == OWN and not args.no_train:
         first_look(trainer)
     if args.no_train:

@@ -48,9 +48,10 @@ def with_learned_classes(cfg, model_dir: str):
     return with_values(cfg, {"DATASET.CLASSES": tuple(learned)})
 
 
-def refuse_other_classes(trainer, model_dir: str) -> None:
+def refuse_other_classes(trainer, model_dir: str, resumes: bool = False) -> None:
     """Raises UserError where something was learned for each class and the images have classes of other names.
 
+    So it does for any classes of other names if the training in `model_dir` is to resume (`resumes`).
     A warning says so of a trainer of somebody else's, which this code cannot ask, and where the run does not name them.
     """
     from trainers._base import PromptTrainer
@@ -71,6 +72,9 @@ def refuse_other_classes(trainer, model_dir: str) -> None:
     if not isinstance(trainer, PromptTrainer):
         logger.warning("%s: other classes, or another order. What %s learned for each class, if anything, does not fit "
                        "them", what, type(trainer).__name__)
+    elif resumes:
+        raise UserError(f"{what}. A training resumes on the classes that it began with, in their order. To learn these "
+                        f"from the weights of that one, set MODEL.INIT_WEIGHTS {model_dir} instead of resuming.")
     elif bound := trainer.bound_to_classes(trainer.options):
         raise UserError(f"{what}. {type(trainer).__name__} learned something for each of its classes ({bound}), so it "
                         "serves these alone. Give the classes the same names: rename the folders, or write "
