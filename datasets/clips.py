@@ -43,9 +43,9 @@ class ClipReader(DatasetWrapper):
     def __init__(self, cfg: CfgNode, data_source, transform=None, is_train: bool = False):
         super().__init__(cfg, data_source, transform, is_train)
         c = self.video = cfg.VIDEO
-        for key, least in (("FRAMES", 1), ("STRIDE", 0), ("CLIPS", 1)):
-            if c[key] < least:
-                raise UserError(f"VIDEO.{key} must be at least {least}, got {c[key]}.")
+        for key, least, most in (("FRAMES", 1, 1024), ("STRIDE", 0, 1024), ("CLIPS", 1, 64)):
+            if not least <= c[key] <= most:
+                raise UserError(f"VIDEO.{key} must be {least} to {most}, got {c[key]}.")
         if c.CLIPS > 1 and not c.STRIDE:
             raise UserError(f"VIDEO.CLIPS {c.CLIPS} starts clips at several places, which takes VIDEO.STRIDE above 0; "
                             "with 0 the frames of one clip cover the whole video.")
@@ -53,6 +53,16 @@ class ClipReader(DatasetWrapper):
             raise UserError("A clip has one random view in training; set DATALOADER.K_TRANSFORMS 1.")
         if hasattr(transform, "count"):
             raise UserError("Methods that compare several views of a test image do not take clips of frames.")
+
+    @staticmethod
+    def why_unreadable(path: str) -> str:
+        """Why not even the first frame of a clip can be read; "" if it can."""
+        try:
+            with open_clip(path) as clip:
+                clip.read([0])
+        except (UserError, OSError, SyntaxError, ValueError) as error:
+            return str(error)
+        return ""
 
     def before_workers(self) -> None:
         """Clips are not kept decoded."""

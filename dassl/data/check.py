@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
@@ -17,35 +18,35 @@ logger = logging.getLogger(__name__)
 _DECODE_ALL_BELOW = 20_000      # larger splits: the files must exist, their content is read in training
 
 
-def check_dataset(dataset, name: str, decode: bool = True) -> None:
+def check_dataset(dataset, name: str, why: Callable[[str], str] | None = why_unreadable) -> None:
     """Raises UserError for labels without names, missing files and unreadable images, naming the first few.
 
     Args:
-        decode: False only looks whether some files are missing: another dataset_wrapper may read what is not an image,
-            and where no path is a file, names of something else.
+        why: says why a path cannot be read, "" if it can. None only looks whether some files are missing: another
+            dataset_wrapper may read what is not an image, and where no path is a file, names of something else.
     """
     check_labels(dataset, name)
     splits = {s: getattr(dataset, s) for s in ("train_x", "train_u", "val", "test") if getattr(dataset, s, None)}
     files = {item.impath: split for split, items in splits.items() for item in items}
     missing = [path for path in files if not os.path.exists(path)]
-    if missing and (decode or len(missing) < len(files)):
+    if missing and (why or len(missing) < len(files)):
         raise UserError(f"{name}: {len(missing)} of {len(files)} images are missing, first {', '.join(missing[:5])}. "
                         "Check DATASET.ROOT and that the dataset was unpacked completely.")
     if len(files) > _DECODE_ALL_BELOW:
         files = {path: split for path, split in files.items() if split == "train_x"}
-    if not decode or len(files) > _DECODE_ALL_BELOW:
+    if why is None or len(files) > _DECODE_ALL_BELOW:
         return
     facts = sorted((os.path.abspath(path), (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in files)
     stamp = cache_dir() / "checked" / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     if stamp.exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = tqdm(pool.map(why_unreadable, files), f"{name}: reading every image once", len(files), delay=2,
+        reasons = tqdm(pool.map(why, files), f"{name}: reading every image once", len(files), delay=2,
                        leave=False, file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True)
         broken = [path for path, reason in zip(files, reasons, strict=True) if reason]
     if broken:
         raise UserError(f"{name}: {len(broken)} of {len(files)} images cannot be read, first "
-                        f"{', '.join(f'{p} ({why_unreadable(p)}, split {files[p]})' for p in broken[:5])}. "
+                        f"{', '.join(f'{p} ({why(p)}, split {files[p]})' for p in broken[:5])}. "
                         "Fetch or copy them again.")
     try:
         stamp.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from dassl.compat.passed_on import passed_on
 from dassl.utils import distributed
 from dassl.utils.errors import UserError
-from dassl.utils.tools import read_image
+from dassl.utils.tools import read_image, why_unreadable
 
 from .check import check_dataset
 from .datasets import Datum, build_dataset
@@ -82,7 +82,8 @@ class DataManager:
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         dataset = build_dataset(cfg)
         dataset_wrapper = dataset_wrapper or dataset.task.reader
-        check_dataset(dataset, cfg.DATASET.NAME, decode=dataset_wrapper is None)
+        check_dataset(dataset, cfg.DATASET.NAME,
+                      getattr(dataset_wrapper, "why_unreadable", None) if dataset_wrapper else why_unreadable)
         if cfg.DATASET.get("TRAIN_ON_VAL", False):
             dataset.train_on_val()
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)

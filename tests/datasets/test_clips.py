@@ -11,7 +11,8 @@ from PIL import Image
 import datasets.clips
 import datasets.folder
 from dassl.config import get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.check import check_dataset
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.samplers import SeededIndex
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
@@ -95,6 +96,18 @@ def test_broken_empty_and_soundless_files_are_named(tmp_path):
             pass
 
 
+def test_broken_clips_of_all_splits_are_named_before_the_training(tmp_path):
+    for name, content in (("good", None), ("cut", b"\x89PNG\r\n\x1a\n")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+        if content:
+            (tmp_path / name / "0.png").write_bytes(content)
+    good, cut = (Datum(str(tmp_path / name), 0, classname="a") for name in ("good", "cut"))
+    check_dataset(DatasetBase(train_x=[good], val=[good], test=[good]), "Mine", ClipReader.why_unreadable)
+    with pytest.raises(UserError, match=r"cut .*split val"):
+        check_dataset(DatasetBase(train_x=[good], val=[cut], test=[good]), "Mine", ClipReader.why_unreadable)
+
+
 def test_all_frames_of_a_clip_get_the_same_crop_and_the_streams_stay(tmp_path):
     for i in range(4):
         (tmp_path / "still").mkdir(exist_ok=True)
@@ -120,7 +133,8 @@ def test_several_clips_of_a_test_video_start_at_even_distances(tmp_path):
 
 
 @pytest.mark.parametrize(("video", "said"), [
-    ({"FRAMES": 0}, "FRAMES must be at least 1, got 0"), ({"STRIDE": -1}, "got -1"), ({"CLIPS": 3}, "CLIPS 3")])
+    ({"FRAMES": 0}, "FRAMES must be 1 to 1024, got 0"), ({"STRIDE": -1}, "got -1"), ({"CLIPS": 3}, "CLIPS 3"),
+    ({"CLIPS": 10 ** 6}, "got 1000000")])
 def test_sampling_that_makes_no_sense_is_refused(video, said):
     with pytest.raises(UserError, match=said):
         ClipReader(make_cfg(**video), [])

@@ -5,12 +5,14 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from dassl.engine import TRAINER_REGISTRY
 from tools import train
 
 from .cases import Case, some
 
 # Values of any type for any key; what a key takes must lead to a run, anything else to a refusal.
-VALUES = ("-1", "0", "1e30", "nan", "-inf", "99999999", "''", "None", "True", "[]", "[-1]", "(0, 0)", "{}", "{'a': 1}",
+VALUES = ("-1", "0", "1000000", "1e30", "1e38", "nan", "-inf", "99999999", "''", "None",
+          "True", "[]", "[-1]", "(0, 0)", "{}", "{'a': 1}",
           "1.5", "a", "__import__('os').system('touch pwned')", "ñ\u202e", "'x' * 10", "[1, 'a', None]", "../..", "\\")
 # What these mean takes long or much memory by right, or is where the run writes.
 LEFT_ALONE = ("OUTPUT_DIR", "DATASET.ROOT", "RESUME", "OPTIM.MAX_EPOCH", "USE_CUDA", "VERBOSE", "SEED", "VERSION")
@@ -33,14 +35,18 @@ def command(root: Path, output: Path, trainer: str, *opts: str) -> list[str]:
 
 
 def options(folder: Path, scale: float = 1.0, seed: int = 0) -> Iterator[Case]:
-    """Every so often a key of every section, with a value of any kind."""
+    """Every so often a key of every section of the engine or of a method's own, with a value of any kind."""
     rng, root = random.Random(seed), folder / "data"
     keys = [key for key in leaves(train.setup_cfg(train.parser().parse_args(["--trainer", "CoOp"])))
             if key not in LEFT_ALONE]
+    methods = sorted(name for name in TRAINER_REGISTRY.registered_names()
+                     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers."))
     for number in range(some(200, scale)):
-        trainer = rng.choice(("CoOp", "DAPT", "VPT", "AttrVR", "DVPcse", "CoCoOp", "ZeroshotCLIP"))
-        own = [key for key in keys if not key.startswith("TRAINER.") or key.split(".")[1] == trainer.upper()]
-        key, value = rng.choice(own), rng.choice(VALUES)
+        trainer = rng.choice(methods)
+        section = f"TRAINER.{TRAINER_REGISTRY.get(trainer).section}."
+        of_method = [key for key in keys if key.startswith(section)]
+        of_engine = [key for key in keys if not key.startswith("TRAINER.")]
+        key, value = rng.choice(of_method if number % 2 and of_method else of_engine), rng.choice(VALUES)
         words = command(root, folder / "runs" / f"o{number}", trainer, key, value)
         yield Case("config values", f"{trainer} {key} {value}", lambda words=words: train.cli(words), folder / "runs")
 
