@@ -15,7 +15,8 @@ from .cases import Case, in_folder, some
 # Exit code 1 of a command that looks at something: it differs, is not ready, or a part of it could not be read.
 COMMANDS = {"train": (0, 2), "sweep": (0, 2), "table": (0, 1, 2), "compare": (0, 1, 2), "plot": (0, 2),
             "predict": (0, 1, 2), "export": (0, 2), "checkpoint": (0, 2), "share": (0, 2), "data": (0, 1, 2),
-            "describe": (0, 1, 2), "new_trainer": (0, 2), "parse_test_res": (0, 2)}
+            "describe": (0, 1, 2), "new_trainer": (0, 2), "parse_test_res": (0, 2),
+            "merge": (0, 2), "interpolate": (0, 2), "calibrate": (0, 2), "evaluate": (0, 1, 2)}
 WORDS = ("", "-1", "0", "nan", "1e9", "x", "ñ\u202e", "a,b", "../nowhere", "nowhere.json", "--", "-", "=", "{}", "None",
          "DAPT", "digits", "dapt", "16", "all", "OPTIM.LR", "lower.case", "A" * 300, "%s", "*", "show", "convert",
          "check", "list", "push", "pull", "curves", "report", "words", "embeddings", "confusion", "prm", "prompts")
