@@ -117,8 +117,8 @@ class DomainFolders(LeftOutDomain):
     def listed(cls, root: Path) -> list:
         """Classes, no sizes of splits, which depend on the domain left out, and what lies below `root`."""
         found = len(place_of_domains(cls.card, root))
-        return [cls.card.classes, "-", "-", "-", "complete" if found == len(cls.card.domains) else
-                f"{found} of {len(cls.card.domains)} domains" if found else "not here"]
+        return [cls.card.classes, "-", "-", "-", "present" if found == len(cls.card.domains) else
+                f"{found} of {len(cls.card.domains)} domains" if found else "absent"]
 
     def _find(self) -> dict[str, Path]:
         """The folder of each domain."""

@@ -128,7 +128,7 @@ class Elevater(DatasetBase):
         """Sizes, and what lies below `root`."""
         card, folder = cls.card, root / "classification" / cls.card.folder
         return [card.classes, card.train, card.val or "-", card.test,
-                "complete" if all((folder / name).is_file() for name in card.lists) else "not here"]
+                "present" if all((folder / name).is_file() for name in card.lists) else "absent"]
 
 
 def few_shot(rows: Sequence[Row], shots: int, seed: int, classes: int) -> list[Row]:

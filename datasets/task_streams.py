@@ -19,6 +19,7 @@ from .arrays import CIFAR10, MNIST, SVHN, FashionMNIST, FromArrays
 from .benchmarks import find_or_fetch
 from .cards import CARDS, DatasetCard
 from .few_shot import few_shot_splits
+from .inspection import state_of
 
 
 class NotMNIST(FromArrays):
@@ -38,13 +39,29 @@ class NotMNIST(FromArrays):
 class FiveDatasets(UnionDataset):
     """SVHN, MNIST, CIFAR-10, NotMNIST and FashionMNIST: 50 classes in five tasks."""
 
+    parts = SVHN, MNIST, CIFAR10, NotMNIST, FashionMNIST
+
     def __init__(self, cfg):
-        super().__init__([dataset(cfg) for dataset in (SVHN, MNIST, CIFAR10, NotMNIST, FashionMNIST)])
+        super().__init__([dataset(cfg) for dataset in self.parts])
+
+    @classmethod
+    def listed(cls, root: Path) -> list:
+        """Classes, no sizes of splits, and what lies below `root`."""
+        states = [state_of(part.card, root / part.card.folder) for part in cls.parts]
+        found = sum(state.startswith("present") for state in states)
+        return [50, "-", "-", "-", "present" if found == len(states) else f"{found} of {len(states)} datasets"
+                if found else "absent"]
 
 
 @DATASET_REGISTRY.register()
 class ImageNetRTasks(DatasetBase):
     """ImageNet-R's 200 classes; 80 % of each class's images, drawn once and for all, are for training."""
+
+    @classmethod
+    def listed(cls, root: Path) -> list:
+        """Classes, no sizes of splits, and what lies below `root`."""
+        card = CARDS["ImageNetR"]
+        return [card.classes, "-", "-", "-", state_of(card, root / card.folder)]
 
     def __init__(self, cfg):
         card = CARDS["ImageNetR"]

@@ -59,7 +59,7 @@ def add_run_flags(p: argparse.ArgumentParser, root_is_for: str = "if it is no lo
         p.add_argument("--epoch", type=int, help="which checkpoint (default: the one that the run was tested with)")
     p.add_argument("--root", default="", help=f"folder of the datasets, {root_is_for}")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="defines the run's trainer, where it is none of this checkout; repeatable")
+                   help="defines the run's trainer, if this checkout does not; repeatable")
 
 
 def epilog(name: str) -> str:

@@ -99,28 +99,32 @@ def table(root: Path) -> str:
     from tabulate import tabulate
 
     from datasets.cards import CARDS
-    from datasets.inspection import state_of
 
     rows = []
     for stem, name in yaml_names().items():
-        if card := CARDS.get(name):
-            sizes = [card.classes, *(size or "-" for size in (card.train, card.val)), card.test]
-            rows.append([stem, name, *sizes, state_of(card, root / card.folder)])
-        else:
-            rows.append([stem, name, *_drawn(name, root)])
+        rows.append([stem, name, *(_of_card(CARDS[name], root) if name in CARDS else _of_class(name, root))])
     lines = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
     head = ["yaml", "registered name", "classes", "train", "val", "test", f"in {root}"]
     return tabulate(lines, headers=head, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 4 + ["left"])
 
 
-def _drawn(name: str, root: Path) -> list:
-    """Sizes and state of a dataset that comes with the project, or whose class tells them."""
+def _of_card(card, root: Path) -> list:
+    from datasets.inspection import state_of
+
+    sizes = [card.classes, *(size or "-" for size in (card.train, card.val, card.test))]
+    return [*sizes, state_of(card, root / card.folder)]
+
+
+def _of_class(name: str, root: Path) -> list:
+    """Sizes and state of a dataset whose class says them, and of one that comes with the project."""
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.embedded import DRAWING
 
     kind = DATASET_REGISTRY.get(name)
     if hasattr(kind, "listed"):
         return kind.listed(root)
+    if hasattr(kind, "card"):
+        return _of_card(kind.card, root)
     if not (root / f"{kind.dataset_dir}-v{DRAWING}").is_dir():
         return ["-"] * 4 + ["comes with the project, drawn at first use"]
     dataset = build(name, root)

@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> int:
     for answer in unread:
         print(answer.reason, file=sys.stderr)
     if unread or nothing:
-        print(f"predicted: {len(answers) - len(unread):,}; could not be read, and named above: "
+        print(f"images predicted: {len(answers) - len(unread):,}; unreadable, listed above: "
               f"{len(unread) + len(nothing):,}", file=sys.stderr)
     return 1 if unread or nothing else 0
 

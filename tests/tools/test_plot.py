@@ -244,6 +244,22 @@ def test_every_method_has_a_mark_a_dash_and_a_lightness_of_its_own_in_a_paper():
     assert len({look["marker"] for look in looks}) == len({str(look["linestyle"]) for look in looks}) == 7
 
 
+@pytest.mark.parametrize("name", ["light", "dark", "paper"])
+def test_two_methods_of_one_colour_have_different_marks_and_dashes(name):
+    from tools.plotting.style import THEMES
+
+    looks = [THEMES[name].look(i) for i in range(10)]
+    assert len({look["marker"] for look in looks}) == 10
+    assert len({(look["color"], str(look["linestyle"])) for look in looks}) == 10
+
+
+def test_five_panels_of_a_few_shot_figure_are_three_and_two(tmp_path):
+    for dataset in ("digits", "shapes", "dtd", "eurosat"):
+        write_result(tmp_path, dataset, "CoOp", "tiny_4shots", 1, 50, 4)
+    fig = figure("fewshot", tmp_path)
+    assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 3)
+
+
 @pytest.mark.parametrize("width", [3.25, 6.875])
 def test_a_few_shot_figure_for_a_paper_has_its_width_and_readable_letters(results, width):
     from dataclasses import replace

@@ -99,6 +99,16 @@ def test_the_best_of_a_column_stands_out(results):
     assert [name for name, cells in bold if "<b>" in cells] == ["DAPT"]
 
 
+def test_a_rule_is_drawn_between_the_datasets_of_a_table_and_above_the_averages_once(results):
+    from tools.plotting.report.tables import of_grid
+    from tools.tables import layouts
+
+    grids = layouts.build(selected(results))
+    assert any(line.rule for grid in grids for line in grid.lines)
+    assert all(("rule" in kind.split()) == line.rule for grid in grids for kind, line in zip(
+        of_grid(grid).kinds, grid.lines))
+
+
 def test_runs_that_were_asked_for_and_did_not_finish_are_listed_with_the_end_of_their_log(results):
     failed = results / "dtd" / "CoOp" / "vit_b16_16shots" / "seed3"
     failed.mkdir()

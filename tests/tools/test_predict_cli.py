@@ -79,7 +79,7 @@ def test_images_that_cannot_be_read_are_named_and_do_not_stop_the_others(photos,
     assert code == 1 and len(rows) == 6
     assert {name for name, row in rows.items() if "error" in row} == {"cut.png", "empty.jpg"}
     assert all(name in err for name in ("cut.png", "empty.jpg", "gone.png"))
-    assert "predicted: 4; could not be read, and named above: 3" in err
+    assert "images predicted: 4; unreadable, listed above: 3" in err
 
 
 @pytest.mark.parametrize(("argv", "told"), [

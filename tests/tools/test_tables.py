@@ -156,14 +156,14 @@ def test_what_a_recipe_sets_beyond_the_yaml_is_told_and_what_is_equal_is_not(run
             runs(f"{dataset}/CoOp/tiny_{shots}shots/seed1", 80.0, shots=shots, opts={
                 "TRAINER.COOP.CSC": True, "OPTIM.LR": 0.1 * shots, "TRAIN.PRINT_FREQ": 1,
                 "OPTIM.NAME": yaml.safe_load((CONFIGS / "trainers/CoOp/tiny.yaml").read_text())["OPTIM"]["NAME"]})
-    assert ("CoOp (tiny): its recipe sets TRAINER.COOP.CSC True; OPTIM.LR 0.1 (1 shot), 0.2 (2 shots), which its yaml "
-            "does not") in runs.table()[1].splitlines()
+    assert ("CoOp (tiny), set by the recipe but not by the yaml: TRAINER.COOP.CSC True; "
+            "OPTIM.LR 0.1 (1 shot), 0.2 (2 shots)") in runs.table()[1].splitlines()
 
 
 def test_methods_whose_recipes_set_the_same_share_a_line(runs):
     for trainer in ("IVLP", "MMA"):
         runs(f"digits/{trainer}/tiny_1shots/seed1", 80.0, shots=1, trainer=trainer, opts={"OPTIM.MAX_EPOCH": 7})
-    assert ("IVLP (tiny), MMA (tiny): their recipes set OPTIM.MAX_EPOCH 7, which their yamls do not"
+    assert ("IVLP (tiny), MMA (tiny), set by the recipes but not by the yamls: OPTIM.MAX_EPOCH 7"
             in runs.table()[1].splitlines())
 
 

@@ -104,10 +104,13 @@ def tsne(side: Features, shown: Sequence[int], start: np.ndarray | None = None) 
         start: places of the same things to begin from; None begins from the principal components.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     points = torch.cat([side.images, side.texts[list(shown)]]).numpy()
     begin = "pca" if start is None else (SMALL_START * start / start.std()).astype(np.float32)
-    return TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init=begin, random_state=SEED).fit_transform(points)
+    tsne = TSNE(perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init=begin, random_state=SEED)
+    with threadpool_limits(1):                      # so few points are ten times as cheap without waiting for threads
+        return tsne.fit_transform(points)
 
 
 def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> None:

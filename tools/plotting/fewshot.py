@@ -89,6 +89,7 @@ def draw_found(found: pd.DataFrame, theme: Theme) -> Figure:
     if theme.paper:
         columns = min(len(datasets), max(1, int(theme.wide(0) // LEAST_PANEL)))
     lines = math.ceil(len(datasets) / columns)
+    columns = math.ceil(len(datasets) / lines)              # 3 + 2 panels rather than 4 + 1
     figure = sheet(theme, max(5.0, columns * PANEL[0]), lines * PANEL[1] + 0.45)
     axes = figure.subplots(lines, columns, squeeze=False)
     for i, ax in enumerate(axes.flat):

@@ -30,7 +30,7 @@ SERIF = ("Times New Roman", "Nimbus Roman", "STIXGeneral")
 PNG_DPI, PNG_PIXELS = 200, 12_000               # a longer side than this is drawn more coarsely
 WIDTHS = {"column": 3.25, "text": 6.875}        # inches, of a two-column paper (CVPR, ICCV)
 LEAST_PT = 8.0                                  # size of letters in a paper
-MARKS = "osv^P*Xp<>"                            # of measured points; published ones are hollow diamonds
+MARKS = "osv^P*X<p>"                            # of measured points; published ones are hollow diamonds
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)),
           (0, (8, 1.5, 3, 1.5)))
 
@@ -65,9 +65,10 @@ class Theme:
         return [to_hex(hsv_to_rgb((i / count, 0.75, 0.9 if self.name == "dark" else 0.72))) for i in range(count)]
 
     def look(self, i: int) -> dict:
-        """Colour, mark and dash of the i-th line."""
+        """Colour, mark and dash of the i-th line; beyond the palette a colour comes with another dash."""
+        rounds = i // len(self.hues)
         return {"color": self.hues[i % len(self.hues)], "marker": MARKS[i % len(MARKS)],
-                "linestyle": DASHES[i % len(DASHES)]}
+                "linestyle": DASHES[(i + rounds) % len(DASHES)]}
 
     def heat(self, *hues: str) -> Colormap:
         """From an empty cell towards `hue`, or from one over an empty cell to the other; `ink` is readable on all."""

@@ -50,7 +50,7 @@ def from_run(folder: str | Path, *, classes: Sequence[str] = (), template: str =
         backbone: CLIP's weights, where they are no longer where the run found them; they have to be the same ones.
         device: "auto", "cpu" or "cuda".
         root: folder of the datasets, for an older run that did not write down its classes.
-        plugins: files or modules that define the run's trainer, where it is none of this checkout.
+        plugins: files or modules that define the run's trainer, if this checkout does not.
         float32: compute in it, whatever the run did.
     Raises:
         UserError: no run, other weights, classes that its prompts do not serve.

@@ -34,7 +34,7 @@ class Run(RunFolder):
         epoch: whose checkpoint is read; None takes the one that the run was tested with: the best on the validation
             split where one was kept, else the last.
         root: folder of the datasets, where they have moved since; "" is the run's own.
-        plugins: files or modules that define the run's trainer or dataset, where these are none of this checkout.
+        plugins: files or modules that define the run's trainer or dataset, where this checkout does not define them.
     Raises:
         UserError: it is not a run folder.
     """
@@ -165,13 +165,13 @@ class Run(RunFolder):
         """Have datasets and trainers registered; returns their modules.
 
         Raises:
-            UserError: the run's trainer is none of this checkout; code that a run folder names is not run unasked.
+            UserError: this checkout does not define the run's trainer; code that a run folder names is not run unasked.
         """
         modules = register(self.plugins)
         if self.trainer not in TRAINER_REGISTRY:
             named = self.flags.get("plugin", [])
             way = " ".join(f"--plugin {name}" for name in named) or "--plugin FILE, the file that defines it"
-            raise UserError(f"{self.folder} was made by the trainer {self.trainer!r}, which is none of this checkout. "
+            raise UserError(f"{self.folder} was trained with {self.trainer!r}, which this checkout does not define. "
                             f"Code that a run folder names is not run unasked; if you trust it, add {way}.")
         return modules
 

@@ -11,8 +11,8 @@ from tabulate import tabulate
 from .grid import Grid, Value
 from .rows import Row, by
 
-LEGEND = ("accuracy on the test split, percent: mean ± population standard deviation over seeds; (2/3): seeds found "
-          "of those that were asked for")
+LEGEND = "accuracy on the test split, percent: mean ± population standard deviation over seeds"
+SEEDS = "; (2/3): seeds found of those that were asked for"
 FLAG = "!"
 _LONG = 40                      # lines from which a LaTeX table is also kept to the height of the page
 _ESCAPES = str.maketrans({
@@ -143,7 +143,8 @@ def notes(grids: list[Grid], rows: list[Row], digits: int, best: str = "") -> li
     shown = [row for grid in grids for row in grid.rows] if grids else rows
     shown = list({id(row): row for row in [*shown, *(part for row in shown for part in row.parts)]}.values())
     own = [row for row in shown if not row.parts]
-    found = [LEGEND, *_best(grids, best), *dict.fromkeys(note for grid in grids for note in grid.notes)]
+    found = [LEGEND + SEEDS * any(row.missing for row in shown), *_best(grids, best)]
+    found += dict.fromkeys(note for grid in grids for note in grid.notes)
     found += [f"missing: {row.label}, seed{'s' * (len(row.missing) > 1)} {', '.join(map(str, row.missing))}"
               for row in own if row.missing]
     found += collapsed(own, digits)
@@ -176,8 +177,8 @@ def settings(rows: list[Row]) -> list[str]:
                                                for value, some in values.items()))
         if words:
             found.setdefault("; ".join(words), []).append(f"{trainer} ({base})")
-    return [f"{', '.join(names)}: {'its recipe sets' if len(names) == 1 else 'their recipes set'} {words}, "
-            f"which {'its yaml does' if len(names) == 1 else 'their yamls do'} not" for words, names in found.items()]
+    return [f"{', '.join(names)}, set by the recipe{'s' * (len(names) > 1)} but not by the "
+            f"yaml{'s' * (len(names) > 1)}: {words}" for words, names in found.items()]
 
 
 def _places(some: list[Row], all_rows: list[Row]) -> str:

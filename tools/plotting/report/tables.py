@@ -43,7 +43,7 @@ class Table:
 def of_grid(grid: Grid) -> Table:
     """A paper's table."""
     return Table(grid.title, grid.head, [list(map(Markup, line)) for line in HTML.lines(grid, DIGITS)],
-                 [line.kind for line in grid.lines], len(grid.labels))
+                 [line.kind + " rule" * line.rule for line in grid.lines], len(grid.labels))
 
 
 def unfinished(rows: list[Row]) -> list[dict]:
