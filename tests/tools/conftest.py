@@ -93,7 +93,7 @@ class ForkedRun:
         try:
             for number, end in enumerate(ends, 1):
                 os.dup2(end, number)
-            sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
             sys.argv = ["train.py", *arguments]
             os.environ.update(environment)
             code = main(arguments)
