@@ -97,7 +97,7 @@ def test_kept_text_features_follow_whatever_is_learned(name, make_cfg):
     model, answer = built_without_data(name, make_cfg)
     learned = [p for p in model.prompt_learner.parameters() if p.requires_grad and p.numel()]
     answer()
-    for parameter in learned:
+    for parameter in learned[::1 + len(learned) // 8]:          # the blocks of a tower have dozens of one kind
         with torch.no_grad():
             parameter.add_(torch.randn_like(parameter))
         kept = answer()
@@ -203,7 +203,7 @@ def scores_of(trainer):
 
 
 @each(LEARNING)
-def test_the_same_seed_learns_the_same_another_seed_does_not_and_both_load_what_was_saved(name, make_cfg, run_of,
+def test_the_same_seed_learns_the_same_another_seed_does_not_and_what_was_saved_is_loaded(name, make_cfg, run_of,
                                                                                           tmp_path):
     def trained(seed):
         trainer = build_trainer(make_cfg(name, "TEST.NO_TEST", True, seed=seed, output=tmp_path / str(seed)))
@@ -214,9 +214,10 @@ def test_the_same_seed_learns_the_same_another_seed_does_not_and_both_load_what_
         return all(map(torch.equal, learned, trainer.model.prompt_learner.state_dict().values()))
 
     folder, learned, scores = run_of(name)
-    again, another = trained(1), trained(0)
-    assert is_as_learned(again) and not is_as_learned(another)
-    loaded = again if METHODS[name].adapts else another             # the seed also orders and crops test images
+    assert is_as_learned(trained(1))
+    assert name not in FIRST.values() or not is_as_learned(trained(0))
+    same_seed = METHODS[name].adapts                                # which also orders and crops test images
+    loaded = build_trainer(make_cfg(name, seed=int(bool(same_seed)), output=tmp_path / "loaded"))
     loaded.load_model(str(folder))
     assert torch.equal(scores_of(loaded), scores)
 

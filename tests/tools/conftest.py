@@ -1,5 +1,6 @@
 """Run folders for the tests of tools that read them, and sweeps without training."""
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ import torch
 
 from tools import sweep, train
 from tools.runs import inputs
-from tools.sweeping import cells
+from tools.sweeping import launch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fake_train  # noqa: E402
 
 
 @pytest.fixture
@@ -67,14 +71,63 @@ def trained(toy_run):
     return toy_run("CoOp", "TEST.COMPUTE_CMAT", "True")
 
 
+class ForkedRun:
+    """A run as launch.PlainRun has it, forked from this process: another Python would first have to import.
+
+    Args:
+        main: what the run does, given its arguments; returns the exit code.
+    """
+
+    def __init__(self, main, arguments, environment):
+        pipes = [os.pipe() for _ in ("stdout", "stderr")]
+        self._pid = os.fork()
+        if not self._pid:
+            self._be(main, arguments, environment, [write for _, write in pipes])
+        for _, write in pipes:
+            os.close(write)
+        self.stdout, self.stderr = (os.fdopen(read, encoding="utf-8", errors="replace") for read, _ in pipes)
+
+    @staticmethod
+    def _be(main, arguments, environment, ends):
+        code = 1
+        try:
+            for number, end in enumerate(ends, 1):
+                os.dup2(end, number)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+            sys.argv = ["train.py", *arguments]
+            os.environ.update(environment)
+            code = main(arguments)
+        except SystemExit as end:
+            print(end, file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def wait(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def send(self, number):
+        os.kill(self._pid, number)
+
+
 @pytest.fixture
-def faked_sweep(tmp_path, monkeypatch, capsys):
+def forked_runs(monkeypatch):
+    """forked_runs(main): sweeps of this process start their runs as forks of it, which do `main(arguments)`."""
+    def use(main):
+        monkeypatch.setattr(launch, "PlainRun", lambda command, environment: ForkedRun(main, command[2:], environment))
+
+    return use
+
+
+@pytest.fixture
+def faked_sweep(tmp_path, monkeypatch, capsys, forked_runs):
     """faked_sweep(*words) -> (exit code, output, errors, folders below tmp_path/out in the order of their runs).
 
     The sweep runs in this process, with a stand-in for training (fake_train.py).
     """
-    script, log = Path(__file__).with_name("fake_train.py"), tmp_path / "calls"
-    monkeypatch.setattr(cells, "train_command", lambda arguments: [sys.executable, str(script), *arguments])
+    log = tmp_path / "calls"
+    forked_runs(fake_train.main)
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     monkeypatch.setenv("FAKE_LOG", str(log))
     for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):

@@ -75,8 +75,11 @@ def test_every_protocol_and_every_job_of_a_cluster_carries_them(near, tmp_path):
     assert target.dataset == "shapes" and code_in(target.arguments("data", "out")) == CODE
 
 
-def test_a_sweep_of_a_plugins_trainer_ends_with_its_table_and_its_plain_command_has_the_same_result(near, capsys):
-    words = ["--recipe", "near.yaml", "--datasets", "digits", *CODE, "OPTIM.MAX_EPOCH", "1", "USE_CUDA", "False"]
+def test_a_sweep_of_a_plugins_trainer_ends_with_its_table_and_its_plain_command_has_the_same_result(
+        near, capsys, forked_runs):
+    forked_runs(train.cli)
+    words = ["--recipe", "near.yaml", "--datasets", "digits", *CODE, "--fresh-processes", "OPTIM.MAX_EPOCH", "1",
+             "USE_CUDA", "False"]
     assert sweep.main([*words, "--output", "forked"]) == 0, capsys.readouterr()
     said = capsys.readouterr().out
     assert "NearZeroShot  CoOp-tiny-OPTIM.MAX_EPOCH=1" in said and "1/1" in said

@@ -131,6 +131,7 @@ class WarmServer:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
+        self._socket.close()
 
     def _listen(self) -> None:
         while message := self._receive():
@@ -153,6 +154,7 @@ class WarmServer:
         return None
 
     def _read_words(self) -> None:
-        for line in self._process.stderr:
-            if text := line.decode(errors="replace").strip():
-                self.last_words = text
+        with self._process.stderr as words:
+            for line in words:
+                if text := line.decode(errors="replace").strip():
+                    self.last_words = text
