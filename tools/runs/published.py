@@ -66,7 +66,7 @@ def changes(run: RunFolder, cell: Cell) -> dict[str, str]:
 
 
 def match(runs: list[RunFolder], cell: Cell, recipes: Iterable[Recipe]) -> tuple[Cell | None, dict[str, str]]:
-    """The recipe's cell whose published value stands for these runs, and else what they have otherwise than one.
+    """The recipe's cell whose published value is for these runs, or None; and what they set otherwise than the nearest.
 
     Args:
         cell: theirs, as `settled` has it.
