@@ -28,6 +28,7 @@ REQUIRES = [
     "tqdm>=4.66.3",
     "scipy>=1.11",
     "scikit-learn>=1.5",
+    "threadpoolctl>=3.1",
     "matplotlib>=3.8",
     "jinja2>=3.1.6",
     "markupsafe>=2.1",
