@@ -92,7 +92,7 @@ class Comparison:
         if self.several and len({tuple(side.runs) for side in sides}) > 1:
             self.differences.append(Difference("seeds", "seeds", [" ".join(map(str, sorted(side.runs)))
                                                                   for side in sides]))
-        if all(run.config for run in self.runs):
+        if {} not in [run.config for run in self.runs]:     # reads each: a damaged one is named
             self._settings()
         else:
             self.unknown.append("config.yaml")
