@@ -74,5 +74,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+cli = command.entry(parser, main, of_others=True)
+
 if __name__ == "__main__":
-    sys.exit(command.run(main, parser().parse_args()))
+    sys.exit(cli())
