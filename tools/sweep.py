@@ -115,7 +115,7 @@ def sweep(words: list[str]) -> int:
     data, output = (given or default_folder(name) for given, name in ((args.data, "data"), (args.output, "output")))
     planned = [cells.Planned(cell, data, output) for cell in plan(args, options)]
     todo = to_do(planned, args.force)
-    places = slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
+    places = None if args.launcher else slots([p.cell for p in todo], args.jobs, args.jobs_per_gpu)
     if not args.dry_run and options and todo:
         check_settings(todo)
     times = Times.below(output, planned if todo else [])

@@ -52,7 +52,8 @@ def test_slurm_is_asked_for_an_array_with_time_memory_and_requeue(slurm, tmp_pat
     assert {"array=0-2%2", "time=1590", "mem=12GB", "partition=gpu", "account=me", "gpus-per-node=2", "exclude=node7",
             "requeue", "signal=USR2@90", "open-mode=append"} <= set(flags)
     assert f'export PYTHONPATH="{ROOT}' in script.read_text()
-    assert "3 runs: 3 pending." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 runs: 3 pending." in said and "at a time" not in said and "each is a job" in said
 
 
 def test_the_command_again_shows_the_queue_and_submits_only_what_slurm_has_lost(slurm, tmp_path, capsys):
@@ -109,6 +110,12 @@ def test_arrays_of_one_command_follow_each_other_where_jobs_bounds_them(slurm, t
 def test_flags_that_would_do_nothing_are_refused(words, tmp_path, capsys):
     assert _sweep(tmp_path, *words) == 2
     assert f"{words[0]} belongs to --launcher slurm" in capsys.readouterr().err and not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("words", [("--jobs-per-gpu", "2"), ("--fresh-processes",)])
+def test_flags_of_runs_on_this_machine_are_refused_for_jobs(words, slurm, tmp_path, capsys):
+    assert _sweep(tmp_path, "--launcher", "slurm", *words) == 2
+    assert f"{words[0]} is for runs on this machine" in capsys.readouterr().err and not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize("words", [("--gpus-per-cell", "-1"), ("--cpus-per-cell", "0"), ("--mem", "-1")])

@@ -76,13 +76,17 @@ def run(args: argparse.Namespace, planned: list, todo: list) -> Outcome | None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises RecipeError for flags that mean nothing without a launcher."""
+    """Raises RecipeError for flags that mean nothing without a launcher, or with one."""
     given = [name for name in _OF_JOBS
              if (value := getattr(args, name)) is not None and value is not False and value != []]
     if given and not args.launcher:
         flag = f"--{given[0].replace('_', '-')}"
         raise RecipeError(f"{flag} belongs to --launcher slurm, which starts every run as a job. Add it, or leave "
                           f"{flag} out.")
+    if args.launcher and (args.jobs_per_gpu or args.fresh_processes):
+        flag = "--jobs-per-gpu" if args.jobs_per_gpu else "--fresh-processes"
+        raise RecipeError(f"{flag} is for runs on this machine, and --launcher {args.launcher} starts every run as a "
+                          f"job. Leave {flag} out.")
 
 
 def gpus_per_cell(args: argparse.Namespace, planned: list) -> int:

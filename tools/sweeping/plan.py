@@ -127,20 +127,23 @@ def to_do(planned: list[cells.Planned], force: bool) -> list[cells.Planned]:
     return todo
 
 
-def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots, times: Times, output: str) -> str:
-    """What will be run, how many at a time, and about how long it takes."""
+def outline(planned: list[cells.Planned], todo: list[cells.Planned], places: Slots | None, times: Times,
+            output: str) -> str:
+    """What will be run, and here (`places`) how many at a time and about how long it takes."""
     done = len(planned) - len(todo)
     if not todo:
         return f"All {done} results exist already; --force runs again.\n"
-    known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
-    estimate = f"about {duration(side_by_side(known, len(places.devices)))}" if known else ""
-    if not known:
-        estimate = "known after the first runs"
-    elif len(known) < len(todo):
-        estimate += f" for {len(known)} of them, the rest not known yet"
     count = f"{len(todo)} run{'s' * (len(todo) > 1)} to do" + (f", {done} finished before" if done else "")
-    return (f"{plan_table(planned, todo)}\n\n{count}; {places.words}. Time: {estimate}.\n"
-            f"Results go to {short(Path(output))}.")
+    how = f"; {places.words}. Time: {_estimate(todo, places, times)}." if places else "; each is a job."
+    return f"{plan_table(planned, todo)}\n\n{count}{how}\nResults go to {short(Path(output))}."
+
+
+def _estimate(todo: list[cells.Planned], places: Slots, times: Times) -> str:
+    known = [seconds for p in todo if (seconds := times.of(p.cell)) is not None]
+    if not known:
+        return "known after the first runs"
+    rest = f" for {len(known)} of them, the rest not known yet" if len(known) < len(todo) else ""
+    return f"about {duration(side_by_side(known, len(places.devices)))}{rest}"
 
 
 def rows(planned: list[cells.Planned]) -> list[Row]:
