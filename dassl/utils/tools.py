@@ -103,6 +103,8 @@ def read_image(path: str) -> Image.Image:
 
 def why_unreadable(path: str) -> str:
     """Why `read_image` would refuse a file, or ""; reads a JPEG at an eighth of its size, but to its end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "it is no regular file"                          # reading a pipe would wait for ever
     try:
         with Image.open(path) as image:
             _refuse_float(image)

@@ -1,4 +1,5 @@
 """Every kind of image file is read right, or named in one clear error before training."""
+import os
 import warnings
 
 import numpy as np
@@ -150,3 +151,9 @@ def test_a_picture_in_the_transparency_alone_is_told_once(mode, tmp_path, monkey
     for name in ("plain.png", "seen.png"):
         read_image(str(tmp_path / name))
     assert not caplog.records
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_among_images_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "0.png")
+    assert "no regular file" in why_unreadable(str(tmp_path / "0.png"))
