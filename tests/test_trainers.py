@@ -119,7 +119,7 @@ def test_evaluation_builds_no_prototypes(make_cfg):
     ("PromptSRC", ("TRAINER.PROMPTSRC.GPA_STD", 0.0), "above 0 epochs, got 0"),
     ("DPT", ("TRAINER.DPT.TOP_CLASSES", 5), "1 to all 4 of them here, got 5"),
     ("MMRL", ("TEST.SEEN_CLASSES", "some"), "auto, all or none, got 'some'"),
-    ("PLOT", ("TRAINER.PLOT.N", 0), "at least 1 prompt, got 0"),
+    ("PLOT", ("TRAINER.PLOT.N", 0), "at least 1, got 0"),
 ])
 def test_what_cannot_work_is_refused_with_its_rule(make_cfg, trainer, opts, message):
     with pytest.raises(UserError, match=message):

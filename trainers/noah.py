@@ -11,8 +11,6 @@ parts in more or fewer blocks. Their few-shot runs also have mixup, CutMix, Rand
 and stochastic depth, and a ViT trained on ImageNet-21k.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
-import math
-
 from torch import nn
 
 from clip import FrozenCLIP
@@ -49,16 +47,14 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class NOAH(TwoStages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
-    bounds = {**HeadedTrainer.bounds, "LIMIT": (1, math.inf), "GENERATIONS": (1, math.inf),
-              "RETRAIN_LR": (0, math.inf)}
+    bounds = {**HeadedTrainer.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096), "SHARE": (0, 1),
+              "RETRAIN_LR": (0, 1e30)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
         if not c.CHOICES:
             raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
-        if not 0 < c.SHARE < 1:
-            raise UserError(f"TRAINER.NOAH.SHARE must be between 0 and 1, got {c.SHARE}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
@@ -75,11 +71,11 @@ class NOAH(TwoStages, HeadedTrainer):
         super().register_prompts(learner)
         c, self.parts = self.options, self.model.brick("visual")
         self.first_weights = {k: v.clone() for k, v in learner.state_dict().items()}
-        depth = self.model.clip.depth
         with as_user_error():
             self.evolution = Evolution(
-                tuple(c.CHOICES), len(PARTS) * depth, lambda genes: parameters_of(rows(genes), self.parts.width),
-                c.LIMIT, c.POPULATION, c.PARENTS, c.MUTATED, c.CROSSED, c.MUTATION, max(self.cfg.SEED, 0))
+                tuple(c.CHOICES), len(PARTS) * self.model.clip.depth,
+                lambda genes: parameters_of(rows(genes), self.parts.width), c.LIMIT, c.POPULATION, c.PARENTS,
+                c.MUTATED, c.CROSSED, c.MUTATION, max(self.cfg.SEED, 0))
 
     def first_share(self, options: CfgNode) -> float:
         return options.SHARE

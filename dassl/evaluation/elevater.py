@@ -29,6 +29,10 @@ class ElevaterMetric(Classification):
 
     dataset, split = None, "test"
 
+    def __init__(self, cfg, lab2cname: dict[int, str] | None = None, **kwargs):
+        super().__init__(cfg, lab2cname, **kwargs)
+        self.reset()
+
     def reset(self) -> None:
         super().reset()
         self._scores: list[Tensor] = []

@@ -70,7 +70,8 @@ PINS = {
     "Names that are left out": ENGINE + "test_domains.py::"
                                "test_names_that_are_left_out_point_to_the_table_of_differences",
     "wilds, gdown, TensorBoard, scikit-learn":
-        ENGINE + "test_run_log.py::test_importing_the_engine_warns_of_nothing_and_spares_slow_packages",
+        ENGINE + "test_startup.py::"
+                 "test_importing_clip_and_the_engine_warns_of_nothing_and_spares_slow_packages",
     "Several GPUs": ENGINE + "test_compatibility.py::test_the_default_model_is_not_wrapped_for_several_gpus",
     "CTX_INIT with the class name in front or inside": "tests/parts/test_text_prompt.py::"
         "test_of_words_with_several_tokens_the_last_ones_stay_fixed",

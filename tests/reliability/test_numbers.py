@@ -79,9 +79,9 @@ def test_the_step_is_named_and_nothing_was_updated_by_it(few, spoil, what):
 @pytest.mark.parametrize(("steps", "at"), [(4, 1), (1, 1), (4, 4)])
 def test_an_update_that_overflows_is_named_and_nothing_of_it_is_saved(few, tmp_path, steps, at):
     """At the next step, or after the epoch's last one."""
-    trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", 0, "OPTIM.WEIGHT_DECAY", 0,
+    trainer = build_trainer(few("OPTIM.NAME", "sgd", "OPTIM.LR", 1e30, "OPTIM.WARMUP_EPOCH", 0, "OPTIM.WEIGHT_DECAY", 0,
                                 "DATALOADER.TRAIN_X.BATCH_SIZE", 16 // steps, "TRAIN.CHECKPOINT_FREQ", 1))
-    trainer.loss = lambda out, batch: {"ce": (1e6 if trainer.batch_idx + 1 == at else 0) *
+    trainer.loss = lambda out, batch: {"ce": (1e15 if trainer.batch_idx + 1 == at else 0) *
                                        torch.nn.functional.cross_entropy(out.logits, batch["label"])}
     with pytest.raises(NotFinite, match=rf"The update at epoch 1, batch {at} of {steps} .*made .*ctx infin.*OPTIM.LR"):
         trainer.train()

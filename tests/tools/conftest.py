@@ -112,22 +112,14 @@ class ForkedRun:
 
 
 @pytest.fixture
-def forked_runs(monkeypatch):
-    """forked_runs(main): sweeps of this process start their runs as forks of it, which do `main(arguments)`."""
-    def use(main):
-        monkeypatch.setattr(launch, "PlainRun", lambda command, environment: ForkedRun(main, command[2:], environment))
-
-    return use
-
-
-@pytest.fixture
-def faked_sweep(tmp_path, monkeypatch, capsys, forked_runs):
+def faked_sweep(tmp_path, monkeypatch, capsys):
     """faked_sweep(*words) -> (exit code, output, errors, folders below tmp_path/out in the order of their runs).
 
     The sweep runs in this process, with a stand-in for training (fake_train.py).
     """
     log = tmp_path / "calls"
-    forked_runs(fake_train.main)
+    monkeypatch.setattr(launch, "PlainRun",
+                        lambda command, environment: ForkedRun(fake_train.main, command[2:], environment))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     monkeypatch.setenv("FAKE_LOG", str(log))
     for name in ("SEEDS", "DATA", "FAKE_FAIL", "FAKE_HOW"):

@@ -76,8 +76,7 @@ def test_every_protocol_and_every_job_of_a_cluster_carries_them(near, tmp_path):
 
 
 def test_a_sweep_of_a_plugins_trainer_ends_with_its_table_and_its_plain_command_has_the_same_result(
-        near, capsys, forked_runs):
-    forked_runs(train.cli)
+        near, capsys):
     words = ["--recipe", "near.yaml", "--datasets", "digits", *CODE, "--fresh-processes", "OPTIM.MAX_EPOCH", "1",
              "USE_CUDA", "False"]
     assert sweep.main([*words, "--output", "forked"]) == 0, capsys.readouterr()
