@@ -62,7 +62,7 @@ def test_a_million_is_no_size_of_a_method(methods):
             numbers(cfg.TRAINER[method.section]).items()
             if isinstance(value, int) and str(10 ** 6) not in refused(method, cfg, key, 10 ** 6)}
     assert free == {("CLIPLoRA", "ITERATIONS"), ("TwoSFS", "ITERATIONS"), ("LPPlusPlus", "STEPS"),
-                    ("NOAH", "LIMIT"), ("NOAH", "GENERATIONS")}
+                    ("NOAH", "LIMIT")}
 
 
 def test_numbers_in_lists_have_the_same_bounds(methods):
