@@ -15,7 +15,7 @@ from trainers._build import build_to_train
 from trainers.parts.averaging import interpolate
 from trainers.parts.heads import ZeroShotHead
 
-from .tested import logits_of, rebuild
+from .tested import loader_of, logits_of, rebuild
 
 SHARES = tuple(i / 10 for i in range(11))
 
@@ -92,8 +92,6 @@ def target_cfg(run, name: str):
 
 def counted(trainer, dataset: str, split: str) -> tuple[int, int]:
     """Right answers on a split, and all of them."""
-    if (loader := trainer.val_loader if split == "val" else trainer.test_loader) is None:
-        raise UserError(f"{dataset} has no {split} split to test on.")
     trainer.set_model_mode("eval")
-    logits, labels = logits_of(trainer, loader, split)
+    logits, labels = logits_of(trainer, loader_of(trainer, split, dataset), split)
     return int((logits.argmax(1) == labels).sum()), len(labels)

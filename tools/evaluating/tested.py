@@ -4,10 +4,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dassl.config import with_values
-from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.engine import TrainerX, build_trainer
 from dassl.engine.hooks import parallel
 from dassl.utils import UserError
+from tools.prediction.rebuild import in_float32
 from tools.runs.run import Run
 
 
@@ -22,23 +22,23 @@ def rebuild(run: Run, exact: bool = False) -> TrainerX:
     learned = run.learned_in
     if learned is run and run.epoch is not None:
         _ = run.checkpoint                      # raises with the reason where it is missing
-    trainer = build_trainer(_in_float32(run.cfg) if exact else run.cfg)
+    trainer = build_trainer(in_float32(run.cfg) if exact else run.cfg)
     trainer.load_model(str(learned.folder), learned.epoch)
     trainer.set_model_mode("eval")
     return trainer
 
 
 def split_of(run: Run, trainer: TrainerX):
-    """Name of the split that the run was tested on, and its loader.
-
-    Raises:
-        UserError: the dataset has no such split.
-    """
+    """Name of the split that the run was tested on, and its loader; raises as `loader_of`."""
     split = run.record.get("split", run.cfg.TEST.SPLIT)
-    loader = trainer.val_loader if split == "val" else trainer.test_loader
-    if loader is None:
-        raise UserError(f"{run.dataset_name} has no {split} split to test on.")
-    return split, loader
+    return split, loader_of(trainer, split, run.dataset_name)
+
+
+def loader_of(trainer: TrainerX, split: str, dataset: str):
+    """Raises UserError where the dataset has no such split."""
+    if (loader := trainer.val_loader if split == "val" else trainer.test_loader) is None:
+        raise UserError(f"{dataset} has no {split} split to test on.")
+    return loader
 
 
 @torch.no_grad()
@@ -48,10 +48,3 @@ def logits_of(trainer: TrainerX, loader, split: str) -> tuple[Tensor, Tensor]:
              for _, out, labels in parallel.answers(trainer, loader, f"{split} split")]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return logits, labels
-
-
-def _in_float32(cfg):
-    section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
-    if not section or "PREC" not in cfg.TRAINER[section]:
-        return cfg
-    return with_values(cfg, {f"TRAINER.{section}.PREC": "fp32"})

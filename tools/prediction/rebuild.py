@@ -123,12 +123,15 @@ def _settings(run: Run, backbone: str, device: str, float32: bool):
     if not backbone and file and not file.exists():
         raise UserError(f"The run used the weights {file}, sha256 {run.backbone.get('sha256', 'unknown')[:12]}, which "
                         "are not there. Say where that file is now with --backbone FILE.")
-    in_float32 = [f"TRAINER.{key}.PREC" for key, section in run.cfg.TRAINER.items()
-                  if float32 and isinstance(section, dict) and "PREC" in section]
-    return with_values(run.cfg, {
+    return with_values(in_float32(run.cfg) if float32 else run.cfg, {
         "USE_CUDA": torch_device(device).type == "cuda", "MODEL.INIT_WEIGHTS": "", "MODEL.BACKBONE.NAME": name,
-        "RESUME": "", "VERBOSE": False, "TRAIN.COMPILE": False,         # compiling pays after thousands of images only
-        **dict.fromkeys(in_float32, "fp32")})
+        "RESUME": "", "VERBOSE": False, "TRAIN.COMPILE": False})        # compiling pays after thousands of images only
+
+
+def in_float32(cfg):
+    """The config whose trainer computes in float32, whatever was set."""
+    sections = [key for key, section in cfg.TRAINER.items() if isinstance(section, dict) and "PREC" in section]
+    return with_values(cfg, {f"TRAINER.{key}.PREC": "fp32" for key in sections})
 
 
 def _template(run: Run, given: str, method: type) -> str | None:
