@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,23 +16,37 @@ _GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENOSPC, getattr(errno, "EDQU
 _NAMES = ("stdout", "stderr", "__stdout__", "__stderr__")
 
 
-class _Patient:
-    """A stream whose text goes nowhere once nobody takes it; whatever else is asked of it, the stream answers."""
+class _Escaping:
+    """A stream that escapes what its encoding lacks (Windows' cp1252, or bytes of a file name); whatever else is asked
+    of it, the stream answers.
+    """
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with self._until_gone():
+        try:
             self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+class _Patient(_Escaping):
+    """Such a stream whose text goes nowhere once nobody takes it."""
+
+    def write(self, text: str) -> int:
+        with self._until_gone():
+            super().write(text)
         return len(text)
 
     def flush(self) -> None:
         with self._until_gone():
             self._stream.flush()
-
-    def __getattr__(self, name: str):
-        return getattr(self._stream, name)
 
     @contextlib.contextmanager
     def _until_gone(self) -> Iterator[None]:
@@ -47,33 +60,28 @@ class _Patient:
             os.close(nowhere)
 
 
-@contextlib.contextmanager
-def patient() -> Iterator[None]:
+def patient() -> contextlib.AbstractContextManager[None]:
     """Inside, standard output and error do not end a run that nobody reads, and escape what their encoding lacks."""
-    with escaping():
-        former = {name: stream for name in _NAMES if (stream := getattr(sys, name)) is not None}
-        streams = {id(stream): _Patient(stream) for stream in former.values()}
-        for name, stream in former.items():
-            setattr(sys, name, streams[id(stream)])
-        try:
-            yield
-        finally:
-            for stream in streams.values():
-                stream.flush()
-            for name, stream in former.items():
-                if isinstance(getattr(sys, name), _Patient):        # not one that was put there meanwhile
-                    setattr(sys, name, stream)
+    return _replaced_by(_Patient)
+
+
+def escaping() -> contextlib.AbstractContextManager[None]:
+    """Inside, standard output and error escape what their encoding lacks."""
+    return _replaced_by(_Escaping)
 
 
 @contextlib.contextmanager
-def escaping() -> Iterator[None]:
-    """Inside, standard output and error escape what their encoding lacks: Windows' cp1252, or bytes of a file name."""
-    streams = {id(stream): stream for name in _NAMES if isinstance(stream := getattr(sys, name), io.TextIOWrapper)}
-    former = [(stream, stream.errors) for stream in streams.values()]
-    for stream, _ in former:
-        stream.reconfigure(errors="backslashreplace")
+def _replaced_by(kind: type[_Escaping]) -> Iterator[None]:
+    former = {name: getattr(sys, name) for name in _NAMES}
+    streams = {id(stream): kind(stream) for stream in former.values() if stream is not None}
+    for name, stream in former.items():
+        if stream is not None:
+            setattr(sys, name, streams[id(stream)])
     try:
         yield
     finally:
-        for stream, errors in former:
-            stream.reconfigure(errors=errors)
+        for stream in streams.values():
+            stream.flush()
+        for name, stream in former.items():
+            if isinstance(getattr(sys, name), kind):        # not one that was put there meanwhile
+                setattr(sys, name, stream)
