@@ -211,3 +211,17 @@ def test_jumps_of_the_clock_change_no_result(tmp_path, monkeypatch):
     assert all(torch.equal(one[key], two[key]) for key in one)
     seconds = json.loads((tmp_path / "jumping" / "results.json").read_text())["seconds"]
     assert all(0 <= value < 600 for value in seconds.values())
+
+
+def test_a_run_whose_output_went_to_a_file_before_a_pipe_took_its_place_still_prints(tmp_path, monkeypatch):
+    """As in a run that a sweep forks: sweep ... > log."""
+    stream = open(tmp_path / "log", "w", encoding="ascii")
+    read, write = os.pipe()
+    os.dup2(write, stream.fileno())
+    monkeypatch.setattr(sys, "stdout", stream)
+    with console.patient():
+        print("caf\u00e9", flush=True)
+    stream.close()
+    os.close(write)
+    with open(read, "rb") as pipe:
+        assert pipe.read() == b"caf\\xe9\n"
