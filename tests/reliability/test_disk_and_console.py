@@ -215,13 +215,12 @@ def test_jumps_of_the_clock_change_no_result(tmp_path, monkeypatch):
 
 def test_a_run_whose_output_went_to_a_file_before_a_pipe_took_its_place_still_prints(tmp_path, monkeypatch):
     """As in a run that a sweep forks: sweep ... > log."""
-    stream = open(tmp_path / "log", "w", encoding="ascii")
     read, write = os.pipe()
-    os.dup2(write, stream.fileno())
-    monkeypatch.setattr(sys, "stdout", stream)
-    with console.patient():
-        print("caf\u00e9", flush=True)
-    stream.close()
+    with open(tmp_path / "log", "w", encoding="ascii") as stream:
+        os.dup2(write, stream.fileno())
+        monkeypatch.setattr(sys, "stdout", stream)
+        with console.patient():
+            print("caf\u00e9", flush=True)
     os.close(write)
     with open(read, "rb") as pipe:
         assert pipe.read() == b"caf\\xe9\n"
