@@ -22,8 +22,11 @@ HELP = Path(__file__).with_name("help")         # the text below the flags of ea
 called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
 FOR_CLASSES = "for runs that did not write down their classes"
 INTERRUPTED = "Interrupted; nothing half-written is left."
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
-            errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REFUSED = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+                    errno.ENAMETOOLONG}
+_AWAY = {errno.EIO, errno.ENOENT, errno.ELOOP, errno.EINVAL, getattr(errno, "ESTALE", errno.EIO),
+         getattr(errno, "EHOSTDOWN", errno.EIO)}
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,10 +151,31 @@ def number(least: int, kind: type = int) -> Callable[[str], int | float]:
 
 def _message(error: Exception) -> str:
     """The message for what a user can fix; "" for anything else, which deserves its traceback."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _REFUSED:
-        what = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "A file"
-        return (f"{what} cannot be read or written ({error.strerror}). Name another place, or change what is in the "
-                "way there: rights, a full disk, a file where a folder should be.")
-    return ""
+    return str(error) if isinstance(error, UserError) else refused(error)
+
+
+def refused(error: Exception, run: str = "") -> str:
+    """The message for what the file system refuses; "" for anything else.
+
+    Args:
+        run: the run folder, if only what is refused there counts; it may also be out of reach.
+    """
+    if not isinstance(error, OSError) or error.errno not in _REFUSED | (_AWAY if run else set()):
+        return ""
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    if run and not (_within(path, run) or _within(run, path) if path else error.errno in _FULL):
+        return ""
+    again = "run the same command again"
+    if run:
+        from tools.runs.folder import RunFolder
+
+        again += ": it resumes from what was saved" * RunFolder(run).has_state
+    if error.errno in _FULL:
+        return f"The disk of {run or path or 'a file'} is full ({error.strerror}). Free some space and {again}."
+    return (f"{path or 'A file'} cannot be read or written ({error.strerror}). Name another place"
+            f"{' with --output-dir' * bool(run)}, or change what is in the way there (rights, a file where a folder "
+            f"should be, a disk or network folder that is away) and {again}.")
+
+
+def _within(path: str, folder: str) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
