@@ -65,6 +65,38 @@ def add_run_flags(p: argparse.ArgumentParser, root_is_for: str = "if it is no lo
                    help="defines the run's trainer, if this checkout does not; repeatable")
 
 
+def add_own_images(p: argparse._ActionsContainer) -> None:
+    """--dataset-dir, --template and --classnames."""
+    p.add_argument("--dataset-dir", default="", metavar="PATH",
+                   help="images of your own: a folder with one folder per class (or train/, val/, test/ of them), or a "
+                        "CSV or JSON of path, label, classname and perhaps split; missing splits are drawn")
+    p.add_argument("--template", default="", help='sentence for their class names, e.g. "a photo of a {}, a fruit."')
+    p.add_argument("--classnames", default="", metavar="FILE",
+                   help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
+
+
+def add_code_of_others(p: argparse._ActionsContainer) -> None:
+    """--plugin, --replace, --extend-cfg, --new-key and --allow-cpu-shim, of what trains with somebody else's code."""
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--replace", action="store_true",
+                   help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
+    p.add_argument("--extend-cfg", default="", metavar="FILE",
+                   help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
+                        "what it does to the config with the defaults of its own flags is done; nothing else is run")
+    p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+                   help="declare a config key that somebody else's code reads and no extend_cfg makes; repeatable")
+    p.add_argument("--allow-cpu-shim", action="store_true",
+                   help="where there is no CUDA, run .cuda() and device \"cuda\" of other people's code on the CPU")
+
+
+def add_places(p: argparse._ActionsContainer) -> None:
+    """--data and --output."""
+    p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
+    p.add_argument("--output", default=os.environ.get("OUTPUT"),
+                   help="folder of all runs (default: $OUTPUT, else output/)")
+
+
 def epilog(name: str) -> str:
     """tools/help/<name>.txt; "" where there is none."""
     path = HELP / f"{name}.txt"
