@@ -22,8 +22,11 @@ HELP = Path(__file__).with_name("help")         # the text below the flags of ea
 called = "tools/{}.py"                          # how a command is called by its name; dassl-prompts sets another way
 FOR_CLASSES = "for runs that did not write down their classes"
 INTERRUPTED = "Interrupted; nothing half-written is left."
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC),
-            errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REFUSED = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+                    errno.ENAMETOOLONG}
+_AWAY = {errno.EIO, errno.ENOENT, errno.ELOOP, errno.EINVAL, getattr(errno, "ESTALE", errno.EIO),
+         getattr(errno, "EHOSTDOWN", errno.EIO)}
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,6 +63,38 @@ def add_run_flags(p: argparse.ArgumentParser, root_is_for: str = "if it is no lo
     p.add_argument("--root", default="", help=f"folder of the datasets, {root_is_for}")
     p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
                    help="defines the run's trainer, if this checkout does not; repeatable")
+
+
+def add_own_images(p: argparse._ActionsContainer) -> None:
+    """--dataset-dir, --template and --classnames."""
+    p.add_argument("--dataset-dir", default="", metavar="PATH",
+                   help="images of your own: a folder with one folder per class (or train/, val/, test/ of them), or a "
+                        "CSV or JSON of path, label, classname and perhaps split; missing splits are drawn")
+    p.add_argument("--template", default="", help='sentence for their class names, e.g. "a photo of a {}, a fruit."')
+    p.add_argument("--classnames", default="", metavar="FILE",
+                   help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
+
+
+def add_code_of_others(p: argparse._ActionsContainer) -> None:
+    """--plugin, --replace, --extend-cfg, --new-key and --allow-cpu-shim, of what trains with somebody else's code."""
+    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+                   help="a .py file or a module that registers trainers or datasets; repeatable")
+    p.add_argument("--replace", action="store_true",
+                   help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
+    p.add_argument("--extend-cfg", default="", metavar="FILE",
+                   help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
+                        "what it does to the config with the defaults of its own flags is done; nothing else is run")
+    p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+                   help="declare a config key that somebody else's code reads and no extend_cfg makes; repeatable")
+    p.add_argument("--allow-cpu-shim", action="store_true",
+                   help="where there is no CUDA, run .cuda() and device \"cuda\" of other people's code on the CPU")
+
+
+def add_places(p: argparse._ActionsContainer) -> None:
+    """--data and --output."""
+    p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
+    p.add_argument("--output", default=os.environ.get("OUTPUT"),
+                   help="folder of all runs (default: $OUTPUT, else output/)")
 
 
 def epilog(name: str) -> str:
@@ -148,10 +183,31 @@ def number(least: int, kind: type = int) -> Callable[[str], int | float]:
 
 def _message(error: Exception) -> str:
     """The message for what a user can fix; "" for anything else, which deserves its traceback."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _REFUSED:
-        what = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "A file"
-        return (f"{what} cannot be read or written ({error.strerror}). Name another place, or change what is in the "
-                "way there: rights, a full disk, a file where a folder should be.")
-    return ""
+    return str(error) if isinstance(error, UserError) else refused(error)
+
+
+def refused(error: Exception, run: str = "") -> str:
+    """The message for what the file system refuses; "" for anything else.
+
+    Args:
+        run: the run folder, if only what is refused there counts; it may also be out of reach.
+    """
+    if not isinstance(error, OSError) or error.errno not in _REFUSED | (_AWAY if run else set()):
+        return ""
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    if run and not (_within(path, run) or _within(run, path) if path else error.errno in _FULL):
+        return ""
+    again = "run the same command again"
+    if run:
+        from tools.runs.folder import RunFolder
+
+        again += ": it resumes from what was saved" * RunFolder(run).has_state
+    if error.errno in _FULL:
+        return f"The disk of {run or path or 'a file'} is full ({error.strerror}). Free some space and {again}."
+    return (f"{path or 'A file'} cannot be read or written ({error.strerror}). Name another place"
+            f"{' with --output-dir' * bool(run)}, or change what is in the way there (rights, a file where a folder "
+            f"should be, a disk or network folder that is away) and {again}.")
+
+
+def _within(path: str, folder: str) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))

@@ -15,23 +15,18 @@ if str(ROOT) not in sys.path:
 
 from dassl.errors import UserError  # noqa: E402
 from tools import command, status  # noqa: E402
+from tools.predict import add_model_flags, classifier_of  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser("export", __doc__.splitlines()[0])
     p.add_argument("file", type=Path, metavar="FILE.onnx", help="where it goes; one that is there is replaced")
-    p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
-    p.add_argument("--classes", default="", metavar="NAMES", help='"a, b, c", or a file of names (default: the run\'s)')
-    p.add_argument("--template", default="", help='sentence for class names; zero-shot only')
-    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny; with --run: where the run's weights are now")
-    command.add_run_flags(p, command.FOR_CLASSES)
-    p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
+    add_model_flags(p)
     return p
 
 
 def main(args: argparse.Namespace) -> int:
     from tools.labs.onnx.export import OPSET, export, need_packages
-    from tools.predict import classifier_of
 
     if args.file.suffix != ".onnx":
         raise UserError(f"The file to write must end in .onnx, got {args.file}.")

@@ -24,25 +24,30 @@ from tools import command  # noqa: E402
 def parser() -> argparse.ArgumentParser:
     p = command.parser("predict", __doc__.splitlines()[0])
     p.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders (with all below them), patterns")
-    p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
-    p.add_argument("--classes", default="", metavar="NAMES",
-                   help='"a, b, c", or a text file with one name per line (default: those of the run)')
-    p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
-    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
-                   "weights are now")
+    add_model_flags(p)
     p.add_argument("--topk", type=int, default=5, metavar="K", help="classes to name for each image (default: 5)")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list instead of the table")
     form.add_argument("--csv", action="store_true", help="CSV instead of the table")
     p.add_argument("--batch-size", type=int, metavar="B", help="images at once (default: as in the run's test)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
-    command.add_run_flags(p, command.FOR_CLASSES)
-    p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
     p.add_argument("--serve", action="store_true", help="show a page on this machine instead")
     p.add_argument("--port", type=int, default=8000, help="of the page; 0 takes a free one (default: 8000)")
     p.add_argument("--host", default="127.0.0.1", help="address of the page; another one than this machine's own lets "
                    "others use it")
     return p
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    """The flags by which `classifier_of` finds a run or a backbone."""
+    p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
+    p.add_argument("--classes", default="", metavar="NAMES",
+                   help='"a, b, c", or a text file with one name per line (default: those of the run)')
+    p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
+    p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
+                   "weights are now")
+    command.add_run_flags(p, command.FOR_CLASSES)
+    p.add_argument("--allow-cpu-shim", action="store_true", help="run its calls for CUDA on the CPU if there is none")
 
 
 def load(run: str | Path, *, classes: Sequence[str] = (), template: str = "", epoch: int | None = None,

@@ -8,7 +8,6 @@ For programs: `plan(args, options)` -> cells, `outline(planned, todo, ...)` -> t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -40,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=[],
                    help='file names of configs/datasets, or "all"; NAME:CORRUPTION:SEVERITY changes the test images, '
                         "A+B trains on both together")
-    p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
-    p.add_argument("--template", help="sentence for their class names")
-    p.add_argument("--classnames", metavar="FILE", help="file of their class names")
+    command.add_own_images(p)
     p.add_argument("--protocol", choices=protocols.PROTOCOLS, default="fewshot",
                    help="base2new: train on half of the classes, test on both halves; cross, dg: train on the "
                         "datasets, test on the targets; ood: targets are corruptions, such as digits:fog:5; continual: "
@@ -60,17 +57,10 @@ def parser() -> argparse.ArgumentParser:
                         "full, else a number for each class and domain)")
     p.add_argument("--seeds", nargs="+", type=number(0), help="default: $SEEDS, else the recipe's")
     p.add_argument("--config", help="another trainer yaml than the row's, e.g. vit_b16_deep, or a path")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="a trainer of your own or of somebody else, as tools/train.py takes it; repeatable. Its runs "
-                        "get these five flags; those of the checkout's trainers do not, except with --replace")
-    p.add_argument("--extend-cfg", metavar="FILE", help="the train.py with its config keys, as tools/train.py takes it")
-    p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-                   help="a config key that their code reads, as tools/train.py takes it")
-    p.add_argument("--replace", action="store_true", help="let --plugin files take over names that are taken")
-    p.add_argument("--allow-cpu-shim", action="store_true", help="run their .cuda() on the CPU where there is no CUDA")
-    p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
-    p.add_argument("--output", default=os.environ.get("OUTPUT"),
-                   help="folder of all runs (default: $OUTPUT, else output/)")
+    command.add_code_of_others(p.add_argument_group(
+        "other people's code", "The runs of a plugin's trainer get these flags; those of the checkout's trainers do "
+        "not, except with --replace."))
+    command.add_places(p)
     p.add_argument("--jobs", type=_jobs, metavar="N|auto",
                    help="runs side by side; auto (default): as many as the CPU cores or GPUs at hand carry")
     p.add_argument("--jobs-per-gpu", type=_jobs, metavar="N",

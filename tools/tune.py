@@ -39,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
                        "--dataset-dir PATH) --space KEY=KIND:LOW:HIGH ... [options] [KEY VALUE ...]")
     p.add_argument("--recipe", required=True, help="a name in configs/recipes, or the path of a yaml file")
     p.add_argument("--dataset", help="a file name of configs/datasets, or a folder as --dataset-dir takes it")
-    p.add_argument("--dataset-dir", metavar="PATH", help="images of your own, as tools/train.py takes them")
-    p.add_argument("--template", help="sentence for their class names")
-    p.add_argument("--classnames", metavar="FILE", help="file of their class names")
+    command.add_own_images(p)
     p.add_argument("--space", nargs="+", metavar="KEY=KIND:...",
                    help="what is searched: KEY=log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH, choice:A,B,C")
     p.add_argument("--protocol", choices=("search", "elevater"), default="search",
@@ -55,8 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--study", help="its name (default: recipe, dataset and shots)")
     p.add_argument("--storage", metavar="URL", help="of the study, for machines that share no folder, such as "
                    "postgresql://... (default: a journal in the study's folder)")
-    p.add_argument("--data", default=os.environ.get("DATA"), help="root of the datasets (default: $DATA, else data/)")
-    p.add_argument("--output", default=os.environ.get("OUTPUT"), help="default: $OUTPUT, else output/")
+    command.add_places(p)
     p.add_argument("--jobs", type=number(1), help="trials side by side (default: as many as the machine carries)")
     return p
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from dassl.chance import ABOVE, BELOW, CHANCE, TOO_FEW, explain, reachable, versus_guessing
 from dassl.engine import build_trainer
 from dassl.engine.hooks.on_nan import MOST_IN_A_ROW, NotFinite
-from dassl.evaluation.chance import ABOVE, BELOW, CHANCE, TOO_FEW, explain, reachable, versus_guessing
 from dassl.utils import UserError
 from tools import train
 from tools.predict import load

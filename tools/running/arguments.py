@@ -31,12 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--transforms", nargs="+", default=None, help="training transforms, e.g. random_flip normalize")
     p.add_argument("--config-file", default="", help="trainer yaml, e.g. configs/trainers/CoOp/vit_b16.yaml")
     p.add_argument("--dataset-config-file", default="", help="dataset yaml, e.g. configs/datasets/dtd.yaml")
-    p.add_argument("--dataset-dir", default="", metavar="PATH",
-                   help="images of your own: a folder with one folder per class (or train/, val/, test/ of them), or a "
-                        "CSV or JSON of path, label, classname and perhaps split; missing splits are drawn")
-    p.add_argument("--template", default="", help='sentence for their class names, e.g. "a photo of a {}, a fruit."')
-    p.add_argument("--classnames", default="", metavar="FILE",
-                   help='their class names: one per line, in order of the folders, or "folder: name" lines, or JSON')
+    command.add_own_images(p)
     p.add_argument("--trainer", default="", help="registered name, see --list")
     p.add_argument("--backbone", default="",
                    help="e.g. ViT-B/16, RN50, tiny, a file of weights, or ARCH:FILE for open_clip's")
@@ -45,17 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model-dir", default="", help="run folder to load from, for --eval-only")
     p.add_argument("--load-epoch", type=int, default=None, help="which of its checkpoints (default: best, else last)")
     p.add_argument("--no-train", action="store_true", help="build everything and stop")
-    p.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-                   help="a .py file or a module that registers trainers or datasets; repeatable")
-    p.add_argument("--replace", action="store_true",
-                   help="let --plugin files take over names that are taken, e.g. the authors' own CoOp")
-    p.add_argument("--extend-cfg", default="", metavar="FILE",
-                   help="the train.py of somebody else's repository: its extend_cfg(cfg) adds its config keys, and "
-                        "what it does to the config with the defaults of its own flags is done; nothing else is run")
-    p.add_argument("--new-key", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-                   help="declare a config key that somebody else's code reads and no extend_cfg makes; repeatable")
-    p.add_argument("--allow-cpu-shim", action="store_true",
-                   help="where there is no CUDA, run .cuda() and device \"cuda\" of other people's code on the CPU")
+    command.add_code_of_others(p)
     p.add_argument("--list", action="store_true", help="print the registered trainers and datasets, and stop")
     p.add_argument("--print-config", action="store_true", help="print the merged config as yaml, and stop")
     p.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, e.g. OPTIM.LR 0.01")

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from tools import train
 from tools.checkout import register
-from tools.runs.by_hand import dataset_names
-from tools.runs.cell import domains_of
+from tools.runs import inputs
+from tools.runs.by_hand import dataset_names, stem_of
+from tools.runs.cell import CONFIGS, LEFT_OUT, SHOTS, ZEROSHOT, domains_of
 
 OWN, TOGETHER = ("ImageDir", "ImageCaptions", "VideoDir"), "Tasks"      # a user's own images, pairs and clips
 
@@ -32,17 +35,34 @@ def registered(name: str) -> str:
                       f"Known: {', '.join(known)}.")
 
 
-def build(name: str, root: Path):
-    """The whole dataset, as a training would see it."""
-    from dassl.config import get_cfg_default
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine.plugins import extend_all
+def own(name: str, template: str = "", classnames: str = "") -> tuple[str, ...]:
+    """The flags of tools/train.py for a folder or list of one's own images; () for the name of a dataset."""
+    names = dataset_names()
+    if name in (*names, *names.values()) or not (os.sep in name or "." in name or Path(name).is_dir()):
+        return ()
+    return inputs.own_flags(name, template, classnames)
 
-    cfg = get_cfg_default()
-    extend_all(cfg, register())
-    known = name in DATASET_REGISTRY
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DIR = str(root), name if known else OWN[0], "" if known else name
-    if domains := next((domains_of(stem) for stem, other in yaml_names().items() if other == name), ()):
-        cfg.DATASET.TARGET_DOMAINS = domains[-1:]
-    cfg.freeze()
-    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+
+def build(name: str, root: str | Path, shots: int = -1, seed: int = 1, template: str = "", classnames: str = "",
+          plugins: Sequence[str] = ()):
+    """The dataset as a training would see it; of one with domains, the last is the one that is left out.
+
+    Args:
+        name: in configs/datasets, or registered, or the path of a folder or list of one's own images.
+        shots: training images per class, drawn with `seed`; -1: all.
+        template, classnames: of one's own images. plugins: files or modules that define the dataset.
+    Raises:
+        UserError: an unknown dataset, or one that is not on this machine.
+    """
+    register(list(plugins))
+    from dassl.data.datasets import build_dataset
+
+    stem, flags, opts = stem_of(name), own(name, template, classnames), [SHOTS, str(shots)]
+    if not flags and stem in dataset_names():
+        flags = ("--dataset-config-file", str(CONFIGS / "datasets" / f"{stem}.yaml"))
+        opts += [LEFT_OUT, str(domains[-1:])] if (domains := domains_of(stem)) else []
+    elif not flags:
+        opts += ["DATASET.NAME", registered(name)]
+    words = ["--root", str(root), "--seed", str(seed), "--trainer", ZEROSHOT, *flags,
+             *(word for plugin in plugins for word in ("--plugin", plugin)), *opts]
+    return build_dataset(train.setup_cfg(train.parser().parse_args(words)))

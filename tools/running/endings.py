@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import shutil
 import sys
 from pathlib import Path
 
 from dassl.errors import UserError
+from tools import command
 from tools.running.configuration import setup_cfg
 from tools.running.restart import SWEEP
 from tools.runs import inputs
@@ -17,10 +17,6 @@ from tools.runs.folder import RunFolder
 
 PROGRESS = "DASSL_PROGRESS_SECONDS"         # between lines of progress where stderr is no terminal
 USER_ERROR, IN_USE = 2, 75                  # exit codes: a user error; another process writes in the run folder
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-_AWAY = {errno.EIO, errno.ENOENT, getattr(errno, "ESTALE", errno.EIO), getattr(errno, "EHOSTDOWN", errno.EIO)}
 
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
@@ -29,7 +25,7 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
     Where the dataset is missing it also says whether OpenAI's weights are.
     """
     if not isinstance(error, UserError):
-        return refused(error, args.output_dir or "output") if isinstance(error, OSError) else ""
+        return command.refused(error, args.output_dir or "output")
     from clip.backbones import Backbone, resolve
     from clip.errors import InputError
     from clip.weights import cache_folders, find
@@ -45,30 +41,6 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         return str(error)
     return (f"{error}\n  weights: {backbone.name} is missing too; the first run fetches {backbone.url}, or place it at "
             f"{cache_folders()[0] / backbone.file}")
-
-
-def refused(error: OSError, folder: str) -> str:
-    """The message for a failed write in a run folder; "" for anything else, which deserves its traceback."""
-    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    if path and not (_within(path, folder) or _within(folder, path)):
-        return ""
-    reason = error.strerror or str(error)
-    again = "run the same command again" + (": it resumes from what was saved" if RunFolder(folder).has_state else "")
-    if error.errno in _FULL:
-        return f"The disk of {folder} is full ({reason}). Free some space and {again}."
-    if error.errno in _FORBIDDEN and path:
-        return f"{path} cannot be written ({reason}). Name another --output-dir, or have the rights there changed."
-    if error.errno in _NO_FOLDER and path:
-        return (f"{folder} cannot be a run folder ({reason}: {path}): a part of that path is not a folder, or no file "
-                "system takes the name. Name another one with --output-dir.")
-    if error.errno in _AWAY and path:
-        return f"{path} is out of reach ({reason}). See whether its disk or network folder is there, and {again}."
-    return ""
-
-
-def _within(path: str, folder: str) -> bool:
-    path, folder = os.path.abspath(path), os.path.abspath(folder)
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def interrupted(how: str, code: int, args: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import torch
 
+from dassl.chance import ABOVE, CHANCE, TOO_FEW, versus_guessing
+
 logger = logging.getLogger(__name__)
 
 _BATCH = 16                 # of the look: on a CPU the first answer comes soon
@@ -24,7 +26,6 @@ def first_look(trainer) -> None:
         trainer: built on the dataset ImageDir. ZeroshotCLIP's test finds the zero-shot accuracy, so this does not.
     """
     from clip.templates import fill
-    from dassl.evaluation.chance import ABOVE, CHANCE, TOO_FEW, versus_guessing
     from dassl.utils.logger import CONSOLE
     from trainers._base import PromptTrainer
     from trainers.zsclip import ZeroshotCLIP

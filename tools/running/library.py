@@ -11,9 +11,9 @@ from unittest import mock
 from dassl.errors import UserError
 from tools import train
 from tools.checkout import default_folder, register, warn_of_hidden_packages
+from tools.running import datasets
 from tools.runs import inputs, published, recipe
-from tools.runs.by_hand import dataset_names
-from tools.runs.cell import CONFIGS, ZEROSHOT, Cell
+from tools.runs.cell import CONFIGS, Cell
 from tools.runs.folder import RunFolder
 from tools.runs.index import index
 
@@ -62,7 +62,7 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
 
     warn_of_hidden_packages()
     register(list(plugins))
-    own = _own(dataset, template, classnames)
+    own = datasets.own(dataset, template, classnames)
     output = str(output or default_folder("output"))
     cell = _cell(method, inputs.own_name(output, dataset) if own else dataset, shots, seed, config,
                  {key: str(value) for key, value in (options or {}).items()}, own, plugins)
@@ -90,32 +90,20 @@ def dataset(name: str, *, shots: int = -1, seed: int = 1, template: str = "", cl
     """A dataset with its splits `train_x`, `val` and `test`: lists of items with `impath`, `label` and `classname`.
 
     Args:
-        name: in configs/datasets, or the path of a folder or list of your own images.
+        name: in configs/datasets, or the path of a folder or list of your own images; of one with domains, the last
+            is the test set.
         shots: training images per class, drawn with `seed`; -1: all.
         template, classnames, data, plugins: as in `train_run`.
     Raises:
         dassl.utils.UserError: an unknown dataset, or one that is not on this machine.
     """
     warn_of_hidden_packages()
-    register(list(plugins))
-    from dassl.data.datasets import build_dataset
-
-    flags = _own(name, template, classnames) or ("--dataset-config-file", str(_yaml_of(name)))
-    words = ["--root", str(data or default_folder("data")), "--seed", str(seed), "--trainer", ZEROSHOT, *flags,
-             *(word for plugin in plugins for word in ("--plugin", plugin)), "DATASET.NUM_SHOTS", str(shots)]
-    return build_dataset(train.setup_cfg(train.parser().parse_args(words)))
+    return datasets.build(name, data or default_folder("data"), shots, seed, template, classnames, plugins)
 
 
 def runs(*folders: str | Path) -> pandas.DataFrame:
     """One row a run below `folders` (default: $OUTPUT, else output/); columns as in `tools.runs.index.COLUMNS`."""
     return index(*(folders or (default_folder("output"),)))
-
-
-def _own(dataset: str, template: str, classnames: str) -> tuple[str, ...]:
-    """The flags of a folder or list of one's own images; () for the name of a dataset."""
-    if dataset in dataset_names() or not (os.sep in dataset or "." in dataset or Path(dataset).is_dir()):
-        return ()
-    return inputs.own_flags(dataset, template, classnames)
 
 
 def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config: str, options: dict[str, str],
@@ -137,11 +125,3 @@ def _cell(method: str | type, dataset: str, shots: int | None, seed: int, config
         config = str(CONFIGS / "trainers" / f"{config}.yaml")
     bare = recipe.Recipe("", {"trainer": trainer, "config": config, "shots": [shots] if shots else [], "datasets": {}})
     return replace(bare.cell(dataset, shots, seed, options, own=own), recipe="", protocol="", code=code)
-
-
-def _yaml_of(dataset: str) -> Path:
-    path = CONFIGS / "datasets" / f"{dataset}.yaml"
-    if not path.is_file():
-        raise recipe.RecipeError(f"There is no dataset {dataset!r} in configs/datasets. "
-                                 f"{recipe.nearest(dataset, dataset_names())}")
-    return path

@@ -10,6 +10,7 @@ import logging
 import math
 from pathlib import Path
 
+from dassl.chance import CHANCE, versus_guessing
 from tools.runs.cell import Cell
 from tools.runs.inputs import read_json
 
@@ -130,7 +131,5 @@ class Record(dict):
         """Whether guessing reaches the accuracy too: the run's own verdict, or in older files the same rule applied."""
         if "at_chance" in self or self.accuracy is None or not self.get("num_test") or not self.get("num_classes"):
             return self.get("at_chance", False)
-        from dassl.evaluation.chance import CHANCE, versus_guessing
-
         total = self["num_test"]
         return versus_guessing(round(self.accuracy * total / 100), total, self["num_classes"]) == CHANCE

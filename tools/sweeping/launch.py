@@ -1,4 +1,7 @@
-"""Runs as processes: plain ones of tools/train.py, or forks of the warm server (warm.py), with the same face."""
+"""Runs as processes: plain ones of tools/train.py, or forks of the warm server, with the same face.
+
+warm.py says why it is not multiprocessing's forkserver.
+"""
 from __future__ import annotations
 
 import contextlib

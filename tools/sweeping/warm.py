@@ -4,6 +4,9 @@ A child is a run of tools/train.py in everything but its start: stdin, stdout, s
 and arguments are the run's own. The server only imports: it computes nothing, touches no GPU and draws no random
 number, so that a child is in the state of a fresh process after the same imports. (NumPy's BLAS starts threads when it
 is imported, and ends them before every fork by itself.) Linux only; talks JSON over a socket pair with launch.py.
+
+By hand: the children of multiprocessing's forkserver share its stdin, stdout, stderr and environment, and live on when
+the sweep is killed.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A row: one method on one dataset at one number of shots, over its seeds.
 
 A seed is called collapsed, and flagged, where its accuracy is
-  - at chance: guessing reaches it too (dassl/evaluation/chance.py, the rule by which a run warns of itself); or
+  - at chance: guessing reaches it too (dassl/chance.py, the rule by which a run warns of itself); or
   - far below the best seed of its row: by more than FAR_BELOW = 20 points, or less than half as far above chance.
 The second half of the last rule serves datasets on which even the best seed is low. A flag changes nothing: the seed
 stays in the mean. The rules are ours; a run that did not learn is what they are to find (the seeds of DTD in

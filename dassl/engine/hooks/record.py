@@ -5,8 +5,8 @@ import logging
 import os.path as osp
 import time
 
+from dassl.chance import CHANCE, TOO_FEW, explain, versus_guessing
 from dassl.data.datasets import DatasetBase
-from dassl.evaluation.chance import CHANCE, TOO_FEW, explain, versus_guessing
 from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.evaluation.predictions import Predictions
 from dassl.utils import distributed
