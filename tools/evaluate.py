@@ -86,7 +86,7 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
 def asked(args: argparse.Namespace) -> tuple[dict, list, list[str]]:
     """Attacks by their words, kinds of occlusion with their shares, and corruptions, checked before anything runs."""
     from tools.evaluating import corrupting
-    from trainers._checks import refusal_as_user_error
+    from trainers.errors import refusal_as_user_error
     from trainers.parts.attack_names import Attack
 
     with refusal_as_user_error():

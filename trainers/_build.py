@@ -12,8 +12,9 @@ from dassl.engine.checkpoint_files import read_weights
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
-from trainers._checks import as_user_error, check_images, refusal_as_user_error
+from trainers._checks import check_images
 from trainers._precision import MixedPrecision
+from trainers.errors import as_user_error, refusal_as_user_error
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
 from trainers.starting import initial_weights, options_learned_with

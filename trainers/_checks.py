@@ -1,49 +1,23 @@
-"""What a config may not ask of a method, and errors of towers and bricks as errors of the user's."""
+"""What a config may not ask of a method."""
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Iterator
 
 import torch
 
-from clip import FrozenCLIP, InputError
+from clip import FrozenCLIP
 from clip.precision import ONEDNN
 from dassl.config import CfgNode
 from dassl.config.checks import LARGEST_NUMBER
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
-from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
 from trainers.seen import CHOICES
 
 NOT_NEGATIVE = ("CHECKPOINT_SECONDS", "MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")  # TRAIN
 LARGEST = 4096                  # of a method's whole numbers, most of them sizes, where it does not say otherwise
 logger = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def refusal_as_user_error() -> Iterator[None]:
-    """Converts InputError to UserError inside."""
-    try:
-        yield
-    except InputError as error:
-        raise UserError(str(error)) from error
-
-
-@contextlib.contextmanager
-def as_user_error() -> Iterator[None]:
-    """Converts InputError to UserError inside, and running out of memory too."""
-    try:
-        with refusal_as_user_error():
-            yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"There is not enough memory to build the model ({str(error).splitlines()[0]}). Use a smaller "
-                        "backbone, fewer learned tokens or fewer classes, or free memory that other programs hold."
-                        ) from error
 
 
 def check_options(method: type, cfg: CfgNode) -> None:

@@ -20,7 +20,7 @@ from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.maple import MaPLe
 from trainers.parts.adapter_head import AdapterHead
 from trainers.parts.classes import Classes

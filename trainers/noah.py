@@ -17,7 +17,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.found_recipe import as_recipe
 from trainers.headed import HeadedTrainer, add_head_options, on_class_token
 from trainers.parts.classes import Classes

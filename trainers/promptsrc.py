@@ -17,7 +17,7 @@ from clip.templates import IMAGENET_60
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.ivlp import IVLP
 from trainers.parts.averaging import GaussianAverage
 from trainers.parts.prompted_model import Output
