@@ -19,6 +19,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.config import get_cfg_default
+from dassl.config.merge import leaves
 from dassl.utils.errors import UserError
 
 from .extracting import Script
@@ -49,7 +51,7 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
                       if isinstance(node, ast.ImportFrom)), "")
         raise UserError(f"{path} defines no {NAME}(cfg) at its top level.{taken} --extend-cfg takes the file that "
                         "does; in repositories of CoOp's kind that is train.py.")
-    function, steps = script.value(NAME), Steps.of(script)
+    function, steps, defaults = script.value(NAME), Steps.of(script), _other_defaults(script)
     arguments = [] if _takes(function, CfgNode()) else [_flags(script, given or {})]
     if arguments and not (arguments[0] and _takes(function, CfgNode(), *arguments)):
         raise UserError(f"{NAME}{inspect.signature(function)} of {path} does not take the config alone, nor the config "
@@ -72,6 +74,9 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
                 logger.warning("%s What it sets is left as it is: give it as KEY VALUE options.", error)
 
     def extend_cfg(cfg: CfgNode) -> None:
+        if new := _put(cfg, defaults):
+            logger.warning("The copy of Dassl that %s uses has keys that Dassl lacks, which only code of its repository "
+                           "reads: %s", path, ", ".join(new))
         _call(path, NAME, lambda: function(cfg, *arguments))
         run_or_warn(steps.early, cfg, reset=script.function("reset_cfg") is not None)
         if steps.left_out:
@@ -150,6 +155,42 @@ def _is_usual(node: ast.stmt) -> bool:
         return name in _USUAL or name == "merge_from_list" and ast.unparse(call.args[0]).endswith(".opts")
     return isinstance(node, (ast.Return, ast.Pass, ast.Expr)) or \
         isinstance(node, ast.Assign) and "get_cfg_default(" in ast.unparse(node.value)
+
+
+def _other_defaults(script: Script) -> dict[str, Any]:
+    """Keys and values in which the defaults that a script starts from differ from Dassl's: those of its own copy."""
+    source = next((node.module for node in script.providers.get("get_cfg_default", ())
+                   if isinstance(node, ast.ImportFrom) and node.module), "")
+    *package, last = source.split(".")
+    theirs = None
+    if last == "config" and package and package[-1].endswith("dassl"):
+        home, inner = script.path.resolve().parent, Path(*package, last, "defaults.py")
+        if file := next((found for depth in range(3) for found in sorted(home.glob(f"{'*/' * depth}{inner}"))), None):
+            copy = Script(file, "_C")
+            theirs = copy.value("_C") if "_C" in copy.providers else None
+    elif source:
+        theirs = script.value("get_cfg_default")()
+    usual = dict(leaves(get_cfg_default()))
+    return {key: value for key, value in leaves(theirs or CfgNode())
+            if key not in usual or _as_list(value) != _as_list(usual[key])}
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _put(cfg: CfgNode, values: Mapping[str, Any]) -> list[str]:
+    """Set dotted keys, whatever their kinds; returns those outside TRAINER that were not there."""
+    new = []
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node.setdefault(section, CfgNode())
+        if name not in node and sections[:1] != ["TRAINER"]:
+            new.append(key)
+        node[name] = value
+    return new
 
 
 def _takes(function: Callable, *arguments: Any) -> bool:

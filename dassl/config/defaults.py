@@ -131,3 +131,12 @@ def get_cfg_default() -> CN:
     cfg.TRAINER.NAME = ""
     add_legacy_trainers(cfg)
     return cfg
+
+
+def complete(cfg: CN, default: CN) -> None:
+    """Add what `cfg` lacks of `default`, in place, also to a frozen one: others make configs with Dassl's keys alone."""
+    for key, value in default.items():
+        if key not in cfg:
+            cfg[key] = value
+        elif isinstance(value, CN) and isinstance(cfg[key], CN):
+            complete(cfg[key], value)

@@ -377,3 +377,34 @@ def test_an_evaluator_that_their_train_py_imports_is_registered_where_a_run_name
                   "def extend_cfg(cfg):\n    cfg.TEST.EVALUATOR = 'OfThisTest'")
     cfg = train.setup_cfg(train.parser().parse_args(["--extend-cfg", path, *COOP]))
     assert EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR).mark == "theirs"
+
+
+@pytest.mark.parametrize(("line", "file"), [
+    ("from dassl.config import get_cfg_default", "dassl/config/defaults.py"),
+    ("from dassl.config import get_cfg_default", "Dassl.pytorch/dassl/config/defaults.py"),
+    ("from my_dassl.config import get_cfg_default", "my_dassl/config/defaults.py"),
+    ("from configs.theirs import get_cfg_default", "configs/theirs.py")])
+def test_keys_and_defaults_of_their_own_copy_of_dassls_are_taken(theirs, tmp_path, caplog, line, file):
+    """HiCroPL's copy of Dassl has OPTIM.EPS and tests the best epoch; UPL starts from a file of its own."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("""
+from yacs.config import CfgNode as CN
+_C = CN()
+_C.OPTIM = CN()
+_C.OPTIM.LR = 0.0003
+_C.OPTIM.EPS = 0.001
+_C.OPTIM.STEPSIZE = [-1]
+_C.TEST = CN()
+_C.TEST.FINAL_MODEL = "best_val"
+_C.TRAINER = CN()
+_C.TRAINER.ROUNDS = 2
+def get_cfg_default():
+    return _C.clone()
+""")
+    path = theirs(f"{line}\ndef extend_cfg(cfg):\n    cfg.TRAINER.SUM = cfg.TRAINER.ROUNDS + 1\n")
+    cfg = get_cfg_default()
+    extend(cfg, load_extend_cfg(path), path)
+    assert (cfg.TRAINER.SUM, cfg.OPTIM.EPS, cfg.TEST.FINAL_MODEL) == (3, 0.001, "best_val")
+    assert "only code of its repository reads: OPTIM.EPS" in caplog.text
+    assert "takes: TEST.FINAL_MODEL 'best_val' (was 'last_step')" in caplog.text
+    assert type(cfg.OPTIM.STEPSIZE) is tuple
