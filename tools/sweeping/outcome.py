@@ -41,13 +41,15 @@ def report(outcome: Outcome) -> str:
     words: list[str] = []
     told: dict[tuple[str, ...], str] = {}
     for p, code, lines in outcome.failed:
-        log = short(p.folder / "log.txt")
-        how = "cannot run" if code == train.USER_ERROR else f"failed; its log is {log}"
+        log = p.folder / "log.txt"
+        how = "cannot run" if code == train.USER_ERROR else "failed"
+        ends = code != train.USER_ERROR and log.exists()
+        how += f"; its log is {short(log)}" if ends else ""
         if first := told.get(tuple(lines)):
             words.append(f"\n{p.name} {how}; it ended as {first} did.")
             continue
         told[tuple(lines)] = p.name
-        words.append(f"\n{p.name} {how}:" if code == train.USER_ERROR else f"\n{p.name} {how} and ends:")
+        words.append(f"\n{p.name} {how}{' and ends' if ends else ''}:")
         words += [f"  {line}" for line in lines if line.strip()]
     if outcome.elsewhere:
         words.append(f"\n{len(outcome.elsewhere)} of the runs are being made by other processes; the same command "
