@@ -34,8 +34,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.PULL = 0.1                        # weight of the cosines of chosen keys; larger pulls keys to images
     c.BATCHWISE = False                 # whether a batch votes for the prompts of all its images, at test time too: the
                                         # authors' way, by which an answer depends on the other images of its batch
-    c.PER_TASK = False                  # with TRAIN.TASKS: each task trains TOP prompts of its own, first those of the one
-                                        # before; a test chooses from the whole pool
+    c.PER_TASK = False                  # with TRAIN.TASKS: each task trains TOP prompts of its own, at first those of
+                                        # the one before; a test chooses from all
     c.CLIP_NORM = 1.0                   # gradients are scaled down to this norm; 0: never
     add_head_options(c)
 
