@@ -46,7 +46,9 @@ images are tested. With `caltech256` they are in the fifteen datasets of `--prot
 
 For classes that arrive in tasks (`--protocol incremental`) there are, besides `cifar100`, `imagenet_r_tasks`,
 ImageNet-R with 80 % of each class for training, and `five_datasets`, SVHN, MNIST, CIFAR-10, NotMNIST and FashionMNIST
-as five tasks; NotMNIST has to be placed by hand. See `datasets/task_streams.py`.
+as five tasks; NotMNIST has to be placed by hand. For CODA-Prompt's division of ImageNet-R put its lists,
+`imagenet-r_train.yaml` and `imagenet-r_test.yaml` of `dataloaders/splits` in <https://github.com/GT-RIPL/CODA-Prompt>,
+into `imagenet-rendition/`. See `datasets/task_streams.py`.
 
 """
 _CORRUPTIONS = """## Corrupted test images
