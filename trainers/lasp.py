@@ -12,7 +12,6 @@ They train in automatic mixed precision, where they clip the gradients' norm at 
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP, encode_texts
@@ -88,5 +87,5 @@ class LASP(PromptTrainer):
         references = self.references
         if torch.rand(1).item() < 0.5:                  # drawn on the CPU: a GPU need not wait
             references = references + self.options.NOISE * torch.randn(references.shape, device=references.device)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "text": self.options.W * text_to_text(out.aux["all_texts"], references, self.model.clip.scale)}

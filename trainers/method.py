@@ -12,6 +12,7 @@ from dassl.config import CfgNode
 from dassl.data.transforms import build_transform
 from dassl.metrics import compute_accuracy
 from trainers.parts.classes import Classes
+from trainers.parts.losses import of_several_labels
 from trainers.parts.pairs import pairs_of
 from trainers.parts.prompted_model import Output, PromptedModel
 
@@ -38,6 +39,7 @@ class Method:
 
     section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
     needs_vit, normalised, border, half_towers, learns_pairs = False, True, False, True, False
+    took_all_labels = False             # whether `loss` has met images of several labels and took all of these
     bounds: dict[str, tuple[float, float]] = {"LR": (0, math.inf), "TEXT_LR": (0, math.inf)}
     rates: dict[str, float] = {}
 
@@ -75,9 +77,13 @@ class Method:
         """Named loss terms, already weighted; their sum is minimised.
 
         Args:
-            batch: as the loader gives it, with "img" and "label" on the device.
+            batch: as the loader gives it, with "img" and "label" on the device; with "labels" (B, C), 0 or 1, of images
+                that have several.
         """
-        return {"ce": F.cross_entropy(out.logits, batch["label"])}
+        if "labels" not in batch:
+            return {"ce": F.cross_entropy(out.logits, batch["label"])}
+        self.took_all_labels = True
+        return {"ce": of_several_labels(out.logits, batch["labels"], getattr(self.model.head, "each_class", False))}
 
     def pairs(self, out: Output, batch: dict) -> tuple[Tensor, Tensor]:
         """Image features and the text of each image, both (B, D), unit norm: here, that of its class.

@@ -72,7 +72,7 @@ class ProGrad(PromptTrainer):
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         T, clip = self.options.T, self.model.clip
         teacher = self.model.head(out.image_features.detach(), self.teacher, clip)              # (B, C)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "teacher": T ** 2 * F.cross_entropy(out.logits / T, (teacher / T).softmax(dim=-1))}
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:

@@ -131,7 +131,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
 def _augmentations(c, choices) -> list:
     """Of the PIL image, in Dassl's order."""
     T, interpolation, size = _torchvision(), _mode(c.INTERPOLATION), tuple(c.SIZE)
-    crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
+    # The test transform crops the centre in any case; training alone only where it also resizes the short side.
+    crops = {"random_crop", "random_resized_crop", *(["center_crop"] if "resize_short_side" in choices else [])}
     augment = {
         "random_translation": lambda: Random2DTranslation(*size),
         "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING, pad_if_needed=True),
@@ -149,6 +150,7 @@ def _augmentations(c, choices) -> list:
     }
     steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
     steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
+    steps += [T.CenterCrop(size)] if {"resize_short_side", "center_crop"} <= set(choices) else []
     return steps + [make() for name, make in augment.items() if name in choices]
 
 
