@@ -1,6 +1,5 @@
 """tools/checkpoint.py: what is in a file, ours or the authors', and the same file in other formats."""
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from old_files import Call, tensor, write_legacy, write_tar
 
 from dassl.engine import build_trainer
 from tools import checkpoint
 from tools.checkpoint_kinds import is_fixed, kind_of
-
-sys.path.insert(0, str(Path(__file__).parent))
-from old_files import Call, tensor, write_legacy, write_tar  # noqa: E402
 
 Z = torch.zeros
 WORDS = {"token_prefix": Z(3, 1, 8), "token_suffix": Z(3, 60, 8)}

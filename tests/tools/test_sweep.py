@@ -6,12 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_train
 import pytest
 
 from tools import sweep, table
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fake_train  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ["--recipe", "dapt", "--datasets", "digits", "--shots", "16"]
