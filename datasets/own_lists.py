@@ -224,24 +224,40 @@ def _with_known_columns(file: Path, rows: list[dict], columns: dict[str, tuple[s
     return [{column: row.get(name) for column, name in known.items()} for row in rows]
 
 
-def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
-    """Names for classes: one per line in their order, or "folder: name" lines; or the same as JSON list or object.
+def names_in(file: Path) -> list[str]:
+    """The class names in a file: one per line, or those of a JSON list or object.
 
-    Args:
-        keys, names: the classes as their folders, labels or lists have them, in order.
+    Raises:
+        UserError: it cannot be read, or holds something else.
     """
+    content = _names(file)
+    return list(content.values()) if isinstance(content, dict) else content
+
+
+def _names(file: Path) -> list[str] | dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         content = json.loads(text, object_pairs_hook=_once) if file.suffix.lower() == ".json" else lines
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file of class names at {file}.") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}). Name a file of class names, one per "
+                        "line.") from error
     except ValueError as error:
         raise UserError(f"{file} is not a readable text or JSON ({error}).") from error
     values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [None]
     if wrong := [value for value in values if not isinstance(value, str) or not value.strip()]:
         raise UserError(f"{file} holds a list of names, or an object of them; a name is text that is not empty, and it "
                         f"has {wrong[0]!r}." if content != wrong else f"{file} holds no list and no object of names.")
+    return content
+
+
+def read_classnames(file: Path, keys: list, names: list[str]) -> list[str]:
+    """Names for classes: as `names_in`, in the classes' order, or as "folder: name" lines or a JSON object.
+
+    Args:
+        keys, names: the classes as their folders, labels or lists have them, in order.
+    """
+    content = _names(file)
     if isinstance(content, list) and all(":" in line for line in content):
         pairs = [[part.strip() for part in line.split(":", 1)] for line in content]
         if twice := [old for old, count in Counter(old for old, _ in pairs).items() if count > 1]:

@@ -42,7 +42,7 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
     """The flags by which `classifier_of` finds a run or a backbone."""
     p.add_argument("--run", default="", metavar="FOLDER", help="run folder, as tools/train.py leaves it")
     p.add_argument("--classes", default="", metavar="NAMES",
-                   help='"a, b, c", or a text file with one name per line (default: those of the run)')
+                   help='"a, b, c", or a file of them: one per line, or JSON (default: those of the run)')
     p.add_argument("--template", default="", help='sentence for class names, "a photo of a {}."; zero-shot only')
     p.add_argument("--backbone", default="", help="e.g. ViT-B/16, tiny, a file of weights; with --run: where the run's "
                    "weights are now")
@@ -134,9 +134,9 @@ def _names(text: str) -> list[str]:
     path = Path(text).expanduser()
     if text and "," not in text and (path.is_file() or path.suffix in (".txt", ".csv", ".json")
                                      or len(path.parts) > 1 and path.parent.is_dir()):
-        from tools.class_names import read_class_names
+        from datasets.own_lists import names_in
 
-        return read_class_names(path)
+        return names_in(path)
     return [name.strip() for name in text.strip().removesuffix(",").split(",")] if text.strip() else []
 
 

@@ -1,7 +1,9 @@
 """Run folders for the tests of tools that read them, and sweeps without training."""
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 
 from tools import sweep, train
 from tools.runs import inputs
+from tools.runs.cell import ROOT
 from tools.sweeping import launch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -131,5 +134,38 @@ def faked_sweep(tmp_path, monkeypatch, capsys):
         code = sweep.main(["--fresh-processes", "--jobs", "1", *map(str, words)])
         out, err = capsys.readouterr()
         return code, out, err, [line.removeprefix(f"{tmp_path}/out/") for line in log.read_text().splitlines()]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def _echo(tmp_path_factory):
+    """A stand-in for Python that has all packages and prints its arguments."""
+    path = tmp_path_factory.mktemp("bin") / "python"
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def expanded(_echo, monkeypatch, capsys):
+    """expanded("bash", "scripts/coop.sh", ...) or expanded("python", "tools/sweep.py", ...) -> commands, as words.
+
+    What a script makes of its words is planned in this process, and nothing is run.
+    """
+    def call(*words, **environment):
+        for name in ("SEEDS", "DATA", "OUTPUT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        if words[0] == "bash":
+            reply = subprocess.run(words, cwd=ROOT, env={**os.environ, "DASSL_PYTHON": _echo}, capture_output=True,
+                                   text=True)
+            assert reply.returncode == 0, reply.stderr
+            words = ["python", *reply.stdout.splitlines()]
+        assert (ROOT / words[1]).resolve() == ROOT / "tools" / "sweep.py"
+        capsys.readouterr()
+        assert sweep.main([*words[2:], "--dry-run"]) == 0
+        return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
 
     return call

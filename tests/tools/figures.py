@@ -71,12 +71,22 @@ def legible(fig, paper=False):
         assert not [text for text in fig.texts if text.get_gid()]                  # neither title nor explanation
 
 
+def write_run(folder, accuracy=None, *, cell=None, given=None, **record):
+    """A run folder with results.json, unless `accuracy` is None, and with inputs.json, if anything was given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {"cell": cell.as_dict()} if cell else {}
+    if given is not None:
+        (folder / "inputs.json").write_text(json.dumps({**given, **stored}))
+    if accuracy is not None:
+        (folder / "results.json").write_text(json.dumps(
+            {"finished": True, "metrics": {"accuracy": accuracy}, **stored, **record}))
+    return folder
+
+
 def write_result(root, dataset, trainer, variant, seed, accuracy, shots):
     folder = root / dataset / trainer / variant / f"seed{seed}"
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(
-        {"finished": True, "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "shots": shots, "seed": seed,
-         "learned_parameters": 1, "cell": cell_in(folder, shots, {}).as_dict()}))
+    write_run(folder, accuracy, cell=cell_in(folder, shots, {}), seconds={"total": 1.0}, shots=shots, seed=seed,
+              learned_parameters=1)
 
 
 def cell_in(path, shots, opts):

@@ -45,7 +45,7 @@ def test_the_figure_shows_the_runs_own_answers(run):
     words = " ".join(text.get_text() for text in figure.texts)
     assert f"ECE {100 * ece(confidence, torch.tensor([right for _, right in rows])):.2f} %" in words
     (folder / "predictions.csv").unlink()
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="predictions.csv"):
         reliability.read(Run(folder))
 
 

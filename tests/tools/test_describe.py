@@ -285,7 +285,7 @@ def test_a_key_that_leaves_the_machine_without_encryption_is_warned_of(url, key,
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "it is empty"), (b"cat\ncat", "'cat' is there twice"), (None, "cannot be read"),
-    (b"caf\xe9\n", "is not UTF-8 text"), ("cat\ndog".encode("utf-16"), "is not UTF-8 text")])
+    (b"caf\xe9\n", "is not a readable text"), ("cat\ndog".encode("utf-16"), "is not a readable text")])
 def test_a_wrong_file_of_class_names_is_told(tmp_path, capsys, content, message):
     path = tmp_path / "names.txt"
     if content is not None:

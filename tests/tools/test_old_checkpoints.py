@@ -1,16 +1,12 @@
 """Checkpoints of any PyTorch and NumPy version are read, and nothing that they name is run."""
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from old_files import Call, Name, tensor, write_legacy, write_tar, write_zip
 
 from dassl.compat.restricted_pickle import Inert
 from dassl.utils import UserError, load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-from old_files import Call, Name, tensor, write_legacy, write_tar, write_zip  # noqa: E402
 
 CTX = np.random.RandomState(0).randn(4, 6).astype(np.float32)
 FORMATS = {"zip": write_zip, "legacy": write_legacy}

@@ -1,18 +1,14 @@
 """What is drawn are the run's numbers; every name can be read; what cannot be drawn is told in one paragraph."""
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from figures import axes, figure, legible, refused, selected, texts, write_result
 
 from tools import plot
 from tools.runs.recipe import ROOT
 from tools.tables.select import rows_below
-
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import axes, figure, legible, refused, selected, texts, write_result  # noqa: E402
 
 SENTENCE = "a wide chromed grille with round lamps, seen from the side in front of a hedge, "
 

@@ -2,22 +2,18 @@
 import csv
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from figures import axes, figure, legible, refused, texts
 
 from dassl.engine import build_trainer
 from tools import plot
 from tools.plotting import embeddings, features, words
 from tools.plotting.measures import MEASURES, measure
 from tools.runs.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import axes, figure, legible, refused, texts  # noqa: E402
 
 
 def literal(images, labels, texts):

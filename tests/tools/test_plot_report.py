@@ -2,21 +2,18 @@
 import base64
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from figures import cell_in, refused, selected, write_result
 
 from tools import plot
 from tools.plotting.report import render, runs, tables
 from tools.plotting.report.pictures import picture
 from tools.runs.folder import RunFolder
 from tools.runs.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import cell_in, refused, selected, write_result  # noqa: E402
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "hr", "link", "input"}

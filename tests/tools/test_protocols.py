@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from figures import write_run
 
 from tools import table, train
 from tools.runs import protocols
@@ -282,11 +283,7 @@ def test_robust_tests_every_dataset_clean_and_under_an_attack():
 
 def test_the_robust_table_has_a_line_for_clean_images_and_one_for_each_attack(tmp_path):
     for cell, accuracy in zip(runs("tecoa", "digits", "robust", ["shapes"]), (80.0, 40.0, 60.0, 30.0), strict=True):
-        folder = tmp_path / cell.folder
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({
-            "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1, "split": "test", "finished": True,
-            "metrics": {"accuracy": accuracy}, "cell": cell.as_dict()}))
+        write_run(tmp_path / cell.folder, accuracy, cell=cell, trainer=cell.trainer, dataset=cell.dataset, seed=1)
     grids = {grid.name: grid for grid in layouts.build(scan(tmp_path))}
     lines = [(line.labels, [value.number for value in line.values]) for line in grids["robust"].lines]
     assert lines == [(["TeCoA", "clean"], [80.0, 60.0, 70.0]),

@@ -3,6 +3,7 @@ import json
 import re
 
 import pytest
+from figures import write_run
 
 from dassl.utils import run_record
 from dassl.utils.errors import UserError
@@ -17,12 +18,7 @@ GIVEN = {"flags": {"trainer": "CoOp", "seed": 2}, "opts": {"DATASET.NUM_SHOTS": 
 
 
 def write(folder, accuracy=None, given=GIVEN, **fields):
-    folder.mkdir(parents=True)
-    (folder / "inputs.json").write_text(json.dumps(given))
-    if accuracy is not None:
-        fields |= {"finished": True, "metrics": {"accuracy": accuracy}}
-        (folder / "results.json").write_text(json.dumps(fields))
-    return RunFolder(folder)
+    return RunFolder(write_run(folder, accuracy, given=given, **fields))
 
 
 @pytest.mark.parametrize(("recipe", "protocol"), [("coop", "cross"), ("coop", "base2new"), ("dapt", "ablation")])
@@ -85,7 +81,7 @@ def test_older_records_have_a_cell_too_and_the_one_rule_of_chance(tmp_path):
 
 def test_index_has_a_row_for_every_run_finished_or_not(tmp_path):
     lines = load_recipe("coop").cell("digits", 16, 1)
-    write(tmp_path / "b" / "x", 80.0, version=2, cell=lines.as_dict(), seed=1, num_test=719)
+    write(tmp_path / "b" / "x", 80.0, version=2, cell=lines, seed=1, num_test=719)
     write(tmp_path / "a", given=GIVEN)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "results.json").write_text('{"of": "another program"}')

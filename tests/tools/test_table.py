@@ -1,9 +1,9 @@
 """The table says what was measured: the mean, the population spread, how many seeds, and the distance to the paper."""
-import json
 import statistics
 from dataclasses import replace
 
 import pytest
+from figures import write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,15 +78,11 @@ def test_the_best_test_epoch_has_a_column_that_says_how_it_was_selected():
 
 def test_scan_puts_the_seeds_of_a_cell_together(tmp_path):
     plain = load_recipe("dapt").cell("digits", 16, 1)
-    for seed, content in {1: record(90.0), 2: record(92.0), 3: {"finished": False}}.items():
+    for seed, accuracy in {1: 90.0, 2: 92.0, 3: None}.items():
         cell = replace(plain, seed=seed)
-        folder, stored = tmp_path / cell.folder, {"cell": cell.as_dict()}
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({**content, **stored, "seed": seed}))
-        (folder / "inputs.json").write_text(json.dumps({"flags": {"seed": seed}, **stored}))
+        write_run(tmp_path / cell.folder, accuracy, cell=cell, given={"flags": {"seed": seed}}, seed=seed)
     zero = zeroshot_cell(plain)
-    (tmp_path / zero.folder).mkdir(parents=True)
-    (tmp_path / zero.folder / "results.json").write_text(json.dumps({**record(77.0, 0), "cell": zero.as_dict()}))
+    write_run(tmp_path / zero.folder, 77.0, cell=zero)
     assert [r.trainer for r in scan(tmp_path)] == ["ZeroshotCLIP", "DAPT"]
     found = {r.trainer: r for r in scan(tmp_path)}
     assert found["DAPT"].seeds == {1: 90.0, 2: 92.0, 3: None} and found["ZeroshotCLIP"].mean == 77.0

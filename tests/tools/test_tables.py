@@ -1,15 +1,15 @@
 """The papers' tables: which runs are found, what stands in which line and column, and how each format writes it."""
 import csv
-import importlib
 import io
 import json
 import re
 import runpy
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from figures import cell_in, write_run
 
 from tools import table, train
 from tools.runs import inputs, protocols
@@ -17,9 +17,6 @@ from tools.runs.recipe import CONFIGS, ROOT, load_recipe
 from tools.tables.found import scan
 from tools.tables.rows import row_of
 from tools.tables.select import render
-
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import cell_in  # noqa: E402
 
 
 @pytest.fixture
@@ -32,23 +29,17 @@ def runs(tmp_path, monkeypatch, capsys):
     def make(folder, accuracy, trainer=None, dataset="", opts=None, files=(), model_dir=None, meant=True, seeds=(),
              **record):
         path = tmp_path / "output" / folder
-        path.mkdir(parents=True)
         trainer = trainer or path.parts[-3]
         seed = int(path.name.removeprefix("seed")) if path.name.startswith("seed") else record.pop("seed", 1)
         flags = {"trainer": trainer, "seed": seed}
         if model_dir:
             flags |= {"eval_only": True, "model_dir": model_dir}
-        stored = {"cell": {**cell_in(path, record.get("shots", 16), opts or {}).as_dict(), "seeds": list(seeds)}} if (
-            meant and path.name.startswith("seed")) else {}
-        (path / "inputs.json").write_text(json.dumps({"flags": flags, "opts": opts or {}, "files": dict.fromkeys(
-            files, "0"), **stored}))
-        if accuracy is not None:
-            shots = -1 if trainer == "ZeroshotCLIP" else 16
-            (path / "results.json").write_text(json.dumps({
-                "finished": True, "trainer": trainer, "dataset": dataset, "shots": shots, "seed": seed,
-                "metrics": {"accuracy": accuracy}, "seconds": {"total": 1.0}, "learned_parameters": 5, **stored,
-                **record}))
-        return path
+        known = meant and path.name.startswith("seed")
+        cell = replace(cell_in(path, record.get("shots", 16), opts or {}), seeds=tuple(seeds)) if known else None
+        given = {"flags": flags, "opts": opts or {}, "files": dict.fromkeys(files, "0")}
+        return write_run(path, accuracy, cell=cell, given=given, **{
+            "trainer": trainer, "dataset": dataset, "shots": -1 if trainer == "ZeroshotCLIP" else 16, "seed": seed,
+            "seconds": {"total": 1.0}, "learned_parameters": 5, **record})
 
     def call(*words):
         code = table.main(list(map(str, words)))
@@ -215,16 +206,14 @@ def test_what_ended_without_an_accuracy_is_neither_shown_nor_missing(runs):
         ("digits", "CoOp", []), ("shapes", "DAPT", [1])]
 
 
-@pytest.mark.parametrize(("script", "module", "name"), [
-    ("table.py", "tools.tables.select", "scan"), ("compare.py", "tools.comparison.sides", "sides_of")])
-def test_ctrl_c_ends_a_table_and_a_comparison_in_one_word(script, module, name, runs, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_ends_a_command_in_one_word(runs, tmp_path, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module(module), name, interrupt)
-    monkeypatch.setattr("sys.argv", [script, str(tmp_path), str(tmp_path)])
+    monkeypatch.setattr("tools.tables.select.scan", interrupt)
+    monkeypatch.setattr("sys.argv", ["table.py", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "tools" / script), run_name="__main__")
+        runpy.run_path(str(ROOT / "tools" / "table.py"), run_name="__main__")
     assert end.value.code == 130 and capsys.readouterr().err.strip() == "Interrupted."
 
 
@@ -430,14 +419,10 @@ def test_a_run_made_by_a_recipe_is_found_again_with_its_published_value(tmp_path
             words = cell.arguments("data", "out")
             if how == "by hand" and cell.train_on:
                 words[words.index("--model-dir") + 1] = str(tmp_path / "-".join(cell.train_on.folder.parts))
-            folder = tmp_path / name
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "inputs.json").write_text(json.dumps(inputs.describe(train.parser().parse_args(words))))
-            (folder / "results.json").write_text(json.dumps({
-                "finished": True, "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1,
-                "shots": cell.shots or -1, "metrics": {"accuracy": 50.0},
-                "classes": cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all"),
-                **({"version": 2, "cell": cell.as_dict()} if how == "stored" else {})}))
+            stored = {"version": 2, "cell": cell} if how == "stored" else {}
+            write_run(tmp_path / name, 50.0, given=inputs.describe(train.parser().parse_args(words)),
+                      trainer=cell.trainer, dataset=cell.dataset, seed=1, shots=cell.shots or -1,
+                      classes=cell.opts.get("DATASET.SUBSAMPLE_CLASSES", "all"), **stored)
     found = {str(run.folder.relative_to(tmp_path)): (
         row.dataset, row.trainer, row.cell.config, row.shots, row.classes, row.source, row.published,
         protocol == "ablation" and row.variant) for row in scan(tmp_path) for run in row.runs.values()}

@@ -1,7 +1,5 @@
 """tools/train.py: flags, precedence, suggestions, endings. Runs use the toy dataset and a tiny random CLIP."""
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,19 +105,13 @@ def test_two_configs_of_one_process_do_not_share_anything():
     assert (first.OPTIM.LR, first.TRAINER.COOP.N_CTX) == (0.5, 2) and second.TRAINER.COOP.N_CTX == 16
 
 
-def test_a_config_serves_build_trainer_at_once(make_cfg):
-    from dassl.engine import build_trainer
-
-    trainer = build_trainer(make_cfg("CoOp"))
-    assert trainer.num_classes == 4 and trainer.max_epoch == 2
-
-
-def test_a_missing_dataset_also_tells_that_the_weights_are_missing(tmp_path, capsys, monkeypatch):
+def test_a_missing_dataset_is_told_with_missing_weights_and_leaves_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    words = [*COOP, *PETS, "--root", str(tmp_path / "nowhere"), "--output-dir", str(tmp_path / "out")]
+    words = [*COOP, *PETS, "--root", str(tmp_path / "nowhere"), "--output-dir", str(tmp_path / "out" / "a" / "b")]
     assert train.cli(words) == 2
     err = capsys.readouterr().err.strip()
-    assert "ViT-B-16.pt" in err and "oxford_pets" in err and len(err.splitlines()) <= 7
+    assert "ViT-B-16.pt" in err and str(tmp_path / "nowhere") in err and len(err.splitlines()) <= 7
+    assert "bash scripts/dapt.sh digits 16" in err and not (tmp_path / "out").exists()
     assert train.cli([*words, "MODEL.BACKBONE.NAME", "tiny"]) == 2
     assert "ViT-B-16" not in capsys.readouterr().err
 
@@ -138,15 +130,10 @@ def test_a_plugin_file_registers_a_trainer_with_its_own_keys(tmp_path):
     assert "MineOfThisTest" in TRAINER_REGISTRY
 
 
-def command(*words, cwd=ROOT, **environment):
-    return subprocess.run([sys.executable, str(ROOT / "tools" / "train.py"), *map(str, words)], cwd=cwd, text=True,
-                          capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
-
-
-def test_help_teaches_with_examples_and_takes_no_time():
-    reply = command("--help")
-    assert reply.returncode == 0 and "configs/trainers/DAPT/tiny.yaml" in reply.stdout and "0 is a seed" in reply.stdout
-    assert max(map(len, reply.stdout.splitlines())) <= 120
+def test_help_teaches_with_examples():
+    text = train.parser().format_help()
+    assert "configs/trainers/DAPT/tiny.yaml" in text and "0 is a seed" in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_list_names_trainers_and_datasets_with_module_and_paper(capsys):
@@ -172,14 +159,6 @@ def test_what_a_user_can_mend_ends_in_one_paragraph_and_code_2(capsys):
     assert train.cli([*COOP, "OPTIM.LRR", "1"]) == 2
     err = capsys.readouterr().err
     assert "Did you mean OPTIM.LR?" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
-
-
-def test_a_missing_dataset_leaves_nothing_half_written(tmp_path, capsys):
-    words = [*COOP, *PETS, "--root", tmp_path / "nowhere", "--output-dir", tmp_path / "out" / "a" / "b"]
-    assert train.cli([str(word) for word in words]) == 2
-    err = capsys.readouterr().err
-    assert str(tmp_path / "nowhere") in err and "bash scripts/dapt.sh digits 16" in err and "Traceback" not in err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_is_taken_back_leaves_the_log_of_another_that_began_beside_it(tmp_path):

@@ -1,15 +1,13 @@
 """Whether a run's confidences are the share of its right answers, from its predictions.csv."""
 from __future__ import annotations
 
-import csv
-
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dassl.evaluation.predictions import FILE as PREDICTIONS
 from dassl.metrics.calibration import BINS, adaptive_ece, adaptive_reliability, ece, reliability
 from dassl.utils import UserError
+from tools.runs.folder import PREDICTIONS
 from tools.runs.run import Run
 
 from .style import Theme, header, legend, sheet
@@ -26,13 +24,9 @@ def read(run: Run) -> tuple[Tensor, Tensor]:
     path = run.folder / PREDICTIONS
     if run.epoch is not None:
         raise UserError(f"A reliability diagram shows the run's own test, {path}. Leave --epoch out.")
-    if not path.is_file():
-        raise UserError(f"A reliability diagram needs {path}, and there is no such file. Test the run: tools/train.py "
-                        "--eval-only.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [(float(row["confidence"]), row["correct"] == "1") for row in csv.DictReader(file)]
-    if not rows:
-        raise UserError(f"{path} has no answers.")
+    if not (rows := run.confidences):
+        raise UserError(f"A reliability diagram needs {path}, and it is not there or has no answers. Test the run: "
+                        "tools/train.py --eval-only.")
     confidence, correct = zip(*rows, strict=True)
     return torch.tensor(confidence, dtype=torch.float64), torch.tensor(correct)
 

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from dassl.errors import UserError
 from tools.runs.cell import CLASSES, CONFIGS, EPOCHS, HALVES, MEANT, SHOTS, ZEROSHOT, Cell
-from tools.runs.inputs import name_of, words_of
+from tools.runs.inputs import name_of, parse_yaml, words_of
 
 
 def meant(given: Mapping, facts: Mapping, train_on: Cell | None = None) -> Cell:
@@ -78,5 +76,5 @@ def stem_of(registered: str) -> str:
 @lru_cache
 def dataset_names() -> dict[str, str]:
     """{file name in configs/datasets: registered name}."""
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+    return {path.stem: parse_yaml(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
             for path in sorted((CONFIGS / "datasets").glob("*.yaml"))}

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+import yaml
+
 from dassl.errors import UserError
 from tools.runs import inputs, record
 from tools.runs.by_hand import by_contents
 from tools.runs.cell import CLASSES as CLASSES_KEY
 from tools.runs.cell import HALVES, SHOTS, Cell
-from tools.runs.inputs import read_json
-from tools.runs.plain_yaml import parse
+from tools.runs.inputs import parse_yaml, read_json
 from tools.runs.record import Record
 
 CONFIG, LOG, PREDICTIONS, CLASSES, LOCK = "config.yaml", "log.txt", "predictions.csv", "classes.json", "run.lock"
@@ -135,11 +136,9 @@ class RunFolder:
         Raises:
             Damaged: it is not a run's.
         """
-        import yaml
-
         path = self.folder / CONFIG
         try:
-            content = parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            content = parse_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise Damaged(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content or {}, dict):
@@ -165,17 +164,29 @@ class RunFolder:
         return read_json(self.folder / CLASSES) or {}
 
     @cached_property
-    def answers(self) -> list[tuple[str, str, str]]:
-        """(path, true, predicted class) of every image tested, from predictions.csv; [] without. Raises Damaged."""
+    def _rows(self) -> list[dict[str, str]]:
+        """Those of predictions.csv; [] without. Raises Damaged."""
         path = self.folder / PREDICTIONS
         if not path.is_file():
             return []
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             try:
-                rows = list(csv.DictReader(file))
+                return list(csv.DictReader(file))
             except csv.Error as error:
                 raise Damaged(f"{path} is damaged: {error}. Without it the rest can be compared.") from error
-        found = [tuple(row.get(name) for name in ("path", "true", "predicted")) for row in rows]
+
+    @property
+    def answers(self) -> list[tuple[str, str, str]]:
+        """(path, true, predicted class) of every image tested; [] where no file says it. Raises Damaged."""
+        return self._of_rows("path", "true", "predicted")
+
+    @property
+    def confidences(self) -> list[tuple[float, bool]]:
+        """(confidence in [0, 1], whether it was right) of every answer; as `answers`."""
+        return [(float(confidence), correct == "1") for confidence, correct in self._of_rows("confidence", "correct")]
+
+    def _of_rows(self, *names: str) -> list[tuple[str, ...]]:
+        found = [tuple(map(row.get, names)) for row in self._rows]
         return [] if any(None in row for row in found) else found
 
     @property

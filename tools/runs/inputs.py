@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import yaml
+
 from tools.runs.cell import NO_EFFECT, ROOT
 
 FILE = "inputs.json"
@@ -114,6 +116,15 @@ def read_json(path: Path) -> dict | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def parse_yaml(text: str):
+    """Plain values, by PyYAML's loader in C where it has it, which takes an eighth of the other one's time.
+
+    Raises:
+        yaml.YAMLError: it is not YAML.
+    """
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def existing(path: str | Path) -> Path:

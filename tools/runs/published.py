@@ -8,7 +8,7 @@ from functools import lru_cache
 from tools.runs import protocols
 from tools.runs.cell import CLASSES, CONFIGS, CORRUPTIONS, NO_EFFECT, SHOTS, ZEROSHOT, Cell, RecipeError
 from tools.runs.folder import RunFolder, flat
-from tools.runs.plain_yaml import parse
+from tools.runs.inputs import parse_yaml
 from tools.runs.recipe import Recipe, load_recipe
 
 WITHOUT_EFFECT = NO_EFFECT | {"USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"}      # nor these: where, not what
@@ -104,13 +104,13 @@ def _yaml(trainer: str, config: str) -> dict[str, object]:
     folder, _, name = config.rpartition("-")                # "CoOp-tiny": another trainer's
     for path in (CONFIGS / "trainers" / trainer / f"{config}.yaml", CONFIGS / "trainers" / folder / f"{name}.yaml"):
         if path.is_file():
-            return flat(parse(path.read_text(encoding="utf-8")) or {})
+            return flat(parse_yaml(path.read_text(encoding="utf-8")) or {})
     return {}
 
 
 def same(one, other) -> bool:
     """Whether two options mean the same: 0.0 and 0, True and true."""
-    one, other = (parse(str(value)) for value in (one, other))
+    one, other = (parse_yaml(str(value)) for value in (one, other))
     return one == other
 
 

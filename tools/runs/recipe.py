@@ -11,7 +11,6 @@ import yaml
 
 from tools.runs import inputs
 from tools.runs.cell import CONFIGS, EPOCHS, NO_EFFECT, ROOT, ZEROSHOT, Cell, RecipeError, corrupted, plain, together
-from tools.runs.plain_yaml import parse
 
 __all__ = ["CONFIGS", "ROOT", "ZEROSHOT", "Cell", "Recipe", "RecipeError", "is_ours", "load_recipe", "nearest",
            "read_yaml", "zeroshot_cell"]
@@ -214,7 +213,7 @@ def load_recipe(name: str) -> Recipe:
 def read_yaml(path: Path):
     """What a yaml holds; None where it is empty. Raises RecipeError: it is none."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return inputs.parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""

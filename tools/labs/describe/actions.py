@@ -116,11 +116,11 @@ def _confirm() -> None:
 
 def _classes(args: argparse.Namespace) -> tuple[list[str], str]:
     """The class names and the stem of the files about them."""
-    from tools.class_names import read_class_names
+    from datasets.own_lists import names_in
 
     if args.dataset:
         return _classes_of_dataset(args.dataset, args.root)
-    names = read_class_names(args.classes)
+    names = names_in(args.classes)
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         raise UserError(f"{args.classes} holds class names, one per line, each once; "
