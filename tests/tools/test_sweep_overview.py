@@ -177,4 +177,5 @@ def test_lines_that_several_refusals_share_are_printed_once(tmp_path):
     failed = [(SimpleNamespace(name=name, folder=tmp_path / name), train.USER_ERROR,
                [f"{name} was not found.", f"  get: {name}.zip", "  weights: ViT-B/16 is missing too"]) for name in "ab"]
     words = outcome.report(outcome.Outcome(failed)).splitlines()
-    assert all(words.count(f"    {line}") == 1 for line in ("get: a.zip", "get: b.zip", "weights: ViT-B/16 is missing too"))
+    assert all(words.count(f"    {line}") == 1
+               for line in ("get: a.zip", "get: b.zip", "weights: ViT-B/16 is missing too"))
