@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tools.runs.cell import ZEROSHOT
-from tools.runs.protocols import LODO, MATRIX, TARGETS
+from tools.runs.protocols import ATTACK, LODO, MATRIX, TARGETS
 
 from .grid import Grid
 from .rows import Row, by, harmonic, harmonic_row, kind_of_transfer
@@ -157,11 +157,13 @@ def robust(rows: list[Row], asked: bool) -> Iterator[Grid]:
                      and (row.dataset, row.source, row.tag) in places]
             entries += [((names[key], "clean"), None, None)]
             entries += [((names[key], "clean"), row.dataset, row) for row in clean]
-            entries += [((names[key], f"under {row.tag.split(UNDER)[1]}"), row.dataset, row) for row in own]
+            for row in own:
+                attack = row.cell.opts.get(ATTACK) or row.tag.split(UNDER)[1]
+                entries.append(((names[key], f"under {attack}"), row.dataset, row))
         grid = Grid("robust", f"Clean and attacked accuracy {what}{_yamls(here)}", ["method", "images"],
                     datasets_of(here)).pivot(entries)
         grid.add_column_of_averages()
-        grid.notes.append("under pgd-1-255-10: PGD of 10 steps on the whole model, within 1/255 of each pixel")
+        grid.notes.append("under ATTACK:RADIUS:STEPS; attacks see the whole model, and pixels are in [0, 1]")
         yield grid
 
 
@@ -186,9 +188,11 @@ def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     for (key, number), here in by(own, lambda row: (row.method, row.shots)).items():
         plain = {row.dataset: row for row in rows if row.is_plain and row.shots == number and row.method == key}
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
-        sources = list(dict.fromkeys(source for source, _ in of))
+        order = datasets_of(rows)
+        sources = sorted({source for source, _ in of},
+                         key=lambda name: (order.index(name) if name in order else len(order), name))
         targets = sorted(datasets_of(here), key=lambda name: sources.index(name) if name in sources else len(sources))
-        title = f"{names[key]} trained on a target, from another dataset's prompts, {_amount(number)}{_yamls(here)}"
+        title = f"{names[key]} starting from another dataset's prompts, {_amount(number)}{_yamls(here)}"
         grid = Grid("matrix", title, ["started from"], targets)
         grid.pivot(((source,), target, plain.get(target) if source in ("nothing", target) else of.get((source, target)))
                    for source in ("nothing", *sources) for target in targets)
