@@ -166,7 +166,8 @@ def _timm_randaugment(c, interpolation):
     from timm.data.auto_augment import rand_augment_transform
 
     try:
-        assert re.fullmatch(r"rand(-[a-z]+[\d.]+)+", c.TIMM_RANDAUGMENT)       # timm passes over a word without a number
+        if not re.fullmatch(r"rand(-[a-z]+[\d.]+)+", c.TIMM_RANDAUGMENT):
+            raise ValueError("timm passes over a word without a number")
         return rand_augment_transform(c.TIMM_RANDAUGMENT, {
             "translate_const": int(0.45 * min(c.SIZE)), "img_mean": tuple(round(255 * v) for v in c.PIXEL_MEAN),
             "interpolation": Image.Resampling[interpolation.name]})
