@@ -65,7 +65,7 @@ class L2P(IncrementalTrainer):
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> QueriedModel:
         c = options
-        pool = PromptPool(clip, c.SIZE, c.LENGTH, c.TOP, c.BATCHWISE, c.PER_TASK)
+        pool = PromptPool(clip, c.SIZE, c.LENGTH, c.TOP, c.BATCHWISE, c.get("PER_TASK", False))
         if c.HEAD == "texts":
             return QueriedModel(clip, visual=pool, text=encode_texts(clip, classes.sentences()), saved_as=cls.saved_as)
         return QueriedModel(clip, visual=pool, head=MeanTokenHead(clip, len(classes)), saved_as=cls.saved_as,

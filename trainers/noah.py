@@ -7,8 +7,8 @@ Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, 
   well: those of the found network, not of the whole one. See `SubNet` for the parts themselves.
 Differences: every block may be without a part, where theirs draws how many first blocks have it (3, 6, 9 or 12 of 12);
 a mixture of two networks takes each dimension from one of them, theirs all of a part; a changed copy of theirs has its
-parts in more or fewer blocks. Their few-shot runs also have mixup, CutMix, RandAugment, random erasing, smoothed labels
-and stochastic depth, and a ViT trained on ImageNet-21k.
+parts in more or fewer blocks. Their runs are of a ViT trained on ImageNet-21k; the few-shot ones augment images as
+configs/trainers/NOAH/vit_b16.yaml does, those on VTAB not at all.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
 from torch import nn
@@ -20,6 +20,7 @@ from dassl.utils import UserError
 from trainers.errors import as_user_error
 from trainers.found_recipe import as_recipe
 from trainers.headed import HeadedTrainer, add_head_options, on_class_token
+from trainers.mixed_images import MixedImages, add_mixing_options
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
 from trainers.parts.prompted_model import Output, PromptedModel
@@ -41,14 +42,15 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.CROSSED = 25                      # mixtures of two of them
     c.MUTATION = 0.2                    # probability that a dimension of a changed copy is drawn again
     c.DROPOUT = 0.1                     # of prompts, of what updates read and within adapters
+    add_mixing_options(c)
     add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
-class NOAH(TwoStages, HeadedTrainer):
+class NOAH(TwoStages, MixedImages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
-    bounds = {**HeadedTrainer.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096), "SHARE": (0, 1),
-              "RETRAIN_LR": (0, 1e30)}
+    bounds = {**HeadedTrainer.bounds, **MixedImages.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096),
+              "SHARE": (0, 1), "RETRAIN_LR": (0, 1e30)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -61,7 +63,8 @@ class NOAH(TwoStages, HeadedTrainer):
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT)
+        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT,
+                           options.get("DROP_PATH", 0.0))
         return on_class_token(clip, classes, parts, options.HEAD)
 
     def register_prompts(self, learner: nn.Module) -> None:

@@ -29,6 +29,8 @@ def get_cfg_default() -> CN:
     c.GN_STD = 0.15
     c.RANDAUGMENT_N = 2                     # operations per image
     c.RANDAUGMENT_M = 10                    # their strength, 0 to 30
+    c.TIMM_RANDAUGMENT = "rand-m9-mstd0.5-inc1"     # of timm_randaugment, in timm's words
+    c.ERASING_P = 0.25                      # probability of random_erasing
     c.COLORJITTER_B = 0.4                   # brightness
     c.COLORJITTER_C = 0.4                   # contrast
     c.COLORJITTER_S = 0.4                   # saturation

@@ -32,8 +32,7 @@ def plain_vit(golden, tiny_clip_weights):
 
 
 def l2p_options(**own):
-    return CfgNode({"SIZE": 6, "LENGTH": 3, "TOP": 2, "PULL": 0.1, "BATCHWISE": False, "PER_TASK": False,
-                    "HEAD": "linear", **own})
+    return CfgNode({"SIZE": 6, "LENGTH": 3, "TOP": 2, "PULL": 0.1, "BATCHWISE": False, "HEAD": "linear", **own})
 
 
 def test_l2p_takes_the_authors_steps(golden, plain_vit):
