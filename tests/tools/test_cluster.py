@@ -183,6 +183,16 @@ def test_notes_of_runs_with_long_names_fit_a_file_name_and_differ(planned, tmp_p
     assert len(names) == 2
 
 
+def test_a_job_that_submitit_has_given_up_ran_out_of_time(planned, tmp_path):
+    notes, outcome = cluster_slurm._Notes(tmp_path / "notes"), Outcome()
+    notes.write(planned, "7_0")
+    (notes.folder / "7_0_0_log.err").write_text("UncompletedJobError: Job not requeued because: timed-out too many "
+                                                "times.\n")
+    cluster_slurm._settle(planned, None, {"7_0": "failed"}, notes, outcome)
+    assert [lines for *_, lines in outcome.failed] == [["Slurm's job 7_0: out of time 21 times; --time raises the "
+                                                        "limit."]]
+
+
 def test_a_log_that_was_never_written_is_not_named(planned):
     said = report(Outcome([(planned, 1, ["cancelled"])]))
     assert said.splitlines() == [f"{planned.name} failed:", "  cancelled"]

@@ -40,6 +40,17 @@ def test_train_py_takes_pairs_with_a_space(tmp_path, capsys):
     assert train.cli(words) == 2 and "OPTIM.LR 0.01" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("flag", "key"), [("--output-dir", "OUTPUT_DIR"), ("--dataset-dir", "DATASET.DIR")])
+def test_a_name_that_no_file_can_hold_is_refused_with_the_way_out(flag, key, tmp_path, capsys):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    assert train.cli(["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
+                      "configs/datasets/digits.yaml", "--output-dir", str(tmp_path / "run"), flag, str(place)]) == 2
+    err = capsys.readouterr().err
+    assert f"{key} is '" in err and r"caf\udce9" in err and "PYTHONUTF8=1" in err
+    assert list(tmp_path.iterdir()) == [place] and not list(place.iterdir())
+
+
 @pytest.mark.parametrize(("options", "said"), [
     (["OPTIM.LR", "fast"], "OPTIM.LR"), (["OPTIM.LR=0.01"], "OPTIM.LR 0.01"), (["OPTIM.LR="], "OPTIM.LR VALUE"),
     (["OPTIM.LRR", "1"], "Did you mean OPTIM.LR?"),

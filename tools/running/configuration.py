@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def setup_cfg(args: argparse.Namespace):
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
     if empty := [key for key, value in leaves(cfg) if value is None and default.get(key) is not None]:
         raise UserError(f"{empty[0]} has no value (None). Leave it out for its default, {default[empty[0]]!r}.")
+    _refuse_undecodable(leaves(cfg))
     if args.plugin:
         from tools.running.foreign import name_their_dataset
 
@@ -79,6 +81,15 @@ def setup_cfg(args: argparse.Namespace):
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
+
+
+def _refuse_undecodable(pairs: Iterable[tuple[str, object]]) -> None:
+    """Raises UserError for a name, such as of a folder, whose bytes this locale cannot read: no file could hold it."""
+    for key, value in pairs:
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise UserError(f"{key} is {text!a}, which is no {sys.getfilesystemencoding()}, so that the run could "
+                                "not write it down. Rename it; or, if its name is UTF-8, set PYTHONUTF8=1.")
 
 
 def declare(cfg, pairs: list[list[str]]) -> None:

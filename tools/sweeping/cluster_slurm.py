@@ -123,7 +123,13 @@ class _Notes:
         code = self.code(p)
         if code != 0 and (states.get(self.job(p)) == "out_of_memory" or _MEMORY.search(self.log(p))):
             return "out of memory; --mem GB raises the limit"
+        if code is None and self.timed_out(p):
+            return f"out of time {cluster.MOST_TIMEOUTS + 1} times; --time raises the limit"
         return f"exit code {code}" if code else ""
+
+    def timed_out(self, p) -> bool:
+        """Whether submitit has given the job up; it says so after MOST_TIMEOUTS requeues."""
+        return "timed-out too many times" in self.log(p)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -276,8 +282,8 @@ def _settle(p, code: int | None, states: dict[str, str], notes: _Notes, outcome:
             job = notes.job(p)
             why = notes.failure(p, states) or \
                 f"{states.get(job, 'gone').replace('_', ' ')}; the same command submits the run again"
-            # A run that was cancelled says nothing but where it was.
-            lines = [f"Slurm's job {job}: {why}.", *(lines if states.get(job) != "cancelled" else [])]
+            asked_to_end = states.get(job) == "cancelled" or notes.timed_out(p)     # its log says but where it was
+            lines = [f"Slurm's job {job}: {why}.", *([] if asked_to_end else lines)]
         outcome.failed.append((p, 1 if code is None else code, lines))
 
 
