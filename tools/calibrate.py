@@ -63,9 +63,6 @@ def measured(logits, labels) -> dict[str, float]:
 
 
 def main(args: argparse.Namespace) -> int:
-    from tools import train
-
-    train.register()
     for folder in args.runs:
         found = calibrate(folder, args.epoch, args.root, args.plugin)
         before, after = found["before"], found["after"]

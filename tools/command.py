@@ -118,14 +118,19 @@ def script(main: Callable[[], int | None]) -> NoReturn:
 
 def run(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace,
         interrupted: str = INTERRUPTED) -> int:
-    """`main(args)` as a command that may run code of others; warnings go to stderr. Returns what `ended` does."""
+    """`main(args)` as a command that may run code of others, all trainers registered; warnings go to stderr.
+
+    Returns what `ended` does.
+    """
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)          # of the handler: the engine's own loggers let more through
     logging.getLogger().addHandler(warnings)
+    from tools.checkout import register
     from tools.running.foreign import code_of_others
 
     def work() -> int | None:
         with code_of_others(getattr(args, "allow_cpu_shim", False)):
+            register(getattr(args, "plugin", []))
             return main(args)
 
     try:

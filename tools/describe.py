@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import command, train  # noqa: E402
+from tools import command  # noqa: E402
 from tools.checkout import default_folder  # noqa: E402
 from tools.labs.describe import questions  # noqa: E402
 
@@ -44,15 +44,12 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--prompt", help="another question, with any of "
                                        + " ".join(f"{{{field}}}" for field in questions.FIELDS))
     make.add_argument("--temperature", type=float, default=1.0)
-    make.add_argument("--price-per-million", type=float, nargs="+", metavar="PRICE",
-                      help="of tokens, or of prompt and answer tokens; then the estimate has a price")
     make.add_argument("--dry-run", action="store_true", help="show the estimate and the first question, send nothing")
     make.add_argument("--yes", action="store_true", help="do not ask before spending")
     return p
 
 
 def act(args: argparse.Namespace) -> int:
-    train.register()
     from tools.labs.describe.actions import check, make, show
 
     return {"make": make, "check": check, "list": show}[args.action](args)

@@ -117,10 +117,8 @@ def weights_of(trainer) -> str:
 
 
 def main(args: argparse.Namespace) -> int:
-    from tools import train
     from tools.evaluating import record
 
-    train.register()
     found = {str(folder): evaluate(folder, args) for folder in args.runs}
     print(record.table(found), "", *record.notes(found), sep="\n")
     for folder in args.runs:

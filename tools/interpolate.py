@@ -47,13 +47,11 @@ def main(args: argparse.Namespace) -> None:
 
     from dassl.files.whole import write_whole
     from dassl.utils.tools import write_json
-    from tools import train
     from tools.evaluating.interpolating import SHARES, curve
     from tools.plotting.interpolation import draw
     from tools.plotting.style import THEMES, write
     from tools.runs.run import Run
 
-    train.register(args.plugin)
     run = Run(args.run, args.epoch, args.root, args.plugin)
     found = curve(run, args.targets, args.shares or SHARES, args.split)
     head, rows = rows_of(found)

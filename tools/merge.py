@@ -33,14 +33,12 @@ def main(args: argparse.Namespace) -> None:
     from safetensors.torch import save
 
     from dassl.files.whole import write_whole
-    from tools import train
     from tools.prediction.rebuild import from_run
     from trainers.errors import as_user_error
     from trainers.parts.merging import merged_weights
 
     if args.out.exists() and not args.force:
         raise UserError(f"{args.out} exists. Give another name, or --force to replace it.")
-    train.register(args.plugin)
     classifier = from_run(args.run, epoch=args.epoch, backbone=args.backbone, device="cpu", root=args.root,
                           plugins=args.plugin, float32=True)
     if classifier.model is None:

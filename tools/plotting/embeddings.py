@@ -1,7 +1,6 @@
 """Images and class texts on a map, zero-shot and trained, with how far texts spread and classes stay compact."""
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dassl.utils import UserError
+from dassl.utils import UserError, write_json
 from tools.runs.run import Run
 
 from .features import BeforeAndAfter, Features, centred, read
@@ -121,8 +120,7 @@ def write_numbers(path: Path, found: BeforeAndAfter, run: Run, values: dict) -> 
                "classes_with_texts": len(found.classnames), "notes": list(found.after.notes),
                "bandwidth": BANDWIDTH, **values,
                "meaning": {name: meaning for name, (_, _, meaning) in MEASURES.items()}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(content, str(path))
 
 
 def _explain(found: BeforeAndAfter, keep_gap: bool) -> list[str]:

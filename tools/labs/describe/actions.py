@@ -86,8 +86,6 @@ def _check_options(args: argparse.Namespace) -> None:
                         "kind at a time.")
     if args.per_class < 1 or args.m < 1:
         raise UserError(f"--per-class and --m must be at least 1, got {args.per_class} and {args.m}.")
-    if len(args.price_per_million or [0]) > 2:
-        raise UserError("--price-per-million takes one price for all tokens, or two: of prompt and of answer tokens.")
 
 
 def _say_cost(jobs: list[Job], todo: list[tuple[Job, str]], args: argparse.Namespace) -> None:
@@ -99,9 +97,6 @@ def _say_cost(jobs: list[Job], todo: list[tuple[Job, str]], args: argparse.Names
     answer = sum(job.lacks(name) for job, name in todo) * _TOKENS_PER_SENTENCE
     print(f"{len(todo):,} requests to {args.model} at {args.endpoint}: about {prompt:,} prompt and {answer:,} answer "
           "tokens, more where an answer is of no use")
-    if price := args.price_per_million:
-        print(f"At {' and '.join(map(str, price))} per million that is about "
-              f"{(prompt * price[0] + answer * price[-1]) / 1e6:.4f}.")
     if args.dry_run and todo:
         print(f"\nThe first question:\n{todo[0][0].question(todo[0][1])}")
 
