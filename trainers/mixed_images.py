@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dassl.config import CfgNode
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.parts.mixing import Mixing
 from trainers.parts.prompted_model import Output
 

@@ -38,12 +38,14 @@ class TrainerBase(StepMethods):
             stages: four of them.
         recorded: what else results.json shall say, of whoever started the run.
         share: this process's part of the training batch; None in a run of one process.
+        is_training: a test does not end the run. has_trained: all epochs were learned.
     """
 
     adapts = ""
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
     best_result = float("-inf")
     share: Share | None = None
+    is_training = has_trained = False
 
     def __init__(self):
         super().__init__()
@@ -65,7 +67,14 @@ class TrainerBase(StepMethods):
             self.call_hooks("after_batches")
             self.after_epoch()
             self.call_hooks("safe_point", epoch + 1, 0)
+        self.end_training()
         self.after_train()
+
+    def end_training(self) -> None:
+        """All epochs were learned, so a test is final from now on. Another call does nothing."""
+        if not self.has_trained:
+            self.is_training, self.has_trained = False, True
+            self.call_hooks("after_train")
 
     def train_on(self, batches: Iterable[tuple], num_batches: int, first: int = 0) -> None:
         """An epoch: `forward_backward(*batch)` of each batch, between the hooks.
