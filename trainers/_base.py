@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from clip.templates import DEFAULT
@@ -25,12 +24,13 @@ from trainers.parts.descriptions import load_descriptions
 from trainers.parts.prompted_model import Output
 from trainers.parts.tasks import only_classes
 from trainers.seen import say_which_were_seen
+from trainers.several_labels import SeveralLabels
 from trainers.under_attack import UnderAttack, check_attack
 
 logger = logging.getLogger(__name__)
 
 
-class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
+class PromptTrainer(SeveralLabels, Consistent, UnderAttack, Method, TrainerX):
     """Trains and tests a method: see `Method` for what it declares.
 
     Attributes:
@@ -54,12 +54,6 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
                                                             path=path, own=own),
                        [cfg.TEST.get("SEEN_CLASSES", "auto") != "none"] * len(dataset.classnames), cfg.INPUT.SIZE[0],
                        cfg.SEED, getattr(dataset, "other_classnames", None))
-
-    @cached_property
-    def several_labels(self) -> Tensor | None:
-        """(N, C) 0 or 1, of the training images, where some have several; None also where tasks follow each other."""
-        several = getattr(self.dm.dataset, "has_several_labels", False) and not self.stages
-        return self.dm.dataset.truth("train_x").to(self.device) if several else None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         check_options(type(self), cfg)
@@ -95,9 +89,7 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        batch = {**batch, "img": images, "label": label}
-        if self.several_labels is not None:
-            batch["labels"] = self.several_labels[torch.as_tensor(batch["index"], device=self.device)]
+        batch = self.with_all_labels({**batch, "img": images, "label": label})
         limit = self.model.clip if self.model.brick("text") is not None else None
         out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(batch))
         summary = {"loss": loss, **self.measures(out, batch), **(terms if len(terms) > 1 else {})}
@@ -141,14 +133,6 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
         return infer(type(self), self.model, self.mixed, images, self.options)
 
     cached, training_images = cached, training_images
-
-    def after_train(self) -> None:
-        if self.learns != "nothing" and getattr(self.dm.dataset, "has_several_labels", False):
-            self.recorded["labels_learned"] = "all" if self.took_all_labels else "the first of each image"
-            if not self.took_all_labels:
-                logger.warning("Some images of %s have several labels; %s learns the first of each alone",
-                               self.cfg.DATASET.NAME, type(self).__name__)
-        super().after_train()
 
     def run_record_fields(self) -> dict:
         return {**super().run_record_fields(), "learned_parameters": self.learned_parameters,
