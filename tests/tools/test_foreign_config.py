@@ -408,3 +408,9 @@ def get_cfg_default():
     assert "only code of its repository reads: OPTIM.EPS" in caplog.text
     assert "takes: TEST.FINAL_MODEL 'best_val' (was 'last_step')" in caplog.text
     assert type(cfg.OPTIM.STEPSIZE) is tuple
+
+
+def test_none_for_a_key_of_a_dataset_leaves_its_default():
+    cfg = get_cfg_default()
+    extend(cfg, lambda cfg: setattr(cfg.DATASET, "NUM_SHOTS", None), "their train.py")
+    assert cfg.DATASET.NUM_SHOTS == -1
