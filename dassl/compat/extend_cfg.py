@@ -78,7 +78,7 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
 
     def extend_cfg(cfg: CfgNode) -> None:
         if new := _put(cfg, defaults):
-            logger.warning("The copy of Dassl that %s uses has keys that Dassl lacks, which only code of its repository "
+            logger.warning("The copy of Dassl that %s uses has keys of its own, which only code of its repository "
                            "reads: %s", path, ", ".join(new))
         _call(path, NAME, lambda: function(cfg, *arguments))
         run_or_warn(steps.early, cfg)

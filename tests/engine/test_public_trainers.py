@@ -230,7 +230,8 @@ def test_a_config_of_dassls_keys_alone_gets_the_defaults_of_the_others(engine_cf
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "OnTensors", OnTensors)
     cfg = engine_cfg(TRAINER__NAME="OnTensors", OPTIM__MAX_EPOCH=1).clone()
     cfg.defrost()
-    for section, key in (("TRAIN", "STREAMS"), ("DATALOADER", "CACHE_MB"), ("TEST", "SAVE_LOGITS"), ("OPTIM", "MIN_LR")):
+    for section, key in (("TRAIN", "STREAMS"), ("DATALOADER", "CACHE_MB"), ("TEST", "SAVE_LOGITS"),
+                         ("OPTIM", "MIN_LR")):
         cfg[section].pop(key)
     cfg.DATALOADER.CACHE_MB, cfg.DATASET.NUM_SHOTS = 7, None
     cfg.freeze()
