@@ -36,7 +36,8 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
     """The function of that name in `file`, followed by what the file does to a config with its own flags.
 
     Its flags have their parser's defaults: for `reset_cfg(cfg, args)` and assignments of flags to keys in setup_cfg.
-    The function's `after_merging(cfg)` does what setup_cfg does to the merged config, such as settings per dataset.
+    The function's `after_merging(cfg)` does so again, and what else setup_cfg does to the merged config, such as
+    settings per dataset: there, flags win over files.
     What of this fails changes nothing, and a warning says why; statements about other things are named in one.
 
     Args:
@@ -58,27 +59,29 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
                         f"and the flags of a parser in that file. Write a file with an {NAME}(cfg) that gives its "
                         "other arguments, and name that.")
 
-    def run(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
+    resets = script.function("reset_cfg") is not None
+
+    def run(nodes: list[ast.stmt], cfg: CfgNode) -> None:
         flags = _flags(script, given or {})
-        if reset and flags is not None:
+        if resets and flags is not None:
             _call(path, "reset_cfg", lambda: script.value("reset_cfg")(cfg, flags))
         _call(path, "setup_cfg", lambda: script.run(nodes, {steps.flags: flags, steps.config: cfg}))
 
-    def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
-        if nodes or reset:
+    def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode) -> None:
+        if nodes or resets:
             try:
                 with contextlib.redirect_stdout(io.StringIO()):     # a trial: what fails half-way changes nothing
-                    run(nodes, cfg.clone(), reset)
-                run(nodes, cfg, reset)
+                    run(nodes, cfg.clone())
+                run(nodes, cfg)
             except UserError as error:
                 logger.warning("%s What it sets is left as it is: give it as KEY VALUE options.", error)
 
     def extend_cfg(cfg: CfgNode) -> None:
         if new := _put(cfg, defaults):
-            logger.warning("The copy of Dassl that %s uses has keys that Dassl lacks, which only code of its repository "
+            logger.warning("The copy of Dassl that %s uses has keys of its own, which only code of its repository "
                            "reads: %s", path, ", ".join(new))
         _call(path, NAME, lambda: function(cfg, *arguments))
-        run_or_warn(steps.early, cfg, reset=script.function("reset_cfg") is not None)
+        run_or_warn(steps.early, cfg)
         if steps.left_out:
             logger.warning("The function that makes the config in %s also does this, which is not done here: %s.", path,
                            "; ".join(steps.left_out))
@@ -92,7 +95,8 @@ class Steps:
     """What a setup_cfg(args) does to its config, besides what every one does and this command too.
 
     Attributes:
-        flags, config: what it calls them. early: before files are merged, or from flags alone. late: after that.
+        flags, config: what it calls them. early: before files are merged, or from flags alone, which may make keys.
+            late: after that.
         left_out: statements about other things, with their lines.
     """
 
@@ -121,7 +125,10 @@ class Steps:
             elif _is_usual(node):
                 continue
             elif self._changes(node):
-                (self.late if merged and self.config in _reads(node) else self.early).append(node)
+                if not merged or self.config not in _reads(node):
+                    self.early.append(node)
+                if merged:
+                    self.late.append(node)
             else:
                 self.left_out.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
         if all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in self.late):

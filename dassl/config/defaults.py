@@ -135,10 +135,14 @@ def get_cfg_default() -> CN:
     return cfg
 
 
-def complete(cfg: CN, default: CN) -> None:
-    """Add what `cfg` lacks of `default`, in place, also to a frozen one: others make configs with Dassl's keys alone."""
+def complete(cfg: CN, default: CN, none_is_lacking: bool = False) -> None:
+    """Add what `cfg` lacks of `default`, in place, also to a frozen one: others make configs with Dassl's keys alone.
+
+    Args:
+        none_is_lacking: so it is in DATASET, where some set NUM_SHOTS to None because their datasets read none.
+    """
     for key, value in default.items():
-        if key not in cfg:
+        if key not in cfg or none_is_lacking and cfg[key] is None:
             cfg[key] = value
         elif isinstance(value, CN) and isinstance(cfg[key], CN):
-            complete(cfg[key], value)
+            complete(cfg[key], value, none_is_lacking or key == "DATASET")

@@ -68,7 +68,7 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         trackers.names_of(cfg.TRAIN.get("TRACKERS", ""))
         with distributed.first_then_others():
             self.build_data_loader()
-            self.stages.divide(self)
+            self.engine_stages.divide(self)
             self.build_model()
         dataset = dataset_of(self)
         self.evaluator = build_evaluator(cfg, dataset.task.evaluator if dataset else "", lab2cname=self.lab2cname)

@@ -21,7 +21,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
 
     Args:
         model: a module, or an iterable of parameters or parameter groups.
-        optim_cfg: cfg.OPTIM, or a section with Dassl's keys of it. With STAGED_LR, layers outside NEW_LAYERS learn at LR * BASE_LR_MULT.
+        optim_cfg: cfg.OPTIM, or a section with Dassl's keys of it. With STAGED_LR, layers outside NEW_LAYERS learn at
+            LR * BASE_LR_MULT.
         param_groups: used instead of the model's parameters.
     """
     name, lr, decay = optim_cfg.NAME, optim_cfg.LR, optim_cfg.WEIGHT_DECAY

@@ -230,13 +230,28 @@ def test_a_config_of_dassls_keys_alone_gets_the_defaults_of_the_others(engine_cf
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "OnTensors", OnTensors)
     cfg = engine_cfg(TRAINER__NAME="OnTensors", OPTIM__MAX_EPOCH=1).clone()
     cfg.defrost()
-    for section, key in (("TRAIN", "STREAMS"), ("DATALOADER", "CACHE_MB"), ("TEST", "SAVE_LOGITS"), ("OPTIM", "MIN_LR")):
+    for section, key in (("TRAIN", "STREAMS"), ("DATALOADER", "CACHE_MB"), ("TEST", "SAVE_LOGITS"),
+                         ("OPTIM", "MIN_LR")):
         cfg[section].pop(key)
-    cfg.DATALOADER.CACHE_MB = 7
+    cfg.DATALOADER.CACHE_MB, cfg.DATASET.NUM_SHOTS = 7, None
     cfg.freeze()
     trainer = build_trainer(cfg)
     assert trainer.cfg is cfg and cfg.TRAIN.STREAMS == "images" and cfg.DATALOADER.CACHE_MB == 7
+    assert cfg.DATASET.NUM_SHOTS == -1
     trainer.train()
+
+
+def test_a_trainer_may_keep_what_it_likes_in_names_that_the_engine_has_too(engine_cfg):
+    """PDA and DAPL keep "a-w" in self.domains."""
+    class Crowded(OnTensors):
+        def build_model(self):
+            super().build_model()
+            self.domains, self.stages, self.hooks = "a-w", 2, [self.model.register_forward_hook(lambda *args: None)]
+
+    trainer = Crowded(engine_cfg(OPTIM__MAX_EPOCH=1))
+    trainer.train()
+    assert (trainer.domains, trainer.stages) == ("a-w", 2)
+    assert json.loads((Path(trainer.output_dir) / "results.json").read_text())["num_test"] == 20
 
 
 @pytest.mark.parametrize("schedule", ["single_step", "cosine"])

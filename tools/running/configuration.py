@@ -65,6 +65,7 @@ def setup_cfg(args: argparse.Namespace):
         merge_opts(cfg, args.opts)
         if args.extend_cfg:
             theirs.after_merging(cfg)
+            _merge_flags(cfg, args)
             merge_opts(cfg, args.opts)
             register_unknown(args.extend_cfg, [(DATASET_REGISTRY, cfg.DATASET.NAME),
                                                (EVALUATOR_REGISTRY, cfg.TEST.EVALUATOR)])

@@ -112,11 +112,11 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
             self.has_result = True
 
     watch = Watch()
-    trainer.hooks.append(watch)
+    trainer.engine_hooks.append(watch)
     if VALIDATE in os.environ:
         from tools.running.validating import Validating
 
-        trainer.hooks.append(Validating())
+        trainer.engine_hooks.append(Validating())
     trainer.recorded["cell"] = meant.as_dict()
     if cfg.DATASET.NAME == OWN:
         trainer.recorded["dataset"] = meant.dataset
