@@ -4,18 +4,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from clip import FrozenCLIP, InputError
 from clip.precision import ONEDNN
-from dassl.config import CfgNode
+from clip.templates import DEFAULT
+from dassl.config import CfgNode, get_cfg_default
 from dassl.config.checks import LARGEST_NUMBER
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
+from trainers.method import POSITIVE, Method
 from trainers.seen import CHOICES
 
 NOT_NEGATIVE = ("CHECKPOINT_SECONDS", "MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")  # TRAIN
@@ -61,10 +64,15 @@ def check_options(method: type, cfg: CfgNode) -> None:
     for key in NOT_NEGATIVE:
         check_number(f"TRAIN.{key}", cfg.TRAIN.get(key, 0), 0)
     for key, value in options.items():
-        for number in value if isinstance(value, (list, tuple)) else [value]:
+        for number in _listed(value):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 most = LARGEST if isinstance(number, int) else math.inf
                 check_number(f"TRAINER.{method.section}.{key}", number, *method.bounds.get(key, (-math.inf, most)))
+    for key in ("TEMPLATE", "TEMPLATES"):
+        for text in _listed(options.get(key, "")):
+            if text != "" and text not in method.named_templates and not _is_template(text):
+                raise UserError(f"TRAINER.{method.section}.{key} must have one {{}} for the class name, as in "
+                                f"\"{DEFAULT}\", got {text!r}.")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError(f"{method.__name__} takes tensors, and INPUT.NO_TRANSFORM leaves images as files hold them. "
                         "Leave it out; INPUT.TRANSFORMS chooses what changes them.")
@@ -74,11 +82,36 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"{method.__name__} {rule} INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
 
 
+def _listed(value: object) -> Sequence:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_template(text: object) -> bool:
+    return isinstance(text, str) and text.count("{}") == 1
+
+
+def not_at_default(method: type[Method], options: CfgNode | None) -> str:
+    """" Not at their defaults: TRAINER.L2P.TOP 4096.", to follow what a brick says of a value; "" where all are.
+
+    A brick knows no key, and what it refuses is mostly what somebody has set.
+    """
+    extend = getattr(sys.modules[method.__module__], "extend_cfg", None)
+    if not options or extend is None:
+        return ""
+    extend(usual := get_cfg_default())
+    usual = usual.TRAINER.get(method.section, {})
+    changed = [f"TRAINER.{method.section}.{key} {value!r}" for key, value in options.items()
+               if key != "PREC" and usual.get(key) != value]
+    return f" Not at {'its default' if len(changed) == 1 else 'their defaults'}: {', '.join(changed)}." if changed \
+        else ""
+
+
 def check_number(key: str, value: float, least: float = -math.inf, most: float = math.inf) -> None:
     """Raises UserError for a number out of bounds, or too large for float32 or NaN."""
     least, most = max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
     if not least <= value <= most:
-        rule = f"at least {least:g}" if value < least else f"at most {most:g}" if value > most else "a number"
+        low = "above 0" if least == POSITIVE else f"at least {least:g}"
+        rule = low if value < least else f"at most {most:g}" if value > most else "a number"
         raise UserError(f"{key} must be {rule}, got {value}.")
 
 
