@@ -10,6 +10,7 @@ image tower. What is easily missed:
 - Their code takes the prompts that most images of a batch chose, at test time too: see BATCHWISE.
 """
 import logging
+import math
 
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
@@ -44,7 +45,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class L2P(IncrementalTrainer):
     section = "L2P"
     saved_as = {"visual.prompts": "prompt.prompt", "visual.keys": "prompt.prompt_key"}
-    bounds = {**IncrementalTrainer.bounds, "LENGTH": (1, 512)}
+    bounds = {**IncrementalTrainer.bounds, "LENGTH": (1, 512), "CLIP_NORM": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -9,6 +9,7 @@ which has one group of prompts; numbers in configs/recipes/lasp.yaml. What is ea
   numbers. The paper's LASP-V compares images with them as well ("all"). Both know the new names while they train.
 They train in automatic mixed precision, where they clip the gradients' norm at 1; here nothing is clipped.
 """
+import math
 from functools import cached_property
 
 import torch
@@ -45,6 +46,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class LASP(PromptTrainer):
     section, rates = "LASP", {"tower": 0.1}
+    bounds = {**PromptTrainer.bounds, "NOISE": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from trainers.parts.classes import Classes
 from trainers.parts.losses import of_several_labels
 from trainers.parts.pairs import pairs_of
 from trainers.parts.prompted_model import Output, PromptedModel
+
+POSITIVE = sys.float_info.min       # the least number above 0, among `bounds`
 
 
 class Method:
@@ -30,6 +33,7 @@ class Method:
     border: it learns a border around a smaller image, whose side is INPUT.SIZE.
     bounds: least and largest value of numbers among its options, by their names; others must be finite, and whole ones
         at most 4096, so that a typing error does not take all memory.
+    named_templates: words that its option TEMPLATES takes in place of sentences.
     rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
     half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
@@ -41,6 +45,7 @@ class Method:
     needs_vit, normalised, border, half_towers, learns_pairs = False, True, False, True, False
     took_all_labels = False             # whether `loss` has met images of several labels and took all of these
     bounds: dict[str, tuple[float, float]] = {"LR": (0, math.inf), "TEXT_LR": (0, math.inf)}
+    named_templates: tuple[str, ...] = ()
     rates: dict[str, float] = {}
 
     @classmethod

@@ -50,7 +50,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class NOAH(TwoStages, MixedImages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
     bounds = {**HeadedTrainer.bounds, **MixedImages.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096),
-              "SHARE": (0, 1), "RETRAIN_LR": (0, 1e30)}
+              "SHARE": (0, 1), "RETRAIN_LR": (0, 1e30), "MUTATION": (0, 1)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

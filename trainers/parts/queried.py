@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clip import FrozenCLIP, InputError
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import Output, PromptedModel
+from trainers.parts.visual_prompt import MOST_TOKENS
 
 
 class QueriedModel(PromptedModel):
@@ -69,6 +70,8 @@ class PromptPool(nn.Module):
             raise InputError(f"A pool needs at least 1 prompt of at least 1 token, got {size} of {length}.")
         if not 1 <= top <= size:
             raise InputError(f"An image takes 1 to {size} prompts of a pool of {size}, got {top}.")
+        if top * length > MOST_TOKENS:
+            raise InputError(f"An image takes at most {MOST_TOKENS} tokens, got {top} prompts of {length}.")
         self.top, self.batchwise, self.asked = top, batchwise, None
         W, device = clip.vision_width, clip.logit_scale.device
         self.prompts = nn.Parameter(torch.empty(size, length, W, device=device).uniform_(-1, 1))
