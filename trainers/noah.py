@@ -50,13 +50,14 @@ def extend_cfg(cfg: CfgNode) -> None:
 class NOAH(TwoStages, MixedImages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
     bounds = {**HeadedTrainer.bounds, **MixedImages.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096),
-              "SHARE": (0, 1), "RETRAIN_LR": (0, 1e30)}
+              "SHARE": (0, 1), "MUTATION": (0, 1), "RETRAIN_LR": (0, 1e30)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
-        if not c.CHOICES:
-            raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
+        if max(c.CHOICES, default=0) <= 0:
+            raise UserError("TRAINER.NOAH.CHOICES must have a dimension above 0 that a part may have, as (0, 1, 5), "
+                            f"got {tuple(c.CHOICES)}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
