@@ -6,13 +6,27 @@ from dataclasses import replace
 from functools import lru_cache
 
 from tools.runs import protocols
-from tools.runs.cell import CLASSES, CONFIGS, CORRUPTIONS, NO_EFFECT, SHOTS, ZEROSHOT, Cell, RecipeError
+from tools.runs.cell import (
+    CLASSES,
+    CONFIGS,
+    CORRUPTIONS,
+    LEFT_OUT,
+    NO_EFFECT,
+    SHOTS,
+    SOURCES,
+    TASKS,
+    TOGETHER,
+    ZEROSHOT,
+    Cell,
+    RecipeError,
+)
 from tools.runs.folder import RunFolder, flat
 from tools.runs.plain_yaml import parse
 from tools.runs.recipe import Recipe, load_recipe
 
 WITHOUT_EFFECT = NO_EFFECT | {"USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"}      # nor these: where, not what
 _NO_OPTIONS = {*WITHOUT_EFFECT, SHOTS, CLASSES}
+_OF_PROTOCOLS = CORRUPTIONS, "TEST.RESET", TOGETHER, SOURCES, LEFT_OUT, TASKS
 
 
 @lru_cache
@@ -91,10 +105,13 @@ def variant(cell: Cell, recipes: Iterable[Recipe]) -> Cell | None:
 
 
 def beyond_yaml(cell: Cell) -> dict[str, str]:
-    """What a run was set to by its recipe or protocol, other than its trainer yaml has it: KEY -> value."""
+    """What a run was set to by its recipe, other than its trainer yaml has it: KEY -> value.
+
+    What a table's title and lines say anyway is left out: datasets, domains and tasks.
+    """
     yaml_has = _yaml(cell.trainer, cell.config)
     return {key: str(value) for key, value in cell.opts.items()
-            if key not in {*_NO_OPTIONS, *cell.user_opts, CORRUPTIONS, "TEST.RESET"}
+            if key not in {*_NO_OPTIONS, *cell.user_opts, *_OF_PROTOCOLS}
             and not (key in yaml_has and same(yaml_has[key], value))}
 
 
