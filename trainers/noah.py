@@ -55,8 +55,9 @@ class NOAH(TwoStages, MixedImages, HeadedTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
-        if not c.CHOICES:
-            raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
+        if max(c.CHOICES, default=0) <= 0:
+            raise UserError("TRAINER.NOAH.CHOICES must have a dimension above 0 that a part may have, as (0, 1, 5), "
+                            f"got {tuple(c.CHOICES)}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")

@@ -234,10 +234,12 @@ def test_the_found_network_starts_from_the_weights_before_the_search_and_learns_
 
 @pytest.mark.parametrize("name, opts, got", [
     ("NOAH", ["TRAINER.NOAH.CHOICES", "(4, 8)", "TRAINER.NOAH.LIMIT", 100], "limit of 100 parameters"),
-    ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], "CHOICES is empty"),
+    ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], r"above 0.*\(\)"),
     ("NOAH", ["TRAINER.NOAH.LIMIT", 0], "got 0"), ("NOAH", ["TRAINER.NOAH.SHARE", 0.1], "need an epoch"),
     ("SubNet", ["TRAINER.SUBNET.DROP_PATH", 1.0], "got 1.0"), ("SubNet", ["TRAINER.SUBNET.MIXUP", -1.0], "got -1.0"),
     ("NOAH", ["TRAINER.NOAH.RETRAIN_LR", -1.0], "got -1.0"), ("NOAH", ["TRAINER.NOAH.DROPOUT", 1.0], "got 1.0"),
+    ("NOAH", ["TRAINER.NOAH.MUTATION", 2.0], "at most 1, got 2.0"),
+    ("NOAH", ["TRAINER.NOAH.CHOICES", "(0,)"], r"\(0,\)"),
     ("NOAH", ["TRAIN.TASKS", 2], "two stages"),
     ("SubNet", ["TRAINER.SUBNET.LORA", "(1, 2)"], r"3 blocks.*got .1, 2."),
     ("SubNet", ["TRAINER.SUBNET.ADAPTER", "(65,)"], "0 to 64"), ("SubNet", ["TRAINER.SUBNET.HEAD", "x"], "got 'x'")])

@@ -243,6 +243,12 @@ def harmonic_row(base: Row, new: Row) -> Row:
                where=base.where, summary="H", parts=(base, new))
 
 
+def measure_row(row: Row, name: str) -> Row:
+    """The row with another measure of its runs that learned tasks, `name` of "tasks" in results.json, for accuracy."""
+    return Row(row.cell, seeds={seed: record["tasks"][name] for seed, record in row.records.items()
+                                if "tasks" in record}, where=row.where, summary=name, parts=(row,))
+
+
 def by(rows: list[Row], key: Callable[[Row], object]) -> dict:
     """Rows by what `key` says of them, in their order."""
     groups: dict = {}
