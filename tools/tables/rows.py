@@ -241,8 +241,8 @@ def harmonic_row(base: Row, new: Row) -> Row:
                where=base.where, summary="H", parts=(base, new))
 
 
-def by(rows: list[Row], key: Callable[[Row], object]) -> dict:
-    """Rows by what `key` says of them, in their order."""
+def by(rows: Iterable, key: Callable) -> dict[object, list]:
+    """Rows, or anything else, by what `key` says of them, in their order."""
     groups: dict = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
