@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 sys.path[:0] = [str(ROOT), str(GOLDEN)]
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])    # as machines may be
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items):

@@ -25,6 +25,14 @@ def cores() -> int:
     return max(1, min(have, int(quota) // int(period))) if quota.isdigit() and period.isdigit() else have
 
 
+def physical_cores() -> int:
+    """Cores that this process may use, two threads of one core counted once."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return len({_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+                for cpu in os.sched_getaffinity(0)})
+
+
 def free_memory() -> int | None:
     """Bytes that may still be used, by the machine and its container's limit; None where the system does not tell."""
     available = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))

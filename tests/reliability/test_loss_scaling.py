@@ -59,7 +59,7 @@ def test_a_run_without_scaling_resumes_with_it(scaled, make_cfg):
     assert other.mixed.scaler.scale == 2.0 ** 16
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(finite=st.lists(st.booleans(), max_size=40), half=st.integers(0, 40))
 def test_scale_and_updates_are_those_of_gradscaler(finite, half):
     """The second half resumes from the other one's state dict."""

@@ -63,7 +63,8 @@ def toy_run(make_cfg, tmp_path, _toy_runs):
             with setup_logger(cfg.OUTPUT_DIR):
                 build_trainer(cfg).train()
             (kept / "config.yaml").write_text(cfg.dump())
-        return Path(shutil.copytree(kept, tmp_path / trainer))
+        own = tmp_path / kept.name
+        return own if own.exists() else Path(shutil.copytree(kept, own))
 
     return copy
 

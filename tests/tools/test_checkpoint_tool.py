@@ -80,7 +80,7 @@ def test_a_file_of_ours_names_its_trainer_where_shapes_do_not(trainer, make_cfg,
     "image_encoder.transformer.resblocks.3.VPT_shallow", "compound_prompts_text.0", "pixel.program", "pixel.0.program",
     "bank.text", "bank.prompt_of", "weight", "bias", "token_prefix", "x"]),
     st.lists(st.integers(0, 3), max_size=4).map(torch.zeros) | st.integers()))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_names_and_shapes_are_some_kind(weights):
     kind = kind_of(weights)
     assert kind.method and all(len(option.split()) == 2 for option in kind.options)

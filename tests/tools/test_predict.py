@@ -1,6 +1,7 @@
 """A run predicts from its folder alone (the matrix tests it for every trainer); what it cannot do is one paragraph."""
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,30 +14,14 @@ from dassl.utils import UserError
 from tools.predict import load
 
 
-def finished_run(cfg, moved_to):
-    """Train, then move the folder away; its config names a root of datasets that does not exist."""
-    from dassl.engine import build_trainer
-
-    build_trainer(cfg).train()
-    settings = cfg.clone()
-    settings.defrost()
-    settings.DATASET.ROOT = str(moved_to.with_name("no_data"))
-    Path(cfg.OUTPUT_DIR, "config.yaml").write_text(settings.dump())
-    shutil.move(cfg.OUTPUT_DIR, moved_to)
-    return moved_to
-
-
-@pytest.fixture(scope="module")
-def runs(request, tmp_path_factory):
-    """runs(make_cfg, "CoOp") -> folder of that trainer's finished run, made once for this file."""
-    made = {}
-
-    def get(make_cfg, trainer, *opts):
-        key = (trainer, *opts)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("runs")
-            made[key] = finished_run(make_cfg(trainer, *opts, output=folder / "first"), folder / "moved")
-        return made[key]
+@pytest.fixture
+def run_of(toy_run):
+    """run_of("CoOp", *opts) -> its finished run, moved; its config names a folder of datasets that is not there."""
+    def get(trainer, *opts):
+        folder = toy_run(trainer, *opts)
+        config, nowhere = folder / "config.yaml", folder.with_name("no_data")
+        config.write_text(re.sub("^  ROOT: .*$", f"  ROOT: {nowhere}", config.read_text(), flags=re.M))
+        return folder
 
     return get
 
@@ -46,15 +31,15 @@ def answers_of(folder):
         return list(csv.DictReader(file))
 
 
-def test_class_specific_contexts_refuse_other_classes(runs, make_cfg):
-    folder = runs(make_cfg, "CoOp", "TRAINER.COOP.CSC", "True")
+def test_class_specific_contexts_refuse_other_classes(run_of):
+    folder = run_of("CoOp", "TRAINER.COOP.CSC", "True")
     with pytest.raises(UserError, match="so it serves its own classes and no others"):
         load(folder, classes=["a", "b", "c", "d"])
 
 
-def test_paths_images_and_arrays_of_all_kinds_give_the_same_answer(runs, make_cfg):
-    classifier = load(runs(make_cfg, "CoOp"))
-    path = answers_of(runs(make_cfg, "CoOp"))[0]["path"]
+def test_paths_images_and_arrays_of_all_kinds_give_the_same_answer(run_of):
+    classifier = load(run_of("CoOp"))
+    path = answers_of(run_of("CoOp"))[0]["path"]
     image = Image.open(path).convert("RGB")
     pixels = np.asarray(image)
     with_alpha = np.dstack([pixels, np.full(pixels.shape[:2], 7, np.uint8)])
@@ -67,14 +52,14 @@ def test_paths_images_and_arrays_of_all_kinds_give_the_same_answer(runs, make_cf
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4, 2), np.uint8), np.full((4, 4), 7.0), np.zeros((0, 4), np.uint8),
                                  np.array([[np.nan]]), np.zeros((4, 4), np.int64), 3, torch.zeros(3, 4, 4)])
-def test_what_is_no_image_is_named(bad, runs, make_cfg):
+def test_what_is_no_image_is_named(bad, run_of):
     with pytest.raises(UserError, match="image 1 is not a readable image"):
-        load(runs(make_cfg, "CoOp")).predict([np.zeros((4, 4), np.uint8), bad])
+        load(run_of("CoOp")).predict([np.zeros((4, 4), np.uint8), bad])
 
 
 @pytest.mark.parametrize("trainer", ["CoCoOp", "TPT"])
-def test_answers_do_not_depend_on_the_batch(trainer, runs, make_cfg):
-    folder = runs(make_cfg, trainer)
+def test_answers_do_not_depend_on_the_batch(trainer, run_of):
+    folder = run_of(trainer)
     paths = [row["path"] for row in answers_of(folder)][::4]
     whole, *others = (load(folder).predict(paths, topk=4, batch_size=size) for size in (6, 1, 4))
     for pieces in others:
@@ -82,17 +67,16 @@ def test_answers_do_not_depend_on_the_batch(trainer, runs, make_cfg):
             assert a.image == b.image and dict(a.top) == pytest.approx(dict(b.top), abs=1e-5)
 
 
-def test_other_weights_than_the_runs_are_an_error(runs, make_cfg, tmp_path, tiny_clip_weights):
+def test_other_weights_than_the_runs_are_an_error(run_of, tmp_path, tiny_clip_weights):
     other = tmp_path / "other.pt"
     torch.save({**tiny_clip_weights, "logit_scale": tiny_clip_weights["logit_scale"] + 0.1}, other)
     with pytest.raises(UserError, match="sha256.*--backbone FILE"):
-        load(runs(make_cfg, "CoOp"), backbone=str(other))
+        load(run_of("CoOp"), backbone=str(other))
 
 
 @pytest.mark.parametrize("record", ["classes.json", "results.json"])
-def test_a_recorded_hash_that_differs_is_an_error_wherever_it_stands(record, runs, make_cfg, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+def test_a_recorded_hash_that_differs_is_an_error_wherever_it_stands(record, run_of):
+    folder = run_of("CoOp")
     content = json.loads((folder / record).read_text())
     content["backbone"]["sha256"] = "0" * 64
     (folder / record).write_text(json.dumps(content))
@@ -100,9 +84,8 @@ def test_a_recorded_hash_that_differs_is_an_error_wherever_it_stands(record, run
         load(folder)
 
 
-def test_weights_that_moved_are_asked_for_and_taken(runs, make_cfg, tmp_path, tiny_clip_file):
-    folder = tmp_path / "run"
-    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+def test_weights_that_moved_are_asked_for_and_taken(run_of, tmp_path, tiny_clip_file):
+    folder = run_of("CoOp")
     text = (folder / "config.yaml").read_text().replace(str(tiny_clip_file), "/gone/clip.pt")
     (folder / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="/gone/clip.pt.*--backbone FILE"):
@@ -113,9 +96,8 @@ def test_weights_that_moved_are_asked_for_and_taken(runs, make_cfg, tmp_path, ti
 
 
 @pytest.mark.parametrize(("graphs", "told"), [("false", False), ("true", True)])
-def test_a_run_with_settings_that_are_gone_still_predicts(graphs, told, runs, make_cfg, tmp_path, caplog):
-    folder = tmp_path / "run"
-    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+def test_a_run_with_settings_that_are_gone_still_predicts(graphs, told, run_of, caplog):
+    folder = run_of("CoOp")
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("\nTRAIN:\n", f"\nTRAIN:\n  CUDA_GRAPHS: {graphs}\n"))
     assert f"CUDA_GRAPHS: {graphs}" in config.read_text()
@@ -124,9 +106,8 @@ def test_a_run_with_settings_that_are_gone_still_predicts(graphs, told, runs, ma
     assert ("does not know: TRAIN.CUDA_GRAPHS" in caplog.text) is told
 
 
-def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_path):
-    folder, plugin = tmp_path / "run", tmp_path / "mine.py"
-    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+def test_a_runs_own_plugin_is_code_and_waits_to_be_named(run_of, tmp_path):
+    folder, plugin = run_of("CoOp"), tmp_path / "mine.py"
     plugin.write_text("raise SystemExit('this ran')")
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("NAME: CoOp", "NAME: MineOwn"))
     (folder / "inputs.json").write_text(json.dumps({"flags": {"plugin": [str(plugin)]}}))
@@ -136,9 +117,8 @@ def test_a_runs_own_plugin_is_code_and_waits_to_be_named(runs, make_cfg, tmp_pat
         load(folder, plugins=[str(plugin)])
 
 
-def test_an_older_run_without_class_names_takes_them_from_the_flag(runs, make_cfg, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(runs(make_cfg, "CoOp"), folder)
+def test_an_older_run_without_class_names_takes_them_from_the_flag(run_of, make_cfg):
+    folder = run_of("CoOp")
     make_cfg("CoOp")                                                    # the toy dataset is known, also to a kept run
     own = json.loads((folder / "classes.json").read_text())["classnames"]
     (folder / "classes.json").unlink()
@@ -169,10 +149,9 @@ def test_an_older_zero_shot_run_takes_its_datasets_sentence(tmp_path):
     assert [a.label for a in classifier.predict([row["path"] for row in rows])] == [row["predicted"] for row in rows]
 
 
-def test_a_datasets_own_names_may_stand_twice(runs, make_cfg, tmp_path):
+def test_a_datasets_own_names_may_stand_twice(run_of):
     """ImageNet has two cranes: one name for two labels is told apart by what was learned, not by the name."""
-    folder = tmp_path / "run"
-    shutil.copytree(runs(make_cfg, "LinearProbe"), folder)
+    folder = run_of("LinearProbe")
     classes = json.loads((folder / "classes.json").read_text())
     (folder / "classes.json").write_text(json.dumps({**classes, "classnames": ["crane", "crane", "dog", "cat"]}))
     answer = load(folder).predict(answers_of(folder)[0]["path"])[0]
@@ -182,6 +161,7 @@ def test_a_datasets_own_names_may_stand_twice(runs, make_cfg, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:FutureWarning")
 def test_a_public_trainers_run_predicts_once_its_file_is_named(make_cfg, tmp_path, monkeypatch):
     """One written for Dassl and CoOp, with a CLIP of its own of which no sha256 was recorded."""
+    from dassl.engine import build_trainer
     from dassl.engine.plugins import load_plugin
 
     monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "cache"))
@@ -191,7 +171,9 @@ def test_a_public_trainers_run_predicts_once_its_file_is_named(make_cfg, tmp_pat
     cfg.defrost()
     cfg.TRAINER.NAME, cfg.TRAINER.COOP.PREC = "CoOpStyle", "fp32"
     cfg.freeze()
-    folder = finished_run(cfg, tmp_path / "moved")
+    build_trainer(cfg).train()
+    (tmp_path / "first" / "config.yaml").write_text(cfg.dump())
+    folder = (tmp_path / "first").rename(tmp_path / "moved")
     rows = answers_of(folder)
     found = load(folder, plugins=[plugin], device="cpu").predict([row["path"] for row in rows])
     assert [answer.label for answer in found] == [row["predicted"] for row in rows]

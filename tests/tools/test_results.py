@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools import compare, table
@@ -27,7 +27,7 @@ def write(folder, record=RECORD, inputs=INPUTS):
     return folder
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.sampled_from(sorted(RECORD)), st.sampled_from(sorted(INPUTS)), anything, anything, st.booleans())
 def test_any_value_in_any_field_leaves_the_other_rows_as_they_are(field, part, value, other, by_hand):
     with tempfile.TemporaryDirectory() as root:

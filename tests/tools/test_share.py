@@ -17,33 +17,27 @@ from tools.predict import load
 from tools.runs import inputs
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """trained(make_cfg, "CoOp") -> folder of that trainer's finished run, made once for this file."""
-    made = {}
-
-    def get(make_cfg, trainer):
-        if trainer not in made:
-            cfg = make_cfg(trainer, output=tmp_path_factory.mktemp("secret_place") / "run")
-            build_trainer(cfg).train()
-            made[trainer] = Path(cfg.OUTPUT_DIR)
-            (made[trainer] / "config.yaml").write_text(cfg.dump())
-            inputs.write(made[trainer], train.parser().parse_args(["--trainer", trainer, "--plugin", "mine.py"]))
-        return made[trainer]
+@pytest.fixture
+def trained(toy_run):
+    """trained("CoOp") -> folder of that trainer's finished run, whose command named a plugin."""
+    def get(trainer):
+        folder = toy_run(trainer)
+        inputs.write(folder, train.parser().parse_args(["--trainer", trainer, "--plugin", "mine.py"]))
+        return folder
 
     return get
 
 
 @pytest.fixture
-def shared(trained, make_cfg, tmp_path):
+def shared(trained, tmp_path):
     """A run of CoOp, pushed to a folder."""
-    assert share.cli(["push", str(trained(make_cfg, "CoOp")), str(tmp_path / "shared")]) == 0
+    assert share.cli(["push", str(trained("CoOp")), str(tmp_path / "shared")]) == 0
     return tmp_path / "shared"
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "DVPcse", "LinearProbe", "ZeroshotCLIP"])
 def test_what_is_pulled_predicts_as_what_was_pushed(trainer, trained, make_cfg, tmp_path, tiny_clip_file):
-    run = trained(make_cfg, trainer)
+    run = trained(trainer)
     assert share.cli(["push", str(run), str(tmp_path / "shared")]) == 0
     assert share.cli(["pull", str(tmp_path / "shared"), str(tmp_path / "there" / "run")]) == 0
     paths = [str(path) for path in Path(make_cfg(trainer).DATASET.ROOT, "toy").glob("test_*.png")]
@@ -54,7 +48,7 @@ def test_what_is_pulled_predicts_as_what_was_pushed(trainer, trained, make_cfg, 
 
 def test_a_pulled_run_is_a_run_folder_with_the_same_tensors(trained, make_cfg, shared, tmp_path):
     share.cli(["pull", str(shared), str(tmp_path / "run")])
-    run, read = trained(make_cfg, "CoOp"), "prompt_learner/model.pth.tar-2"
+    run, read = trained("CoOp"), "prompt_learner/model.pth.tar-2"
     ours, theirs = (torch.load(folder / read, weights_only=True)["state_dict"] for folder in (run, tmp_path / "run"))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     other = build_trainer(make_cfg("CoOp", output=tmp_path / "other"))
@@ -65,18 +59,18 @@ def test_nothing_tells_of_the_machine_or_names_code(shared, tiny_clip_file):
     texts = {path.name: path.read_text() for path in shared.iterdir() if path.suffix != ".safetensors"}
     assert set(texts) == {"README.md", "classes.json", "config.yaml", "results.json", "prompt_learner.json"}
     for name, text in texts.items():
-        assert "secret_place" not in text and str(tiny_clip_file.parent) not in text and "mine.py" not in text, name
+        assert "toy_runs" not in text and str(tiny_clip_file.parent) not in text and "mine.py" not in text, name
         assert os.sep + "tmp" not in text and "command" not in json.loads(texts["results.json"])
 
 
-def test_the_card_holds_the_runs_own_numbers_and_no_markup_of_others(shared, trained, make_cfg, tmp_path):
+def test_the_card_holds_the_runs_own_numbers_and_no_markup_of_others(shared, trained, tmp_path):
     run = tmp_path / "named"
     head, body = (shared / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     facts, record = yaml.safe_load(head), json.loads((shared / "results.json").read_text())
     found = {metric["type"]: metric["value"] for metric in facts["model-index"][0]["results"][0]["metrics"]}
     assert found["accuracy"] == pytest.approx(record["metrics"]["accuracy"], abs=0.005)
     assert record["backbone"]["sha256"] in body and "share.py pull ./shared" in body
-    shutil.copytree(trained(make_cfg, "CoOp"), run)
+    shutil.copytree(trained("CoOp"), run)
     classes = json.loads((run / "classes.json").read_text())
     (run / "classes.json").write_text(json.dumps({**classes, "classnames": ["<script>", "a|b`", "[x](y)", "ok"]}))
     share.cli(["push", str(run), str(tmp_path / "again")])
@@ -145,8 +139,8 @@ def hub(monkeypatch, tmp_path):
     return calls
 
 
-def test_the_hub_gets_a_private_repository_unless_public_is_asked_for(hub, trained, make_cfg, tmp_path, capsys):
-    run = str(trained(make_cfg, "CoOp"))
+def test_the_hub_gets_a_private_repository_unless_public_is_asked_for(hub, trained, tmp_path, capsys):
+    run = str(trained("CoOp"))
     assert share.cli(["push", run, "me/private"]) == 0 and share.cli(["push", run, "me/open", "--public"]) == 0
     assert hub == [("me/private", True), ("me/open", False)]
     assert "https://hub/me/open (public)" in capsys.readouterr().out

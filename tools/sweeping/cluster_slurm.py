@@ -6,16 +6,16 @@ queue without an exit code and a result was cancelled or killed; its run is subm
 """
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+
+from filelock import FileLock
 
 from tools import train
 from tools.runs.folder import LOCK
@@ -131,19 +131,10 @@ class _Notes:
         """Whether submitit has given the job up; it says so after MOST_TIMEOUTS requeues."""
         return "timed-out too many times" in self.log(p)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> FileLock:
         """Inside, no other sweep looks for what to submit."""
-        import fcntl
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:                    # a file system that is mounted without locks
-                print(f"{self.folder} cannot be locked ({error.strerror}): two sweeps that start at the same moment "
-                      "would submit the same runs twice.")
-            yield
+        return FileLock(self.folder / "lock")
 
     def write(self, p, job: str) -> None:
         from dassl.files.whole import write_whole

@@ -18,6 +18,7 @@ from tools.sweeping.outcome import Outcome, exit_words
 from tools.sweeping.overview import Overview, Status, duration
 from tools.sweeping.schedule import Schedule
 from tools.sweeping.slots import KEPT, THREADS, Slots, backbone_of
+from tools.tables.rows import by
 
 RESULT_LINE = re.compile(r"=> |\* |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
 _SAVE_SECONDS = 30                          # for a run that is asked to end: it saves after its current step
@@ -167,7 +168,8 @@ class Conductor:
         self.overview.say(f"{active.status.label}: {'cannot run' if by_user else f'FAILED ({exit_words(code)})'}")
         left = self.schedule.failed(p, by_user)
         self.outcome.left_out += [other for other, _ in left]
-        for reason, names in _grouped(left).items():
+        for reason, group in by(left, lambda pair: pair[1]).items():
+            names = [other.name for other, _ in group]
             self.overview.say(f"  skipped, because {reason}: {names[0]}" +
                               (f" and {len(names) - 1} more" if len(names) > 1 else ""))
 
@@ -228,11 +230,3 @@ class Conductor:
                 act, *arguments = self.events.get(timeout=min(left, 0.2))
                 act(*arguments)
         return not self.active
-
-
-def _grouped(left: list[tuple[Planned, str]]) -> dict[str, list[str]]:
-    """Names by reason."""
-    groups: dict[str, list[str]] = {}
-    for p, reason in left:
-        groups.setdefault(reason, []).append(p.name)
-    return groups

@@ -249,8 +249,8 @@ def measure_row(row: Row, name: str) -> Row:
                                 if "tasks" in record}, where=row.where, summary=name, parts=(row,))
 
 
-def by(rows: list[Row], key: Callable[[Row], object]) -> dict:
-    """Rows by what `key` says of them, in their order."""
+def by(rows: Iterable, key: Callable) -> dict[object, list]:
+    """Rows, or anything else, by what `key` says of them, in their order."""
     groups: dict = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)

@@ -1,9 +1,7 @@
 """The machine, the table and the footnotes."""
 from __future__ import annotations
 
-import os
 import platform
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
@@ -11,6 +9,7 @@ from tabulate import tabulate
 from clip.processor import this_processor
 from dassl.utils.run_record import processor_name
 from tools.labs.bench.timing import PARTS
+from tools.machine import physical_cores
 
 COLUMNS = ("trainer", "backbone", "classes", "batch", "", "data", *PARTS, "ms/step", "images/s", "MB", "floor",
            "x floor", "faster", "text side faster")
@@ -22,15 +21,6 @@ def machine(device: str) -> dict:
     return {"cpu": processor_name(), "processor": str(this_processor()), "cores": physical_cores(),
             "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__,
             "python": platform.python_version(), "system": platform.platform()}
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, two threads of one core counted once."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    topology = Path("/sys/devices/system/cpu")
-    cores = {_read(topology / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in os.sched_getaffinity(0)}
-    return len(cores)
 
 
 def add_floor(row: dict) -> dict:
@@ -98,10 +88,3 @@ def _number(notes: list[str], note: str) -> int:
     if note not in notes:
         notes.append(note)
     return notes.index(note) + 1
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

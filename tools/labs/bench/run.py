@@ -9,6 +9,7 @@ from dassl.errors import UserError
 from tools import status
 from tools.labs.bench import rows as known
 from tools.labs.bench.rows import Row, Settings
+from tools.machine import physical_cores
 
 
 def plan(args: argparse.Namespace) -> list[Row]:
@@ -44,8 +45,6 @@ def plan(args: argparse.Namespace) -> list[Row]:
 def setup(args: argparse.Namespace) -> Settings:
     """Device, precision and threads, set and reported. Raises UserError for a device or precision that is not there."""
     import torch
-
-    from tools.labs.bench.report import physical_cores
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
