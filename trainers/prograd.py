@@ -9,6 +9,7 @@ and prograd_backward_and_update; numbers in configs/recipes/prograd.yaml. What i
 - A teacher's gradient that vanishes changes nothing, as theirs; one that is NaN ends the step, where theirs is ignored.
 The image tower is not prompted, so the teacher's images are the student's.
 """
+import math
 from functools import cached_property
 
 import torch
@@ -42,6 +43,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ProGrad(PromptTrainer):
     one_task_only = "a teacher's scores of all classes are its target"
     section, saved_as = "PROGRAD", {"text.ctx": "ctx"}
+    bounds = {**PromptTrainer.bounds, "T": (1e-6, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

@@ -10,6 +10,7 @@ TEACHER is the folder of a run of any method that compares with one feature of e
 ViT-L/14, trained on the base classes.
 """
 import logging
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class PromptKD(PromptTrainer):
     one_task_only = "a teacher's scores of all classes are its target"
     section, needs_vit = "PROMPTKD", True
     one_process_only = "its projector normalises over the whole batch"
+    bounds = {**PromptTrainer.bounds, "TEMPERATURE": (1e-6, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
