@@ -48,6 +48,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CoPrompt(MaPLe):
     section = "COPROMPT"
+    bounds = {**MaPLe.bounds, "NUM_DESCRIPTIONS": (0, 4096)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -60,6 +60,8 @@ class LASP(PromptTrainer):
         if c.NORMS:
             clip.require_tokens("What tunes the norms of transformer blocks (TRAINER.LASP.NORMS)")
             tower = clip.trainable(_NORMS)
+        for template in c.TEMPLATES:
+            fill(template, classes.names[:1])                   # refuses one without a place for the name
         others = () if c.NAMES == "seen" else classes.others or ()
         text = TextPrompt(clip, [*classes.names, *others], c.N_CTX, c.CTX_INIT)
         names = {f"tower.{name}": name.replace("visual/", "image_encoder.").replace("/", ".") for name in tower or ()}

@@ -1,6 +1,7 @@
 """A finished run as the teacher of another one."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from trainers.parts.classes import Classes
 
 Teacher = tuple[Tensor, Callable[[Tensor], Tensor]]     # class features (C, D), unit norm; images to logits (B, C)
 LEARNER = "prompt_learner"
+logger = logging.getLogger(__name__)
 
 
 def zero_shot_teacher(clip: FrozenCLIP, classes: Classes) -> Teacher:
@@ -53,6 +55,9 @@ def teacher_of(folder: str, clip: FrozenCLIP, classes: Classes, device: torch.de
         raise UserError(f"The teacher {folder} holds {bound}, for other classes than the student's: {learned[:3]} ... "
                         f"against {list(classes.names[:3])} ...")
     seen = [name in learned for name in classes.names]
+    if learned and not any(seen):
+        logger.warning("The teacher %s was trained on none of the student's classes: it has %s ..., the student %s ...",
+                       folder, ", ".join(learned[:3]), ", ".join(classes.names[:3]))
     model, mixed = build_on(method, cfg, Classes(classes.names, classes.template, classes.describe, seen), device)
     if method.learns != "nothing":
         path = find_checkpoint(str(Path(folder)), LEARNER, [LEARNER])

@@ -145,6 +145,8 @@ def test_what_it_cannot_do_is_refused(make_cfg, golden, clip):
 
     with pytest.raises(UserError, match="NAMES must be seen, references or all, got 'new'"):
         build_trainer(make_cfg("LASP", "TRAINER.LASP.NAMES", "new"))
+    with pytest.raises(InputError, match="one {} for the class name"):
+        LASP.build(clip, Classes(SEEN), options(TEMPLATES=["a photo"]))
     resnet = FrozenCLIP.from_state_dict(state_dict(golden("plot_n4").json("clip")))
     with pytest.raises(InputError, match="tunes the norms .* vision transformer"):
         LASP.build(resnet, Classes(SEEN), options())

@@ -75,6 +75,12 @@ def test_a_run_teaches_and_is_not_needed_afterwards(make_cfg, tmp_path):
         later.train()
 
 
+def test_a_teacher_of_none_of_the_students_classes_is_warned_of(make_cfg, tmp_path, tiny_clip, caplog):
+    a_run(make_cfg, tmp_path / "run")
+    teacher_of(str(tmp_path / "run"), tiny_clip, Classes(["cat", "dog"]), torch.device("cpu"))
+    assert "none of the student's classes" in caplog.text
+
+
 def test_what_cannot_teach_is_refused(make_cfg, tmp_path, tiny_clip):
     with pytest.raises(UserError, match="not a run folder: it has no config.yaml"):
         teacher_of(str(tmp_path), tiny_clip, Classes(NAMES), torch.device("cpu"))

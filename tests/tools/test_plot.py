@@ -76,6 +76,22 @@ def test_by_default_every_prompt_is_shown_with_classes_that_lean_on_it(make_run)
     assert len(shown) == 8 and set(shares.argmax(0).tolist()) <= set(shown)
 
 
+def test_prm_for_a_column_of_a_paper_has_three_classes_the_same_above_and_below(make_run):
+    fig = figure("prm", make_run("DVPcse", dvp_state(30), [f"class {c}" for c in range(30)]), "paper")
+    (table,) = axes(fig, "shares")
+    named = {label.get_text() for label in table.get_yticklabels()}
+    assert {ax.get_gid() for ax in fig.axes if str(ax.get_gid()).startswith("top")} == {f"top {name}" for name in named}
+    assert len(named) == 3
+
+
+def test_a_line_of_facts_breaks_between_them_only():
+    from tools.plotting.style import wrap
+
+    lines = wrap("DAPT on digits  ·  16 shots  ·  seed 1  ·  94.3 % on the test split  ·  CLIP tiny", 3, 9)
+    assert [line.replace("\xa0", " ").strip(" ·") for line in lines] == [
+        "DAPT on digits  ·  16 shots  ·  seed 1", "94.3 % on the test split  ·  CLIP tiny"]
+
+
 def test_prompts_are_named_by_cause_and_by_cluster(make_run):
     from tools.plotting.prm import prompt_names
     from tools.runs.run import Run
@@ -405,4 +421,6 @@ def test_ones_own_images_are_called_by_their_folder(make_run, where):
     run = Run(folder)
     run.settings["DATASET"].update(NAME="ImageDir", DIR=where)
     assert run.dataset_name == "fruit" and run.summary.startswith("CoOp on fruit ")
+    run.cell = replace(run.cell, tag="@from_digits")
+    assert run.summary.startswith("CoOp on fruit from digits  ·")
     assert Run(make_run("CoOp", folder="other")).dataset_name != "fruit"

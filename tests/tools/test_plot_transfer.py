@@ -1,4 +1,5 @@
 """The figures of several runs: transfer from every source to every target, and how test features lie."""
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,5 +65,10 @@ def test_alignment_and_uniformity_are_the_means_of_the_seeds(rows):
     for axes, aligned in zip(figure.axes, (0.6, 0.0, 1.2), strict=True):
         line = axes.lines[0]
         assert line.get_xdata()[0] == pytest.approx(-2.5) and line.get_ydata()[0] == pytest.approx(aligned)
+    narrow = geometry.draw(rows, THEMES["paper"])               # a column: one panel below the other, the legend above
+    narrow.draw_without_rendering()
+    boxes = [axes.get_window_extent() for axes in narrow.axes]
+    assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
+    assert narrow.legends[0].get_window_extent().y0 > boxes[0].y1
     with pytest.raises(UserError, match="embedding"):
         geometry.draw([], THEMES["light"])

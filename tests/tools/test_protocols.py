@@ -322,3 +322,14 @@ def test_the_domains_left_out_make_a_table_with_zero_shot_and_an_average():
     grid, = layouts.build(found, ("lodo",))
     assert grid.columns == ["noise", "sketch", "average"]
     assert [[value.number for value in line.values] for line in grid.lines] == [[50, 60, 55], [70, 90, 80]]
+
+
+def test_a_transfer_to_corruptions_is_called_what_it_is(tmp_path):
+    for cell in runs("coop", "digits", "ood", ["digits:fog:5"]):
+        folder = tmp_path / cell.folder
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({
+            "trainer": cell.trainer, "dataset": cell.dataset, "seed": 1, "split": "test", "finished": True,
+            "metrics": {"accuracy": 80.0}, "cell": cell.as_dict()}))
+    (grid,) = [grid for grid in layouts.build(scan(tmp_path)) if grid.name == "cross"]
+    assert grid.title.startswith("Corrupted test images: trained on digits, 16 shots per class")

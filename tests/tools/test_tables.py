@@ -151,6 +151,14 @@ def test_what_a_recipe_sets_beyond_the_yaml_is_told_and_what_is_equal_is_not(run
             "OPTIM.LR 0.1 (1 shot), 0.2 (2 shots)") in runs.table()[1].splitlines()
 
 
+def test_a_note_names_few_places_and_none_that_the_name_of_a_run_says(runs):
+    for dataset, shots in (("digits", 1), ("digits", 2), ("shapes", 1), ("shapes", 2), ("digits", 4)):
+        runs(f"{dataset}/CoOp/tiny_{shots}shots/seed1", 80.0, shots=shots, opts={
+            "TRAINER.COOP.N_CTX": 2 if (dataset, shots) == ("shapes", 2) else 8, "TRAIN.TASKS": 5})
+    assert ("CoOp (tiny), set by the recipe but not by the yaml: TRAINER.COOP.N_CTX 8 (elsewhere), 2 (shapes 2 shots)"
+            in runs.table()[1].splitlines())
+
+
 def test_methods_whose_recipes_set_the_same_share_a_line(runs):
     for trainer in ("IVLP", "MMA"):
         runs(f"digits/{trainer}/tiny_1shots/seed1", 80.0, shots=1, trainer=trainer, opts={"OPTIM.MAX_EPOCH": 7})

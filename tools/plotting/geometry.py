@@ -31,17 +31,21 @@ def draw(rows: list[Row], theme: Theme) -> Figure:
     points = {kind: found for kind, found in points.items() if found}
     names, datasets = method_names(rows), list(dict.fromkeys(row.dataset for row in rows))
     looks = {key: theme.look(i) for i, key in enumerate(names)}
-    figure = sheet(theme, 3.1 * len(points) + 0.4, 3.2)
+    side_by_side = max(1, min(len(points), int(theme.wide(3.1 * len(points)) / 2)))
+    figure = sheet(theme, 3.1 * len(points) + 0.4, (2.4 if theme.paper else 3.2) * -(-len(points) // side_by_side))
+    panels = figure.subplots(-(-len(points) // side_by_side), side_by_side, squeeze=False).flat
     handles = {}
-    for axes, (kind, found) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+    for (kind, found), axes in zip(points.items(), panels):
         for row, aligned, uniform in found:
             key = row.method
             handles[names[key]], = axes.plot(uniform, aligned, **{**looks[key], "linestyle": ""}, gid=f"{kind} point")
             if len(datasets) > 1:
                 axes.annotate(row.dataset, (uniform, aligned), xytext=(4, 3), textcoords="offset points",
-                              size=theme.small, color=theme.muted)
+                              size=theme.small, color=theme.muted).set_in_layout(False)
         axes.set(title=kind, xlabel="uniformity", ylabel="alignment")
         axes.margins(0.2)
+    for empty in panels:
+        empty.set_axis_off()
     legend(figure, list(handles.values()), list(handles))
     header(figure, theme, "Alignment and uniformity of test features", [
         "Lower is better: features that belong together lie close (alignment), all spread evenly (uniformity). Images: "

@@ -24,7 +24,7 @@ from tools.runs.run import Run, choose
 
 from .style import Theme, drawable, header, legend, sheet, wrap
 
-CLASSES_SHOWN = 8
+CLASSES_SHOWN, PAPER_CLASSES = 8, 3
 WIDTH, DETAILS = 10.0, 4.5              # of the figure; of a column of descriptions: inches
 
 
@@ -107,15 +107,18 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     """The figure.
 
     Args:
-        classes: whose descriptions are shown; () takes up to eight, those that lean most on each prompt.
+        classes: whose descriptions are shown; () takes up to eight, those that lean most on each prompt. For a paper
+            three for each column of descriptions, and the table has these alone.
         top: descriptions for each of them.
     """
     found = read(run)
-    chosen = choose(found.classnames, classes) or found.telling(CLASSES_SHOWN)
     colours, width = theme.colours(len(found.prompts)), theme.wide(WIDTH)
-    label = max(map(len, found.classnames)) * theme.small * 0.6 / 72
-    blocks = max(1, min(int(width / (label + 0.35 * len(found.prompts) + 0.3)), math.ceil(len(found.classnames) / 5)))
-    rows = math.ceil(len(found.classnames) / blocks)
+    chosen = choose(found.classnames, classes) or found.telling(
+        PAPER_CLASSES * max(1, int(width / DETAILS)) if theme.paper else CLASSES_SHOWN)
+    order = [c for c in found.order() if c in chosen or not theme.paper]
+    label = max(len(found.classnames[c]) for c in order) * theme.small * 0.6 / 72
+    blocks = max(1, min(int(width / (label + 0.35 * len(found.prompts) + 0.3)), math.ceil(len(order) / 5)))
+    rows = math.ceil(len(order) / blocks)
     columns = max(1, min(int(width / DETAILS), len(chosen)))
     tops = [[(weight, p, wrap(text, width / columns - 1.3, theme.small)) for weight, p, text in found.top(c, top)]
             for c in chosen]
@@ -128,7 +131,7 @@ def draw(run: Run, theme: Theme, classes: Sequence[str] = (), top: int = 5) -> F
     upper, lower = rows * 1.3 * line + 0.3, sum(heights) * line + 0.3
     figure = sheet(theme, WIDTH, upper + lower)
     above, below = figure.subfigures(2, 1, height_ratios=(upper, lower))
-    shares, order = found.shares, found.order()
+    shares = found.shares
     for block, ax in enumerate(above.subplots(1, blocks, squeeze=False)[0]):
         _shares(ax, [(found.classnames[c], shares[c].tolist()) for c in order[block * rows:(block + 1) * rows]], found,
                 colours, float(shares.max()), theme)

@@ -180,7 +180,9 @@ def _has_glyph(letter: str) -> bool:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines of about `width` inches."""
+    """Lines of about `width` inches; of facts between dots, each stays in one."""
+    if "·" in text:                             # textwrap does not break at a no-break space, \xa0
+        text = text.replace(" ", "\xa0").replace("·\xa0\xa0", "·  ")
     return [drawable(line) for line in textwrap.wrap(text, max(8, int(width * 72 / (0.55 * size))))] or [""]
 
 

@@ -62,11 +62,13 @@ class Run(RunFolder):
 
     @property
     def summary(self) -> str:
-        """Trainer, dataset, shots, seed, accuracy and backbone in one line."""
+        """Trainer, dataset, protocol, shots, seed, accuracy and backbone in one line."""
         shots, accuracy = self.settings["DATASET"]["NUM_SHOTS"], self.metrics.get("accuracy")
         shots = "all training images" if shots < 1 else f"{shots} shot{'s' * (shots > 1)}"
         result = "no result yet" if accuracy is None else f"{accuracy:.1f} % on the {self.record['split']} split"
-        return "  ·  ".join([f"{self.trainer} on {self.dataset_name}", shots, f"seed {self.settings['SEED']}", result,
+        protocol = f"{self.cell.tag} {self.cell.words}".replace("@", " ").replace("_", " ").strip()
+        return "  ·  ".join([f"{self.trainer} on {self.dataset_name} {protocol}".strip(), shots,
+                             f"seed {self.settings['SEED']}", result,
                              f"CLIP {self.settings['MODEL']['BACKBONE']['NAME']}"])
 
     @cached_property

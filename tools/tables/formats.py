@@ -14,6 +14,7 @@ from .rows import Row, by
 LEGEND = "accuracy on the test split, percent: mean ± population standard deviation over seeds"
 SEEDS = "; (2/3): seeds found of those that were asked for"
 FLAG = "!"
+MOST_PLACES = 3                 # that a note names for a value; of more it says "elsewhere"
 _LONG = 40                      # lines from which a LaTeX table is also kept to the height of the page
 _ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
@@ -173,8 +174,12 @@ def settings(rows: list[Row]) -> list[str]:
         words = []
         for key in dict.fromkeys(key for row in own for key in row.beyond):
             values = by(own, lambda row, key=key: row.beyond.get(key, row.options.get(key, "as in the yaml")))
-            words.append(f"{key} " + ", ".join((value or '""') + (f" ({_places(some, own)})" if len(values) > 1 else "")
-                                               for value, some in values.items()))
+            places = {value: _places(some, own) for value, some in values.items()} if len(values) > 1 else {}
+            longest = max(places.values(), key=len, default="")
+            if longest.count(", ") >= MOST_PLACES:
+                places = {value: "elsewhere" if place == longest else place for value, place in places.items()}
+            words.append(f"{key} " + ", ".join((value or '""') + (f" ({places[value]})" if places else "")
+                                               for value in values))
         if words:
             found.setdefault("; ".join(words), []).append(f"{trainer} ({base})")
     return [f"{', '.join(names)}, set by the recipe{'s' * (len(names) > 1)} but not by the "
@@ -183,13 +188,17 @@ def settings(rows: list[Row]) -> list[str]:
 
 def _places(some: list[Row], all_rows: list[Row]) -> str:
     """What sets rows apart from the others of their method: shots, else datasets, else both."""
-    of = {"shots": lambda row: f"{row.shots} shot{'s' * (row.shots != 1)}", "dataset": lambda row: row.dataset,
-          "both": lambda row: f"{row.dataset} {row.classes or row.tag} {row.shots} shots".replace("  ", " ")}
+    of = {"shots": _shots, "dataset": lambda row: row.dataset,
+          "both": lambda row: f"{row.dataset} {row.classes or row.tag} {_shots(row)}".replace("  ", " ")}
     others = [row for row in all_rows if row not in some]
     for name in of.values():
         if not {name(row) for row in some} & {name(row) for row in others}:
             break
     return ", ".join(dict.fromkeys(map(name, some)))
+
+
+def _shots(row: Row) -> str:
+    return "no shots" if row.shots is None else f"{row.shots} shot{'s' * (row.shots != 1)}"
 
 
 def rounded(number: float, digits: int, signed: bool = False) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from tools.runs.cell import ZEROSHOT
+from tools.runs.cell import ZEROSHOT, plain
 from tools.runs.protocols import ATTACK, IN_TASKS, LODO, MATRIX, TARGETS
 
 from .grid import Grid
@@ -137,8 +137,9 @@ def transfer(rows: list[Row], asked: bool, name: str) -> Iterator[Grid]:
     for (source, number), here in by(targets, lambda row: (row.source, row.shots)).items():
         known = TARGETS[name].get(source, ())
         columns = sorted(datasets_of(here), key=lambda d: known.index(d) if d in known else len(known))
-        title = f"{'Cross-dataset transfer' if name == 'cross' else 'Domain generalisation'}: trained on {source}, " \
-                f"{_shots(number)} per class{_yamls(here)}"
+        what = "Corrupted test images" if all(plain(row.dataset) == plain(source) for row in here) else \
+            "Cross-dataset transfer" if name == "cross" else "Domain generalisation"
+        title = f"{what}: trained on {source}, {_shots(number)} per class{_yamls(here)}"
         zero = [row for row in rows if row.is_plain and row.is_zero_shot_of(here[0])]
         zero = zero if any(row.dataset in columns for row in zero) else []
         lines = by(here, lambda row: row.method)
