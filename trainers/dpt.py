@@ -86,7 +86,7 @@ class DPT(PromptTrainer):
         weights = {prefix + name: value for prefix, path in files.items()
                    for name, value in read_weights(path)["state_dict"].items()}
         load_weights(self.model.prompt_learner, weights, directory)
-        self.loaded = tuple(files.values())
+        self.loaded_files = tuple(files.values())
         self.weights_loaded(directory)
 
     @classmethod

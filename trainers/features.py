@@ -52,7 +52,7 @@ class FeatureTrainer(PromptTrainer):
         self.autosave.begin_epoch(self)
         for number, indices in enumerate(self.train_loader_x.batch_sampler, first):
             self.autosave.begin_step()
-            self.share = share_of(self.train_loader_x, number)
+            self.batch_share = share_of(self.train_loader_x, number)
             rows = torch.tensor(self.stages.places(indices), device=labels.device)
             yield {"img": features[rows], "label": labels[rows], "index": indices}
 

@@ -60,7 +60,7 @@ class L2P(IncrementalTrainer):
             logger.warning("With TRAINER.L2P.BATCHWISE, %s: accuracies depend on the size and order of batches", LEAK)
 
     @property
-    def max_grad_norm(self) -> float:
+    def gradient_limit(self) -> float:
         return self.options.CLIP_NORM
 
     @classmethod

@@ -60,7 +60,7 @@ class _Test:
         self.trainer, self.loader, self.answered = trainer, loader, []
         self.path = Path(trainer.output_dir, FILE)
         items = loader.dataset.data_source
-        self.key = {"config": config_hash(trainer.cfg), "split": split, "loaded": list(trainer.loaded),
+        self.key = {"config": config_hash(trainer.cfg), "split": split, "loaded": list(trainer.loaded_files),
                     "images": fewshot_hash(items, trainer.cfg.DATASET.ROOT)}
         self._wait()
 

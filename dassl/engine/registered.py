@@ -34,7 +34,7 @@ class Registered(NamedTuple):
         return {"state_dict": self.model.state_dict(), "optimizer": optim, "scheduler": sched}
 
 
-class _Public:
+class Public:
     """An attribute under a public name too, which a trainer may still use for something of its own."""
 
     def __init__(self, name: str):
@@ -49,11 +49,11 @@ class RegisteredModels:
 
     Attributes:
         models, optimisers, schedules: by name; None where there is none.
-        loaded: files that `load_model` took the weights from.
+        loaded_files: those that `load_model` took the weights from.
     """
 
-    models, optimisers, schedules = _Public("_models"), _Public("_optims"), _Public("_scheds")
-    loaded: tuple[str, ...] = ()
+    models, optimisers, schedules = Public("_models"), Public("_optims"), Public("_scheds")
+    loaded_files: tuple[str, ...] = ()
 
     def __init__(self):
         self._models: OrderedDict[str, nn.Module | None] = OrderedDict()
@@ -104,13 +104,13 @@ class RegisteredModels:
             logger.info("Note that load_model() is skipped as no pretrained model is given")
             return
         directory = distributed.from_first(directory)        # the others have saved nothing that lasts
-        self.loaded = ()
+        self.loaded_files = ()
         for name, model, *_ in self.registered():
             path = find_checkpoint(directory, name, self._models, epoch)
             state = read_weights(path)
             load_weights(model, state["state_dict"], path)
             logger.info("Loaded %s from %s (epoch %s)", name, path, state.get("epoch"))
-            self.loaded += (f"{'/'.join(Path(path).parts[-2:])} (epoch {state.get('epoch')})",)
+            self.loaded_files += (f"{'/'.join(Path(path).parts[-2:])} (epoch {state.get('epoch')})",)
         self.weights_loaded(directory)
 
     def weights_loaded(self, directory: str) -> None:

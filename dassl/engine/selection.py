@@ -82,7 +82,7 @@ def model_selection(trainer, trained: bool) -> str:
         return f"the epoch with the best accuracy on {images}" \
             if is_best_val(trainer) and trainer.max_epoch > 0 else \
             "the last epoch; nothing was selected on the test split"
-    if trainer.loaded:
-        return f"none, only tested: {', '.join(trainer.loaded)}"
+    if trainer.loaded_files:
+        return f"none, only tested: {', '.join(trainer.loaded_files)}"
     own = not type(trainer).load_model.__module__.startswith("dassl.engine.")
     return f"none, only tested: {'what the trainer loads by itself' if own else 'nothing was loaded'}"

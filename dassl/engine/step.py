@@ -16,7 +16,7 @@ class StepMethods(RegisteredModels):
     """Backward, checks and update. `on_nan`, which judges what is not finite, is a hook of the trainer's."""
 
     _unchecked: dict[str, Tensor] = {}
-    max_grad_norm = 0.0                 # gradients of a step are scaled down to this norm, all together; 0: never
+    gradient_limit = 0.0                # gradients of a step are scaled down to this norm, all together; 0: never
 
     def finish_step(self, terms: dict[str, Tensor], summary: dict[str, Tensor], names: str | list[str] | None = None,
                     scaler: LossScaler | None = None) -> dict[str, float]:
@@ -41,8 +41,8 @@ class StepMethods(RegisteredModels):
         if finite:
             scaler.unscale(p.grad for learner in learners for group in learner.optim.param_groups
                            for p in group["params"] if p.grad is not None)
-            if self.max_grad_norm:
-                nn.utils.clip_grad_norm_([p for p in learned.values() if p.grad is not None], self.max_grad_norm)
+            if self.gradient_limit:
+                nn.utils.clip_grad_norm_([p for p in learned.values() if p.grad is not None], self.gradient_limit)
             for learner in learners:
                 learner.optim.step()
         scaler.update(finite)

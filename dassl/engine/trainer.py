@@ -220,12 +220,12 @@ class TrainerX(SimpleTrainer):
         self.autosave.begin_epoch(self)
         for number, batch in enumerate(self.train_loader_x, first):
             self.autosave.begin_step()
-            self.share = share_of(self.train_loader_x, number)
+            self.batch_share = share_of(self.train_loader_x, number)
             yield batch
 
     def own(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Of values for the images of a training batch, without the placeholder of an empty share."""
-        return values if self.share is None else tuple(v[:self.share.size] for v in values)
+        return values if self.batch_share is None else tuple(v[:self.batch_share.size] for v in values)
 
     def parse_batch_train(self, batch: dict):
         return self.on_device(batch["img"], batch["label"], batch["domain"])

@@ -16,6 +16,7 @@ from .hooks.record import Record
 from .hooks.scalars import Curves, Scalars
 from .hooks.stages import Stages
 from .hooks.trackers import Trackers
+from .registered import Public
 from .step import StepMethods
 from .streams import random_streams, set_random_streams
 
@@ -34,19 +35,19 @@ class TrainerBase(StepMethods):
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
         best_result: of the validation split, percent.
         adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
-        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, stages: three
-            of them. The engine reads engine_hooks, engine_domains and engine_stages: a trainer may give the short names
-            to something else.
+        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains,
+            stages: four of them.
         recorded: what else results.json shall say, of whoever started the run.
-        share: this process's part of the training batch; None in a run of one process.
+        batch_share: this process's part of the training batch; None in a run of one process.
         is_training: a test does not end the run. has_trained: all epochs were learned.
     """
 
     adapts = ""
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
     best_result = float("-inf")
-    share: Share | None = None
+    batch_share: Share | None = None
     is_training = has_trained = False
+    hooks, domains, stages = Public("engine_hooks"), Public("engine_domains"), Public("engine_stages")
 
     def __init__(self):
         super().__init__()
@@ -54,7 +55,6 @@ class TrainerBase(StepMethods):
         self.on_nan, self.autosave, self.engine_domains, self.engine_stages = OnNaN(), Autosave(), Domains(), Stages()
         self.engine_hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(),
                                          Trackers(), self.engine_domains, self.engine_stages, SaveLogits(), Record()]
-        self.hooks, self.stages = self.engine_hooks, self.engine_stages     # names that other people's trainers take
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
@@ -89,8 +89,8 @@ class TrainerBase(StepMethods):
         self.call_hooks("before_batches", first)
         for self.batch_idx, batch in enumerate(batches, first):
             self.call_hooks("before_step")
-            with parallel.draws_of_the_batch(self.share):
-                losses.update(parallel.average(self.on_nan.step(self, batch), self.share))
+            with parallel.draws_of_the_batch(self.batch_share):
+                losses.update(parallel.average(self.on_nan.step(self, batch), self.batch_share))
             self.call_hooks("after_step", losses)
             if self.batch_idx + 1 < num_batches:
                 self.call_hooks("safe_point", self.epoch, self.batch_idx + 1)

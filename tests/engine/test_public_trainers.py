@@ -247,10 +247,13 @@ def test_a_trainer_may_keep_what_it_likes_in_names_that_the_engine_has_too(engin
         def build_model(self):
             super().build_model()
             self.domains, self.stages, self.hooks = "a-w", 2, [self.model.register_forward_hook(lambda *args: None)]
+            self.loaded, self.share, self.max_grad_norm, self.models = True, False, 1e-9, []
 
     trainer = Crowded(engine_cfg(OPTIM__MAX_EPOCH=1))
+    before = trainer.model.weight.detach().clone()
     trainer.train()
-    assert (trainer.domains, trainer.stages) == ("a-w", 2)
+    assert (trainer.domains, trainer.stages) == ("a-w", 2) and len(trainer.hooks) == 1
+    assert (trainer.model.weight - before).abs().max() > 1e-5           # its norm limits nothing that it does not do
     assert json.loads((Path(trainer.output_dir) / "results.json").read_text())["num_test"] == 20
 
 

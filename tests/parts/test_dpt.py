@@ -158,7 +158,7 @@ def test_the_authors_three_files_are_read(golden, make_cfg, tmp_path, tiny_clip_
     trainer.load_model(str(tmp_path / "theirs"), epoch=60)
     for name, value in trainer.model.prompt_learner.state_dict().items():
         assert torch.equal(value, own[name])
-    assert len(trainer.loaded) == 3
+    assert len(trainer.loaded_files) == 3
 
 
 def test_scores_of_other_classes_are_left_aside_and_the_rest_is_taken(tiny_clip):

@@ -92,7 +92,7 @@ def average_gradients(trainer, names: str | list[str] | None = None) -> None:
     learned = [p for optim in optims for group in optim.param_groups for p in group["params"] if p.grad is not None]
     if not learned:
         return
-    mean = _mean(torch.cat([p.grad.flatten() for p in learned]), trainer.share)
+    mean = _mean(torch.cat([p.grad.flatten() for p in learned]), trainer.batch_share)
     for p, grad in zip(learned, mean.split([p.numel() for p in learned]), strict=True):
         p.grad.copy_(grad.view_as(p.grad))
 
