@@ -17,6 +17,7 @@ REQUIRES = [
     "torch>=2.10",
     "torchvision>=0.25",
     "open_clip_torch>=2.24",
+    "timm>=1.0",                    # comes with open_clip_torch
     "filelock>=3.30",
     "numpy>=1.26",
     "pillow>=12.1.1",

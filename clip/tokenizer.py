@@ -67,7 +67,8 @@ def tokenize(texts: str | list[str], context_length: int = CONTEXT_LENGTH, trunc
         ids = [START, *encode(text), END]
         if len(ids) > context_length:
             if not truncate:
-                raise TextTooLong(f"Input {text} is too long for context length {context_length}: it has {len(ids)} "
+                seen = text if len(text) <= 500 else f"{text[:100]} [... {len(text) - 100:,} characters]"
+                raise TextTooLong(f"Input {seen} is too long for context length {context_length}: it has {len(ids)} "
                                   "tokens. Shorten the class name or the context.")
             ids = [*ids[:context_length - 1], END]
         row[:len(ids)] = torch.tensor(ids)

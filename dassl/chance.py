@@ -46,8 +46,8 @@ def explain(verdict: str, correct: int, total: int, num_classes: int) -> str:
         return (f"{found}: too few images to tell this from guessing, which gets all {total:,} right in "
                 f"{100 * luck:.0f} of 100 tests. Test on more images.")
     if verdict == BELOW:
-        return (f"This accuracy is below chance: {found}, where {guessing}. Something was learned, and labels are "
-                "probably permuted: check that class names belong to their labels.")
+        return (f"This accuracy is below chance: {found}, where {guessing}. Labels may be permuted: "
+                "check that class names belong to their labels.")
     if verdict == CHANCE:
         return (f"This accuracy is at chance: {found}, where {guessing} and by luck up to "
                 f"{100 * reachable(total, num_classes) / total:.1f}%. The test shows nothing learned: check that class "

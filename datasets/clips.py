@@ -31,10 +31,11 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.FRAMES = 8                # of a clip, T; more see more of the motion and cost as much as so many images
     c.STRIDE = 0                # every STRIDE-th frame from one place on; 0: one frame of each of T equal segments
     c.CLIPS = 1                 # tested of each video, from places spread over it (STRIDE above 0); predictions average
+    c.CROPS = 1                 # tested of each clip: 1, the centre; 3, both ends of the longer side too
 
 
 class ClipReader(DatasetWrapper):
-    """Reads clips: "img" is (T, 3, H, W), or (V, T, 3, H, W) where VIDEO.CLIPS tests V > 1 of each.
+    """Reads clips: "img" is (T, 3, H, W), or (V, T, 3, H, W) where VIDEO.CLIPS times VIDEO.CROPS tests V > 1 of each.
 
     All frames of a clip get the same random crop and flip. In training the frames are drawn from the stream that the
     loader seeds for the item; in evaluation they are the middle ones of their segments, or start at even distances.
@@ -46,6 +47,8 @@ class ClipReader(DatasetWrapper):
         for key, least, most in (("FRAMES", 1, 1024), ("STRIDE", 0, 1024), ("CLIPS", 1, 64)):
             if not least <= c[key] <= most:
                 raise UserError(f"VIDEO.{key} must be {least} to {most}, got {c[key]}.")
+        if c.CROPS not in (1, 3):
+            raise UserError(f"VIDEO.CROPS must be 1 (the centre) or 3 (along the longer side), got {c.CROPS}.")
         if c.CLIPS > 1 and not c.STRIDE:
             raise UserError(f"VIDEO.CLIPS {c.CLIPS} starts clips at several places, which takes VIDEO.STRIDE above 0; "
                             "with 0 the frames of one clip cover the whole video.")
@@ -85,12 +88,24 @@ class ClipReader(DatasetWrapper):
             places = sample(len(clip), self.video.FRAMES, self.video.STRIDE, 1 if self.is_train else self.video.CLIPS,
                             self.is_train, path)
             frames = clip.read(sorted(set(sum(places, []))))
-        return torch.stack([torch.stack([self._transformed(frames[i], transform, seed) for i in chosen])
-                            for chosen in places])
+        shown = [frames] if self.is_train or self.video.CROPS == 1 else \
+            [dict(zip(frames, each)) for each in zip(*map(along_longer_side, frames.values()))]
+        return torch.stack([torch.stack([self._transformed(crop[i], transform, seed) for i in chosen])
+                            for crop in shown for chosen in places])
 
     def _transformed(self, frame: Image.Image, transform, seed: int) -> torch.Tensor:
         seed_streams(seed)                                      # every frame alike
         return (transform or self.to_tensor)(frame)
+
+
+def along_longer_side(frame: Image.Image) -> list[Image.Image]:
+    """The largest squares at one end, in the middle and at the other end of the longer side.
+
+    Source: linziyi96/st-adapter bded03c, video_dataset/dataset.py _generate_spatial_crops, which resizes first.
+    """
+    side, (W, H) = min(frame.size), frame.size
+    return [frame.crop((left, top, left + side, top + side))
+            for left, top in ((0, 0), ((W - side) // 2, (H - side) // 2), (W - side, H - side))]
 
 
 def sample(length: int, frames: int, stride: int, clips: int, drawn: bool, name: str = "") -> list[list[int]]:
@@ -113,7 +128,7 @@ def sample(length: int, frames: int, stride: int, clips: int, drawn: bool, name:
         return [[random.randrange(a, b) if drawn else (a + b - 1) // 2 for a, b in bounds]]
     room = length - needed
     starts = [random.randint(0, room)] if drawn else \
-        [room // 2] if clips == 1 else [room * i // (clips - 1) for i in range(clips)]
+        [room // 2] if clips == 1 else [round(room / (clips - 1) * i) for i in range(clips)]
     return [[start + stride * i for i in range(frames)] for start in starts]
 
 

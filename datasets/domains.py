@@ -74,6 +74,10 @@ class LeftOutDomain(DatasetBase):
         for name in (*source, *target):
             if name not in self.domains:
                 raise UserError(f"{c.NAME} has no domain {name!r}.{nearest(name, self.domains)} It has {known}.")
+        for names in (source, target):
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise UserError(f"{c.NAME} is asked for the domain {min(twice)!r} twice, so its images would count "
+                                "twice. Name each domain once.")
         if not target:
             raise UserError(f"{c.NAME} is tested on a domain that is left out of training; name it in "
                             f"DATASET.TARGET_DOMAINS, or use --protocol lodo, which leaves out each of {known}.")

@@ -62,6 +62,8 @@ class Elevater(DatasetBase):
                         len(train) + len(val), len(val))
         splits = [[Datum(path, labels[0], 0, names[labels[0]]) for path, labels in rows] for rows in (train, val, test)]
         train, val, test = asked_half(self, half, *splits)
+        self._label_here = {label: label for label in range(len(names))} if half == "all" else {
+            self.labels_of[item.impath][0]: item.label for item in train}
         super().__init__(train, None, val, test)
 
     def truth(self, split: str) -> torch.Tensor:
@@ -69,8 +71,14 @@ class Elevater(DatasetBase):
         items = getattr(self, split)
         found = torch.zeros(len(items), self.num_classes)
         for row, item in zip(found, items, strict=True):
-            row[[label for label in self.labels_of[item.impath] if label < self.num_classes]] = 1
+            here = (self._label_here.get(label, self.num_classes) for label in self.labels_of[item.impath])
+            row[[label for label in here if label < self.num_classes]] = 1
         return found
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether some images do; then `truth("train_x")` is what is learned."""
+        return any(len(labels) > 1 for labels in self.labels_of.values())
 
     def _find_or_fetch(self) -> None:
         card = self.card
@@ -85,8 +93,10 @@ class Elevater(DatasetBase):
             except DownloadError as error:
                 raise DatasetNotFound(
                     f"{card.name} is not complete in {self.folder}: {', '.join(lacking)} "
-                    f"{'is' if len(lacking) == 1 else 'are'} missing. Downloading failed: {error}. The tool at {HOME} "
-                    f"fetches ELEVATER's datasets into DATASET.ROOT. {MEANWHILE}") from error
+                    f"{'is' if len(lacking) == 1 else 'are'} missing. Downloading failed: {error}. By hand: its "
+                    f"storage wants a signature, which {HOME} has; put what {ADDRESS}/{card.folder}/ has under these "
+                    f"names into that folder, or run the tool there with --ds {card.tool_name} --output_dir "
+                    f"{self.folder.parents[1]}. {MEANWHILE}") from error
         for name in card.archives:
             _unpack(self.folder / name)
 

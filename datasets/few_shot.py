@@ -29,7 +29,7 @@ def few_shot_splits(dataset: DatasetBase, cfg, train: Sequence[Datum], val: list
 
     Args:
         dataset: draws (`generate_fewshot_dataset`); its `few_shot_drawn`, if it has one, gets shots, seed and the list.
-            Its `other_classnames` become those of the other half, in their order.
+            Its `other_classnames` become those of the other half, in their order, its `all_classnames` those of both.
         cfg: DATASET.NUM_SHOTS (below 1: everything), DATASET.SUBSAMPLE_CLASSES, SEED.
         train, val, test: whole splits; val None means that the benchmark has none of its own (ImageNet).
         folder: of the dataset, where lists are kept under split_fewshot/; None keeps none.
@@ -63,11 +63,11 @@ def half_of(cfg) -> str:
 
 def asked_half(dataset: DatasetBase, half: str, train: Sequence[Datum], val: Sequence[Datum] | None,
                test: Sequence[Datum]):
-    """The splits with the asked-for half of the classes alone; sets `dataset.other_classnames`."""
+    """The splits with the asked-for half of the classes alone; sets `other_classnames` and `all_classnames`."""
     splits = subsample_classes(train, test if val is None else val, test, half=half)
     kept = {item.classname for item in splits[0]}
-    dataset.other_classnames = list(dict.fromkeys(
-        item.classname for item in sorted(train, key=lambda item: item.label) if item.classname not in kept))
+    dataset.all_classnames = list(dict.fromkeys(item.classname for item in sorted(train, key=lambda item: item.label)))
+    dataset.other_classnames = [name for name in dataset.all_classnames if name not in kept]
     return splits[0], None if val is None else splits[1], splits[2]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.names import listed
 from dassl.utils import UserError, is_hidden
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,11 @@ def read_tree(folder: Path, test_only: bool = False) -> Iterator[Row]:
     if tops and "train" not in tops and not test_only:
         raise UserError(f"{folder} has {' and '.join(tops)} but no train: there is nothing to learn from. {LAYOUT} "
                         "To test a trained run on it, add --eval-only --model-dir RUN.")
-    if others := [place.name for place in _folders(folder) if tops and place not in tops.values()]:
+    others = [place.name for place in _folders(folder) if tops and place not in tops.values()]
+    if others and "train" in tops and not _holds_images(tops["train"]):
+        raise UserError(f"{tops['train']} holds no images, and next to it are {listed(others)}. If these are classes, "
+                        f"remove {tops['train'].name}, or move them into it. {LAYOUT}")
+    if others:
         logger.warning("Ignored next to train, val and test: %s", ", ".join(others))
     layout = [(split, top, _folders(top)) for split, top in tops.items() or [("", folder)]]
     names = {place.name for *_, places in layout for place in places}

@@ -41,6 +41,10 @@ def read_own(path: Path, test_only: bool = False) -> list[Row]:
     else:
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
         raise UserError(f"There is nothing at {path}.{nearest(path.name, siblings)} {LAYOUT}")
+    if not rows and path.is_file():
+        raise UserError(f"{path} lists no images. The first line of a CSV names its columns, path and label or "
+                        "classname, and split if images have one; each line below is an image. A JSON is a list of "
+                        "[path, label, classname].")
     if not rows:
         raise UserError(f"{path} holds no images of a known kind ({', '.join(sorted(SUFFIXES))}). {LAYOUT}")
     return sorted(rows, key=lambda row: row.path)

@@ -46,7 +46,9 @@ images are tested. With `caltech256` they are in the fifteen datasets of `--prot
 
 For classes that arrive in tasks (`--protocol incremental`) there are, besides `cifar100`, `imagenet_r_tasks`,
 ImageNet-R with 80 % of each class for training, and `five_datasets`, SVHN, MNIST, CIFAR-10, NotMNIST and FashionMNIST
-as five tasks; NotMNIST has to be placed by hand. See `datasets/task_streams.py`.
+as five tasks; NotMNIST has to be placed by hand. For CODA-Prompt's division of ImageNet-R put its lists,
+`imagenet-r_train.yaml` and `imagenet-r_test.yaml` of `dataloaders/splits` in <https://github.com/GT-RIPL/CODA-Prompt>,
+into `imagenet-rendition/`. See `datasets/task_streams.py`.
 
 """
 _CORRUPTIONS = """## Corrupted test images
@@ -153,7 +155,8 @@ def _elevater(stems: dict[str, str]) -> str:
              "class, drawn as its toolkit draws them for the same seed, and a fifth of each class's validates "
              "(`DATASET.TRAIN_ON_VAL` trains on all); the lists of validation images are not used. The metric is the "
              "first of `metrics` in `results.json`; tables of sweeps show the accuracy. Images of VOC2007 have several "
-             "labels: the metric takes all of them, training only the first.", "",
+             "labels: the metric and training take all (`of_several_labels` in `trainers/parts/losses.py`). The server "
+             "wants a signature today, which that page has: fetch by hand the files that an error names.", "",
              "| Dataset | Yaml | Classes | Train | Val | Test | Metric | Folder |", "|---|---|--:|--:|--:|--:|---|---|"]
     for card in elevater_cards.CARDS.values():
         sizes = " | ".join(f"{size:,}" if size else "-" for size in (card.classes, card.train, card.val, card.test))

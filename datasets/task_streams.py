@@ -1,18 +1,20 @@
 """Datasets on which classes arrive in tasks: five datasets as one, and ImageNet-R with a training part.
 
 Source: the order of the five datasets as in JH-LEE-KR/l2p-pytorch f7bc994. Their NotMNIST has to be placed by hand.
-ImageNet-R is divided 80 to 20 within each class, as DualPrompt (Wang et al., ECCV 2022) divides it; which images theirs
-are was not published with the paper.
+ImageNet-R is divided by the lists of CODA-Prompt (GT-RIPL/CODA-Prompt, dataloaders/splits) where they lie beside its
+images. Otherwise 80 to 20 within each class, as DualPrompt (Wang et al., ECCV 2022) divides it; which images theirs are
+was not published with the paper.
 """
 from __future__ import annotations
 
+import logging
 import os
 import random
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.datasets.union import UnionDataset
-from dassl.utils import listdir_nohidden
+from dassl.utils import UserError, listdir_nohidden
 
 from . import readers
 from .arrays import CIFAR10, MNIST, SVHN, FashionMNIST, FromArrays
@@ -20,6 +22,10 @@ from .benchmarks import find_or_fetch
 from .cards import CARDS, DatasetCard
 from .few_shot import few_shot_splits
 from .inspection import state_of
+
+LISTS = "imagenet-r_train.yaml", "imagenet-r_test.yaml"         # of CODA-Prompt
+
+logger = logging.getLogger(__name__)
 
 
 class NotMNIST(FromArrays):
@@ -55,7 +61,7 @@ class FiveDatasets(UnionDataset):
 
 @DATASET_REGISTRY.register()
 class ImageNetRTasks(DatasetBase):
-    """ImageNet-R's 200 classes; 80 % of each class's images, drawn once and for all, are for training."""
+    """ImageNet-R's 200 classes, divided by CODA-Prompt's lists, or 80 % of each class for training, always the same."""
 
     @classmethod
     def listed(cls, root: Path) -> list:
@@ -68,7 +74,8 @@ class ImageNetRTasks(DatasetBase):
         self.template = card.template
         folder = Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or "."))) / card.folder
         find_or_fetch(card, folder)
-        train, test = divided(readers.imagenet_folders(card, folder)[2])
+        items = readers.imagenet_folders(card, folder)[2]
+        train, test = listed(items, folder) or divided(items)
         train, _, test = few_shot_splits(self, cfg, train, None, test)
         super().__init__(train_x=train, test=test)
 
@@ -86,3 +93,35 @@ def divided(items: list[Datum], share: float = 0.8) -> tuple[list[Datum], list[D
         parts[0].extend(own[:cut])
         parts[1].extend(own[cut:])
     return parts
+
+
+def listed(items: list[Datum], folder: Path) -> tuple[list[Datum], list[Datum]] | None:
+    """The training and test images of CODA-Prompt's lists in `folder`; None without these.
+
+    Of a path, class folder and file count: theirs lie in train/ and test/.
+
+    Raises:
+        UserError: one list alone, a list that names no images or images that are not there, an image in both.
+    """
+    paths = [folder / name for name in LISTS]
+    if not any(path.is_file() for path in paths):
+        return None
+    places, parts = {PurePosixPath(item.impath).parts[-2:]: item for item in items}, []
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} is missing: the two lists of ImageNet-R, {' and '.join(LISTS)}, belong together. "
+                            "Fetch both from dataloaders/splits of https://github.com/GT-RIPL/CODA-Prompt, or remove "
+                            "the other to divide each class 80 to 20.")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names = [PurePosixPath(line[2:].strip()).parts[-2:] for line in lines if line.startswith("- ") and "/" in line]
+        if not names:
+            raise UserError(f"{path} lists no images. Fetch it again.")
+        if absent := [name for name in names if name not in places]:
+            raise UserError(f"{len(absent):,} of the {len(names):,} images in {path} are not in {folder}, the first "
+                            f"{'/'.join(absent[0])}. Fetch the images or the list again.")
+        parts.append([places[name] for name in dict.fromkeys(names)])
+    if both := {item.impath for item in parts[0]} & {item.impath for item in parts[1]}:
+        raise UserError(f"{len(both):,} images are in both lists of {folder}, such as {min(both)}. Fetch the "
+                        "lists again.")
+    logger.info("ImageNet-R is divided by CODA-Prompt's lists in %s", folder)
+    return parts[0], parts[1]

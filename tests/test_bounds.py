@@ -6,7 +6,8 @@ import pytest
 from dassl.config import CfgNode, merge_opts
 from dassl.utils import UserError
 from tools import train
-from trainers._checks import LARGEST, check_options
+from trainers._checks import check_options
+from trainers.options import LARGEST
 
 
 def numbers(options: CfgNode) -> dict[str, int | float]:
@@ -69,6 +70,42 @@ def test_numbers_in_lists_have_the_same_bounds(methods):
     cfg, found = methods
     assert f"at most {LARGEST}" in refused(found["SubNet"], cfg, "PROMPT", [8, 10 ** 6])
     assert "must be a number, got nan" in refused(found["SubNet"], cfg, "PROMPT", [8, math.nan])
+
+
+@pytest.mark.parametrize(("name", "key", "value", "said"), [
+    ("PromptKD", "TEMPERATURE", 0.0, "above 0, got 0.0"), ("ProGrad", "T", -1.0, "above 0, got -1.0"),
+    ("NOAH", "MUTATION", 1.5, "at most 1, got 1.5"), ("LASP", "NOISE", -1.0, "at least 0, got -1.0"),
+    ("L2P", "CLIP_NORM", -1.0, "at least 0, got -1.0"), ("DVPcls", "KMEANS_STARTS", 0, "at least 1, got 0")])
+def test_numbers_that_mean_nothing_are_refused_with_their_key(methods, name, key, value, said):
+    cfg, found = methods
+    assert f"TRAINER.{found[name].section}.{key} must be {said}" in refused(found[name], cfg, key, value)
+
+
+def test_templates_of_every_method_need_a_place_for_the_name(methods):
+    cfg, found = methods
+    with_any = [(method, key) for method in found.values() for key in ("TEMPLATE", "TEMPLATES")
+                if key in cfg.TRAINER[method.section]]
+    assert len(with_any) > 25
+    for method, key in with_any:
+        for text in ("words", "{} and {}", " "):
+            value = [text] if key == "TEMPLATES" else text
+            assert f"TRAINER.{method.section}.{key} must have one {{}}" in refused(method, cfg, key, value)
+        assert not refused(method, cfg, key, ["a {}."] if key == "TEMPLATES" else "a {}.")
+    assert not refused(found["FLYP"], cfg, "TEMPLATES", ["imagenet"])
+    assert "'imagenet'" in refused(found["GDA"], cfg, "TEMPLATES", ["imagenet"])
+
+
+@pytest.mark.parametrize(("name", "key", "value"), [
+    ("IVLP", "N_CTX_VISION", 4096), ("DPT", "N_CTX_VISION", 4096), ("MMRL", "N_REP_TOKENS", 4096), ("RPO", "K", 4096),
+    ("MVLPT", "N_CTX_VISION", 4096), ("PLOTPP", "N_CTX_V", 4096), ("L2P", "TOP", 4096), ("VPT", "N_CTX_VISION", 4096),
+    ("SubNet", "PROMPT", "[4096]")])
+def test_what_a_brick_refuses_is_told_with_the_key(make_cfg, name, key, value):
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
+
+    key = f"TRAINER.{TRAINER_REGISTRY.get(name).section}.{key}"
+    size = ["TRAINER.L2P.SIZE", 4096] if name == "L2P" else []
+    with pytest.raises(UserError, match=rf"Not at .* default.*{key} \S*4096"):
+        build_trainer(make_cfg(name, key, value, *size))
 
 
 def test_bounds_are_of_options_that_exist(methods):

@@ -66,6 +66,11 @@ def test_every_python_file_of_ours_is_in_a_room_that_is_walked():
     assert walked == there and len(walked) >= 60
 
 
+def test_the_base_of_all_trainers_stays_readable():
+    lines = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "trainers").glob("_[a-z]*.py")}
+    assert lines["_base.py"] <= 150 and sum(lines.values()) <= 400, lines
+
+
 def test_labs_are_extras_that_only_their_own_commands_import():
     commands = {"bench", "describe", "export", "predict", "pretrain_tiny", "share"}
     files = [path for path in (ROOT / "tools").rglob("*.py") if "labs" not in path.relative_to(ROOT).parts]

@@ -99,6 +99,14 @@ def test_an_image_is_answered_alike_whatever_its_batch_and_worker(make_cfg, tmp_
     assert record["learned_at_test_time_from"] == "image"
 
 
+@pytest.mark.parametrize("name", ["TPT", "CTPT", "ZERO", "PromptAlign"])
+def test_one_view_is_refused_with_the_number_that_is_needed(make_cfg, name):
+    for views in (1, 0):
+        with pytest.raises(UserError, match=f"VIEWS must be at least 2, got {views}"):
+            build_trainer(make_cfg(name, f"TRAINER.{name.upper()}.VIEWS", views))
+    build_trainer(make_cfg("TDA", "TRAINER.TDA.VIEWS", 1))
+
+
 def test_a_share_that_selects_no_view_is_refused(make_cfg):
     with pytest.raises(UserError, match="at least 1 of VIEWS 8"):
         build_trainer(make_cfg("TPT", "TRAINER.TPT.VIEWS", 8))

@@ -57,18 +57,27 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
     split, loader = split_of(run, trainer)
     images, squares = measure.Images(model, loader, args.images), PATCHES if args.patches == [] else args.patches or []
     measure.check_asked(images, occlusions, args.shuffle, squares)
-    found = {"of": {"weights": weights_of(trainer), "split": split, "images": len(images)}, "clean": images.accuracy(),
-             "attacks": {text: measure.attacked(images, attack, args.seed) for text, attack in attacks.items()},
-             "occlusion": {kind: measure.occluded(images, kind, shares, args.seed) for kind, shares in occlusions},
-             "shuffle": measure.shuffled(images, args.shuffle, args.seed) if args.shuffle else {},
-             "patches": measure.patched(images, squares, args.seed) if squares else {}}
+    of = {"weights": weights_of(trainer), "split": split, "images": len(images)}
+    whole = {**record.kept(folder, of), "of": of, "clean": images.accuracy()}
+
+    def keep(part: str, found: dict) -> None:               # at once: what follows may take hours, or be stopped
+        whole[part] = {**whole.get(part, {}), **found}
+        record.save(folder, whole)
+
+    for text, attack in attacks.items():
+        keep("attacks", {text: measure.attacked(images, attack, args.seed)})
+    for kind, shares in occlusions:
+        keep("occlusion", {kind: measure.occluded(images, kind, shares, args.seed)})
+    for pieces in args.shuffle:
+        keep("shuffle", measure.shuffled(images, [pieces], args.seed))
+    for share in squares:
+        keep("patches", measure.patched(images, [share], args.seed))
     if kinds:
         alexnet = args.reference == "alexnet" or args.reference == "auto" and run.dataset == "ImageNet"
-        found["corruptions"] = corrupting.measure(model, kinds, split, args.images,
-                                                  "alexnet" if alexnet else "zeroshot")
+        for found in corrupting.measure(model, kinds, split, args.images, "alexnet" if alexnet else "zeroshot",
+                                        whole.get("corruptions", {})):
+            keep("corruptions", found)
     trainer.close_loaders()
-    whole = record.merged(folder, found)
-    record.save(folder, whole)
     if not args.no_figure and record.curves(whole):
         write(lambda theme: record.draw(run, whole, theme), run.folder / "plots" / "robustness.png", THEMES["light"])
     return whole
@@ -77,7 +86,7 @@ def evaluate(folder: Path, args: argparse.Namespace) -> dict:
 def asked(args: argparse.Namespace) -> tuple[dict, list, list[str]]:
     """Attacks by their words, kinds of occlusion with their shares, and corruptions, checked before anything runs."""
     from tools.evaluating import corrupting
-    from trainers._checks import refusal_as_user_error
+    from trainers.errors import refusal_as_user_error
     from trainers.parts.attack_names import Attack
 
     with refusal_as_user_error():
@@ -117,7 +126,8 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-cli = command.entry(parser, main, of_others=True)
+cli = command.entry(parser, main, "Interrupted. What was measured is in the robustness.json of its run.",
+                    of_others=True)
 
 if __name__ == "__main__":
     sys.exit(cli())

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
 
     from dassl.files.whole import write_whole
     from tools.prediction.rebuild import from_run
-    from trainers._checks import as_user_error
+    from trainers.errors import as_user_error
     from trainers.parts.merging import merged_weights
 
     if args.out.exists() and not args.force:

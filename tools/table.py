@@ -6,6 +6,7 @@ Runs are found by their results.json, in any folder. Tables:
   methods   methods x datasets, one per shots         cross     trained once, tested on other datasets
   ablation  variants of one method                    dg        trained once, tested on shifted copies
   lodo      each domain left out of training          matrix    trained from another dataset's prompts
+  incremental  classes that arrive in tasks
   runs      every seed, time and folder, a line per method, dataset and number of shots
 """
 from __future__ import annotations

@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +84,10 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
     name = args.study or default
     folder = output / "tuning" / name
     base = Planned(cell, args.data or default_folder("data"), str(folder / "runs"))
-    space.check(ranges, base.arguments)
+    cfg = space.check(ranges, base.arguments)
+    if args.protocol == "elevater":
+        cell = replace(cell, opts={**cell.opts, **elevater.schedule(cfg), **options})
+        base = Planned(cell, base.root, base.output)
     of = {"recipe": recipe.name, "dataset": cell.dataset, "shots": str(cell.shots or "full"), "config": cell.config,
           "seed": str(cell.seed), "options": " ".join(f"{k}={v}" for k, v in sorted(options.items())) or "none",
           "domain left out": args.leave_out or "none", "search space": " ".join(
@@ -105,7 +109,7 @@ def search(args: argparse.Namespace, options: dict[str, str]) -> int:
         return 2
     seeds, final = recipe.table["seeds"], {}
     if args.protocol == "elevater":
-        seeds, final = list(elevater.SEEDS), elevater.final(cell.shots)
+        seeds, final = list(elevater.SEEDS), {**elevater.final(cell.shots), **options}
     print("\n" + found.write(folder, kept, ranges, cell, seeds, final))
     print(f"\nAccuracy in percent on validation images, on which the settings are chosen. Written: "
           f"{', '.join((found.RECIPE, found.CONFIG, found.TABLE, found.FIGURE))}.\nTest them: " + shlex.join([

@@ -24,12 +24,13 @@ from trainers.parts.descriptions import load_descriptions
 from trainers.parts.prompted_model import Output
 from trainers.parts.tasks import only_classes
 from trainers.seen import say_which_were_seen
+from trainers.several_labels import SeveralLabels
 from trainers.under_attack import UnderAttack, check_attack
 
 logger = logging.getLogger(__name__)
 
 
-class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
+class PromptTrainer(SeveralLabels, Consistent, UnderAttack, Method, TrainerX):
     """Trains and tests a method: see `Method` for what it declares.
 
     Attributes:
@@ -88,7 +89,7 @@ class PromptTrainer(Consistent, UnderAttack, Method, TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, label = self.parse_batch_train(batch)
-        batch = {**batch, "img": images, "label": label}
+        batch = self.with_all_labels({**batch, "img": images, "label": label})
         limit = self.model.clip if self.model.brick("text") is not None else None
         out, terms, loss = with_less_memory_if_need_be(limit, lambda: self.gradients(batch))
         summary = {"loss": loss, **self.measures(out, batch), **(terms if len(terms) > 1 else {})}

@@ -6,14 +6,16 @@ import math
 import torch
 from torch import Tensor
 
-from clip import FrozenCLIP, load_clip
+from clip import FrozenCLIP, InputError, load_clip
 from dassl.config import CfgNode
 from dassl.engine.checkpoint_files import read_weights
 from dassl.utils import UserError
 from dassl.utils.torchtools import load_initial_weights
 from trainers import MAX_TOKENS
-from trainers._checks import as_user_error, check_images, refusal_as_user_error
+from trainers._checks import check_images
 from trainers._precision import MixedPrecision
+from trainers.errors import as_user_error, refusal_as_user_error
+from trainers.options import not_at_default
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
 from trainers.starting import initial_weights, options_learned_with
@@ -45,7 +47,11 @@ def build_on(method: type, cfg: CfgNode, classes: Classes, device: torch.device,
                                cfg.TRAIN.get("ONEDNN", "auto"))
         if cfg.TRAIN.get("COMPILE", False):
             clip.compile_image_blocks()
-        return method.build(clip, classes, options).to(device), mixed
+        try:
+            model = method.build(clip, classes, options)
+        except InputError as error:
+            raise UserError(f"{error}{not_at_default(method, options)}") from error
+        return model.to(device), mixed
 
 
 def build_to_train(method: type, cfg: CfgNode, classes: Classes,

@@ -1,49 +1,21 @@
-"""What a config may not ask of a method, and errors of towers and bricks as errors of the user's."""
+"""What a config may not ask of a method."""
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
-from collections.abc import Iterator
 
 import torch
 
-from clip import FrozenCLIP, InputError
+from clip import FrozenCLIP
 from clip.precision import ONEDNN
 from dassl.config import CfgNode
-from dassl.config.checks import LARGEST_NUMBER
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
-from trainers._memory import is_out_of_memory
 from trainers._precision import PRECISIONS
+from trainers.options import check_number, check_values
 from trainers.seen import CHOICES
 
 NOT_NEGATIVE = ("CHECKPOINT_SECONDS", "MAX_TOKENS", "CYCLIP_IN_MODAL", "CYCLIP_CROSS_MODAL", "FEATURES_MB")  # TRAIN
-LARGEST = 4096                  # of a method's whole numbers, most of them sizes, where it does not say otherwise
 logger = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def refusal_as_user_error() -> Iterator[None]:
-    """Converts InputError to UserError inside."""
-    try:
-        yield
-    except InputError as error:
-        raise UserError(str(error)) from error
-
-
-@contextlib.contextmanager
-def as_user_error() -> Iterator[None]:
-    """Converts InputError to UserError inside, and running out of memory too."""
-    try:
-        with refusal_as_user_error():
-            yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"There is not enough memory to build the model ({str(error).splitlines()[0]}). Use a smaller "
-                        "backbone, fewer learned tokens or fewer classes, or free memory that other programs hold."
-                        ) from error
 
 
 def check_options(method: type, cfg: CfgNode) -> None:
@@ -60,11 +32,7 @@ def check_options(method: type, cfg: CfgNode) -> None:
         raise UserError(f"TEST.SEEN_CLASSES must be auto, all or none, got {seen!r}.{nearest(str(seen), CHOICES)}")
     for key in NOT_NEGATIVE:
         check_number(f"TRAIN.{key}", cfg.TRAIN.get(key, 0), 0)
-    for key, value in options.items():
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(number, (int, float)) and not isinstance(number, bool):
-                most = LARGEST if isinstance(number, int) else math.inf
-                check_number(f"TRAINER.{method.section}.{key}", number, *method.bounds.get(key, (-math.inf, most)))
+    check_values(method, options)
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError(f"{method.__name__} takes tensors, and INPUT.NO_TRANSFORM leaves images as files hold them. "
                         "Leave it out; INPUT.TRANSFORMS chooses what changes them.")
@@ -72,14 +40,6 @@ def check_options(method: type, cfg: CfgNode) -> None:
         rule = 'gives CLIP normalised images; add "normalize" to' if method.normalised else \
             'changes pixels in [0, 1] and normalises the image after that; take "normalize" out of'
         raise UserError(f"{method.__name__} {rule} INPUT.TRANSFORMS, which is {tuple(cfg.INPUT.TRANSFORMS)}.")
-
-
-def check_number(key: str, value: float, least: float = -math.inf, most: float = math.inf) -> None:
-    """Raises UserError for a number out of bounds, or too large for float32 or NaN."""
-    least, most = max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
-    if not least <= value <= most:
-        rule = f"at least {least:g}" if value < least else f"at most {most:g}" if value > most else "a number"
-        raise UserError(f"{key} must be {rule}, got {value}.")
 
 
 def check_images(method: type, clip: FrozenCLIP, cfg: CfgNode) -> None:

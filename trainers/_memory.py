@@ -9,6 +9,7 @@ import torch
 
 from clip import FrozenCLIP
 from dassl.utils import UserError
+from trainers.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -41,8 +42,3 @@ def with_less_memory_if_need_be(clip: FrozenCLIP | None, compute: Callable[[], R
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return with_less_memory_if_need_be(clip, compute, again=True)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU it has a class of its own; a CPU's is known by its text alone."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

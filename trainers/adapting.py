@@ -10,7 +10,7 @@ from trainers._base import PromptTrainer
 class AdaptingTrainer(PromptTrainer):
     """For methods that `adapts` is set for. Images come in an order of the seed's, each with its own random stream."""
 
-    bounds = {**PromptTrainer.bounds, "VIEWS": (1, 1024)}       # all views of a batch are in memory
+    bounds = {**PromptTrainer.bounds, "VIEWS": (2, 1024)}       # the plain image and crops of it, all in memory
 
     def build_data_loader(self) -> None:
         super().build_data_loader()
@@ -31,11 +31,8 @@ class AdaptingTrainer(PromptTrainer):
         return {**super().run_record_fields(), "learned_at_test_time_from": self.adapts, **order}
 
 
-def check_views(section: str, options: CfgNode, least: int = 2) -> None:
-    """Raises UserError for fewer views than `least`, or a share of several that selects none."""
-    if options.VIEWS < least:
-        raise UserError(f"TRAINER.{section}.VIEWS must be at least {least}, got {options.VIEWS}. The first is the "
-                        "plain image, the others are crops of it.")
+def check_views(section: str, options: CfgNode) -> None:
+    """Raises UserError for a share of several views that selects none."""
     if options.VIEWS > 1 and not (0 < options.SELECT <= 1 and options.VIEWS * options.SELECT >= 1):
         raise UserError(f"TRAINER.{section}.SELECT must be a share in (0, 1] that selects at least 1 of VIEWS "
                         f"{options.VIEWS}, got {options.SELECT}. Set more views or a larger share.")

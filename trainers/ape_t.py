@@ -12,7 +12,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.parts.channels import ResidualCacheHead
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel

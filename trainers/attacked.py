@@ -12,7 +12,7 @@ from dassl.config import CfgNode
 from dassl.utils import UserError
 from dassl.utils.registry import nearest
 from trainers._base import PromptTrainer
-from trainers._checks import refusal_as_user_error
+from trainers.errors import refusal_as_user_error
 from trainers.parts.attacks import LogitsOf, frozen, pgd
 from trainers.parts.attacks_pyramid import other_labels, pyramid, same_draws
 from trainers.parts.prompted_model import Output

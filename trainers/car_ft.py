@@ -16,7 +16,7 @@ from clip.templates import IMAGENET_80, fill
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.fine_tuning import ImageTowerTuner, add_options
 from trainers.parts.prompted_model import Output
 from trainers.parts.teacher import context_features

@@ -17,7 +17,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.features import FeatureTrainer, add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.constraint import DISTANCES, STRENGTHS, Constraint

@@ -7,7 +7,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.parts.pairs import consistency
 from trainers.parts.prompted_model import Output
 

@@ -13,14 +13,13 @@ import random
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.maple import MaPLe
 from trainers.parts.adapter_head import AdapterHead
 from trainers.parts.classes import Classes
@@ -96,6 +95,6 @@ class CoPrompt(MaPLe):
         texts = self.descriptions[random.randrange(len(self.descriptions))]                   # (C, D)
         with torch.no_grad():
             images = self.model.clip.encode_image(*self.on_device(batch["img2"]))             # (B, D)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "text": self.options.W * cosine_distance(out.text_features, texts),
                 "image": self.options.W * cosine_distance(out.image_features, images)}

@@ -14,7 +14,7 @@ from torch import nn
 from clip import FrozenCLIP, encode_texts
 from dassl.config import CfgNode
 from dassl.utils.tools import write_json
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.parts.classes import Classes
 from trainers.parts.description_bank import DescriptionBank
 from trainers.parts.descriptions import sample_descriptions

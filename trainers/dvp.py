@@ -98,7 +98,7 @@ class DVPcse(DVP):
 
 @TRAINER_REGISTRY.register(aliases=("DVP-cls", "DVP-PRM"))
 class DVPcls(DVP):
-    section = "DVPCLS"
+    section, bounds = "DVPCLS", {**DVP.bounds, "KMEANS_STARTS": (1, 4096)}
     told_by = staticmethod(lambda v, m: {"NUM_CLUSTERS": v, "NUM_DESCRIPTIONS": m} if v else None)
 
     @classmethod

@@ -54,7 +54,7 @@ class FeatureTrainer(PromptTrainer):
             self.autosave.begin_step()
             self.share = share_of(self.train_loader_x, number)
             rows = torch.tensor(self.stages.places(indices), device=labels.device)
-            yield {"img": features[rows], "label": labels[rows]}
+            yield {"img": features[rows], "label": labels[rows], "index": indices}
 
     def output(self, batch: dict) -> Output:
         """Of features, or of images where a batch has these."""

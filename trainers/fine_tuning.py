@@ -44,7 +44,7 @@ def cut_gradients(parameters: list[nn.Parameter], limit: float) -> None:
 class FineTuner(PromptTrainer):
     """Trains released weights of the towers; in the end they may be mixed with those that training started from."""
 
-    half_towers = False
+    half_towers, named_templates = False, ("imagenet",)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -30,7 +30,8 @@ def as_recipe(trainer, dims: Dims) -> None:
               "TEST": {"BATCH_SIZE": cfg.DATALOADER.TEST.BATCH_SIZE}, "NUM_WORKERS": cfg.DATALOADER.NUM_WORKERS}
     settings = {"DATALOADER": loader, "INPUT": {"TRANSFORMS": list(cfg.INPUT.TRANSFORMS)}, "OPTIM": optim,
                 "MODEL": {"BACKBONE": {"NAME": cfg.MODEL.BACKBONE.NAME}},
-                "TRAINER": {"SUBNET": {**own, "DROPOUT": trainer.options.DROPOUT, "HEAD": trainer.options.HEAD}}}
+                "TRAINER": {"SUBNET": {**own, **{key: trainer.options[key] for key in (
+                    "DROPOUT", "DROP_PATH", "MIXUP", "CUTMIX", "SMOOTHING", "HEAD")}}}}
     source = (f"found by NOAH on {cfg.DATASET.NAME}, seed {cfg.SEED}: {trainer.parts.count():,} parameters of at "
               f"most {trainer.options.LIMIT:,}")
     recipe = {"trainer": "SubNet", "source": source, "config": name, "seeds": [1, 2, 3],

@@ -8,7 +8,6 @@ c43ccc3, trainers/kgcoop.py; numbers in configs/recipes/kgcoop.yaml. What is eas
 """
 from functools import cached_property
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP
@@ -53,5 +52,5 @@ class KgCoOp(PromptTrainer):
         return mean_text_features(self.model.clip, self.classes, (self.options.TEMPLATE,))
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "distance": self.options.W * cosine_distance(out.text_features, self.teacher)}

@@ -9,10 +9,10 @@ which has one group of prompts; numbers in configs/recipes/lasp.yaml. What is ea
   numbers. The paper's LASP-V compares images with them as well ("all"). Both know the new names while they train.
 They train in automatic mixed precision, where they clip the gradients' norm at 1; here nothing is clipped.
 """
+import math
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clip import FrozenCLIP, encode_texts
@@ -46,6 +46,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class LASP(PromptTrainer):
     section, rates = "LASP", {"tower": 0.1}
+    bounds = {**PromptTrainer.bounds, "NOISE": (0, math.inf)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -88,5 +89,5 @@ class LASP(PromptTrainer):
         references = self.references
         if torch.rand(1).item() < 0.5:                  # drawn on the CPU: a GPU need not wait
             references = references + self.options.NOISE * torch.randn(references.shape, device=references.device)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "text": self.options.W * text_to_text(out.aux["all_texts"], references, self.model.clip.scale)}

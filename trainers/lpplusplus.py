@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.features import add_feature_options
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import BlendHead

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -12,8 +13,11 @@ from dassl.config import CfgNode
 from dassl.data.transforms import build_transform
 from dassl.metrics import compute_accuracy
 from trainers.parts.classes import Classes
+from trainers.parts.losses import of_several_labels
 from trainers.parts.pairs import pairs_of
 from trainers.parts.prompted_model import Output, PromptedModel
+
+POSITIVE = sys.float_info.min       # the least number above 0, among `bounds`
 
 
 class Method:
@@ -29,6 +33,7 @@ class Method:
     border: it learns a border around a smaller image, whose side is INPUT.SIZE.
     bounds: least and largest value of numbers among its options, by their names; others must be finite, and whole ones
         at most 4096, so that a typing error does not take all memory.
+    named_templates: words that its option TEMPLATES takes in place of sentences.
     rates: factors on OPTIM.LR for some bricks, by the names of `PromptedModel`'s arguments.
     schedule_per: "epoch", or "iteration" to step the learning rate after every batch.
     half_towers: fp16, amp and bf16 also keep the frozen towers in half precision; the first two scale the loss.
@@ -38,7 +43,9 @@ class Method:
 
     section, saved_as, learns, adapts, schedule_per, one_process_only = "", {}, "steps", "", "epoch", ""
     needs_vit, normalised, border, half_towers, learns_pairs = False, True, False, True, False
+    took_all_labels = False             # whether `loss` has met images of several labels and took all of these
     bounds: dict[str, tuple[float, float]] = {"LR": (0, math.inf), "TEXT_LR": (0, math.inf)}
+    named_templates: tuple[str, ...] = ()
     rates: dict[str, float] = {}
 
     @classmethod
@@ -75,9 +82,13 @@ class Method:
         """Named loss terms, already weighted; their sum is minimised.
 
         Args:
-            batch: as the loader gives it, with "img" and "label" on the device.
+            batch: as the loader gives it, with "img" and "label" on the device; with "labels" (B, C), 0 or 1, of images
+                that have several.
         """
-        return {"ce": F.cross_entropy(out.logits, batch["label"])}
+        if "labels" not in batch:
+            return {"ce": F.cross_entropy(out.logits, batch["label"])}
+        self.took_all_labels = True
+        return {"ce": of_several_labels(out.logits, batch["labels"], getattr(self.model.head, "each_class", False))}
 
     def pairs(self, out: Output, batch: dict) -> tuple[Tensor, Tensor]:
         """Image features and the text of each image, both (B, D), unit norm: here, that of its class.

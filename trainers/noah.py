@@ -7,8 +7,8 @@ Source: Neural Prompt Search (Zhang et al., TPAMI 2024), authors' code e9c55f3, 
   well: those of the found network, not of the whole one. See `SubNet` for the parts themselves.
 Differences: every block may be without a part, where theirs draws how many first blocks have it (3, 6, 9 or 12 of 12);
 a mixture of two networks takes each dimension from one of them, theirs all of a part; a changed copy of theirs has its
-parts in more or fewer blocks. Their few-shot runs also have mixup, CutMix, RandAugment, random erasing, smoothed labels
-and stochastic depth, and a ViT trained on ImageNet-21k.
+parts in more or fewer blocks. Their runs are of a ViT trained on ImageNet-21k; the few-shot ones augment images as
+configs/trainers/NOAH/vit_b16.yaml does, those on VTAB not at all.
 The found one is written as a recipe for `SubNet`, and all that was compared to search.json.
 """
 from torch import nn
@@ -17,9 +17,10 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.found_recipe import as_recipe
 from trainers.headed import HeadedTrainer, add_head_options, on_class_token
+from trainers.mixed_images import MixedImages, add_mixing_options
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
 from trainers.parts.prompted_model import Output, PromptedModel
@@ -41,27 +42,30 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.CROSSED = 25                      # mixtures of two of them
     c.MUTATION = 0.2                    # probability that a dimension of a changed copy is drawn again
     c.DROPOUT = 0.1                     # of prompts, of what updates read and within adapters
+    add_mixing_options(c)
     add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
-class NOAH(TwoStages, HeadedTrainer):
+class NOAH(TwoStages, MixedImages, HeadedTrainer):
     section, one_process_only = "NOAH", "the search runs in one process"
-    bounds = {**HeadedTrainer.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096), "SHARE": (0, 1),
-              "RETRAIN_LR": (0, 1e30)}
+    bounds = {**HeadedTrainer.bounds, **MixedImages.bounds, "LIMIT": (1, 10 ** 9), "GENERATIONS": (1, 4096),
+              "SHARE": (0, 1), "RETRAIN_LR": (0, 1e30), "MUTATION": (0, 1)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
-        if not c.CHOICES:
-            raise UserError("TRAINER.NOAH.CHOICES is empty. Give the dimensions that a part may have, as (0, 1, 5).")
+        if max(c.CHOICES, default=0) <= 0:
+            raise UserError("TRAINER.NOAH.CHOICES must have a dimension above 0 that a part may have, as (0, 1, 5), "
+                            f"got {tuple(c.CHOICES)}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT)
+        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT,
+                           options.get("DROP_PATH", 0.0))
         return on_class_token(clip, classes, parts, options.HEAD)
 
     def register_prompts(self, learner: nn.Module) -> None:

@@ -9,6 +9,7 @@ and prograd_backward_and_update; numbers in configs/recipes/prograd.yaml. What i
 - A teacher's gradient that vanishes changes nothing, as theirs; one that is NaN ends the step, where theirs is ignored.
 The image tower is not prompted, so the teacher's images are the student's.
 """
+import math
 from functools import cached_property
 
 import torch
@@ -21,6 +22,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.hooks.parallel import average_gradients
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
+from trainers.method import POSITIVE
 from trainers.parts.classes import Classes
 from trainers.parts.gradient_surgery import without_conflict
 from trainers.parts.prompted_model import Output, PromptedModel
@@ -42,6 +44,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ProGrad(PromptTrainer):
     one_task_only = "a teacher's scores of all classes are its target"
     section, saved_as = "PROGRAD", {"text.ctx": "ctx"}
+    bounds = {**PromptTrainer.bounds, "T": (POSITIVE, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
@@ -72,7 +75,7 @@ class ProGrad(PromptTrainer):
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         T, clip = self.options.T, self.model.clip
         teacher = self.model.head(out.image_features.detach(), self.teacher, clip)              # (B, C)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "teacher": T ** 2 * F.cross_entropy(out.logits / T, (teacher / T).softmax(dim=-1))}
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:

@@ -17,8 +17,8 @@ from dassl.config import CfgNode
 from dassl.data.transforms.views import Views
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
 from trainers.adapting import AdaptingTrainer, check_views
+from trainers.errors import as_user_error
 from trainers.maple import MaPLe
 from trainers.parts.classes import Classes
 from trainers.parts.one_by_one import tune_one_by_one

@@ -10,6 +10,7 @@ TEACHER is the folder of a run of any method that compares with one feature of e
 ViT-L/14, trained on the base classes.
 """
 import logging
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
+from trainers.method import POSITIVE
 from trainers.parts.classes import Classes
 from trainers.parts.distilled_head import DistilledHead
 from trainers.parts.prompted_model import Output, PromptedModel
@@ -47,6 +49,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class PromptKD(PromptTrainer):
     one_task_only = "a teacher's scores of all classes are its target"
     section, needs_vit = "PROMPTKD", True
+    bounds = {**PromptTrainer.bounds, "TEMPERATURE": (POSITIVE, math.inf)}
     one_process_only = "its projector normalises over the whole batch"
 
     @classmethod

@@ -17,7 +17,7 @@ from clip.templates import IMAGENET_60
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.ivlp import IVLP
 from trainers.parts.averaging import GaussianAverage
 from trainers.parts.prompted_model import Output
@@ -73,7 +73,7 @@ class PromptSRC(IVLP):
             teacher = self.model.head(images, texts, clip)                                # (B, C)
         check_teacher(out.text_features, texts)
         divergence = F.kl_div(out.logits.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True)
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "text": c.TEXT_LOSS_WEIGHT * F.l1_loss(out.text_features, texts),
                 "image": c.IMAGE_LOSS_WEIGHT * F.l1_loss(out.image_features, images),
                 "kl": divergence.mean()}

@@ -11,8 +11,8 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
 from trainers.cached_features import CachedFeatures
+from trainers.errors import as_user_error
 from trainers.features import FeatureTrainer
 from trainers.parts.classes import Classes
 from trainers.parts.feature_heads import PrototypeHead

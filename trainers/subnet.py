@@ -10,6 +10,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.headed import HeadedTrainer, add_head_options, head_of, on_class_token
+from trainers.mixed_images import MixedImages, add_mixing_options
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
 from trainers.parts.subnet import PARTS, BlockParts
@@ -21,16 +22,19 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.LORA = [8]                       # rank of the update of q, k and v; as above
     c.ADAPTER = [8]                    # width of the adapter; as above
     c.DROPOUT = 0.1                    # of prompts, of what updates read and within adapters
+    add_mixing_options(c)
     add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
-class SubNet(HeadedTrainer):
+class SubNet(MixedImages, HeadedTrainer):
     section = "SUBNET"
+    bounds = {**HeadedTrainer.bounds, **MixedImages.bounds}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        parts = BlockParts(clip, [options[part.upper()] for part in PARTS], options.DROPOUT)
+        parts = BlockParts(clip, [options[part.upper()] for part in PARTS], options.DROPOUT,
+                           options.get("DROP_PATH", 0.0))
         return on_class_token(clip, classes, parts, options.HEAD)
 
     @classmethod

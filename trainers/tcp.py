@@ -9,7 +9,6 @@ trainers/clip_text; numbers in configs/recipes/tcp.yaml. What is easily missed:
 New classes get words of their own from their frozen features, by what was learned.
 """
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import FrozenCLIP, embed_texts
@@ -69,7 +68,7 @@ class TCP(PromptTrainer):
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         teacher = self.model.brick("text_tuner").teacher
-        return {"ce": F.cross_entropy(out.logits, batch["label"]),
+        return {**super().loss(out, batch),
                 "distance": self.options.W * cosine_distance(out.text_features, teacher)}
 
 

@@ -41,11 +41,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class TDA(AdaptingTrainer):
     section, learns, adapts = "TDA", "nothing", "stream"
+    bounds = {**AdaptingTrainer.bounds, "VIEWS": (1, 1024)}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         c = cfg.TRAINER.TDA
-        check_views(self.section, c, least=1)
+        check_views(self.section, c)
         if min(c.SIZE, c.SIZE_AGAINST) < 1 or min(c.ALPHA, c.BETA, c.ALPHA_AGAINST, c.BETA_AGAINST) < 0:
             raise UserError("TRAINER.TDA needs SIZE and SIZE_AGAINST of at least 1, and ALPHA, BETA, ALPHA_AGAINST and "
                             f"BETA_AGAINST of at least 0, got {c.SIZE}, {c.SIZE_AGAINST}, {c.ALPHA}, {c.BETA}, "

@@ -12,7 +12,7 @@ from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 from trainers.parts.cache_search import search
 from trainers.parts.classes import Classes
 from trainers.parts.heads import CacheHead

@@ -10,7 +10,7 @@ from torch import Tensor
 from dassl.config import CfgNode
 from dassl.engine.trainer import SimpleTrainer
 from dassl.utils import UserError
-from trainers._checks import refusal_as_user_error
+from trainers.errors import refusal_as_user_error
 from trainers.parts.attack_names import Attack
 from trainers.parts.attacks import frozen
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.config import get_cfg_default
+from dassl.config.merge import leaves
 from dassl.utils.errors import UserError
 
 from .extracting import Script
@@ -34,7 +36,8 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
     """The function of that name in `file`, followed by what the file does to a config with its own flags.
 
     Its flags have their parser's defaults: for `reset_cfg(cfg, args)` and assignments of flags to keys in setup_cfg.
-    The function's `after_merging(cfg)` does what setup_cfg does to the merged config, such as settings per dataset.
+    The function's `after_merging(cfg)` does so again, and what else setup_cfg does to the merged config, such as
+    settings per dataset: there, flags win over files.
     What of this fails changes nothing, and a warning says why; statements about other things are named in one.
 
     Args:
@@ -49,31 +52,36 @@ def load_extend_cfg(file: str | Path, given: Mapping[str, Any] | None = None) ->
                       if isinstance(node, ast.ImportFrom)), "")
         raise UserError(f"{path} defines no {NAME}(cfg) at its top level.{taken} --extend-cfg takes the file that "
                         "does; in repositories of CoOp's kind that is train.py.")
-    function, steps = script.value(NAME), Steps.of(script)
+    function, steps, defaults = script.value(NAME), Steps.of(script), _other_defaults(script)
     arguments = [] if _takes(function, CfgNode()) else [_flags(script, given or {})]
     if arguments and not (arguments[0] and _takes(function, CfgNode(), *arguments)):
         raise UserError(f"{NAME}{inspect.signature(function)} of {path} does not take the config alone, nor the config "
                         f"and the flags of a parser in that file. Write a file with an {NAME}(cfg) that gives its "
                         "other arguments, and name that.")
 
-    def run(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
+    resets = script.function("reset_cfg") is not None
+
+    def run(nodes: list[ast.stmt], cfg: CfgNode) -> None:
         flags = _flags(script, given or {})
-        if reset and flags is not None:
+        if resets and flags is not None:
             _call(path, "reset_cfg", lambda: script.value("reset_cfg")(cfg, flags))
         _call(path, "setup_cfg", lambda: script.run(nodes, {steps.flags: flags, steps.config: cfg}))
 
-    def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode, reset: bool = False) -> None:
-        if nodes or reset:
+    def run_or_warn(nodes: list[ast.stmt], cfg: CfgNode) -> None:
+        if nodes or resets:
             try:
                 with contextlib.redirect_stdout(io.StringIO()):     # a trial: what fails half-way changes nothing
-                    run(nodes, cfg.clone(), reset)
-                run(nodes, cfg, reset)
+                    run(nodes, cfg.clone())
+                run(nodes, cfg)
             except UserError as error:
                 logger.warning("%s What it sets is left as it is: give it as KEY VALUE options.", error)
 
     def extend_cfg(cfg: CfgNode) -> None:
+        if new := _put(cfg, defaults):
+            logger.warning("The copy of Dassl that %s uses has keys of its own, which only code of its repository "
+                           "reads: %s", path, ", ".join(new))
         _call(path, NAME, lambda: function(cfg, *arguments))
-        run_or_warn(steps.early, cfg, reset=script.function("reset_cfg") is not None)
+        run_or_warn(steps.early, cfg)
         if steps.left_out:
             logger.warning("The function that makes the config in %s also does this, which is not done here: %s.", path,
                            "; ".join(steps.left_out))
@@ -87,7 +95,8 @@ class Steps:
     """What a setup_cfg(args) does to its config, besides what every one does and this command too.
 
     Attributes:
-        flags, config: what it calls them. early: before files are merged, or from flags alone. late: after that.
+        flags, config: what it calls them. early: before files are merged, or from flags alone, which may make keys.
+            late: after that.
         left_out: statements about other things, with their lines.
     """
 
@@ -116,7 +125,10 @@ class Steps:
             elif _is_usual(node):
                 continue
             elif self._changes(node):
-                (self.late if merged and self.config in _reads(node) else self.early).append(node)
+                if not merged or self.config not in _reads(node):
+                    self.early.append(node)
+                if merged:
+                    self.late.append(node)
             else:
                 self.left_out.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
         if all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in self.late):
@@ -150,6 +162,42 @@ def _is_usual(node: ast.stmt) -> bool:
         return name in _USUAL or name == "merge_from_list" and ast.unparse(call.args[0]).endswith(".opts")
     return isinstance(node, (ast.Return, ast.Pass, ast.Expr)) or \
         isinstance(node, ast.Assign) and "get_cfg_default(" in ast.unparse(node.value)
+
+
+def _other_defaults(script: Script) -> dict[str, Any]:
+    """Keys and values in which the defaults that a script starts from differ from Dassl's: those of its own copy."""
+    source = next((node.module for node in script.providers.get("get_cfg_default", ())
+                   if isinstance(node, ast.ImportFrom) and node.module), "")
+    *package, last = source.split(".")
+    theirs = None
+    if last == "config" and package and package[-1].endswith("dassl"):
+        home, inner = script.path.resolve().parent, Path(*package, last, "defaults.py")
+        if file := next((found for depth in range(3) for found in sorted(home.glob(f"{'*/' * depth}{inner}"))), None):
+            copy = Script(file, "_C")
+            theirs = copy.value("_C") if "_C" in copy.providers else None
+    elif source:
+        theirs = script.value("get_cfg_default")()
+    usual = dict(leaves(get_cfg_default()))
+    return {key: value for key, value in leaves(theirs or CfgNode())
+            if key not in usual or _as_list(value) != _as_list(usual[key])}
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _put(cfg: CfgNode, values: Mapping[str, Any]) -> list[str]:
+    """Set dotted keys, whatever their kinds; returns those outside TRAINER that were not there."""
+    new = []
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node.setdefault(section, CfgNode())
+        if name not in node and sections[:1] != ["TRAINER"]:
+            new.append(key)
+        node[name] = value
+    return new
 
 
 def _takes(function: Callable, *arguments: Any) -> bool:

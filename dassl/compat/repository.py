@@ -136,6 +136,8 @@ def _importer(package: str) -> Callable:
             return own_importlib
         if not level and any(place == name for place, _ in _GONE) and (older := _with_gone(name, fromlist or ())):
             return older
+        if not level and name in _GONE_WHOLE and importlib.util.find_spec(name) is None:
+            return _GONE_WHOLE[name]()
         top, _, rest = name.partition(".")
         if not level and fromlist and (copy := _COPY_OF_DASSL.fullmatch(name)):
             name, top = f"dassl{copy[1] or ''}", "dassl"
@@ -167,6 +169,10 @@ _GONE = {("pkg_resources", "packaging"): _packaging,        # with setuptools 82
          ("re", "template"): lambda: re.compile,            # with Python 3.13; imported by mistake, never called
          ("audioop", "tomono"): lambda: None,               # likewise
          ("turtle", "forward"): lambda: None}               # where Python has no Tk; imported by mistake, never called
+
+
+_GONE_WHOLE = {"imp": lambda: ModuleType("imp"),            # with Python 3.12; imported by mistake, never called
+               "pickle5": lambda: importlib.import_module("pickle")}    # a backport, which no longer installs
 
 
 def _with_gone(name: str, items: Sequence[str]) -> ModuleType | None:

@@ -1,11 +1,11 @@
 """Config defaults, and merging that names what is wrong."""
 from yacs.config import CfgNode
 
-from .defaults import get_cfg_default
+from .defaults import complete, get_cfg_default
 from .merge import RETIRED, UnknownKey, merge_file, merge_opts, with_values
 
-__all__ = ["RETIRED", "CfgNode", "UnknownKey", "clean_cfg", "get_cfg_default", "merge_file", "merge_opts",
-           "with_values"]
+__all__ = ["RETIRED", "CfgNode", "UnknownKey", "clean_cfg", "complete", "get_cfg_default", "merge_file",
+           "merge_opts", "with_values"]
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:

@@ -51,7 +51,7 @@ RULES = (                                # what keys take, in words and as a tes
     ("a number in [0, 1)", lambda v: _finite(v) and 0 <= v < 1, "OPTIM", "ADAM_BETA1 ADAM_BETA2"),
     ("images or dassl", lambda v: v in ("images", "dassl"), "TRAIN", "STREAMS"),
     ("0 or more epochs", _whole(0), "OPTIM", "MAX_EPOCH"),
-    ("a number from 0 to 1", _between(0, 1), "INPUT", "RGS_P GB_P"),
+    ("a number from 0 to 1", _between(0, 1), "INPUT", "RGS_P GB_P ERASING_P"),
     (f"0 to {LARGEST_SIDE} pixels", _whole(0, LARGEST_SIDE), "INPUT", "CROP_PADDING CUTOUT_LEN"),
     (f"a number from 0 to {LARGEST_NUMBER:g}", _between(0, LARGEST_NUMBER), "INPUT",
      "GN_STD COLORJITTER_B COLORJITTER_C COLORJITTER_S"),

@@ -29,6 +29,8 @@ def get_cfg_default() -> CN:
     c.GN_STD = 0.15
     c.RANDAUGMENT_N = 2                     # operations per image
     c.RANDAUGMENT_M = 10                    # their strength, 0 to 30
+    c.TIMM_RANDAUGMENT = "rand-m9-mstd0.5-inc1"     # of timm_randaugment, in timm's words
+    c.ERASING_P = 0.25                      # probability of random_erasing
     c.COLORJITTER_B = 0.4                   # brightness
     c.COLORJITTER_C = 0.4                   # contrast
     c.COLORJITTER_S = 0.4                   # saturation
@@ -131,3 +133,16 @@ def get_cfg_default() -> CN:
     cfg.TRAINER.NAME = ""
     add_legacy_trainers(cfg)
     return cfg
+
+
+def complete(cfg: CN, default: CN, none_is_lacking: bool = False) -> None:
+    """Add what `cfg` lacks of `default`, in place, also to a frozen one: others make configs with Dassl's keys alone.
+
+    Args:
+        none_is_lacking: so it is in DATASET, where some set NUM_SHOTS to None because their datasets read none.
+    """
+    for key, value in default.items():
+        if key not in cfg or none_is_lacking and cfg[key] is None:
+            cfg[key] = value
+        elif isinstance(value, CN) and isinstance(cfg[key], CN):
+            complete(cfg[key], value, none_is_lacking or key == "DATASET")

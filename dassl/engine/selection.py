@@ -41,7 +41,7 @@ def save_epoch(trainer) -> None:
     """Checkpoints after an epoch: the best on validation images, every TRAIN.CHECKPOINT_FREQ-th, and the last."""
     frequency, number = trainer.cfg.TRAIN.CHECKPOINT_FREQ, trainer.epoch + 1
     if is_best_val(trainer):
-        result = trainer.domains.mean(trainer.test(split="val"))
+        result = trainer.engine_domains.mean(trainer.test(split="val"))
         if result > trainer.best_result:
             trainer.best_result = result
             trainer.save_model(trainer.epoch, trainer.output_dir, val_result=result, model_name=BEST)

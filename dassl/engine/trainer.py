@@ -55,7 +55,6 @@ class SimpleTrainer(ForkHooks, TrainerBase):
     """
 
     one_process_only, one_task_only, resumes_within_epoch = "", "", False
-    is_training = False                  # a test does not end the run
 
     def __init__(self, cfg):
         super().__init__()
@@ -69,7 +68,7 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         trackers.names_of(cfg.TRAIN.get("TRACKERS", ""))
         with distributed.first_then_others():
             self.build_data_loader()
-            self.stages.divide(self)
+            self.engine_stages.divide(self)
             self.build_model()
         dataset = dataset_of(self)
         self.evaluator = build_evaluator(cfg, dataset.task.evaluator if dataset else "", lab2cname=self.lab2cname)
@@ -112,15 +111,15 @@ class SimpleTrainer(ForkHooks, TrainerBase):
         self.call_hooks("before_writing")
         if self.start_epoch == self.max_epoch > 0 and not osp.samefile(self.cfg.RESUME, self.output_dir):
             self.save_model(self.max_epoch - 1, self.output_dir)            # trained in another folder, kept here too
-        self.is_training, self.time_start, self._started = True, time.time(), time.monotonic()
+        self.is_training, self.has_trained = True, False
+        self.time_start, self._started = time.time(), time.monotonic()
         self.call_hooks("before_train")
 
     def after_epoch(self) -> None:
         selection.save_epoch(self)
 
     def after_train(self) -> None:
-        self.is_training = False
-        self.call_hooks("after_train")
+        self.end_training()
         logger.info("Finish training")
         if self.cfg.TEST.NO_TEST:
             self.call_hooks("untested")

@@ -34,23 +34,27 @@ class TrainerBase(StepMethods):
         epoch, start_epoch, max_epoch: counted from 0. batch_idx, num_batches: within an epoch.
         best_result: of the validation split, percent.
         adapts: what it learns from while it is tested: "" nothing; "image" each one by itself; "stream" all before.
-        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, domains,
-            stages: four of them.
+        hooks: called in this order at the moments that `Hook` names; append your own. on_nan, autosave, stages: three
+            of them. The engine reads engine_hooks, engine_domains and engine_stages: a trainer may give the short names
+            to something else.
         recorded: what else results.json shall say, of whoever started the run.
         share: this process's part of the training batch; None in a run of one process.
+        is_training: a test does not end the run. has_trained: all epochs were learned.
     """
 
     adapts = ""
     epoch = start_epoch = max_epoch = batch_idx = num_batches = 0
     best_result = float("-inf")
     share: Share | None = None
+    is_training = has_trained = False
 
     def __init__(self):
         super().__init__()
         self._writer, self.recorded = None, {}
-        self.on_nan, self.autosave, self.domains, self.stages = OnNaN(), Autosave(), Domains(), Stages()
-        self.hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(), Trackers(),
-                                  self.domains, self.stages, SaveLogits(), Record()]
+        self.on_nan, self.autosave, self.engine_domains, self.engine_stages = OnNaN(), Autosave(), Domains(), Stages()
+        self.engine_hooks: list[Hook] = [self.on_nan, parallel.Parallel(), self.autosave, Progress(), Curves(),
+                                         Trackers(), self.engine_domains, self.engine_stages, SaveLogits(), Record()]
+        self.hooks, self.stages = self.engine_hooks, self.engine_stages     # names that other people's trainers take
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """The loop."""
@@ -65,7 +69,14 @@ class TrainerBase(StepMethods):
             self.call_hooks("after_batches")
             self.after_epoch()
             self.call_hooks("safe_point", epoch + 1, 0)
+        self.end_training()
         self.after_train()
+
+    def end_training(self) -> None:
+        """All epochs were learned, so a test is final from now on. Another call does nothing."""
+        if not self.has_trained:
+            self.is_training, self.has_trained = False, True
+            self.call_hooks("after_train")
 
     def train_on(self, batches: Iterable[tuple], num_batches: int, first: int = 0) -> None:
         """An epoch: `forward_backward(*batch)` of each batch, between the hooks.
@@ -86,19 +97,19 @@ class TrainerBase(StepMethods):
 
     def call_hooks(self, moment: str, *values) -> None:
         """Call a method of every hook with the trainer and `values`."""
-        for hook in list(self.hooks):
+        for hook in list(self.engine_hooks):
             getattr(hook, moment)(self, *values)
 
     def training_state(self) -> dict:
         """What a resumed run needs besides models, optimisers and schedules. Plain data only."""
         return {**random_streams(), "best_result": float(self.best_result), "on_nan": self.on_nan.state(),
-                "stages": self.stages.state()}
+                "stages": self.engine_stages.state()}
 
     def load_training_state(self, state: dict) -> None:
         set_random_streams(state)
         self.best_result = state.get("best_result", self.best_result)
         self.on_nan.load_state(state.get("on_nan", self.on_nan.state()))
-        self.stages.load_state(state.get("stages", []))
+        self.engine_stages.load_state(state.get("stages", []))
 
     def before_task(self, task: int, tasks: int) -> None:
         """Called once as the classes of a task arrive, the first being 0; not where a run resumes within it."""

@@ -103,7 +103,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg, steps_per_epoch: int = 1
         scheduler = MultiStepLR(optimizer, milestones=[epoch * steps_per_epoch for epoch in stepsize],
                                 gamma=optim_cfg.GAMMA)
     else:
-        scheduler = CosineAnnealingLR(optimizer, float(max_epoch), optim_cfg.MIN_LR)
+        scheduler = CosineAnnealingLR(optimizer, float(max_epoch), optim_cfg.get("MIN_LR", 0.0))
     if warmup <= 0:
         return scheduler
     if not optim_cfg.WARMUP_RECOUNT:

@@ -21,7 +21,8 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
 
     Args:
         model: a module, or an iterable of parameters or parameter groups.
-        optim_cfg: cfg.OPTIM. With STAGED_LR, layers outside NEW_LAYERS learn at LR * BASE_LR_MULT.
+        optim_cfg: cfg.OPTIM, or a section with Dassl's keys of it. With STAGED_LR, layers outside NEW_LAYERS learn at
+            LR * BASE_LR_MULT.
         param_groups: used instead of the model's parameters.
     """
     name, lr, decay = optim_cfg.NAME, optim_cfg.LR, optim_cfg.WEIGHT_DECAY
@@ -33,7 +34,7 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
     if not (param_groups := list(param_groups)):
         raise UserError("The optimiser got no parameters: nothing in the model learns. Check what build_model freezes.")
     adam = {"lr": lr, "weight_decay": decay, "betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2),
-            "eps": optim_cfg.ADAM_EPS}
+            "eps": optim_cfg.get("ADAM_EPS", 1e-8)}
     if name == "sgd":
         return torch.optim.SGD(param_groups, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay,
                                dampening=optim_cfg.SGD_DAMPNING, nesterov=optim_cfg.SGD_NESTEROV)

@@ -15,6 +15,9 @@ def test_a_text_that_is_too_long_raises_or_is_cut_before_its_end(golden):
     text = str(theirs.data["long_prompt"])
     with pytest.raises(InputError, match="too long for context length 77"):
         tokenize(text)
+    with pytest.raises(InputError, match="Shorten") as caught:
+        tokenize("very long " * 10_000)
+    assert len(str(caught.value)) < 300
     assert torch.equal(tokenize(text, truncate=True)[0], theirs.tensor("long_truncated"))
 
 

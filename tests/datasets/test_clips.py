@@ -129,12 +129,28 @@ def test_several_clips_of_a_test_video_start_at_even_distances(tmp_path):
     cfg.INPUT.TRANSFORMS = ()
     reader = ClipReader(cfg, [Datum(str(tmp_path / "video"))], build_transform(cfg, is_train=False))
     clips = (255 * reader[0]["img"][:, :, 0, 0, 0]).round().int()
-    assert clips.tolist() == [[0, 2], [3, 5], [7, 9]]
+    assert clips.tolist() == [[0, 2], [4, 6], [7, 9]]                       # rounded as published
+
+
+@pytest.mark.parametrize("size", [(8, 4), (4, 8)])
+def test_three_crops_of_a_clip_lie_along_its_longer_side(tmp_path, size):
+    folder = tmp_path / "video"
+    folder.mkdir()
+    along = np.arange(8, dtype=np.uint8)[None, :, None] * np.ones((4, 1, 3), np.uint8)
+    for i in range(3):
+        Image.fromarray((along if size[0] == 8 else along.swapaxes(0, 1)) + 10 * i).save(folder / f"{i}.png")
+    cfg = make_cfg(FRAMES=1, STRIDE=1, CLIPS=2, CROPS=3)
+    cfg.INPUT.TRANSFORMS, cfg.INPUT.SIZE = (), (4, 4)
+    for is_train, seen in ((False, [0, 20, 2, 22, 4, 24]), (True, None)):
+        reader = ClipReader(cfg, [Datum(str(folder))], build_transform(cfg, is_train), is_train=is_train)
+        clips = (255 * reader[0]["img"]).round().int()
+        assert clips.shape == ((6, 1, 3, 4, 4) if seen else (1, 3, 4, 4))
+        assert not seen or clips[:, 0, 0, 0, 0].tolist() == seen
 
 
 @pytest.mark.parametrize(("video", "said"), [
     ({"FRAMES": 0}, "FRAMES must be 1 to 1024, got 0"), ({"STRIDE": -1}, "got -1"), ({"CLIPS": 3}, "CLIPS 3"),
-    ({"CLIPS": 10 ** 6}, "got 1000000")])
+    ({"CLIPS": 10 ** 6}, "got 1000000"), ({"CROPS": 2}, "1 .the centre. or 3 .*got 2")])
 def test_sampling_that_makes_no_sense_is_refused(video, said):
     with pytest.raises(UserError, match=said):
         ClipReader(make_cfg(**video), [])

@@ -72,6 +72,7 @@ def test_base_and_new_halves_share_no_class(root):
     base, new = (Digits(make_cfg(root, shots=1, classes=half)) for half in ("base", "new"))
     assert set(base.classnames) | set(new.classnames) == set(WORDS)
     assert not set(base.classnames) & set(new.classnames)
+    assert base.all_class_names == new.all_class_names == base.classnames + new.classnames      # LASP asks for them
 
 
 def test_low_contrast_has_the_same_split_and_a_fifth_of_the_contrast(root):

@@ -87,7 +87,8 @@ def test_parts_of_a_domain_are_put_together(cfg_of, tmp_path):
 @pytest.mark.parametrize("target, source, select, got", [
     ((), (), "training", "TARGET_DOMAINS"), (["foto"], (), "training", "'foto'"), (["photo"], ["photo"], "training",
                                                                                    "left to train on"),
-    (["photo"], (), "test", "'test'")])
+    (["photo"], (), "test", "'test'"), (["photo"], ["sketch", "cartoon", "sketch"], "training", "'sketch' twice"),
+    (["photo", "photo"], (), "training", "'photo' twice")])
 def test_impossible_domains_are_refused(cfg_of, pacs, target, source, select, got):
     with pytest.raises(UserError, match=got):
         DATASET_REGISTRY.get("PACSDomains")(cfg_of("PACSDomains", target, source, select=select))

@@ -6,11 +6,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import build_trainer
 from dassl.evaluation.elevater import ElevaterMetric, map_11_points, mean_per_class, roc_auc
 from dassl.utils import UserError
 from datasets import extend_cfg
@@ -57,8 +59,46 @@ def test_labels_of_several_classes_are_all_kept_and_zips_unpacked(cfg_of, tmp_pa
     (folder / "labels.txt").write_text("aeroplane\nbicycle\nbird\n")
     made = DATASET_REGISTRY.get("ElevaterVOC2007")(cfg_of("ElevaterVOC2007"))
     assert made.classnames == ["aeroplane", "bicycle", "bird"] and [i.label for i in made.test] == [1, 0, 2]
-    assert made.truth("test").tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 1]]
+    assert made.truth("test").tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 1]] and made.has_several_labels
     assert all((folder / "test" / "in" / f"{i}.png").is_file() for i in range(3))
+
+
+def test_labels_are_those_of_the_half_of_the_classes_that_is_asked_for(cfg_of, tmp_path):
+    folder = tmp_path / "classification" / CARDS["ElevaterVOC2007"].folder
+    pack(folder, "train.zip", 10)
+    pack(folder, "test.zip", 3)
+    lines(folder, "train_ic.txt", "train.zip", ["0", "1", "2", "3,2", "0", "1", "2", "3", "3", "2"])
+    lines(folder, "test_ic.txt", "test.zip", ["3,1", "0", "2,3"])
+    (folder / "labels.txt").write_text("aeroplane\nbicycle\nbird\nboat\n")
+    cfg = cfg_of("ElevaterVOC2007")
+    for half, truth in (("base", [[1, 0]]), ("new", [[0, 1], [1, 1]])):
+        cfg.DATASET.SUBSAMPLE_CLASSES = half
+        assert DATASET_REGISTRY.get("ElevaterVOC2007")(cfg).truth("test").tolist() == truth
+
+
+@pytest.mark.parametrize("name, each_class", [("CoOp", False), ("SubNet", True), ("ZSLP", False)])
+def test_training_takes_all_labels_of_an_image(make_cfg, name, each_class):
+    trainer = build_trainer(make_cfg(name, "OPTIM.MAX_EPOCH", 1))
+    items, C = trainer.dm.dataset.train_x, trainer.num_classes
+    truth = F.one_hot(torch.tensor([item.label for item in items]), C).float()
+    truth[:, 0] = 1
+    trainer.dm.dataset.has_several_labels, trainer.dm.dataset.truth = True, lambda split: truth
+    met, loss = [], trainer.loss
+    trainer.loss = lambda out, batch: met.append((out.logits.detach(), batch["index"], loss(out, batch))) or met[-1][2]
+    trainer.train()
+    logits, index, terms = met[0]
+    labels = truth[torch.as_tensor(index)]
+    literal = -(labels * F.logsigmoid(logits) + (1 - labels) * F.logsigmoid(-logits)).mean() if each_class else \
+        -(labels / labels.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(terms["ce"].detach(), literal)
+    assert trainer.recorded["labels_learned"] == "all"
+
+
+def test_a_method_that_learns_the_first_label_alone_says_so(make_cfg, caplog):
+    trainer = build_trainer(make_cfg("GDA"))
+    trainer.dm.dataset.has_several_labels = True
+    trainer.train()
+    assert trainer.recorded["labels_learned"] == "the first of each image" and "several labels" in caplog.text
 
 
 def test_coco_lists_are_read_and_a_fifth_of_the_training_images_validates(cfg_of, tmp_path):

@@ -196,6 +196,8 @@ def break_case(folder):
     ("one", lambda f: images(f.parent / "one" / "cat", 5), "holds one class, 'cat'"),
     ("few", lambda f: [images(f.parent / "few" / c, 1) for c in "ab"], "none can be spared for a test"),
     ("none", lambda f: (f.parent / "none" / "x").mkdir(parents=True), "holds no images of a known kind"),
+    ("hollow", lambda f: [(f.parent / "hollow" / "train").mkdir(parents=True),
+                          *(images(f.parent / "hollow" / c, 2) for c in "ab")], "train holds no images.*a, b.*remove"),
     ("a.zip", lambda f: (f.parent / "a.zip").touch(), "is neither a folder nor a .csv"),
 ])
 def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, change, words):
@@ -217,7 +219,8 @@ def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, cha
     ("l.csv", "path,label\nx.png,\"['cat', 'wet']\"\ny.png,dog\n", "several labels of one image"),
     ("l.json", '[{"path": "x.png", "label": "cat", "Label": "dog"}]', "two columns 'label'"),
     ("l.json", '{"images": [], "annotations": []}', "'images', 'annotations', and only train, val and test"),
-    ("l.json", "{", "is not valid JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "holds no images"),
+    ("l.json", "{", "is not valid JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "lists no images"),
+    ("l.csv", "", "lists no images.*path and label"), ("l.csv", "path,label\n", "lists no images"),
 ])
 def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content, words):
     for image in ("x.png", "y.png"):

@@ -11,7 +11,7 @@ from dassl.utils import UserError
 from datasets import arrays
 from datasets.cards import CARDS
 from datasets.check import DatasetNotFound
-from datasets.task_streams import divided
+from datasets.task_streams import LISTS, divided, listed
 from tools import train
 
 
@@ -106,6 +106,28 @@ def test_imagenet_r_is_divided_within_each_class_and_always_alike():
     assert names[0] == names[1] and [len(part) for part in names[0]] == [16, 4]
     assert sorted(names[0][0] + names[0][1]) == sorted(item.impath[3:] for item in items)
     assert not set(arrays.CARDS) & set(CARDS)
+
+
+def write_lists(folder, train, test):
+    for name, rows in zip(LISTS, (train, test), strict=True):
+        (folder / name).write_text("data:\n" + "".join(f"- data/imagenet-r/train/{row}\n" for row in rows) +
+                                   "targets:\n" + "- 3\n" * len(rows))
+
+
+def test_imagenet_r_is_divided_by_published_lists_where_they_are(tmp_path):
+    names = ["n01/art_1.jpg", "n01/art_2.jpg", "n02/art_1.jpg", "n02/toy_1.jpg"]
+    items = [Datum(str(tmp_path / "imagenet-r" / name), int(name[2]) - 1, classname=name[:3]) for name in names]
+    assert listed(items, tmp_path) is None
+    write_lists(tmp_path, [names[3], names[0], names[1]], [names[2]])
+    assert listed(items, tmp_path) == ([items[3], items[0], items[1]], [items[2]])
+    for learned, tested, got in (([], names, "lists no images"), (["n01/art_9.jpg"], names, "first n01/art_9.jpg"),
+                                 (names, names[:2], "2 images are in both")):
+        write_lists(tmp_path, learned, tested)
+        with pytest.raises(UserError, match=got):
+            listed(items, tmp_path)
+    (tmp_path / LISTS[1]).unlink()
+    with pytest.raises(UserError, match=f"{LISTS[1]} is missing"):
+        listed(items, tmp_path)
 
 
 @pytest.mark.parametrize("stem, name", [("cifar100", "cifar100"), ("stl10", "stl10"), ("five_datasets", "svhn"),

@@ -128,6 +128,8 @@ def test_what_is_missing_is_named(dataset, touch, tmp_path):
         dataset("Office31", ["amazon"], ["dslr"])
     with pytest.raises(UserError, match="'webcm' is not a domain"):
         dataset("Office31", ["webcm"], ["dslr"])
+    with pytest.raises(UserError, match="SOURCE_DOMAINS names amazon twice"):
+        dataset("Office31", ["amazon", "amazon"], ["dslr"])
     touch("domainnet/a")
     with pytest.raises(UserError, match="no list .*real_train.txt"):
         dataset("DomainNet", ["real"], ["sketch"])

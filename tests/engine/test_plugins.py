@@ -286,11 +286,14 @@ def test_names_that_newer_versions_took_away_are_imported_by_plugins_alone(repos
     monkeypatch.setitem(sys.modules, "pkg_resources", None)                 # as without setuptools, or with 82
     monkeypatch.setitem(sys.modules, "turtle", None)                        # as without Tk
     monkeypatch.setitem(sys.modules, "audioop", None)                       # as Python 3.13 has it
-    theirs = repository(**{"mine.py": "import re\nfrom pkg_resources import packaging\n"
+    monkeypatch.setitem(sys.modules, "imp", None)                           # as Python 3.12 has it
+    monkeypatch.setitem(sys.modules, "pickle5", None)
+    theirs = repository(**{"mine.py": "import re, imp, pickle5 as pickle\nfrom pkg_resources import packaging\n"
                                       "from re import template, escape\nfrom turtle import forward\n"
                                       "from audioop import tomono\n"
                                       "NEW = packaging.version.parse('2.10.1') > packaging.version.parse('2.9')"})
     module = load_plugin(str(theirs / "mine.py"))
+    assert module.imp.__name__ == "imp" and module.pickle.loads is __import__("pickle").loads
     assert module.NEW and module.template("a").match("a") and module.escape is re.escape and module.re is re
     assert not hasattr(re, "template")
     with pytest.raises(ImportError):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.engine import SimpleTrainer, TrainerX
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerX, build_trainer
 from dassl.engine.trainer import TrainerBase
 from dassl.evaluation import EvaluatorBase, build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -223,3 +223,46 @@ def test_a_dataset_of_lasp_gives_all_class_names_and_any_other_may_keep_its_own(
     assert dataset.all_class_names == ["cat", "dog"]
     dataset.all_class_names = ["bird"]
     assert dataset.all_class_names == ["bird"]
+
+
+def test_a_config_of_dassls_keys_alone_gets_the_defaults_of_the_others(engine_cfg, monkeypatch):
+    """UPL's train.py starts from a copy of Dassl's defaults."""
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "OnTensors", OnTensors)
+    cfg = engine_cfg(TRAINER__NAME="OnTensors", OPTIM__MAX_EPOCH=1).clone()
+    cfg.defrost()
+    for section, key in (("TRAIN", "STREAMS"), ("DATALOADER", "CACHE_MB"), ("TEST", "SAVE_LOGITS"),
+                         ("OPTIM", "MIN_LR")):
+        cfg[section].pop(key)
+    cfg.DATALOADER.CACHE_MB, cfg.DATASET.NUM_SHOTS = 7, None
+    cfg.freeze()
+    trainer = build_trainer(cfg)
+    assert trainer.cfg is cfg and cfg.TRAIN.STREAMS == "images" and cfg.DATALOADER.CACHE_MB == 7
+    assert cfg.DATASET.NUM_SHOTS == -1
+    trainer.train()
+
+
+def test_a_trainer_may_keep_what_it_likes_in_names_that_the_engine_has_too(engine_cfg):
+    """PDA and DAPL keep "a-w" in self.domains."""
+    class Crowded(OnTensors):
+        def build_model(self):
+            super().build_model()
+            self.domains, self.stages, self.hooks = "a-w", 2, [self.model.register_forward_hook(lambda *args: None)]
+
+    trainer = Crowded(engine_cfg(OPTIM__MAX_EPOCH=1))
+    trainer.train()
+    assert (trainer.domains, trainer.stages) == ("a-w", 2)
+    assert json.loads((Path(trainer.output_dir) / "results.json").read_text())["num_test"] == 20
+
+
+@pytest.mark.parametrize("schedule", ["single_step", "cosine"])
+def test_a_second_section_with_dassls_keys_of_an_optimiser_serves(engine_cfg, schedule):
+    """ProMetaR's cfg.OPTIM_VNET."""
+    cfg = engine_cfg(OPTIM__NAME="adam", OPTIM__LR_SCHEDULER=schedule).OPTIM.clone()
+    cfg.defrost()
+    for key in ("ADAM_EPS", "MIN_LR", "WARMUP_STEPS"):
+        cfg.pop(key)
+    optimiser = build_optimizer(nn.Linear(2, 2), cfg)
+    schedule = build_lr_scheduler(optimiser, cfg)
+    optimiser.step()
+    schedule.step()
+    assert optimiser.defaults["eps"] == 1e-8 and "ADAM_EPS" not in cfg

@@ -95,6 +95,12 @@ def test_every_transform_of_upstreams_names_gives_a_tensor_of_the_size(engine_cf
             assert out.shape == (3, 16, 24) and out.dtype == torch.float32 and out.isfinite().all()
 
 
+def test_timms_words_that_it_does_not_know_are_the_users(engine_cfg):
+    for words in ("m9", "rand-mm", "rand-x9"):
+        with pytest.raises(UserError, match=f"TIMM_RANDAUGMENT.*{words}"):
+            build_transform(engine_cfg(INPUT__TIMM_RANDAUGMENT=words), True, ["timm_randaugment"])
+
+
 def seed_all(seed):
     torch.manual_seed(seed)
     random.seed(seed)

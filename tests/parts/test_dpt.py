@@ -195,7 +195,7 @@ def test_a_checkpoint_tells_what_its_shapes_tell(tiny_clip):
 
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"first": 4}, "one of the 3 blocks.*got 4"), ({"first": 0}, "got 0"), ({"top": 5}, "1 to all 4.*got 5"),
-    ({"top": 0}, "got 0"), ({"n_vision": 0}, "at least 1 token, got 0")])
+    ({"top": 0}, "got 0"), ({"n_vision": 0}, "1 to 1024 tokens, got 0")])
 def test_what_cannot_work_is_refused(tiny_clip, kwargs, message):
     with pytest.raises(InputError, match=message):
         DPT.build(tiny_clip, Classes(NAMES), options(**kwargs))

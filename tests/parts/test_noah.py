@@ -22,7 +22,8 @@ from tools.runs.recipe import load_recipe
 from trainers import searching
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
-from trainers.parts.subnet import PARTS, parameters_of
+from trainers.parts.mixing import Mixing
+from trainers.parts.subnet import PARTS, BlockParts, parameters_of
 from trainers.subnet import SubNet
 
 KINDS = ("visual_prompt_dim", "lora_dim", "adapter_dim")
@@ -233,9 +234,12 @@ def test_the_found_network_starts_from_the_weights_before_the_search_and_learns_
 
 @pytest.mark.parametrize("name, opts, got", [
     ("NOAH", ["TRAINER.NOAH.CHOICES", "(4, 8)", "TRAINER.NOAH.LIMIT", 100], "limit of 100 parameters"),
-    ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], "CHOICES is empty"),
+    ("NOAH", ["TRAINER.NOAH.CHOICES", "()"], r"above 0.*\(\)"),
     ("NOAH", ["TRAINER.NOAH.LIMIT", 0], "got 0"), ("NOAH", ["TRAINER.NOAH.SHARE", 0.1], "need an epoch"),
+    ("SubNet", ["TRAINER.SUBNET.DROP_PATH", 1.0], "got 1.0"), ("SubNet", ["TRAINER.SUBNET.MIXUP", -1.0], "got -1.0"),
     ("NOAH", ["TRAINER.NOAH.RETRAIN_LR", -1.0], "got -1.0"), ("NOAH", ["TRAINER.NOAH.DROPOUT", 1.0], "got 1.0"),
+    ("NOAH", ["TRAINER.NOAH.MUTATION", 2.0], "at most 1, got 2.0"),
+    ("NOAH", ["TRAINER.NOAH.CHOICES", "(0,)"], r"\(0,\)"),
     ("NOAH", ["TRAIN.TASKS", 2], "two stages"),
     ("SubNet", ["TRAINER.SUBNET.LORA", "(1, 2)"], r"3 blocks.*got .1, 2."),
     ("SubNet", ["TRAINER.SUBNET.ADAPTER", "(65,)"], "0 to 64"), ("SubNet", ["TRAINER.SUBNET.HEAD", "x"], "got 'x'")])
@@ -257,3 +261,48 @@ def test_validation_images_that_are_test_images_choose_nothing(make_cfg):
     DATASET_REGISTRY.register(force=True)(NoVal)
     with pytest.raises(UserError, match="NoVal has none"):
         build_trainer(make_cfg("NOAH", dataset="NoVal"))
+
+
+@pytest.mark.parametrize("mixup, cutmix", [(0.8, 0.0), (0.0, 1.0)])
+def test_every_image_is_mixed_with_the_next_one_and_its_label_alike(mixup, cutmix):
+    torch.manual_seed(0)
+    images, labels = torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 2, 1, 0])
+    mixed, shares = Mixing(mixup, cutmix, 3)(images, labels)
+    own, other = F.one_hot(labels, 3).float(), F.one_hot(labels, 3).float().roll(1, 0)
+    share = shares[1, 1].item()                                 # of an image of class 1, after one of class 0
+    torch.testing.assert_close(shares, share * own + (1 - share) * other)
+    if mixup:
+        torch.testing.assert_close(mixed, share * images + (1 - share) * images.roll(1, 0))
+    else:
+        kept = (mixed == images).all(dim=1)
+        assert torch.equal(mixed, torch.where(kept.unsqueeze(1), images, images.roll(1, 0)))
+        assert kept.float().mean().item() == pytest.approx(share, abs=1e-6)
+
+
+def test_mixed_images_learn_shares_of_smoothed_labels(make_cfg):
+    trainer = build_trainer(make_cfg("SubNet", "TRAINER.SUBNET.MIXUP", 0.8, "TRAINER.SUBNET.CUTMIX", 1.0,
+                                     "TRAINER.SUBNET.SMOOTHING", 0.1))
+    met, loss = [], trainer.loss
+    trainer.loss = lambda out, batch: met.append((out.logits.detach(), batch, loss(out, batch))) or met[-1][2]
+    trainer.set_model_mode("train")
+    trainer.num_batches, trainer.batch_idx = 2, 0
+    plain = next(iter(trainer.train_loader_x))
+    trainer.forward_backward(plain)
+    (logits, batch, terms), = met
+    C = logits.shape[1]
+    wanted = 0.9 * batch["shares"] + 0.1 / C
+    torch.testing.assert_close(terms["ce"].detach(), -(wanted * logits.log_softmax(1)).sum(1).mean())
+    assert not torch.equal(batch["img"], plain["img"]) and torch.equal(batch["label"], plain["label"])
+
+
+def test_paths_are_dropped_of_whole_images_in_training_and_more_often_in_later_blocks(tiny_clip):
+    parts, y = BlockParts(tiny_clip, [0, 0, 0], drop_path=0.5), torch.ones(4000, 2, 3)
+    torch.manual_seed(0)
+    for block, rate in enumerate((0.0, 0.25, 0.5)):
+        for site in ("out", "proj"):
+            found = parts.project(block, site, y, y)
+            dropped = (found == 0).flatten(1).float().mean(1)
+            assert set(dropped.tolist()) <= {0.0, 1.0} and dropped.mean().item() == pytest.approx(rate, abs=0.03)
+            torch.testing.assert_close(found[dropped == 0], torch.full_like(found[dropped == 0], 1 / (1 - rate)))
+        assert parts.project(block, "qkv", y, y) is y
+    assert parts.eval().project(2, "out", y, y) is y

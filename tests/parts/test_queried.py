@@ -90,6 +90,22 @@ def test_a_batch_votes_for_the_prompts_of_all_its_images_only_where_that_is_aske
         torch.testing.assert_close(found["similarity"], literal)
 
 
+def test_a_task_trains_prompts_of_its_own_which_start_as_the_former_ones(tiny_clip):
+    pool, query = PromptPool(tiny_clip, 6, 2, 2, per_task=True), torch.randn(3, 64)
+    free = pool.ask(query)["chosen"]                        # before any task, as in training on all classes at once
+    before = pool.prompts.detach().clone()
+    for task in (0, 1, 2):
+        pool.begin(task, 3)
+        assert pool.ask(query)["chosen"].tolist() == [[2 * task, 2 * task + 1]] * 3
+    torch.testing.assert_close(pool.prompts.detach(), before[[0, 1] * 3], rtol=0, atol=0)
+    assert torch.equal(pool.eval().ask(query)["chosen"], free)
+    again = PromptPool(tiny_clip, 6, 2, 2, per_task=True)
+    again.load_state_dict(pool.state_dict())                # as a run that resumes within a task
+    assert again.ask(query)["chosen"].tolist() == [[4, 5]] * 3
+    with pytest.raises(InputError, match="at least 8, got 6"):
+        pool.begin(0, 4)
+
+
 def test_prompts_stand_behind_the_class_token_with_its_position(tiny_clip):
     pool = PromptPool(tiny_clip, 4, 2, 2)
     pool.ask(torch.randn(1, 64))
@@ -233,6 +249,7 @@ def test_impossible_pools_are_refused(tiny_clip, method, own, got):
 
 @pytest.mark.parametrize("name, opts, got", [
     ("L2P", ["TRAINER.L2P.TOP", 11], "pool of 10, got 11"),
+    ("L2P", ["TRAIN.TASKS", 3, "TRAINER.L2P.PER_TASK", True], "at least 15, .* got 10"),
     ("L2P", ["TRAINER.L2P.HEAD", "text"], "linear or texts, got 'text'"),
     ("DualPrompt", ["TRAIN.TASKS", 3, "TRAINER.DUALPROMPT.POOL", 2], "TRAIN.TASKS 3, one for each task, got 2"),
     ("DualPrompt", ["TRAINER.DUALPROMPT.EXPERT_LENGTH", 3], "even"),

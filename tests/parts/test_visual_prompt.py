@@ -64,7 +64,7 @@ def test_dropout_acts_in_training_only(tiny_clip):
 @pytest.mark.parametrize("kwargs, message", [
     (dict(n_tokens=2, depth=4), "1 to 3 blocks .* got 4"),
     (dict(n_tokens=2, depth=0), "1 to 3 blocks .* got 0"),
-    (dict(n_tokens=0), "1 to 4096 tokens, got 0"),
+    (dict(n_tokens=0), "1 to 1024 tokens, got 0"),
     (dict(n_tokens=2, placement="left"), "after_cls or end, got 'left'"),
 ])
 def test_an_impossible_prompt_is_refused_with_its_rule(tiny_clip, kwargs, message):

@@ -1,5 +1,6 @@
 """Sweeps as jobs of submitit: what Slurm is asked for, what a repeated command knows, and real jobs on this machine."""
 import argparse
+import dataclasses
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ import pytest
 
 from tools import sweep
 from tools.sweeping import cells, cluster, cluster_slurm
+from tools.sweeping.outcome import Outcome, report
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +171,34 @@ def test_a_run_whose_process_is_gone_is_not_called_running(planned):
     (planned.folder / run_lock.OWNER).write_text("process 1")
     assert cluster_slurm.state_table([planned], {}) == "1 runs: 1 not submitted."
     assert cluster_slurm.state_table([planned], {planned.cell.folder: "waiting"}) == "1 runs: 1 waiting."
+
+
+def test_notes_of_runs_with_long_names_fit_a_file_name_and_differ(planned, tmp_path):
+    notes, names = cluster_slurm._Notes(tmp_path / "notes"), set()
+    for seed in (1, 2):
+        planned.cell = dataclasses.replace(planned.cell, dataset="é" * 100, config="c" * 150, seed=seed)
+        notes.write(planned, f"{seed}_0")
+        assert notes.job(planned) == f"{seed}_0"
+        names.add(notes.path(planned, "code").name)
+    assert len(names) == 2
+
+
+def test_a_job_that_submitit_has_given_up_ran_out_of_time(planned, tmp_path):
+    notes, outcome = cluster_slurm._Notes(tmp_path / "notes"), Outcome()
+    notes.write(planned, "7_0")
+    (notes.folder / "7_0_0_log.err").write_text("UncompletedJobError: Job not requeued because: timed-out too many "
+                                                "times.\n")
+    cluster_slurm._settle(planned, None, {"7_0": "failed"}, notes, outcome)
+    assert [lines for *_, lines in outcome.failed] == [["Slurm's job 7_0: out of time 21 times; --time raises the "
+                                                        "limit."]]
+
+
+def test_a_log_that_was_never_written_is_not_named(planned):
+    said = report(Outcome([(planned, 1, ["cancelled"])]))
+    assert said.splitlines() == [f"{planned.name} failed:", "  cancelled"]
+    planned.folder.mkdir(parents=True)
+    (planned.folder / "log.txt").touch()
+    assert "log.txt and ends:" in report(Outcome([(planned, 1, ["cancelled"])]))
 
 
 def test_a_requeued_forced_job_replaces_the_former_run_but_never_its_own(planned):

@@ -9,7 +9,7 @@ from torch import nn
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tools import evaluate
-from tools.evaluating import corrupting, masking, patches, record
+from tools.evaluating import corrupting, masking, measure, patches, record
 from tools.evaluating.corrupting import ALEXNET, mean_corruption_error
 from trainers.parts.attack_names import Attack
 from trainers.under_attack import Attackable
@@ -59,13 +59,33 @@ def test_corruptions_are_held_against_zero_shot_clip_of_the_same_backbone(toy_ru
     assert alexnet["mce"] == pytest.approx(100 * sum(errors) / (5 * ALEXNET["contrast"]))
 
 
+def test_what_was_measured_before_ctrl_c_is_kept_and_joined_by_the_rest(toy_run, monkeypatch, capsys):
+    folder, accuracy, left = toy_run("CoOp"), measure.Images.accuracy, [5]
+
+    def interrupted(*args, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return accuracy(*args, **options)
+
+    monkeypatch.setattr(measure.Images, "accuracy", interrupted)
+    words = ["--shuffle", "4", "--corrupt", "fog:1", "fog:2", "--images", "8", "--no-figure"]
+    assert evaluate.cli([str(folder), *words]) == 130           # of clean, 4 pieces, fog:1 twice, fog:2
+    assert "robustness.json" in capsys.readouterr().err
+    kept = json.loads((folder / "robustness.json").read_text())
+    assert set(kept["shuffle"]) == {"4"} and set(kept["corruptions"]["accuracy"]) == {"fog:1"}
+    left[0] = 100
+    found = measured(folder, "--corrupt", "fog:2", "fog:3", "fog:4", "fog:5", *words[-3:])
+    assert found["shuffle"] == kept["shuffle"] and set(found["corruptions"]["ce"]) == {"fog"}
+
+
 def test_mce_is_hendrycks_and_dietterichs():
     errors = {f"{name}:{s}": 10.0 * s for name in ("fog", "snow") for s in range(1, 6)}
-    mce, each = mean_corruption_error({**errors, "frost:1": 3.0}, None)
+    mce, each = mean_corruption_error({**errors, "frost:1": 3.0}, {})
     assert each == pytest.approx({"fog": 100 * 150 / (5 * 81.9324), "snow": 100 * 150 / (5 * 86.6816)})
     assert mce == pytest.approx(sum(each.values()) / 2)
     assert mean_corruption_error(errors, {key: 2 * value for key, value in errors.items()})[0] == pytest.approx(50)
-    assert mean_corruption_error({"fog:1": 3.0}, None) == (None, {})
+    assert mean_corruption_error({"fog:1": 3.0}, {}) == (None, {})
     with pytest.raises(UserError, match="no error under fog"):
         mean_corruption_error(errors, dict.fromkeys(errors, 0.0))
 

@@ -333,6 +333,24 @@ def test_what_their_setup_does_to_the_merged_config_is_done_before_the_options(t
     assert "line 31, in setup_cfg: KeyError: 'Other'" in caplog.text
 
 
+def test_a_default_of_their_flags_wins_over_their_yaml_and_loses_against_the_options(theirs, tmp_path, capsys):
+    path = theirs(HEAD + """
+def extend_cfg(cfg):
+    cfg.TRAINER.MINE = CN({"N": 0})
+def reset_cfg(cfg, args):
+    cfg.TRAINER.MINE.N = args.alpha
+    cfg.OPTIM.MAX_EPOCH = 7 if cfg.DATASET.NUM_SHOTS == 4 else 9
+    cfg.SEED = args.seed
+""" + PARSER.replace("ARGS", "args = parser.parse_args()"))
+    (tmp_path / "mine.yaml").write_text("TRAINER: {MINE: {N: 2}}\nDATASET: {NUM_SHOTS: 4}\n")
+    words = ["--extend-cfg", path, "--trainer", "CoOp", "--config-file", str(tmp_path / "mine.yaml"), "--seed", "0",
+             "--print-config", "DATASET.NAME", "Toy"]
+    for options, expected in ([], 3), (["TRAINER.MINE.N", "5"], 5):
+        assert train.cli([*words, *options]) == 0
+        printed = capsys.readouterr().out
+        assert f"MINE:\n    N: {expected}\n" in printed and "MAX_EPOCH: 7" in printed and "\nSEED: 0" in printed
+
+
 PETS = """
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 @DATASET_REGISTRY.register()
@@ -377,3 +395,40 @@ def test_an_evaluator_that_their_train_py_imports_is_registered_where_a_run_name
                   "def extend_cfg(cfg):\n    cfg.TEST.EVALUATOR = 'OfThisTest'")
     cfg = train.setup_cfg(train.parser().parse_args(["--extend-cfg", path, *COOP]))
     assert EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR).mark == "theirs"
+
+
+@pytest.mark.parametrize(("line", "file"), [
+    ("from dassl.config import get_cfg_default", "dassl/config/defaults.py"),
+    ("from dassl.config import get_cfg_default", "Dassl.pytorch/dassl/config/defaults.py"),
+    ("from my_dassl.config import get_cfg_default", "my_dassl/config/defaults.py"),
+    ("from configs.theirs import get_cfg_default", "configs/theirs.py")])
+def test_keys_and_defaults_of_their_own_copy_of_dassls_are_taken(theirs, tmp_path, caplog, line, file):
+    """HiCroPL's copy of Dassl has OPTIM.EPS and tests the best epoch; UPL starts from a file of its own."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("""
+from yacs.config import CfgNode as CN
+_C = CN()
+_C.OPTIM = CN()
+_C.OPTIM.LR = 0.0003
+_C.OPTIM.EPS = 0.001
+_C.OPTIM.STEPSIZE = [-1]
+_C.TEST = CN()
+_C.TEST.FINAL_MODEL = "best_val"
+_C.TRAINER = CN()
+_C.TRAINER.ROUNDS = 2
+def get_cfg_default():
+    return _C.clone()
+""")
+    path = theirs(f"{line}\ndef extend_cfg(cfg):\n    cfg.TRAINER.SUM = cfg.TRAINER.ROUNDS + 1\n")
+    cfg = get_cfg_default()
+    extend(cfg, load_extend_cfg(path), path)
+    assert (cfg.TRAINER.SUM, cfg.OPTIM.EPS, cfg.TEST.FINAL_MODEL) == (3, 0.001, "best_val")
+    assert "only code of its repository reads: OPTIM.EPS" in caplog.text
+    assert "takes: TEST.FINAL_MODEL 'best_val' (was 'last_step')" in caplog.text
+    assert type(cfg.OPTIM.STEPSIZE) is tuple
+
+
+def test_none_for_a_key_of_a_dataset_leaves_its_default():
+    cfg = get_cfg_default()
+    extend(cfg, lambda cfg: setattr(cfg.DATASET, "NUM_SHOTS", None), "their train.py")
+    assert cfg.DATASET.NUM_SHOTS == -1

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dassl.errors import MissingFile, UserError
 from tools import command, plot, sweep, train
 from tools.runs.recipe import ROOT
 
@@ -38,6 +39,24 @@ def test_train_py_takes_pairs_with_a_space(tmp_path, capsys):
     words = ["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
              "configs/datasets/digits.yaml", "--output-dir", str(tmp_path / "run"), "OPTIM.LR=0.01"]
     assert train.cli(words) == 2 and "OPTIM.LR 0.01" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_value_that_fills_pages_is_shown_by_its_ends():
+    message = str(UserError(f"The rule, got {'x' * 100_000}.\nThe way out."))
+    assert message.startswith("The rule, got x") and message.endswith("x.\nThe way out.") and "98,5" in message
+    assert len(message) < 1600 and str(UserError("The rule. " * 100)) == "The rule. " * 100
+    assert str(MissingFile("x")) == "x"
+
+
+@pytest.mark.parametrize(("flag", "key"), [("--output-dir", "OUTPUT_DIR"), ("--dataset-dir", "DATASET.DIR")])
+def test_a_name_that_no_file_can_hold_is_refused_with_the_way_out(flag, key, tmp_path, capsys):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    assert train.cli(["--trainer", "CoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
+                      "configs/datasets/digits.yaml", "--output-dir", str(tmp_path / "run"), flag, str(place)]) == 2
+    err = capsys.readouterr().err
+    assert f"{key} is '" in err and r"caf\udce9" in err and "PYTHONUTF8=1" in err
+    assert list(tmp_path.iterdir()) == [place] and not list(place.iterdir())
 
 
 @pytest.mark.parametrize(("options", "said"), [

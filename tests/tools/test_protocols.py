@@ -287,7 +287,7 @@ def test_the_robust_table_has_a_line_for_clean_images_and_one_for_each_attack(tm
     grids = {grid.name: grid for grid in layouts.build(scan(tmp_path))}
     lines = [(line.labels, [value.number for value in line.values]) for line in grids["robust"].lines]
     assert lines == [(["TeCoA", "clean"], [80.0, 60.0, 70.0]),
-                     (["TeCoA", "under pgd-1-255-10"], [40.0, 30.0, 35.0])]
+                     (["TeCoA", "under pgd:1/255:10"], [40.0, 30.0, 35.0])]
     assert [v.number for v in grids["cross"].lines[-1].values][:2] == [80.0, 60.0]
 
 

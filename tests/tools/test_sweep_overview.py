@@ -1,12 +1,13 @@
 """What a sweep shows: the plan with its estimate, a block on a terminal, few lines in a log."""
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from tools import sweep
+from tools import sweep, train
 from tools.runs.record import Record
-from tools.sweeping import estimate, overview
+from tools.sweeping import conductor, estimate, outcome, overview
 from tools.sweeping.cells import Planned
 from tools.sweeping.estimate import Times, side_by_side
 from tools.sweeping.overview import Overview, Status, duration
@@ -162,3 +163,19 @@ def test_the_plan_counts_what_is_finished_cut_off_and_to_do(planned):
     lines = estimate.plan_table(runs, runs[:-2]).splitlines()
     assert lines[2].split() == ["ZeroshotCLIP", "tiny", "digits", "-", "-", "-", "-", "1"]
     assert lines[3].split() == ["DAPT", "tiny", "digits", "1", "16", "1", "2", "3", "2", "1", "3"]
+
+
+def test_results_by_domain_and_by_task_stay_in_the_log_of_their_run():
+    shown = [line for line in ("=> error by domain", "* fog:5: 35.5%", "* mean: 30.7%", "* task 1:  99.3  48.6",
+                               "=> accuracy on each task after tasks 1 to 5", "* accuracy: 80.0%",
+                               "* average accuracy 48.5%, forgetting 58.4, forward transfer -1.2",
+                               "CoOp is bound to its classes.") if not conductor.RESULT_LINE.match(line)]
+    assert shown == ["CoOp is bound to its classes."]
+
+
+def test_lines_that_several_refusals_share_are_printed_once(tmp_path):
+    failed = [(SimpleNamespace(name=name, folder=tmp_path / name), train.USER_ERROR,
+               [f"{name} was not found.", f"  get: {name}.zip", "  weights: ViT-B/16 is missing too"]) for name in "ab"]
+    words = outcome.report(outcome.Outcome(failed)).splitlines()
+    assert all(words.count(f"    {line}") == 1
+               for line in ("get: a.zip", "get: b.zip", "weights: ViT-B/16 is missing too"))

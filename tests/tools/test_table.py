@@ -108,6 +108,7 @@ def test_a_collapsed_seed_is_flagged_and_stays_in_the_mean():
     # DTD, 47 classes: the three seeds of KaiyangZhou/CoOp issue 24, and those of zhengli97/PromptKD issue 22
     assert sorted(reasons(12.0, 15.2, 63.4, num_classes=47)) == [1, 2]
     assert "63.4" in reasons(12.0, 15.2, 63.4)[1]
+    assert reasons(0.0, num_classes=21) == {1: "below chance, which is 4.8 for 21 classes"}      # and not below itself
     made = row(12.0, 63.4)
     lines = render([made]).splitlines()
     assert lines[2].split()[4:7] == ["12.0!", "63.4", "37.7"] and made.mean == 37.7

@@ -173,6 +173,26 @@ def test_runs_on_another_split_and_with_other_words_are_rows_of_their_own(runs):
     assert cells(out, "CoOp names-1f3a9c")[1].startswith("*81.0*") and "ImageDir" not in out
 
 
+def test_trials_on_validation_images_are_not_shown_beside_tests(runs):
+    runs("digits/CoOp/tiny_16shots/seed1", 80.0)
+    runs("digits/CoOp/tiny_16shots-OPTIM.LR=0.1/seed1", 99.0, split="val", opts={"OPTIM.LR": 0.1})
+    assert "99.0" not in runs.table()[1] and "99.0" in runs.table("--table", "runs")[1]
+    assert "on val" in runs.table("--config", "0.1")[1]                     # where there is nothing else
+
+
+def test_classes_that_arrive_in_tasks_have_a_table_next_to_training_on_all_at_once(runs):
+    for seed, value in ((1, 70.0), (2, 74.0)):
+        runs(f"digits/L2P/tiny_16shots@tasks5/seed{seed}", 60.0, opts={"TRAIN.TASKS": 5}, tasks={
+            "average_accuracy": value, "forgetting": 10.0, "forward_transfer": -2.0})
+    runs("digits/L2P/tiny_16shots/seed1", 90.0)
+    runs("digits/ZeroshotCLIP/tiny@tasks5/seed1", 50.0, opts={"TRAIN.TASKS": 5}, tasks={
+        "average_accuracy": 51.0, "forgetting": 1.0, "forward_transfer": 0.0})
+    out = runs.table("--table", "incremental")[1]
+    assert out.startswith("digits in 5 tasks, 16 shots (tiny)")
+    assert cells(out, "L2P") == ["L2P", "90.0", "72.0 ± 2.0", "10.0 ± 0.0", "-2.0 ± 0.0"]
+    assert cells(out, "ZeroshotCLIP") == ["ZeroshotCLIP", "-", "51.0", "1.0", "0.0"]
+
+
 def test_a_row_lacks_the_seeds_that_its_sweep_was_asked_for_and_none_of_other_rows(runs):
     for seed in (1, 2, 3, 4, 5):
         runs(f"digits/CoOp/tiny_16shots/seed{seed}", 90.0)

@@ -130,6 +130,48 @@ def test_a_plugin_file_registers_a_trainer_with_its_own_keys(tmp_path):
     assert "MineOfThisTest" in TRAINER_REGISTRY
 
 
+OWN_TRAIN = """
+from torch import nn
+from torch.nn import functional as F
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+
+@TRAINER_REGISTRY.register(force=True)
+class OwnTrainOfThisTest(TrainerX):
+    def build_model(self):
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, self.num_classes))
+        self.register_learner("model", self.model)
+
+    def forward_backward(self, batch):
+        loss = F.cross_entropy(self.model(batch["img"]), batch["label"])
+        self.model_backward_and_update(loss)
+        return {"loss": loss.item()}
+
+    def train(self):
+        self.before_train()
+        for self.epoch in range(self.start_epoch, self.max_epoch):
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
+
+    def after_train(self):
+        self.close_writer()
+"""
+
+
+@pytest.mark.parametrize("no_test", [False, True])
+def test_a_trainer_whose_own_train_tests_nothing_is_tested_after_it(tmp_path, no_test):
+    """BlackVIP leaves the test to its train.py."""
+    (tmp_path / "theirs.py").write_text(OWN_TRAIN)
+    assert train.cli(["--plugin", str(tmp_path / "theirs.py"), "--trainer", "OwnTrainOfThisTest", "--seed", "1",
+                      "--root", str(tmp_path / "data"), "--output-dir", str(tmp_path / "run"), "--config-file",
+                      "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file", "configs/datasets/digits.yaml",
+                      "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", str(no_test)]) == 0
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (record["mode"], record["epochs"], record.get("num_test", 0) > 0) == ("train", 1, not no_test)
+
+
 def test_help_teaches_with_examples():
     text = train.parser().format_help()
     assert "configs/trainers/DAPT/tiny.yaml" in text and "0 is a seed" in text

@@ -2,11 +2,16 @@
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
+from dassl.data.transforms import build_transform
+from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError
-from tools import tune
+from tools import train, tune
 from tools.runs.cell import RecipeError
 from tools.runs.recipe import load_recipe
 from tools.sweeping.cells import Planned
@@ -156,6 +161,44 @@ def test_elevaters_search_goes_from_coarse_to_fine_and_ends_at_the_best_decay():
             scores[rate, step] = -abs(step - 37)
     assert rounds == 5 and {point for point in scores if point[0] == 3 and scores[point] == 0} == {(3, 37)}
     assert len(scores) <= elevater.RATES * 15 and elevater.decay(48) == 1.0 and elevater.rate(5) == 0.1
+
+
+@pytest.mark.parametrize("name, views, crops", [("zslp", ["TRAINER.CLAP.VIEWS"], "normalize"), ("vp", [], "normalize"),
+                                                ("attrvr", [], "")])
+def test_elevaters_schedule_is_its_toolkits(name, views, crops):
+    arguments = load_recipe(name).cell("digits", 1, 1).arguments("data", "out")
+    cfg = space.check([], arguments)
+    found = elevater.schedule(cfg)
+    assert [key for key in found if key.endswith("VIEWS")] == views
+    assert ("normalize" in found["INPUT.TRANSFORMS"]) == bool(crops) == ("normalize" in cfg.INPUT.TRANSFORMS)
+    cfg = train.setup_cfg(train.parser().parse_args([*arguments, *(word for pair in found.items() for word in pair)]))
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimiser = build_optimizer([weight], cfg.OPTIM)
+    schedule, rates = build_lr_scheduler(optimiser, cfg.OPTIM), []
+    for _ in range(cfg.OPTIM.MAX_EPOCH):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert type(optimiser) is torch.optim.SGD and rates == [cfg.OPTIM.LR] * 10
+    image = Image.fromarray(np.arange(2 * 6 * 3, dtype=np.uint8).reshape(2, 6, 3))
+    cfg.defrost()
+    cfg.INPUT.SIZE = (2, 2)
+    assert torch.equal(build_transform(cfg, is_train=True)(image), build_transform(cfg, is_train=False)(image))
+
+
+def test_an_elevater_trial_counts_by_its_best_epoch(trials, monkeypatch):
+    trials.count, trials.ranges = None, tune.ranges_of(SimpleNamespace(protocol="elevater", space=None))
+    planned = trials.next()
+    planned.folder.mkdir(parents=True)
+    (planned.folder / space.FILE).write_text("1,40.0\n2,80.0\n")
+    finish(monkeypatch, trials, planned, 60.0)
+    assert trials.study.best_value == 80.0
+
+
+def test_a_rate_of_a_method_without_steps_is_refused():
+    arguments = load_recipe("linear_probe").cell("digits", 1, 1).arguments("data", "out")
+    with pytest.raises(UserError, match="closed form.*OPTIM.LR"):
+        space.check(space.parse(["OPTIM.LR=log:0.1:1"]), arguments)
 
 
 def test_the_command_refuses_what_cannot_be(capsys):

@@ -7,6 +7,7 @@ hendrycks/robustness's.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import torch.nn.functional as F
 
@@ -40,31 +41,36 @@ def chosen(words: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def measure(model: Attackable, kinds: list[str], split: str, limit: int | None, reference: str) -> dict:
-    """Accuracies by kind, and "mce" of the corruptions of which all five severities are there.
+def measure(model: Attackable, kinds: list[str], split: str, limit: int | None, reference: str,
+            former: dict) -> Iterator[dict]:
+    """After each kind: the accuracies so far, and "mce" of the corruptions of which all five severities are there.
 
     Args:
         limit: how many images under each corruption; None: all.
         reference: "alexnet" or "zeroshot", zero-shot CLIP of the same backbone on the same images.
+        former: what was yielded for the same images before; kept where it has the same reference.
     """
-    trainer, errors, theirs = model.trainer, {}, {}
-    zero_shot = _zero_shot(model) if reference == "zeroshot" else None
+    trainer, zero_shot = model.trainer, _zero_shot(model) if reference == "zeroshot" else None
+    said = "zero-shot CLIP of the same backbone on the same images" if zero_shot else "AlexNet on ImageNet-C"
+    same = former.get("reference") == said and "of_reference" in former
+    ours, theirs = (dict(former[part]) if same else {} for part in ("accuracy", "of_reference"))
     for kind in kinds:
         cfg = with_values(trainer.cfg, {"DATASET.CORRUPTIONS": (kind,)})
         images = Images(model, getattr(DataManager(cfg), f"{split}_loader"), limit)
-        errors[kind] = 100 - images.accuracy()
-        theirs[kind] = 100 - images.accuracy(answer=zero_shot) if zero_shot else 0.0
-    mce, each = mean_corruption_error(errors, theirs if zero_shot else None)
-    return {"accuracy": {kind: 100 - error for kind, error in errors.items()}, "mce": mce, "ce": each,
-            "reference": "zero-shot CLIP of the same backbone on the same images" if zero_shot else
-            "AlexNet on ImageNet-C", "images": len(images)}
+        ours[kind] = images.accuracy()
+        if zero_shot:
+            theirs[kind] = images.accuracy(answer=zero_shot)
+        mce, each = mean_corruption_error(*({kind: 100 - value for kind, value in accuracies.items()}
+                                            for accuracies in (ours, theirs)))
+        yield {"accuracy": dict(ours), "of_reference": dict(theirs), "mce": mce, "ce": each, "reference": said,
+               "images": len(images)}
 
 
-def mean_corruption_error(errors: dict[str, float], reference: dict[str, float] | None) -> tuple[float | None, dict]:
+def mean_corruption_error(errors: dict[str, float], reference: dict[str, float]) -> tuple[float | None, dict]:
     """mCE, percent, and the CE of each corruption; None where no corruption is there at all five severities.
 
     Args:
-        errors: percent, by NAME:SEVERITY. reference: likewise; None: AlexNet's mean errors on ImageNet-C.
+        errors: percent, by NAME:SEVERITY. reference: likewise; empty: AlexNet's mean errors on ImageNet-C.
     """
     sums, counts = defaultdict(float), defaultdict(int)
     for kind, error in errors.items():
@@ -72,7 +78,7 @@ def mean_corruption_error(errors: dict[str, float], reference: dict[str, float] 
         counts[name] += 1
     each = {}
     for name in [name for name in sums if counts[name] == len(SEVERITIES)]:
-        below = 5 * ALEXNET[name] if reference is None else sum(reference[f"{name}:{s}"] for s in SEVERITIES)
+        below = 5 * ALEXNET[name] if not reference else sum(reference[f"{name}:{s}"] for s in SEVERITIES)
         if below == 0:
             raise UserError(f"The reference makes no error under {name}, so that no share of it can be said. Take more "
                             "images.")

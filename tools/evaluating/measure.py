@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dassl.utils import UserError
 from trainers._base import PromptTrainer
-from trainers._checks import refusal_as_user_error
+from trainers.errors import refusal_as_user_error
 from trainers.parts.attack_names import Attack, in_255
 from trainers.parts.attacks import pgd
 from trainers.under_attack import Attackable

@@ -17,20 +17,18 @@ FILE = "robustness.json"
 logger = logging.getLogger(__name__)
 
 
-def merged(folder: Path, found: dict) -> dict:
-    """With what robustness.json says of the same weights and images already; what was measured again is replaced."""
+def kept(folder: Path, of: dict) -> dict:
+    """What robustness.json says already of the same weights and images; empty where it is of others."""
     path = folder / FILE
     try:
         old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         old = {}
-    if not isinstance(old, dict) or old.get("of") != found["of"]:
-        if old:
-            logger.warning("%s is of other weights or images and is replaced", path)
-        old = {}
-    parts = {name: {**old.get(name, {}), **found[name]} for name in ("attacks", "occlusion", "shuffle", "patches")
-             if old.get(name) or found.get(name)}
-    return {**old, **found, **parts}
+    if isinstance(old, dict) and old.get("of") == of:
+        return old
+    if old:
+        logger.warning("%s is of other weights or images and is replaced", path)
+    return {}
 
 
 def save(folder: Path, record: dict) -> Path:

@@ -23,6 +23,7 @@ def draw(rows: list[Row], theme: Theme) -> Figure:
     Raises:
         UserError: no run among the rows has these measures.
     """
+    rows = [row for row in rows if row.on_test] or rows
     points = {kind: [(row, *found) for row in rows if (found := _mean(row, kind))] for kind in KINDS}
     if not any(points.values()):
         raise UserError("None of these runs has measured alignment and uniformity (embedding in results.json). Run "

@@ -1,6 +1,7 @@
 """A heat map with its numbers: accuracies A[i, t] after each task, transfer from one domain to another, confusions."""
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,7 +69,8 @@ def draw_matrix(values, row_labels: Sequence[str], column_labels: Sequence[str],
         bar.ax.tick_params(length=0)
         bar.set_label(unit)
         if title and not theme.paper:
-            figure.suptitle(drawable(title), size=11, weight="bold", x=0.01, ha="left")
+            letters = int(72 * width / (0.62 * 11))                             # of a bold line of this size
+            figure.suptitle(textwrap.fill(drawable(title), letters), size=11, weight="bold", x=0.01, ha="left")
     return figure
 
 

@@ -20,7 +20,7 @@ from clip import load_clip
 from clip.tokenizer import END, START, simple_tokenizer
 from dassl.utils import UserError
 from tools.runs.run import Run, choose
-from trainers._checks import as_user_error
+from trainers.errors import as_user_error
 
 from .style import Theme, drawable, header, sheet
 

@@ -83,7 +83,7 @@ def zero_shot(backbone: str, classes: Sequence[str], template: str = "", device:
     from clip import load_clip
     from dassl.config import get_cfg_default
     from datasets.folder import checked_template
-    from trainers._checks import as_user_error
+    from trainers.errors import as_user_error
     from trainers.zsclip import ZeroshotCLIP
 
     check_classes(classes)

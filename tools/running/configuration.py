@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def setup_cfg(args: argparse.Namespace):
         merge_opts(cfg, args.opts)
         if args.extend_cfg:
             theirs.after_merging(cfg)
+            _merge_flags(cfg, args)
             merge_opts(cfg, args.opts)
             register_unknown(args.extend_cfg, [(DATASET_REGISTRY, cfg.DATASET.NAME),
                                                (EVALUATOR_REGISTRY, cfg.TEST.EVALUATOR)])
@@ -72,6 +74,7 @@ def setup_cfg(args: argparse.Namespace):
         raise type(error)(f"{error}{_where_keys_come_from(args)}") from error
     if empty := [key for key, value in leaves(cfg) if value is None and default.get(key) is not None]:
         raise UserError(f"{empty[0]} has no value (None). Leave it out for its default, {default[empty[0]]!r}.")
+    _refuse_undecodable(leaves(cfg))
     if args.plugin:
         from tools.running.foreign import name_their_dataset
 
@@ -79,6 +82,15 @@ def setup_cfg(args: argparse.Namespace):
     cfg.TRAINER.NAME = TRAINER_REGISTRY.canonical(cfg.TRAINER.NAME)      # a run is recorded under one name
     cfg.freeze()
     return cfg
+
+
+def _refuse_undecodable(pairs: Iterable[tuple[str, object]]) -> None:
+    """Raises UserError for a name, such as of a folder, whose bytes this locale cannot read: no file could hold it."""
+    for key, value in pairs:
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise UserError(f"{key} is {text!a}, which is no {sys.getfilesystemencoding()}, so that the run could "
+                                "not write it down. Rename it; or, if its name is UTF-8, set PYTHONUTF8=1.")
 
 
 def declare(cfg, pairs: list[list[str]]) -> None:

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
 
 def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant: Cell) -> None:
-    from dassl.engine import build_trainer
+    from dassl.engine import SimpleTrainer, build_trainer
     from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
     from tools.running.first_look import first_look
@@ -99,15 +99,24 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
         distributed.same_streams()
     trainer = build_trainer(cfg)
 
-    class ReplaceFormerRun(Hook):
+    class Watch(Hook):
+        has_result = False
+
         def before_writing(self, trainer) -> None:
             run.replace()
 
-    trainer.hooks.append(ReplaceFormerRun())
+        def tested(self, trainer, split: str, results: dict) -> None:
+            self.has_result = not trainer.is_training
+
+        def untested(self, trainer) -> None:
+            self.has_result = True
+
+    watch = Watch()
+    trainer.engine_hooks.append(watch)
     if VALIDATE in os.environ:
         from tools.running.validating import Validating
 
-        trainer.hooks.append(Validating())
+        trainer.engine_hooks.append(Validating())
     trainer.recorded["cell"] = meant.as_dict()
     if cfg.DATASET.NAME == OWN:
         trainer.recorded["dataset"] = meant.dataset
@@ -128,4 +137,11 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
         trainer.test()
     else:
         trainer.train()
+        trainer.end_training()                  # where a train() and an after_train() of its own did not
+        if not watch.has_result and type(trainer).test is SimpleTrainer.test:
+            if cfg.TEST.NO_TEST:
+                trainer.call_hooks("untested")
+            else:
+                logger.info("Its own train() has not tested the trained model; it is tested now")
+                trainer.test()
     run.replace()                               # for a trainer that never calls its hooks

@@ -24,7 +24,7 @@ class Validating(Hook):
         every = max(1, round(trainer.max_epoch / POINTS))
         if batch or epoch % every or epoch >= trainer.max_epoch:
             return
-        accuracy = trainer.domains.mean(trainer.test(split="val"))
+        accuracy = trainer.engine_domains.mean(trainer.test(split="val"))
         if distributed.rank() == 0:
             with open(Path(trainer.output_dir, FILE), "a", encoding="utf-8") as file:
                 file.write(f"{epoch},{accuracy:.4f}\n")

@@ -42,6 +42,7 @@ PROTOCOLS = ("fewshot", "base2new", "cross", "dg", "ood", "continual", "robust",
 ATTACK = "TEST.ATTACK"
 ATTACKS = ("pgd:1/255:10",)             # of robust, unless the user's options name one
 MATRIX = "@starting_from_"              # the beginning of the tag of a run that starts from another dataset's
+IN_TASKS = "@tasks"                     # the beginning of the tag of a run whose classes arrive in tasks
 LODO = "@without_"                      # the beginning of the tag of a run that leaves out a domain
 SELECT_ON = "DATASET.SELECT_ON"
 
@@ -153,7 +154,7 @@ def _incremental(recipe: Recipe, cell: Cell, tasks: int) -> list[Cell]:
 
 
 def _in_tasks(cell: Cell, tasks: int) -> Cell:
-    return _unpublished(cell, protocol="incremental", tag=f"@tasks{tasks}", opts={**cell.opts, TASKS: str(tasks)})
+    return _unpublished(cell, protocol="incremental", tag=f"{IN_TASKS}{tasks}", opts={**cell.opts, TASKS: str(tasks)})
 
 
 def _starting_from(recipe: Recipe, source: Cell, targets: list[str] | None) -> list[Cell]:

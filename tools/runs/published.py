@@ -6,13 +6,27 @@ from dataclasses import replace
 from functools import lru_cache
 
 from tools.runs import protocols
-from tools.runs.cell import CLASSES, CONFIGS, CORRUPTIONS, NO_EFFECT, SHOTS, ZEROSHOT, Cell, RecipeError
+from tools.runs.cell import (
+    CLASSES,
+    CONFIGS,
+    CORRUPTIONS,
+    LEFT_OUT,
+    NO_EFFECT,
+    SHOTS,
+    SOURCES,
+    TASKS,
+    TOGETHER,
+    ZEROSHOT,
+    Cell,
+    RecipeError,
+)
 from tools.runs.folder import RunFolder, flat
 from tools.runs.inputs import parse_yaml
 from tools.runs.recipe import Recipe, load_recipe
 
 WITHOUT_EFFECT = NO_EFFECT | {"USE_CUDA", "OUTPUT_DIR", "DATASET.ROOT"}      # nor these: where, not what
 _NO_OPTIONS = {*WITHOUT_EFFECT, SHOTS, CLASSES}
+_IN_ITS_NAME = {CORRUPTIONS, "TEST.RESET", TASKS, TOGETHER, SOURCES, LEFT_OUT, protocols.ATTACK}   # its dataset or tag
 
 
 @lru_cache
@@ -91,10 +105,10 @@ def variant(cell: Cell, recipes: Iterable[Recipe]) -> Cell | None:
 
 
 def beyond_yaml(cell: Cell) -> dict[str, str]:
-    """What a run was set to by its recipe or protocol, other than its trainer yaml has it: KEY -> value."""
+    """What the recipe of a run set other than the trainer yaml, unless the name of the run says it: KEY -> value."""
     yaml_has = _yaml(cell.trainer, cell.config)
     return {key: str(value) for key, value in cell.opts.items()
-            if key not in {*_NO_OPTIONS, *cell.user_opts, CORRUPTIONS, "TEST.RESET"}
+            if key not in {*_NO_OPTIONS, *_IN_ITS_NAME, *cell.user_opts}
             and not (key in yaml_has and same(yaml_has[key], value))}
 
 

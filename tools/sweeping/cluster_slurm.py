@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,6 +27,7 @@ from tools.sweeping.outcome import Outcome
 
 MOST_IN_AN_ARRAY = 1000             # Slurm's MaxArraySize is 1001 unless a site says otherwise
 _POLL_SECONDS = 15.0
+_NAME_LENGTH = 220                  # bytes of a note's name
 _SIGNAL_SECONDS = 90                # between Slurm's warning and its end of a job, but at most a sixth of its time
 _COMMANDS = ("sbatch", "squeue", "srun", "sinfo")
 _ENDED = ("boot_fail", "cancelled", "completed", "deadline", "failed", "node_fail", "out_of_memory", "preempted",
@@ -94,7 +96,11 @@ class _Notes:
         self.folder = folder
 
     def path(self, p, ending: str) -> Path:
-        return self.folder / f"{'+'.join(p.cell.folder.parts)}.{ending}"
+        """One name for all parts of the run's folder; a file system takes 255 bytes, of which writing needs some."""
+        name = "+".join(p.cell.folder.parts)
+        if len(whole := os.fsencode(name)) > _NAME_LENGTH:
+            name = f"{whole[:_NAME_LENGTH - 17].decode(errors='ignore')}-{sha256(whole).hexdigest()[:16]}"
+        return self.folder / f"{name}.{ending}"
 
     def job(self, p) -> str | None:
         """Number of the job that makes it, or made it last: "123_4"."""
@@ -117,7 +123,13 @@ class _Notes:
         code = self.code(p)
         if code != 0 and (states.get(self.job(p)) == "out_of_memory" or _MEMORY.search(self.log(p))):
             return "out of memory; --mem GB raises the limit"
+        if code is None and self.timed_out(p):
+            return f"out of time {cluster.MOST_TIMEOUTS + 1} times; --time raises the limit"
         return f"exit code {code}" if code else ""
+
+    def timed_out(self, p) -> bool:
+        """Whether submitit has given the job up; it says so after MOST_TIMEOUTS requeues."""
+        return "timed-out too many times" in self.log(p)
 
     def locked(self) -> FileLock:
         """Inside, no other sweep looks for what to submit."""
@@ -261,7 +273,8 @@ def _settle(p, code: int | None, states: dict[str, str], notes: _Notes, outcome:
             job = notes.job(p)
             why = notes.failure(p, states) or \
                 f"{states.get(job, 'gone').replace('_', ' ')}; the same command submits the run again"
-            lines = [f"Slurm's job {job}: {why}.", *lines]
+            asked_to_end = states.get(job) == "cancelled" or notes.timed_out(p)     # its log says but where it was
+            lines = [f"Slurm's job {job}: {why}.", *([] if asked_to_end else lines)]
         outcome.failed.append((p, 1 if code is None else code, lines))
 
 

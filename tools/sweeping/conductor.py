@@ -20,7 +20,7 @@ from tools.sweeping.schedule import Schedule
 from tools.sweeping.slots import KEPT, THREADS, Slots, backbone_of
 from tools.tables.rows import by
 
-_RESULT_LINE = re.compile(r"=> result|\* [\w-]+: |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
+RESULT_LINE = re.compile(r"=> |\* |Elapsed: |\s*$|.* Log: |.* this run takes it over$")
 _SAVE_SECONDS = 30                          # for a run that is asked to end: it saves after its current step
 _READERS_SECONDS = 5                        # for a run's last lines to arrive after its end
 
@@ -129,7 +129,7 @@ class Conductor:
 
     def _said_by(self, active: Active, line: str) -> None:
         """Stdout: what a run says besides its results is shown once, not once per seed."""
-        if not _RESULT_LINE.match(line) and line not in self._said:
+        if not RESULT_LINE.match(line) and line not in self._said:
             self._said.add(line)
             self.overview.say(f"  {line}")
 

@@ -40,15 +40,19 @@ def report(outcome: Outcome) -> str:
     """Every failure with its last lines and its log; what several runs have in common is printed once."""
     words: list[str] = []
     told: dict[tuple[str, ...], str] = {}
+    items: set[str] = set()                     # "weights: ...", which several missing datasets end with
     for p, code, lines in outcome.failed:
-        log = short(p.folder / "log.txt")
-        how = "cannot run" if code == train.USER_ERROR else f"failed; its log is {log}"
+        log = p.folder / "log.txt"
+        how = "cannot run" if code == train.USER_ERROR else "failed"
+        ends = code != train.USER_ERROR and log.exists()
+        how += f"; its log is {short(log)}" if ends else ""
         if first := told.get(tuple(lines)):
             words.append(f"\n{p.name} {how}; it ended as {first} did.")
             continue
         told[tuple(lines)] = p.name
-        words.append(f"\n{p.name} {how}:" if code == train.USER_ERROR else f"\n{p.name} {how} and ends:")
-        words += [f"  {line}" for line in lines if line.strip()]
+        words.append(f"\n{p.name} {how}{' and ends' if ends else ''}:")
+        words += [f"  {line}" for line in lines if line.strip() and line not in items]
+        items |= {line for line in lines if code == train.USER_ERROR and line.startswith("  ")}
     if outcome.elsewhere:
         words.append(f"\n{len(outcome.elsewhere)} of the runs are being made by other processes; the same command "
                      "shows their results when they have finished.")

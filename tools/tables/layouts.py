@@ -8,6 +8,7 @@ robust: clean and attacked accuracies of each method x datasets.
 cross, dg: one method per line, the source and its targets; the average is over the targets, without the source.
 matrix: the dataset whose prompts training starts from x the dataset that is trained on.
 lodo: methods x domains of one dataset, each left out of training and tested.
+incremental: methods x what the tests after each task say, and accuracy where all classes were learned at once.
 ablation: variants of one method x datasets; a recipe names them, or else their options do.
 
 Each layout has its rows and whether it was asked for; unasked it leaves out tables that have nothing to compare.
@@ -18,16 +19,20 @@ from collections.abc import Iterator
 from functools import partial
 
 from tools.runs.cell import ZEROSHOT
-from tools.runs.protocols import LODO, MATRIX, TARGETS
+from tools.runs.protocols import ATTACK, IN_TASKS, LODO, MATRIX, TARGETS
 
 from .grid import Grid
-from .rows import Row, by, harmonic, harmonic_row, kind_of_transfer
+from .rows import Row, by, harmonic, harmonic_row, kind_of_transfer, measure_row
 
 UNDER = "@under_"                       # of tools.runs.protocols.attack_tag
 
 
 def build(rows: list[Row], names: tuple[str, ...] | None = None) -> list[Grid]:
-    """The tables of these names, or those that the rows make a table of."""
+    """The tables of these names, or those that the rows make a table of.
+
+    Accuracies on validation images, as of a search of settings, are shown where there are no others.
+    """
+    rows = [row for row in rows if row.on_test] or rows
     return [grid for name in names or LAYOUTS for grid in LAYOUTS[name](rows, names is not None)]
 
 
@@ -41,6 +46,8 @@ def protocol_of(row: Row) -> str:
         return "lodo"
     if row.tag.startswith(MATRIX):
         return "matrix"
+    if row.tag.startswith(IN_TASKS):
+        return "incremental"
     if row.source:
         return kind_of_transfer(row)
     return "ablation" if row.variant_options else "fewshot"
@@ -157,11 +164,13 @@ def robust(rows: list[Row], asked: bool) -> Iterator[Grid]:
                      and (row.dataset, row.source, row.tag) in places]
             entries += [((names[key], "clean"), None, None)]
             entries += [((names[key], "clean"), row.dataset, row) for row in clean]
-            entries += [((names[key], f"under {row.tag.split(UNDER)[1]}"), row.dataset, row) for row in own]
+            for row in own:
+                attack = row.cell.opts.get(ATTACK) or row.tag.split(UNDER)[1]
+                entries.append(((names[key], f"under {attack}"), row.dataset, row))
         grid = Grid("robust", f"Clean and attacked accuracy {what}{_yamls(here)}", ["method", "images"],
                     datasets_of(here)).pivot(entries)
         grid.add_column_of_averages()
-        grid.notes.append("under pgd-1-255-10: PGD of 10 steps on the whole model, within 1/255 of each pixel")
+        grid.notes.append("under ATTACK:RADIUS:STEPS; attacks see the whole model, and pixels are in [0, 1]")
         yield grid
 
 
@@ -179,6 +188,25 @@ def lodo(rows: list[Row], asked: bool) -> Iterator[Grid]:
         yield grid
 
 
+def incremental(rows: list[Row], asked: bool) -> Iterator[Grid]:
+    """Per dataset, number of tasks and of shots: methods x accuracy, forgetting and forward transfer."""
+    own = [row for row in rows if row.tag.startswith(IN_TASKS) and not row.classes]
+    names, measures = method_names(own), ("average_accuracy", "forgetting", "forward_transfer")
+    learned = [row for row in own if row.shots is not None]
+    for (dataset, tag, number), here in by(learned or own, lambda row: (row.dataset, row.tag, row.shots)).items():
+        zero = [row for row in own if row.dataset == dataset and row.tag == tag and row.is_zero_shot_of(here[0])]
+        lines = [*(row for row in zero if row not in here), *here]
+        title = f"{dataset} in {tag.removeprefix(IN_TASKS)} tasks, {_amount(number)}{_yamls(lines)}"
+        together = {row.method: row for row in rows if row.is_plain and row.dataset == dataset
+                    and row.shots in (number, None)}
+        grid = Grid("incremental", title, ["method"], ["all at once", *(name.replace("_", " ") for name in measures)])
+        grid.pivot(((names[row.method],), column, value) for row in lines for column, value in zip(
+            grid.columns, [together.get(row.method), *(measure_row(row, name) for name in measures)]))
+        grid.notes.append("average accuracy: on all tasks after the last one; forgetting: points lost since a task was "
+                          "best; forward transfer: points gained before a task was learned")
+        yield grid
+
+
 def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     """Per method and number of shots: sources x targets; a target that starts from itself is its own run."""
     own = [row for row in rows if row.tag.startswith(MATRIX) and not row.classes]
@@ -186,9 +214,11 @@ def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     for (key, number), here in by(own, lambda row: (row.method, row.shots)).items():
         plain = {row.dataset: row for row in rows if row.is_plain and row.shots == number and row.method == key}
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
-        sources = list(dict.fromkeys(source for source, _ in of))
+        order = datasets_of(rows)
+        sources = sorted({source for source, _ in of},
+                         key=lambda name: (order.index(name) if name in order else len(order), name))
         targets = sorted(datasets_of(here), key=lambda name: sources.index(name) if name in sources else len(sources))
-        title = f"{names[key]} trained on a target, from another dataset's prompts, {_amount(number)}{_yamls(here)}"
+        title = f"{names[key]} starting from another dataset's prompts, {_amount(number)}{_yamls(here)}"
         grid = Grid("matrix", title, ["started from"], targets)
         grid.pivot(((source,), target, plain.get(target) if source in ("nothing", target) else of.get((source, target)))
                    for source in ("nothing", *sources) for target in targets)
@@ -223,7 +253,7 @@ def ablation(rows: list[Row], asked: bool) -> Iterator[Grid]:
 
 LAYOUTS = {"shots": shots, "fewshot": fewshot, "methods": methods, "base2new": base2new,
            "cross": partial(transfer, name="cross"), "dg": partial(transfer, name="dg"), "robust": robust,
-           "lodo": lodo, "matrix": matrix, "ablation": ablation}
+           "lodo": lodo, "incremental": incremental, "matrix": matrix, "ablation": ablation}
 
 
 def _plain(rows: list[Row]) -> list[Row]:

@@ -1,7 +1,7 @@
 """A row: one method on one dataset at one number of shots, over its seeds.
 
 A seed is called collapsed, and flagged, where its accuracy is
-  - at chance: guessing reaches it too (dassl/chance.py, the rule by which a run warns of itself); or
+  - at or below chance: guessing reaches it too (dassl/chance.py, the rule by which a run warns of itself); or
   - far below the best seed of its row: by more than FAR_BELOW = 20 points, or less than half as far above chance.
 The second half of the last rule serves datasets on which even the best seed is low. A flag changes nothing: the seed
 stays in the mean. The rules are ours; a run that did not learn is what they are to find (the seeds of DTD in
@@ -191,6 +191,8 @@ class Row:
             if seed in self.chance:
                 of = "" if chance is None else f", which is {chance:.1f} for {classes} classes"
                 reasons[seed] = f"at chance{of}"
+            elif chance is not None and accuracy < chance:
+                reasons[seed] = f"below chance, which is {chance:.1f} for {classes} classes"
             elif accuracy < best - FAR_BELOW or (chance is not None and accuracy - chance < (best - chance) / 2):
                 reasons[seed] = f"far below the row's best seed, {best:.1f}"
         return reasons
@@ -239,6 +241,12 @@ def harmonic_row(base: Row, new: Row) -> Row:
                                  for s in sorted({*base.seeds, *new.seeds})},
                published=None if published is None else round(published, 2), published_from=new.published_from,
                where=base.where, summary="H", parts=(base, new))
+
+
+def measure_row(row: Row, name: str) -> Row:
+    """The row with another measure of its runs that learned tasks, `name` of "tasks" in results.json, for accuracy."""
+    return Row(row.cell, seeds={seed: record["tasks"][name] for seed, record in row.records.items()
+                                if "tasks" in record}, where=row.where, summary=name, parts=(row,))
 
 
 def by(rows: Iterable, key: Callable) -> dict[object, list]:

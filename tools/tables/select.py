@@ -115,7 +115,7 @@ def write(rows: list[Row], args: argparse.Namespace) -> str:
 def render(rows: list[Row]) -> str:
     """The long table of a sweep, and that of its ablation or of the domains left out, where it has one."""
     kinds = {layouts.protocol_of(row) for row in rows} | {"ablation" for row in rows if row.variant}
-    names = tuple(name for name in ("ablation", "lodo", "matrix") if name in kinds)
+    names = tuple(name for name in ("ablation", "lodo", "incremental", "matrix") if name in kinds)
     grids = layouts.build(rows, names) if names else []
     return "\n\n".join([listing(rows), *([formats.text(grids, rows, 1)] if grids else [])])
 

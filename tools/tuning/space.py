@@ -90,23 +90,31 @@ def _ends(key: str, kind: str, numbers: str) -> tuple:
     return low, high
 
 
-def check(ranges: list[Range], arguments: list[str]) -> None:
-    """Raises UserError where a run would refuse a key or the type of its values; imports what a run imports.
+def check(ranges: list[Range], arguments: list[str]):
+    """The config of a run without the settings that are searched; imports what a run imports.
 
     Args:
-        arguments: of tools/train.py, for a run without the settings that are searched.
+        arguments: of tools/train.py, for that run.
+    Raises:
+        UserError: a run would refuse a key or the type of its values, or its method takes no steps that they change.
     """
+    from dassl.engine import TRAINER_REGISTRY
     from tools import train
 
     parse_args = train.parser().parse_args
     cfg = train.setup_cfg(parse_args(arguments))
+    learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", "steps")
     for each in ranges:
+        if learns != "steps" and each.key.startswith("OPTIM."):
+            raise UserError(f"{cfg.TRAINER.NAME} learns in {learns}, without an optimiser, so {each.key} changes "
+                            "nothing. Search keys of its own section, or take another recipe.")
         for text in each.ends:
             merged = train.setup_cfg(parse_args([*arguments, each.key, text]))
             usual = _value(cfg, each.key)
             if _value(merged, each.key) is None or each.kind in ("log", "uniform") and isinstance(usual, int):
                 raise UserError(f"{each.key} takes whole numbers, got {each.kind}:{':'.join(each.ends)}. Use "
                                 f"{each.key}=int:... or choice:...")
+    return cfg
 
 
 def _value(cfg, key: str):

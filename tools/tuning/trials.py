@@ -76,7 +76,10 @@ class Trials(Schedule):
 
     def succeeded(self, p: Planned) -> None:
         self.finished += 1
-        self.study.tell(self.trials.pop(p.folder), value_of(p.record))
+        value = value_of(p.record)
+        if self.count is None:              # ELEVATER's trials count by their best epoch
+            value = max([value, *(accuracy for _, accuracy in read_validation(p.folder))])
+        self.study.tell(self.trials.pop(p.folder), value)
 
     def ended_early(self, p: Planned) -> None:
         from optuna.trial import TrialState

@@ -15,6 +15,7 @@ from clip import FrozenCLIP, InputError
 from trainers.parts import devices
 from trainers.parts.heads import CosineHead
 from trainers.parts.prompted_model import Output, PromptedModel
+from trainers.parts.visual_prompt import MOST_TOKENS
 
 EXTRA, KEY_WIDTH = 10, 32               # learned keys added to an image's tokens, and their width; the code's constants
 
@@ -74,8 +75,8 @@ class ClassAwarePrompt(nn.Module):
         if not 1 <= first <= clip.depth:
             raise InputError(f"Class-aware prompts begin at one of the {clip.depth} blocks of "
                              f"{clip.name or 'this CLIP'}'s image tower, from 1, got {first}.")
-        if n_tokens < 1:
-            raise InputError(f"A visual prompt learns at least 1 token, got {n_tokens}.")
+        if not 1 <= n_tokens <= MOST_TOKENS:
+            raise InputError(f"A visual prompt must learn 1 to {MOST_TOKENS} tokens, got {n_tokens}.")
         W, k = clip.vision_width, clip.depth - first + 1
         self.tokens = nn.Parameter(torch.randn(first - 1, n_tokens, W) * 0.02)
         self.upper = nn.ModuleList(ClassAwareLayer(clip, num_classes) for _ in range(k))

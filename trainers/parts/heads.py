@@ -4,7 +4,8 @@ A head is called with image features, text features and the towers (for their sc
 `trainers.parts.prompted_model.Output` for shapes; it returns logits (B, C), or logits and a dict of what else it found;
 "image_features" and "text_features" in it take the place of those of the towers.
 It may say `knows_classes` (it needs no text features), `unit_norm = False` (it takes features as the towers give them)
-and `joint = False` (image features before the projection). Those that learn or keep something save it with the prompts.
+and `joint = False` (image features before the projection), `each_class` (a logit answers for its class by itself, see
+`trainers.parts.losses.of_several_labels`). Those that learn or keep something save it with the prompts.
 """
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ class LinearHead(nn.Module):
         joint: features after the projection into the joint space, else before it.
     """
 
-    knows_classes, unit_norm = True, False
+    knows_classes, unit_norm, each_class = True, False, True
 
     def __init__(self, clip: FrozenCLIP, num_classes: int, joint: bool = True):
         super().__init__()
@@ -73,7 +74,7 @@ class ZeroShotHead(LinearHead):
     Source: WiSE-FT (Wortsman et al., CVPR 2022), src/models/zeroshot.py and modeling.py ClassificationHead.
     """
 
-    unit_norm = True
+    unit_norm, each_class = True, False
 
     def __init__(self, clip: FrozenCLIP, text_features: Tensor):
         super().__init__(clip, len(text_features))

@@ -8,6 +8,24 @@ from torch import Tensor
 from clip import InputError
 
 
+def of_several_labels(logits: Tensor, labels: Tensor, each_class: bool) -> Tensor:
+    """The loss of images that have one label or more.
+
+    Args:
+        logits: (B, C). labels: (B, C) 0 or 1, at least one 1 in each row.
+        each_class: whether logits answer for each class by itself, as those of a linear classifier may: binary
+            cross-entropies, their mean over images and classes. Otherwise the cross-entropy with equal shares of an
+            image's labels: every cosine at CLIP's scale would mean "yes" for each class by itself.
+    Returns:
+        ().
+    Source: ELEVATER's toolkit 6d17a5c, full_model_finetune.py train_task (binary); MVLPT (Shen et al., WACV 2024),
+    trainers/mvlpt.py forward_backward (shares), which learns prompts from the same data. Both test with a softmax.
+    """
+    if each_class:
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    return F.cross_entropy(logits, labels / labels.sum(dim=1, keepdim=True))
+
+
 def inter_dispersion(text_features: Tensor, t: float = 2.0) -> Tensor:
     """Mean Gaussian similarity over all pairs of classes; small when classes spread out.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clip import FrozenCLIP, InputError
 from trainers.parts.heads import LinearHead
 from trainers.parts.prompted_model import Output, PromptedModel
+from trainers.parts.visual_prompt import MOST_TOKENS
 
 
 class QueriedModel(PromptedModel):
@@ -52,32 +53,64 @@ class PromptPool(nn.Module):
     Args:
         size, length, top: M, L tokens each, k.
         batchwise: all images of a batch take the k prompts that most of them chose, so an answer depends on the others.
+        per_task: in training, all images of a task take its own k prompts, which start as copies of the former task's.
     Attributes:
         prompts: (M, L, W). keys: (M, W); both uniform in [-1, 1) at first, from torch's global stream.
+        task: () int64, the present one, -1 where none has begun; with `per_task`.
         position: (k * L, W), added to the tokens: the class token's position for each, not learned.
     Raises:
         InputError: an image tower without tokens; no prompt or token; more prompts of an image than there are.
     """
 
-    def __init__(self, clip: FrozenCLIP, size: int = 10, length: int = 5, top: int = 5, batchwise: bool = False):
+    def __init__(self, clip: FrozenCLIP, size: int = 10, length: int = 5, top: int = 5, batchwise: bool = False,
+                 per_task: bool = False):
         super().__init__()
         clip.require_tokens("A pool of prompts")
         if size < 1 or length < 1:
             raise InputError(f"A pool needs at least 1 prompt of at least 1 token, got {size} of {length}.")
         if not 1 <= top <= size:
             raise InputError(f"An image takes 1 to {size} prompts of a pool of {size}, got {top}.")
+        if top * length > MOST_TOKENS:
+            raise InputError(f"An image takes at most {MOST_TOKENS} tokens, got {top} prompts of {length}.")
         self.top, self.batchwise, self.asked = top, batchwise, None
         W, device = clip.vision_width, clip.logit_scale.device
         self.prompts = nn.Parameter(torch.empty(size, length, W, device=device).uniform_(-1, 1))
         self.keys = nn.Parameter(torch.empty(size, W, device=device).uniform_(-1, 1))
         self.register_buffer("position", clip.visual.positional_embedding[:1].detach().repeat(top * length, 1),
                              persistent=False)
+        self.now = -1                       # as `task`, without reading it from a device
+        if per_task:
+            self.register_buffer("task", torch.tensor(-1, device=device))
+            self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "now", int(module.task)))
+
+    @torch.no_grad()
+    def begin(self, task: int, tasks: int) -> None:
+        """With `per_task`, the prompts of a task but the first become those of the task before; keys stay.
+
+        Raises:
+            InputError: fewer prompts than the tasks take.
+        """
+        if not hasattr(self, "task"):
+            return
+        if tasks * self.top > len(self.prompts):
+            raise InputError(f"{tasks} tasks of {self.top} prompts each need a pool of at least {tasks * self.top}, "
+                             f"got {len(self.prompts)}.")
+        self.task.fill_(task)
+        self.now = task
+        if task:
+            self.prompts[self._own(task)] = self.prompts[self._own(task - 1)]
+
+    def _own(self, task: int) -> slice:
+        return slice(task * self.top, (task + 1) * self.top)
 
     def ask(self, query: Tensor) -> dict[str, Tensor]:
         """(B, W) -> "chosen" (B, k), "similarity" () of the chosen keys: their sum, the mean over the images."""
         cosines = F.normalize(query, dim=-1) @ F.normalize(self.keys, dim=-1).t()             # (B, M)
         self.asked = cosines.topk(self.top, dim=1).indices                                    # (B, k)
-        if self.batchwise:
+        if self.training and self.now >= 0:
+            own = torch.arange(len(self.keys), device=query.device)[self._own(self.now)]
+            self.asked = own.expand(len(query), -1)
+        elif self.batchwise:
             # As the authors pad and order it, on which ties depend: the first that is chosen fills what is left.
             chosen, votes = self.asked.unique(return_counts=True)
             left = (0, len(self.keys) - len(chosen))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
 from trainers.parts.heads import CosineHead
+from trainers.parts.visual_prompt import MOST_TOKENS
 
 
 class ReadOnlyPrompt(nn.Module):
@@ -30,8 +31,8 @@ class ReadOnlyPrompt(nn.Module):
 
     def __init__(self, clip: FrozenCLIP, n_tokens: int, tower: str, noise: float = 0.1):
         super().__init__()
-        if n_tokens < 1:
-            raise InputError(f"A tower needs at least 1 read-only token, got {n_tokens}.")
+        if not 1 <= n_tokens <= MOST_TOKENS:
+            raise InputError(f"A tower needs 1 to {MOST_TOKENS} read-only tokens, got {n_tokens}.")
         if tower == "image":
             clip.require_tokens("A read-only visual prompt")
             start = clip.visual.class_embedding                                               # (W,)

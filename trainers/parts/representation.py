@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clip import FrozenCLIP, InputError
 from trainers.parts.seen_classes import which_were_seen
-from trainers.parts.visual_prompt import behind_first
+from trainers.parts.visual_prompt import MOST_TOKENS, behind_first
 
 
 class Representation(nn.Module):
@@ -45,8 +45,9 @@ class Representation(nn.Module):
             raise InputError("Representation tokens must enter one or more blocks, in rising order, from 1 to "
                              f"{deepest} in the towers of {clip.name or 'this CLIP'}, got "
                              f"{', '.join(map(str, layers)) or 'none'}.")
-        if n_tokens < 1 or width < 1:
-            raise InputError(f"A representation needs at least 1 token of width 1 or more, got {n_tokens} of {width}.")
+        if not 1 <= n_tokens <= MOST_TOKENS or width < 1:
+            raise InputError(f"A representation needs 1 to {MOST_TOKENS} tokens of width 1 or more, got {n_tokens} of "
+                             f"{width}.")
         device = clip.logit_scale.device
         self.tokens = nn.Parameter(torch.empty(n_tokens, width, device=device))
         nn.init.normal_(self.tokens, std=0.02)

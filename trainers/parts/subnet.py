@@ -30,6 +30,8 @@ class BlockParts(nn.Module):
     Args:
         most: for each of PARTS what every block has at most: one number, or one for each block; 0 is none.
         dropout: of prompts, of what updates read and of what is between an adapter's layers, in training.
+        drop_path: probability that an image passes by the last block's attention, and by its MLP, in training; 0 in the
+            first block, rising evenly (stochastic depth, Huang et al., ECCV 2016).
     Attributes:
         dims: what is chosen; all of it at first. chosen: (3, depth) int64, the same for a checkpoint.
         prompts: {block: (n, W)}, drawn from U(-v, v), v = sqrt(6 / (3 * patch_size^2 + W)). A: {block: (r, W)}, uniform
@@ -39,9 +41,13 @@ class BlockParts(nn.Module):
         InputError: an image tower without tokens; dimensions that no block can have; a dropout that keeps nothing.
     """
 
-    def __init__(self, clip: FrozenCLIP, most: Sequence[int | Sequence[int]], dropout: float = 0.0):
+    def __init__(self, clip: FrozenCLIP, most: Sequence[int | Sequence[int]], dropout: float = 0.0,
+                 drop_path: float = 0.0):
         super().__init__()
         clip.require_tokens("A part in the blocks")
+        if not 0 <= drop_path < 1:
+            raise InputError(f"The drop of paths must be at least 0 and below 1, got {drop_path}.")
+        self.drop_paths = [drop_path * block / max(clip.depth - 1, 1) for block in range(clip.depth)]
         if not 0 <= dropout < 1:
             raise InputError(f"Dropout must be at least 0 and below 1, got {dropout}.")
         self.dropout = nn.Dropout(dropout)
@@ -90,6 +96,8 @@ class BlockParts(nn.Module):
         """See `clip.tuning.Tuner`."""
         if site == "qkv" and (r := self.dims[1][block]):
             return y + F.linear(F.linear(self.dropout(x), self.A[str(block)][:r]), self.B[str(block)][:, :r])
+        if site in ("out", "proj") and self.training and (rate := self.drop_paths[block]):
+            y = y * (torch.rand(y.shape[0], 1, 1, device=y.device) >= rate) / (1 - rate)
         if site == "proj" and (d := self.dims[2][block]):
             down, up = self.down[str(block)], self.up[str(block)]
             hidden = F.linear(y, down.weight[:d], down.bias[:d])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clip import FrozenCLIP, InputError
 from clip.blocks import Block
 from trainers.parts.text_prompt import TextPrompt
-from trainers.parts.visual_prompt import behind_first
+from trainers.parts.visual_prompt import MOST_TOKENS, behind_first
 
 
 class UnifiedText(TextPrompt):
@@ -51,8 +51,8 @@ class UnifiedPrompt(nn.Module):
         if not 1 <= depth <= clip.depth:
             raise InputError(f"Unified prompts enter 1 to {clip.depth} blocks of {clip.name or 'this CLIP'}'s image "
                              f"tower, got {depth}.")
-        if n_tokens < 1 or width < 1:
-            raise InputError("A unified prompt needs at least 1 visual token and a width of at least 1, got "
+        if not 1 <= n_tokens <= MOST_TOKENS or width < 1:
+            raise InputError(f"A unified prompt needs 1 to {MOST_TOKENS} visual tokens and a width of at least 1, got "
                              f"{n_tokens} and {width}.")
         W, bound = clip.vision_width, math.sqrt(6 / (3 * clip.patch_size ** 2 + clip.vision_width))
         self.first = nn.Parameter(torch.empty(1, n_tokens, W).uniform_(-bound, bound))

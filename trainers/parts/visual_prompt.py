@@ -16,7 +16,7 @@ from clip import FrozenCLIP, InputError
 PLACEMENTS = ("after_cls", "end")
 
 
-MOST_TOKENS = 4096       # more than any image tower has patches
+MOST_TOKENS = 1024       # as many as any image tower has patches: the attention takes their square
 
 
 class VisualPrompt(nn.Module):

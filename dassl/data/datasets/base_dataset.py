@@ -119,6 +119,10 @@ class DatasetBase:
         if not source_domains:
             raise UserError("DATASET.SOURCE_DOMAINS is empty; name at least one of " + ", ".join(self.domains))
         self.is_input_domain_valid([*source_domains, *target_domains])
+        for key, names in (("SOURCE_DOMAINS", source_domains), ("TARGET_DOMAINS", target_domains)):
+            if twice := {name for name in names if list(names).count(name) > 1}:
+                raise UserError(f"DATASET.{key} names {min(twice)} twice, so its images would count twice. Name each "
+                                "domain once.")
 
     def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
         """Raises UserError for a name that is not a domain of this dataset."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -94,7 +95,7 @@ class InstanceNormalization:
 AVAI_CHOICES = ["random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop",
                 "random_translation", "center_crop", "cutout", "imagenet_policy", "cifar10_policy", "svhn_policy",
                 "randaugment", "randaugment_fixmatch", "randaugment2", "gaussian_noise", "colorjitter",
-                "randomgrayscale", "gaussian_blur", "resize_short_side"]
+                "randomgrayscale", "gaussian_blur", "resize_short_side", "timm_randaugment", "random_erasing"]
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
@@ -119,7 +120,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     c, T, size = cfg.INPUT, _torchvision(), tuple(cfg.INPUT.SIZE)
     last = {"cutout": lambda: Cutout(c.CUTOUT_N, c.CUTOUT_LEN),
             "normalize": lambda: T.Normalize(list(c.PIXEL_MEAN), list(c.PIXEL_STD)),
-            "gaussian_noise": lambda: GaussianNoise(c.GN_MEAN, c.GN_STD), "instance_norm": InstanceNormalization}
+            "gaussian_noise": lambda: GaussianNoise(c.GN_MEAN, c.GN_STD), "instance_norm": InstanceNormalization,
+            "random_erasing": lambda: T.RandomErasing(c.ERASING_P, value="random")}
     if is_train:
         steps, chosen = _augmentations(c, choices), choices
     else:
@@ -131,7 +133,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
 def _augmentations(c, choices) -> list:
     """Of the PIL image, in Dassl's order."""
     T, interpolation, size = _torchvision(), _mode(c.INTERPOLATION), tuple(c.SIZE)
-    crops = {"random_crop", "random_resized_crop"}      # "center_crop" is what the test transform does in any case
+    # The test transform crops the centre in any case; training alone only where it also resizes the short side.
+    crops = {"random_crop", "random_resized_crop", *(["center_crop"] if "resize_short_side" in choices else [])}
     augment = {
         "random_translation": lambda: Random2DTranslation(*size),
         "random_crop": lambda: T.RandomCrop(size, c.CROP_PADDING, pad_if_needed=True),
@@ -143,13 +146,34 @@ def _augmentations(c, choices) -> list:
         "randaugment": lambda: RandAugment(c.RANDAUGMENT_N, c.RANDAUGMENT_M),
         "randaugment_fixmatch": lambda: RandAugmentFixMatch(c.RANDAUGMENT_N),
         "randaugment2": lambda: RandAugment2(c.RANDAUGMENT_N),
+        "timm_randaugment": lambda: _timm_randaugment(c, interpolation),
         "colorjitter": lambda: T.ColorJitter(c.COLORJITTER_B, c.COLORJITTER_C, c.COLORJITTER_S, c.COLORJITTER_H),
         "randomgrayscale": lambda: T.RandomGrayscale(c.RGS_P),
         "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(c.GB_K)], p=c.GB_P),
     }
     steps = [T.Resize(max(size), interpolation)] if "resize_short_side" in choices else []    # as in testing
     steps += [] if crops & set(choices) else [T.Resize(size, interpolation)]
+    steps += [T.CenterCrop(size)] if {"resize_short_side", "center_crop"} <= set(choices) else []
     return steps + [make() for name, make in augment.items() if name in choices]
+
+
+def _timm_randaugment(c, interpolation):
+    """timm's RandAugment, as its `create_transform` makes it; draws from the streams of Python and NumPy.
+
+    Raises:
+        UserError: words that timm does not know.
+    """
+    from timm.data.auto_augment import rand_augment_transform
+
+    try:
+        if not re.fullmatch(r"rand(-[a-z]+[\d.]+)+", c.TIMM_RANDAUGMENT):
+            raise ValueError("timm passes over a word without a number")
+        return rand_augment_transform(c.TIMM_RANDAUGMENT, {
+            "translate_const": int(0.45 * min(c.SIZE)), "img_mean": tuple(round(255 * v) for v in c.PIXEL_MEAN),
+            "interpolation": Image.Resampling[interpolation.name]})
+    except (AssertionError, KeyError, ValueError) as error:
+        raise UserError("INPUT.TIMM_RANDAUGMENT takes timm's words, such as rand-m9-mstd0.5-inc1 (strength 9, its "
+                        f"deviation, more is stronger), got {c.TIMM_RANDAUGMENT!r}.") from error
 
 
 def plain_transform(cfg):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 
 class Hook:
-    """Methods that the loop calls for every hook of `trainer.hooks`, in the order of that list. All do nothing here.
+    """Methods that the loop calls for every hook of `trainer.engine_hooks`, in that list's order. All do nothing here.
 
     before_train(trainer): the run folder exists, and an interrupted run has its state back.
     before_epochs(trainer): whatever trainers do before training is done.

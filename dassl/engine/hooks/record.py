@@ -82,7 +82,8 @@ class Record(Hook):
             "on_nan": trainer.on_nan.record(trainer), "at_chance": verdict == CHANCE, "versus_guessing": verdict,
             "seconds": {"train": round(self._train_seconds, 3), "test": round(test_seconds, 3),
                         "total": round(time.monotonic() - self._created, 3)},
-            **trainer.domains.fields(trainer, tested.get("split", "")), **trainer.stages.fields(trainer),
+            **trainer.engine_domains.fields(trainer, tested.get("split", "")),
+            **trainer.engine_stages.fields(trainer),
             **trainer.run_record_fields(),
             **trainer.recorded,
         }

@@ -161,10 +161,10 @@ def tasks_of(cfg) -> int:
 
 def refuse_all_images(trainer) -> None:
     """Raises UserError where a run of several tasks asks for the training images of all of them at once."""
-    if trainer.stages:
+    if trainer.engine_stages:
         raise UserError(f"{type(trainer).__name__} looks at all training images at once, and of "
-                        f"{len(trainer.stages.groups)} tasks one after the other, those of later tasks are not there "
-                        "yet. Leave TRAIN.TASKS out, or take another trainer.")
+                        f"{len(trainer.engine_stages.groups)} tasks one after the other, those of later tasks are not "
+                        "there yet. Leave TRAIN.TASKS out, or take another trainer.")
 
 
 def _unable(trainer) -> str:

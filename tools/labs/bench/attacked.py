@@ -13,7 +13,7 @@ from clip import load_clip
 from tools.labs.bench.rows import BACKBONES, class_names
 from tools.labs.bench.run import plan, setup
 from tools.labs.bench.timing import Watch, milliseconds
-from trainers._checks import refusal_as_user_error
+from trainers.errors import refusal_as_user_error
 from trainers.parts.attack_names import Attack
 from trainers.parts.attacks import frozen
 from trainers.parts.prompted_model import PromptedModel
