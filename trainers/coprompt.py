@@ -96,6 +96,6 @@ class CoPrompt(MaPLe):
         texts = self.descriptions[random.randrange(len(self.descriptions))]                   # (C, D)
         with torch.no_grad():
             images = self.model.clip.encode_image(*self.on_device(batch["img2"]))             # (B, D)
-        return {**super().loss(out, batch),
+        return {**MaPLe.loss(self, out, batch),
                 "text": self.options.W * cosine_distance(out.text_features, texts),
                 "image": self.options.W * cosine_distance(out.image_features, images)}

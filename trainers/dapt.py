@@ -83,6 +83,6 @@ class DAPT(PromptTrainer):
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         c, label = self.options, batch["label"]
-        return {**super().loss(out, batch),
+        return {**PromptTrainer.loss(self, out, batch),
                 "intra": c.VIS_BETA * intra_dispersion(out.image_features, self.prototypes[label]),
                 "inter": c.TXT_BETA * inter_dispersion(out.text_features, c.TXT_RBF_T)}

@@ -52,5 +52,5 @@ class KgCoOp(PromptTrainer):
         return mean_text_features(self.model.clip, self.classes, (self.options.TEMPLATE,))
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
-        return {**super().loss(out, batch),
+        return {**PromptTrainer.loss(self, out, batch),
                 "distance": self.options.W * cosine_distance(out.text_features, self.teacher)}

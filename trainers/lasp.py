@@ -91,5 +91,5 @@ class LASP(PromptTrainer):
         references = self.references
         if torch.rand(1).item() < 0.5:                  # drawn on the CPU: a GPU need not wait
             references = references + self.options.NOISE * torch.randn(references.shape, device=references.device)
-        return {**super().loss(out, batch),
+        return {**PromptTrainer.loss(self, out, batch),
                 "text": self.options.W * text_to_text(out.aux["all_texts"], references, self.model.clip.scale)}

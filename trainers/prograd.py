@@ -75,7 +75,7 @@ class ProGrad(PromptTrainer):
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         T, clip = self.options.T, self.model.clip
         teacher = self.model.head(out.image_features.detach(), self.teacher, clip)              # (B, C)
-        return {**super().loss(out, batch),
+        return {**PromptTrainer.loss(self, out, batch),
                 "teacher": T ** 2 * F.cross_entropy(out.logits / T, (teacher / T).softmax(dim=-1))}
 
     def gradients(self, batch: dict) -> tuple[Output, dict[str, Tensor], Tensor]:

@@ -51,7 +51,6 @@ class PromptKD(PromptTrainer):
     section, needs_vit = "PROMPTKD", True
     bounds = {**PromptTrainer.bounds, "TEMPERATURE": (POSITIVE, math.inf)}
     one_process_only = "its projector normalises over the whole batch"
-    bounds = {**PromptTrainer.bounds, "TEMPERATURE": (1e-6, math.inf)}
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:

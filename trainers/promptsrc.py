@@ -73,7 +73,7 @@ class PromptSRC(IVLP):
             teacher = self.model.head(images, texts, clip)                                # (B, C)
         check_teacher(out.text_features, texts)
         divergence = F.kl_div(out.logits.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True)
-        return {**super().loss(out, batch),
+        return {**IVLP.loss(self, out, batch),
                 "text": c.TEXT_LOSS_WEIGHT * F.l1_loss(out.text_features, texts),
                 "image": c.IMAGE_LOSS_WEIGHT * F.l1_loss(out.image_features, images),
                 "kl": divergence.mean()}

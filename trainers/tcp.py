@@ -68,7 +68,7 @@ class TCP(PromptTrainer):
 
     def loss(self, out: Output, batch: dict) -> dict[str, Tensor]:
         teacher = self.model.brick("text_tuner").teacher
-        return {**super().loss(out, batch),
+        return {**PromptTrainer.loss(self, out, batch),
                 "distance": self.options.W * cosine_distance(out.text_features, teacher)}
 
 

@@ -1,6 +1,7 @@
 """What is drawn are the run's numbers; every name can be read; what cannot be drawn is told in one paragraph."""
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
