@@ -180,6 +180,31 @@ def test_a_trainer_whose_own_train_tests_nothing_is_tested_after_it(tmp_path, no
     assert (record["mode"], record["epochs"], record.get("num_test", 0) > 0) == ("train", 1, not no_test)
 
 
+OWN_TEST = OWN_TRAIN.replace("    def after_train(self):\n        self.close_writer()\n", """
+    def test(self, split=None):
+        self.evaluator.reset()
+        for batch in self.test_loader:
+            image, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model(image), label)
+        return self.evaluator.evaluate()["accuracy"]
+""")
+
+
+def test_a_trainer_with_a_test_of_its_own_has_results(tmp_path):
+    """PromptKD, PDA."""
+    (tmp_path / "theirs.py").write_text(OWN_TEST)
+    words = ["--plugin", str(tmp_path / "theirs.py"), "--trainer", "OwnTrainOfThisTest", "--seed", "1", "--root",
+             str(tmp_path / "data"), "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
+             "configs/datasets/digits.yaml", "--output-dir"]
+    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1"]
+    assert train.cli([*words, str(tmp_path / "run"), *options]) == 0
+    tests = ["--eval-only", "--model-dir", str(tmp_path / "run")]
+    assert train.cli([*words, str(tmp_path / "again"), *tests, *options]) == 0
+    first, again = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "again"))
+    assert (first["mode"], again["mode"]) == ("train", "eval-only") and first["num_test"] > 0
+    assert first["metrics"]["accuracy"] == again["metrics"]["accuracy"]
+
+
 def command(*words, cwd=ROOT, **environment):
     return subprocess.run([sys.executable, str(ROOT / "tools" / "train.py"), *map(str, words)], cwd=cwd, text=True,
                           capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
