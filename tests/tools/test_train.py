@@ -303,7 +303,7 @@ def test_a_foreign_package_under_one_of_our_names_is_named(tmp_path, monkeypatch
     (lambda directory, cfg, epoch=None: given_to.append(cfg), ["cfg"])])
 def test_a_load_model_of_public_trainers_may_take_the_config(monkeypatch, load_model, given):
     given_to.clear()
-    trainer = SimpleNamespace(hooks=[], load_model=load_model, test=lambda: None, recorded={})
+    trainer = SimpleNamespace(engine_hooks=[], load_model=load_model, test=lambda: None, recorded={})
     monkeypatch.setattr("dassl.engine.build_trainer", lambda cfg: trainer)
     monkeypatch.setattr("tools.running.tested.refuse_other_classes", lambda trainer, directory: None)
     args = train.parser().parse_args(["--eval-only", "--model-dir", "run"])

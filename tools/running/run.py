@@ -141,9 +141,9 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
         trainer.train()
         trainer.end_training()                  # where a train() and an after_train() of its own did not
     if not watch.has_result:
-        if cfg.TEST.NO_TEST and not args.eval_only:
+        if not args.eval_only and cfg.TEST.NO_TEST:
             trainer.call_hooks("untested")
-        elif type(trainer).test is SimpleTrainer.test:
+        elif getattr(type(trainer), "test", None) is SimpleTrainer.test:
             logger.info("Its own train() has not tested the trained model; it is tested now")
             trainer.test()
         elif found:
