@@ -53,7 +53,8 @@ def test_a_hook_is_called_at_its_moments(engine_cfg, no_test):
     test = ["untested"] if no_test else ["before_test", "before_answer", "answered", "before_writing", "tested"]
     assert seen == ["before_writing", "before_train", "before_epochs", "before_epoch", "before_batches",
                     *[*step, "safe_point"] * 3, *step, *end, *test, "finished"]
-    assert set(moments) == set(seen) | {"before_test", "before_answer", "answered", "tested", "untested"}
+    assert set(moments) == set(seen) | {"before_test", "before_answer", "answered", "tested", "untested",
+                                       "tested_itself"}
 
 
 def test_models_are_public_and_a_trainer_may_use_the_names_for_something_else(engine_cfg):

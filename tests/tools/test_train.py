@@ -172,6 +172,31 @@ def test_a_trainer_whose_own_train_tests_nothing_is_tested_after_it(tmp_path, no
     assert (record["mode"], record["epochs"], record.get("num_test", 0) > 0) == ("train", 1, not no_test)
 
 
+OWN_TEST = OWN_TRAIN.replace("    def after_train(self):\n        self.close_writer()\n", """
+    def test(self, split=None):
+        self.evaluator.reset()
+        for batch in self.test_loader:
+            image, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model(image), label)
+        return self.evaluator.evaluate()["accuracy"]
+""")
+
+
+def test_a_trainer_with_a_test_of_its_own_has_results(tmp_path):
+    """PromptKD, PDA."""
+    (tmp_path / "theirs.py").write_text(OWN_TEST)
+    words = ["--plugin", str(tmp_path / "theirs.py"), "--trainer", "OwnTrainOfThisTest", "--seed", "1", "--root",
+             str(tmp_path / "data"), "--config-file", "configs/trainers/CoOp/tiny.yaml", "--dataset-config-file",
+             "configs/datasets/digits.yaml", "--output-dir"]
+    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1"]
+    assert train.cli([*words, str(tmp_path / "run"), *options]) == 0
+    tests = ["--eval-only", "--model-dir", str(tmp_path / "run")]
+    assert train.cli([*words, str(tmp_path / "again"), *tests, *options]) == 0
+    first, again = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "again"))
+    assert (first["mode"], again["mode"]) == ("train", "eval-only") and first["num_test"] > 0
+    assert first["metrics"]["accuracy"] == again["metrics"]["accuracy"]
+
+
 def test_help_teaches_with_examples():
     text = train.parser().format_help()
     assert "configs/trainers/DAPT/tiny.yaml" in text and "0 is a seed" in text
@@ -257,7 +282,7 @@ def test_a_foreign_package_under_one_of_our_names_is_named(tmp_path, monkeypatch
     (lambda directory, cfg, epoch=None: given_to.append(cfg), ["cfg"])])
 def test_a_load_model_of_public_trainers_may_take_the_config(monkeypatch, load_model, given):
     given_to.clear()
-    trainer = SimpleNamespace(hooks=[], load_model=load_model, test=lambda: None, recorded={})
+    trainer = SimpleNamespace(engine_hooks=[], load_model=load_model, test=lambda: None, recorded={})
     monkeypatch.setattr("dassl.engine.build_trainer", lambda cfg: trainer)
     monkeypatch.setattr("tools.running.tested.refuse_other_classes", lambda trainer, directory: None)
     args = train.parser().parse_args(["--eval-only", "--model-dir", "run"])

@@ -90,6 +90,7 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
     from dassl.engine import SimpleTrainer, build_trainer
     from dassl.engine.hooks import Hook
     from dassl.utils import distributed, set_random_seed
+    from tools.running import tested
     from tools.running.first_look import first_look
     from tools.running.tested import refuse_other_classes
 
@@ -133,15 +134,20 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
         first_look(trainer)
     if args.no_train:
         return
+    found = tested.last_results(trainer)
     if args.eval_only:
         trainer.test()
     else:
         trainer.train()
         trainer.end_training()                  # where a train() and an after_train() of its own did not
-        if not watch.has_result and type(trainer).test is SimpleTrainer.test:
-            if cfg.TEST.NO_TEST:
-                trainer.call_hooks("untested")
-            else:
-                logger.info("Its own train() has not tested the trained model; it is tested now")
-                trainer.test()
+    if not watch.has_result:
+        if not args.eval_only and cfg.TEST.NO_TEST:
+            trainer.call_hooks("untested")
+        elif getattr(type(trainer), "test", None) is SimpleTrainer.test:
+            logger.info("Its own train() has not tested the trained model; it is tested now")
+            trainer.test()
+        elif found:
+            logger.info("%s has a test() of its own: results.json has its numbers, and there is no predictions.csv",
+                        cfg.TRAINER.NAME)
+            trainer.call_hooks("tested_itself", found)
     run.replace()                               # for a trainer that never calls its hooks

@@ -16,7 +16,8 @@ class Hook:
     before_writing(trainer): the run is about to write what it learns or finds; may be called more than once.
     before_test(trainer, final): a split is tested next; `final` unless training continues after it.
     before_answer(trainer, batch): a batch of it is. answered(trainer, batch, output, label): it was.
-    tested(trainer, split, results): all of it was.
+    tested(trainer, split, results): all of it was. tested_itself(trainer, results): by a test() of the trainer's own,
+        which calls none of these; told by tools/train.py.
     """
 
     def ignore(self, trainer, *values) -> None:
@@ -24,4 +25,4 @@ class Hook:
 
     before_train = before_epochs = before_epoch = before_batches = before_step = after_step = safe_point = ignore
     after_batches = after_train = before_writing = before_test = before_answer = answered = tested = ignore
-    untested = finished = ignore
+    untested = tested_itself = finished = ignore

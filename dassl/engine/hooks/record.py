@@ -54,6 +54,11 @@ class Record(Hook):
     def untested(self, trainer) -> None:
         self._write_results(trainer, {})
 
+    def tested_itself(self, trainer, results: dict[str, float]) -> None:
+        self._write_classes(trainer)
+        self._write_results(trainer, results, split=trainer.cfg.TEST.SPLIT, per_class={},
+                            num_test=len(getattr(trainer.evaluator, "_y_true", ())))
+
     def _write_classes(self, trainer) -> None:
         if (dataset := dataset_of(trainer)) is not None:
             write_classes(trainer.output_dir, trainer.cfg, dataset, **trainer.classifier_fields())
