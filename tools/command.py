@@ -119,7 +119,8 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
     Args:
         interrupted: what Ctrl-C is answered with.
     Returns:
-        What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C.
+        What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C;
+        141, as shells count SIGPIPE, where nobody reads the output any more.
     """
     try:
         with console.escaping():
@@ -127,6 +128,8 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
+    except BrokenPipeError:                             # `| head` has read enough
+        return 128 + 13
     except Exception as error:
         if not (message := _message(error)):
             raise

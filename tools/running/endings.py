@@ -48,14 +48,17 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
 
 
 def refused(error: OSError, folder: str) -> str:
-    """The message for a failed write in a run folder; "" for anything else, which deserves its traceback."""
+    """The message for a failed write in a run folder, or on a full disk; "" for anything else, which deserves its
+    traceback.
+    """
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    if path and not (_within(path, folder) or _within(folder, path)):
+    outside = path and not (_within(path, folder) or _within(folder, path))
+    if outside and error.errno not in _FULL:
         return ""
     reason = error.strerror or str(error)
     again = "run the same command again" + (": it resumes from what was saved" if RunFolder(folder).has_state else "")
     if error.errno in _FULL:
-        return f"The disk of {folder} is full ({reason}). Free some space and {again}."
+        return f"The disk of {path if outside else folder} is full ({reason}). Free some space and {again}."
     if error.errno in _FORBIDDEN and path:
         return f"{path} cannot be written ({reason}). Name another --output-dir, or have the rights there changed."
     if error.errno in _NO_FOLDER and path:
