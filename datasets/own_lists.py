@@ -139,7 +139,7 @@ def _json(file: Path) -> list[dict]:
     """A list of objects or of [path, label, classname], or {split: either}."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid JSON ({error}).") from error
     parts = content if isinstance(content, dict) else {"": content}
     if strange := [name for name in parts if name and _plain(name) not in SPLITS]:
@@ -167,7 +167,7 @@ def _json_lines(file: Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line, object_pairs_hook=_once) if line.strip() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, line {number} is no JSON ({error}).") from error
         if row is not None and not isinstance(row, dict):
             raise UserError(f"{file}, line {number} is no object with path and caption, got {row!r}.")
@@ -246,7 +246,7 @@ def _names(file: Path) -> list[str] | dict[str, str]:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}). Name a file of class names, one per "
                         "line.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not a readable text or JSON ({error}).") from error
     values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [None]
     if wrong := [value for value in values if not isinstance(value, str) or not value.strip()]:

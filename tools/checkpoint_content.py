@@ -28,8 +28,9 @@ def row(name: str, value, fixed: bool) -> dict:
     if not hasattr(value, "shape"):
         return {"name": name, "shape": None, "dtype": type(value).__name__, "fixed": fixed}
     told = {"name": name, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "fixed": fixed}
-    if value.is_meta or value.is_quantized or str(value.layout) != "torch.strided":
-        return told                                            # no plain row of numbers
+    if value.is_meta or value.is_quantized or str(value.layout) != "torch.strided" or \
+            value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return told                                            # no plain row of numbers, or more than the file has
     numbers = (value.detach().abs() if value.is_complex() else value.detach()).double().flatten()
     facts = {"min": numbers.min(), "mean": numbers.mean(), "max": numbers.max(), "norm": numbers.norm()} \
         if len(numbers) else {}

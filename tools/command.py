@@ -159,7 +159,8 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
     Args:
         interrupted: what Ctrl-C is answered with.
     Returns:
-        What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C.
+        What it returns, or 0 for None; 2 for a UserError or what the file system refuses, in words; 130 for Ctrl-C;
+        141, as shells count SIGPIPE, where nobody reads the output any more.
     """
     try:
         with console.escaping():
@@ -167,6 +168,8 @@ def ended(work: Callable[[], int | None], interrupted: str = INTERRUPTED) -> int
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
+    except BrokenPipeError:                             # `| head` has read enough
+        return 128 + 13
     except Exception as error:
         if not (message := _message(error)):
             raise
@@ -195,12 +198,13 @@ def refused(error: Exception, run: str = "") -> str:
     """The message for what the file system refuses; "" for anything else.
 
     Args:
-        run: the run folder, if only what is refused there counts; it may also be out of reach.
+        run: the run folder, if only what is refused there counts, besides a full disk; it may also be out of reach.
     """
     if not isinstance(error, OSError) or error.errno not in _REFUSED | (_AWAY if run else set()):
         return ""
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    if run and not (_within(path, run) or _within(run, path) if path else error.errno in _FULL):
+    within = not path or _within(path, run) or _within(run, path)
+    if run and error.errno not in _FULL and not (path and within):
         return ""
     again = "run the same command again"
     if run:
@@ -208,7 +212,8 @@ def refused(error: Exception, run: str = "") -> str:
 
         again += ": it resumes from what was saved" * RunFolder(run).has_state
     if error.errno in _FULL:
-        return f"The disk of {run or path or 'a file'} is full ({error.strerror}). Free some space and {again}."
+        full = run if run and within else path or "a file"
+        return f"The disk of {full} is full ({error.strerror}). Free some space and {again}."
     return (f"{path or 'A file'} cannot be read or written ({error.strerror}). Name another place"
             f"{' with --output-dir' * bool(run)}, or change what is in the way there (rights, a file where a folder "
             f"should be, a disk or network folder that is away) and {again}.")

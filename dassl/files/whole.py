@@ -20,8 +20,10 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException as error:
             os.unlink(file.name)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)              # writing to an open file names none
             raise
 
 

@@ -60,7 +60,7 @@ def read_portable(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         tensors: dict[str, torch.Tensor] = load(content)
     except FileNotFoundError as error:
         raise MissingFile(f"There is no file {path}.") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} and {beside.name} cannot be read as tensors and JSON ({error}). Fetch them again."
                         ) from error
     if not isinstance(facts, dict):

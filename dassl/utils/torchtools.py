@@ -10,7 +10,7 @@ import warnings
 import zipfile
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dassl.compat.passed_on import passed_on
@@ -199,9 +199,11 @@ def load_initial_weights(model: nn.Module, path: str) -> None:
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> bool:
     """Copy whatever fits by name and shape into `model`; says what did not, and returns whether anything did."""
     checkpoint = load_checkpoint(weight_path)
-    given = _without_module(checkpoint.get("state_dict", checkpoint))
+    given = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
+    given = _without_module(given) if isinstance(given, dict) else {}
     own = model.state_dict()
-    fits = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    fits = {k: v for k, v in given.items() if k in own and isinstance(v, Tensor) and own[k].shape == v.shape
+            and own[k].is_complex() == v.is_complex()}
     if not fits:
         logger.warning("Nothing in %s fits the model (check the key names by hand)", weight_path)
         return False

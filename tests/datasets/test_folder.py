@@ -220,6 +220,7 @@ def test_a_tree_that_does_not_fit_is_told_with_what_is_expected(tree, where, cha
     ("l.json", '[{"path": "x.png", "label": "cat", "Label": "dog"}]', "two columns 'label'"),
     ("l.json", '{"images": [], "annotations": []}', "'images', 'annotations', and only train, val and test"),
     ("l.json", "{", "is not valid JSON"), ("l.json", '["x.png"]', r"got 'x\.png'"), ("l.json", "[]", "lists no images"),
+    ("l.json", "[" * 100_000, "is not valid JSON"),
     ("l.csv", "", "lists no images.*path and label"), ("l.csv", "path,label\n", "lists no images"),
 ])
 def test_a_list_that_does_not_fit_is_told_with_the_image(tmp_path, name, content, words):

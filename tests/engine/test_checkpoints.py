@@ -84,6 +84,15 @@ def test_pretrained_weights_that_fit_are_taken_and_the_rest_is_named(tmp_path, c
     assert "Loaded 1 weights" in caplog.text and "left aside: bias, extra" in caplog.text
 
 
+@pytest.mark.parametrize("content", [{"state_dict": torch.zeros(1)}, [1], {"weight": "text"},
+                                     {"weight": torch.zeros(1, 2, dtype=torch.complex64)}])
+def test_what_is_no_row_of_weights_is_not_taken_as_pretrained(content, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    model = nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    assert load_pretrained_weights(model, str(tmp_path / "w.pth")) is False and torch.equal(model.weight, before)
+
+
 def test_an_old_dassl_checkpoint_with_a_scheduler_object_loads(tmp_path):
     """Dassl's warm-up schedule pickled its successor whole, and through it the optimiser and its parameters."""
     model = nn.Linear(3, 2)

@@ -122,6 +122,7 @@ def test_a_class_whose_sentences_are_all_short_is_named(tmp_path):
 
 @pytest.mark.parametrize(("content", "reason"), [
     ("{", "Expecting"), ("[1]", "holds list"), ('{"cat": "text"}', "'cat'"), ("<html>", "web page"),
+    ("[" * 100_000, "recursion"),
     ("{}", "not classes")])
 def test_a_damaged_file_is_told_as_such(tmp_path, content, reason):
     path = tmp_path / "mine.json"

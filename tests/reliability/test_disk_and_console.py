@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dassl.engine.hooks.scalars import Scalars
+from dassl.files.whole import write_whole
 from tools import command, train
 from tools.running import console
 
@@ -109,7 +110,8 @@ def test_curves_that_cannot_be_written_are_told_once(tmp_path, caplog, capsys):
     (PermissionError(errno.EACCES, "Permission denied", "/out"), "/out .*--output-dir"),
     (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/out/run"), r"/out/run .*\(Not a directory\)"),
     (OSError(errno.ESTALE, "Stale file handle", "/out/run/x"), "/out/run/x .*same command"),
-    (OSError(errno.ENOSPC, "No space left on device"), "The disk of /out/run is full.*same command")])
+    (OSError(errno.ENOSPC, "No space left on device"), "The disk of /out/run is full.*same command"),
+    (OSError(errno.ENOSPC, "No space left on device", "/data/list.json"), "disk of /data/list.json is full")])
 def test_faults_of_the_run_folder_are_told_with_the_way_out(error, words):
     assert re.search(words, command.refused(error, "/out/run"))
 
@@ -192,6 +194,26 @@ def test_letters_that_a_console_lacks_are_escaped_and_the_run_goes_on(encoding, 
     text = own.buffer.getvalue().decode(encoding)
     assert text == "\\u043a\\u0432\\u0430\\u0434\\u0440\\u0430\\u0442 caf\\udce9\n" * 2 + "\\u4e09\\u89d2\\u5f62\n"
     assert sys.stdout is own
+
+
+def test_a_command_whose_output_has_no_place_says_so_once(monkeypatch, capsys):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert command.ended(lambda: print("a table")) == 2
+    assert "/dev/full cannot be read or written (No space left on device)" in told(capsys)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert command.ended(lambda: print("a table")) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_whole_file_that_cannot_be_written_is_named(full_disk, tmp_path):
+    full_disk(f"{tmp_path}/.*")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "a.json"))) as caught:
+        write_whole(tmp_path / "a.json", "{}")
+    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 
 def test_streams_are_given_back_and_answer_for_the_ones_behind_them():

@@ -133,7 +133,8 @@ def test_show_as_json_has_the_numbers_of_every_weight(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("odd", [torch.zeros(2).to_sparse(), torch.zeros(2, device="meta"), torch.tensor(True),
-                                 torch.zeros(2, dtype=torch.float8_e4m3fn), torch.zeros(0, 3), 7, "text"])
+                                 torch.zeros(2, dtype=torch.float8_e4m3fn), torch.zeros(0, 3), 7, "text",
+                                 torch.zeros(1).expand(10 ** 12)])
 def test_a_value_without_plain_numbers_is_shown_by_its_shape(odd, tmp_path, capsys):
     torch.save({"state_dict": {"ctx": Z(2, 3), "token_prefix": odd}}, tmp_path / "x.pth")
     code, text = said(capsys, "show", tmp_path / "x.pth")

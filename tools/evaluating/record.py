@@ -22,7 +22,7 @@ def kept(folder: Path, of: dict) -> dict:
     path = folder / FILE
     try:
         old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         old = {}
     if isinstance(old, dict) and old.get("of") == of:
         return old

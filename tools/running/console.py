@@ -32,6 +32,12 @@ class _Escaping:
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
+    def to_nowhere(self) -> None:
+        """From here on its text is lost, and what it still holds back."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
@@ -55,9 +61,7 @@ class _Patient(_Escaping):
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())         # also takes what the stream still holds back
-            os.close(nowhere)
+            self.to_nowhere()
 
 
 def patient() -> contextlib.AbstractContextManager[None]:
@@ -66,7 +70,11 @@ def patient() -> contextlib.AbstractContextManager[None]:
 
 
 def escaping() -> contextlib.AbstractContextManager[None]:
-    """Inside, standard output and error escape what their encoding lacks."""
+    """Inside, standard output and error escape what their encoding lacks.
+
+    Raises:
+        OSError: at the end, with the stream's name, where nobody takes what was printed.
+    """
     return _replaced_by(_Escaping)
 
 
@@ -80,8 +88,21 @@ def _replaced_by(kind: type[_Escaping]) -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in streams.values():
-            stream.flush()
+        lost = [error for error in map(_flushed, streams.values()) if error]
         for name, stream in former.items():
             if isinstance(getattr(sys, name), kind):        # not one that was put there meanwhile
                 setattr(sys, name, stream)
+        if lost:
+            raise lost[0]
+
+
+def _flushed(stream: _Escaping) -> OSError | None:
+    """Why it could not be; then the stream's text goes nowhere, or it would fail again when the process ends."""
+    try:
+        stream.flush()
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        stream.to_nowhere()
+        return OSError(error.errno, error.strerror, getattr(stream, "name", "standard output"))
+    return None

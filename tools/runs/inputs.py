@@ -113,7 +113,7 @@ def read_json(path: Path) -> dict | None:
     """A JSON object, or None where there is no file or a cut one (a run that was killed)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

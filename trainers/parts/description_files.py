@@ -197,7 +197,10 @@ def _parse(content: bytes) -> dict[str, list[str]]:
     """Raises ValueError with the reason."""
     if content.lstrip()[:1] == b"<":
         raise ValueError("it is a web page")
-    found = json.loads(content.decode("utf-8-sig"))
+    try:
+        found = json.loads(content.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(found, dict) or not found:
         raise ValueError(f"it holds {type(found).__name__}, not classes")
     for name, sentences in found.items():
