@@ -212,7 +212,7 @@ def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     for (key, number), here in by(own, lambda row: (row.method, row.shots)).items():
         plain = {row.dataset: row for row in rows if row.is_plain and row.shots == number and row.method == key}
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
-        targets = datasets_of(here)
+        targets = [name for name in datasets_of(rows) if name in datasets_of(here)]
         sources = sorted(dict.fromkeys(source for source, _ in of),
                          key=lambda name: targets.index(name) if name in targets else len(targets))
         title = f"{names[key]} trained on a target, from another dataset's prompts, {_amount(number)}{_yamls(here)}"
