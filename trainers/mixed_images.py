@@ -8,16 +8,18 @@ from torch import Tensor
 
 from dassl.config import CfgNode
 from trainers.errors import as_user_error
+from trainers.headed import add_head_options
 from trainers.parts.mixing import Mixing
 from trainers.parts.prompted_model import Output
 
 
 def add_mixing_options(c: CfgNode) -> None:
-    """What every one of these methods has."""
+    """What every one of these methods has, and those of `trainers.headed`."""
     c.MIXUP = 0.0                       # of Beta(a, a), the shares of two images of a batch; 0: never mixed so
     c.CUTMIX = 0.0                      # the same, of the area that another covers; with both, either is as likely
     c.SMOOTHING = 0.0                   # share of a label that all classes get evenly
     c.DROP_PATH = 0.0                   # probability that an image passes by a branch of the last block; less before
+    add_head_options(c)
 
 
 class MixedImages:

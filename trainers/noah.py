@@ -19,7 +19,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers.errors import as_user_error
 from trainers.found_recipe import as_recipe
-from trainers.headed import HeadedTrainer, add_head_options, on_class_token
+from trainers.headed import HeadedTrainer, on_class_token
 from trainers.mixed_images import MixedImages, add_mixing_options
 from trainers.parts.classes import Classes
 from trainers.parts.evolution import Evolution
@@ -43,7 +43,6 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.MUTATION = 0.2                    # probability that a dimension of a changed copy is drawn again
     c.DROPOUT = 0.1                     # of prompts, of what updates read and within adapters
     add_mixing_options(c)
-    add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()
@@ -56,16 +55,14 @@ class NOAH(TwoStages, MixedImages, HeadedTrainer):
         super().check_cfg(cfg)
         c = cfg.TRAINER.NOAH
         if max(c.CHOICES, default=0) <= 0:
-            raise UserError("TRAINER.NOAH.CHOICES must have a dimension above 0 that a part may have, as (0, 1, 5), "
-                            f"got {tuple(c.CHOICES)}.")
+            raise UserError(f"TRAINER.NOAH.CHOICES needs a dimension above 0, as (0, 1, 5), got {tuple(c.CHOICES)}.")
         if cfg.OPTIM.MAX_EPOCH > 1 and not 0 < round(c.SHARE * cfg.OPTIM.MAX_EPOCH) < cfg.OPTIM.MAX_EPOCH:
             raise UserError("Both trainings of NOAH need an epoch, got OPTIM.MAX_EPOCH "
                             f"{cfg.OPTIM.MAX_EPOCH} and TRAINER.NOAH.SHARE {c.SHARE}.")
 
     @classmethod
     def build(cls, clip: FrozenCLIP, classes: Classes, options: CfgNode) -> PromptedModel:
-        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT,
-                           options.get("DROP_PATH", 0.0))
+        parts = BlockParts(clip, [max(options.CHOICES)] * len(PARTS), options.DROPOUT, options.get("DROP_PATH", 0.0))
         return on_class_token(clip, classes, parts, options.HEAD)
 
     def register_prompts(self, learner: nn.Module) -> None:
@@ -105,7 +102,6 @@ class NOAH(TwoStages, MixedImages, HeadedTrainer):
         as_recipe(self, self.parts.dims)
 
     def run_record_fields(self) -> dict:
-        found, of_all = self.parts.count(), sum(p.numel() for p in self.parts.parameters())
+        found, rest = self.parts.count(), self.learned_parameters - sum(p.numel() for p in self.parts.parameters())
         return {**super().run_record_fields(), "found": dict(zip(PARTS, self.parts.dims, strict=True)),
-                "learned_parameters": self.learned_parameters - of_all + found, "found_parameters": found,
-                "limit": self.options.LIMIT}
+                "found_parameters": found, "limit": self.options.LIMIT, "learned_parameters": rest + found}

@@ -9,7 +9,7 @@ of part alone it is VPT, LoRA or an adapter as that paper compares with. What is
 from clip import FrozenCLIP
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
-from trainers.headed import HeadedTrainer, add_head_options, head_of, on_class_token
+from trainers.headed import HeadedTrainer, head_of, on_class_token
 from trainers.mixed_images import MixedImages, add_mixing_options
 from trainers.parts.classes import Classes
 from trainers.parts.prompted_model import PromptedModel
@@ -23,7 +23,6 @@ def extend_cfg(cfg: CfgNode) -> None:
     c.ADAPTER = [8]                    # width of the adapter; as above
     c.DROPOUT = 0.1                    # of prompts, of what updates read and within adapters
     add_mixing_options(c)
-    add_head_options(c)
 
 
 @TRAINER_REGISTRY.register()

@@ -215,10 +215,9 @@ def matrix(rows: list[Row], asked: bool) -> Iterator[Grid]:
     for (key, number), here in by(own, lambda row: (row.method, row.shots)).items():
         plain = {row.dataset: row for row in rows if row.is_plain and row.shots == number and row.method == key}
         of = {(row.tag.removeprefix(MATRIX), row.dataset): row for row in here}
-        order = datasets_of(rows)
-        sources = sorted({source for source, _ in of},
-                         key=lambda name: (order.index(name) if name in order else len(order), name))
-        targets = sorted(datasets_of(here), key=lambda name: sources.index(name) if name in sources else len(sources))
+        targets = [name for name in datasets_of(rows) if name in datasets_of(here)]
+        sources = sorted(dict.fromkeys(source for source, _ in of),
+                         key=lambda name: targets.index(name) if name in targets else len(targets))
         title = f"{names[key]} starting from another dataset's prompts, {_amount(number)}{_yamls(here)}"
         grid = Grid("matrix", title, ["started from"], targets)
         grid.pivot(((source,), target, plain.get(target) if source in ("nothing", target) else of.get((source, target)))
