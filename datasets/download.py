@@ -81,7 +81,8 @@ def _told(url: str, folder: Path) -> Iterator[None]:
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise NoRoom(f"the disk of {folder} is full; free some space and run again") from error
-        raise DownloadError(f"{url} could not be fetched ({getattr(error, 'reason', None) or error})") from error
+        why = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
+        raise DownloadError(f"{url} could not be fetched ({why})") from error
 
 
 def _get_one(archive: Archive, folder: Path) -> None:

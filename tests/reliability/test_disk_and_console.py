@@ -200,7 +200,7 @@ def test_a_command_whose_output_has_no_place_says_so_once(monkeypatch, capsys):
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert command.ended(lambda: print("a table")) == 2
-    assert "/dev/full cannot be read or written (No space left on device)" in told(capsys)
+    assert "The disk of /dev/full is full (No space left on device)" in told(capsys)
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w", encoding="utf-8") as pipe:

@@ -96,6 +96,8 @@ def test_a_class_of_ones_own_trains_with_a_yaml(places):
         def loss(self, out, batch):
             return {"ce": F.cross_entropy(out.logits, batch["label"])}
 
+    with pytest.raises(UserError, match="at least 1.*-3"):
+        dp.train_run("CoOp", "digits", -3, **places)
     with pytest.raises(UserError, match="no recipe.*\n.*config="):
         dp.train_run(OfANotebook, "digits", 1, **places)
     made = dp.train_run(OfANotebook, "digits", 1, config="CoOp/tiny", options=FAST, **places)

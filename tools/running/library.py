@@ -60,6 +60,8 @@ def train_run(method: str | type, dataset: str, shots: int | None = 16, seed: in
     """
     from tools.sweeping.cells import Planned
 
+    if shots is not None and shots < 1:
+        raise UserError(f"shots must be at least 1, or None for all images, got {shots}.")
     warn_of_hidden_packages()
     register(list(plugins))
     own = datasets.own(dataset, template, classnames)

@@ -138,8 +138,10 @@ def _train_or_test(cfg, args: argparse.Namespace, run: restart.Beginning, meant:
     if args.eval_only:
         trainer.test()
     else:
+        before = tested.file_state(cfg.OUTPUT_DIR)
         trainer.train()
         trainer.end_training()                  # where a train() and an after_train() of its own did not
+        watch.has_result |= tested.file_state(cfg.OUTPUT_DIR) != before         # where it wrote them by itself
     if not watch.has_result:
         if not args.eval_only and cfg.TEST.NO_TEST:
             trainer.call_hooks("untested")

@@ -34,6 +34,15 @@ def last_results(trainer) -> dict[str, float]:
     return results
 
 
+def file_state(folder: str) -> tuple[int, int] | None:
+    """Tells one results.json of a run's folder from another; None where there is none."""
+    try:
+        found = os.stat(Path(folder, "results.json"))
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def is_own_folder(model_dir: str, images: str) -> bool:
     """Whether the run in `model_dir` was trained on the images at `images`: only its test split is new to it."""
     places = [flat(RunFolder(folder).settings_or_none).get("DATASET.DIR") for folder in _folders_of(model_dir)]
