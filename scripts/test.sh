@@ -8,7 +8,7 @@ usage() {
     cat <<'TEXT'
 Usage: bash scripts/test.sh [--quick] [pytest arguments]
 
-  (nothing)  all tests but the slow ones: about 6 minutes on two cores with nothing else to do
+  (nothing)  all tests but the slow ones: 6 to 8 minutes on two cores with nothing else to do
   --quick    about a minute: the matrix for one trainer of each kind, golden numbers, layers, resuming, sweeps
   -m slow    tests that start many processes or repeat in numbers: much longer than all others
   -m slurm tests/cluster
@@ -20,7 +20,7 @@ active environment, else .venv, which is made when missing).
 TEXT
 }
 
-words=() takes="about 6 minutes on two cores; --quick takes one, --help says more"
+words=() takes="6 to 8 minutes on two cores; --quick takes one, --help says more"
 for word in "$@"; do
     case $word in
         -h|--help) usage; exit 0 ;;
