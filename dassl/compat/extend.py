@@ -56,7 +56,7 @@ def _kept(node: CfgNode, before: dict, source: str, prefix: str = "") -> Iterato
         elif type(old) is type(new) and old == new:
             continue
         elif new is None and key.startswith("DATASET."):
-            node[name] = old                        # nothing that a dataset shall heed, as in NUM_SHOTS = None
+            node[name] = old                        # None means the default there, as in NUM_SHOTS = None
         elif None not in (old, new) and not key.startswith("TRAINER.") and \
                 (_kind(old), _kind(new)) not in {(_kind(old), _kind(old)), _TEXT_OR_NOT}:
             raise UserError(f"{source} makes config key {key} {_kind(new)} ({_short(new)}); here it is {_kind(old)} "

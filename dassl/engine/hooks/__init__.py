@@ -17,7 +17,7 @@ class Hook:
     before_test(trainer, final): a split is tested next; `final` unless training continues after it.
     before_answer(trainer, batch): a batch of it is. answered(trainer, batch, output, label): it was.
     tested(trainer, split, results): all of it was. tested_itself(trainer, results): by a test() of the trainer's own,
-        which calls none of these; told by tools/train.py.
+        which calls none of these.
     """
 
     def ignore(self, trainer, *values) -> None:
