@@ -206,16 +206,18 @@ def refused(error: Exception, run: str = "") -> str:
     within = not path or _within(path, run) or _within(run, path)
     if run and error.errno not in _FULL and not (path and within):
         return ""
-    again = "run the same command again"
+    again, flag = "run the same command again", ""
     if run:
+        from tools.running.restart import SWEEP
         from tools.runs.folder import RunFolder
 
         again += ": it resumes from what was saved" * RunFolder(run).has_state
+        flag = f" with {'--output' if SWEEP in os.environ else '--output-dir'}"
     if error.errno in _FULL:
         full = run if run and within else path or "a file"
         return f"The disk of {full} is full ({error.strerror}). Free some space and {again}."
-    return (f"{path or 'A file'} cannot be read or written ({error.strerror}). Name another place"
-            f"{' with --output-dir' * bool(run)}, or change what is in the way there (rights, a file where a folder "
+    return (f"{path or 'A file'} cannot be read or written ({error.strerror}). Name another place{flag}, "
+            "or change what is in the way there (rights, a file where a folder "
             f"should be, a disk or network folder that is away) and {again}.")
 
 
