@@ -47,9 +47,11 @@ def draw(rows: list[Row], theme: Theme) -> Figure:
     for empty in panels:
         empty.set_axis_off()
     legend(figure, list(handles.values()), list(handles))
+    without = sorted(name for name in names.values() if name not in handles)
     header(figure, theme, "Alignment and uniformity of test features", [
         "Lower is better: features that belong together lie close (alignment), all spread evenly (uniformity). Images: "
-        "pairs of a class. Texts: prompts of a class. Both: an image and its class's texts; all features together."])
+        "pairs of a class. Texts: prompts of a class. Both: an image and its class's texts; all features together.",
+        *([f"Not measured: {', '.join(without)}."] if without else [])])
     return figure
 
 
